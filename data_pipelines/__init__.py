@@ -1,0 +1,1 @@
+"""Host side: from video files to a TFDS dataset of face clips, and from the dataset to batches. Never imports facedyn."""

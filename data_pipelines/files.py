@@ -1,0 +1,39 @@
+"""Atomic writes: a reader, or a run after a crash, sees a whole file or none."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import tempfile
+
+from data_pipelines.errors import InputError
+
+
+@contextlib.contextmanager
+def atomic_path(path):
+    """Yields a temporary path beside `path` that replaces it when the block ends well, and is removed when it does not.
+
+    Raises InputError when the disk is full.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep a group's shared workdir from being read
+    try:
+        yield pathlib.Path(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(f"The disk is full: {path} was not written; free some space and run the same command again.") from error
+        raise
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def write_text(path, text: str) -> None:
+    """Writes `text` to `path` in one go."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,158 @@
+"""Every setting there is, with its default, in one place.
+
+A file in `configs/` starts from `default_config()` and changes values; it cannot add a key, so a misspelt name is an
+error and never a setting that is silently ignored. `check` says so in one sentence with the nearest valid name.
+"""
+
+import difflib
+import hashlib
+import json
+
+from ml_collections import ConfigDict
+
+from data_pipelines.errors import InputError
+
+
+def default_config() -> ConfigDict:
+    """The reference settings: 112x112 RGB faces, U-net of 32/64/128/256 channels, scales 1, 2 and 4."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.data = data = ConfigDict()
+    data.dataset = "manifest"  # 'manifest' or 'synthetic'
+    data.manifest = ""  # CSV: clip_id,person_id,path[,session,task,split,fps,aligned, one column a trait]
+    data.pretrain_manifest = ""  # optional second, unlabelled pool for the generic model
+    data.source = ""  # folder of a known dataset's own local copy
+    data.data_dir = ""  # where the TFDS dataset lies; '' = WORKDIR/data
+    data.traits = ()  # names of the manifest's trait columns
+    data.image_size = 112  # side of the square face crop, pixels
+    data.channels = 3  # 3 = RGB, 1 = grey
+    data.image_format = "png"  # 'png' (lossless) or 'jpeg' (a fifth of the size, quality 95)
+    data.fps = 0.0  # resample to this rate by timestamps; 0 = keep the file's own
+    data.detector = "auto"  # 'haar', 'yunet', or 'auto' = yunet when yunet_model is set
+    data.yunet_model = ""  # path of the YuNet ONNX file
+    data.detect_every = 5  # frames between detections; between them the face is tracked
+    data.crop_scale = 2.5  # side of the crop in units of the distance between the eyes
+    data.smoothing_seconds = 0.2  # of the alignment's parameters over time (standard deviation of the kernel)
+    data.min_face_pixels = 40  # smaller faces are left out, width of the detected box in the video's pixels
+    data.main_person = "auto"  # of several visible people: 'auto', 'left' or 'right'
+    data.max_frames_per_record = 1000  # a longer clip continues in a further record
+    data.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test; by person, where the manifest has no split
+    data.workers = 0  # processes that decode clips; 0 = one a core
+
+    data.synthetic = synthetic = ConfigDict()  # used when dataset = 'synthetic'
+    synthetic.people = 96  # people in the test split, the ones who are scored
+    synthetic.pretrain_people = 48  # further people, in the train and validation splits, without labels
+    synthetic.tasks = ("talk", "watch")
+    synthetic.clips_per_task = 2
+    synthetic.frames = (120, 180)  # shortest and longest clip
+    synthetic.size = 32  # side of the rendered face, pixels
+    synthetic.trait_noise = 0.3  # standard deviation of the noise added to the standardised traits
+
+    config.model = model = ConfigDict()
+    model.channels = (32, 64, 128, 256)  # a level each; the last is the bottleneck
+    model.groups = 8  # of GroupNorm
+    model.dtype = "float32"  # of the activations: 'float32' or 'bfloat16'
+
+    config.rank_loss = rank_loss = ConfigDict()
+    rank_loss.scales = (1, 2, 4)  # frame strides, one generic model and one filter set each
+    rank_loss.half_length = 4  # n: frames before and after the centre frame
+    rank_loss.direction = "two_maps"  # or 'centred': one map over the whole window
+    rank_loss.kind = "hinge"  # or 'logistic', 'listmle'
+    rank_loss.margin = 1.0
+    rank_loss.l2 = 1e-4  # weight of mean(D^2)
+    rank_loss.frame_features = "centred"  # or 'running_mean' (VideoDarwin)
+    rank_loss.normalise = True  # v_k to unit length; False keeps the amplitude
+
+    config.pretrain = pretrain = ConfigDict()
+    pretrain.splits = ("train",)  # whose people the generic model learns from
+    pretrain.init_from = ""  # folder of a generic model to start from
+    pretrain.batch_size = 128
+    pretrain.steps = 20_000
+    pretrain.learning_rate = 1e-3
+    pretrain.warmup_steps = 200
+    pretrain.eval_every = 500
+    pretrain.eval_windows = 64  # a person, from the validation split
+    pretrain.patience = 6  # evaluations without a better ranking accuracy before stopping
+    pretrain.checkpoint_every = 500
+    pretrain.steps_per_call = 0  # optimiser steps in one compiled call; 0 = 1 on CPU, 10 on GPU and TPU
+    pretrain.loader_threads = 8
+
+    config.fit = fit = ConfigDict()
+    fit.splits = ()  # whose people get filters; () = everyone
+    fit.unit = "person"  # what one filter set is fitted to: 'person', 'person_task', 'session' or 'clip'
+    fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3) or 'full' (3x3)
+    fit.filter_sites = "connections"  # every skip and the bottleneck; 'all' adds the decoder's blocks
+    fit.solver = "adam"  # 'adam', or 'gradient': one full-data gradient at zero filters
+    fit.steps = 100
+    fit.batch_size = 16  # centre frames a step
+    fit.learning_rate = 1e-2
+    fit.max_frames = 512  # centre frames of a unit that the fit draws from, evenly spaced over its clips
+    fit.held_back = 0.2  # share of each clip's end kept out of the fit, for the quality columns
+    fit.min_frames = 16  # a unit with fewer usable centre frames gets no filters, and a line that says so
+    fit.feature_dtype = "float32"  # of the stored encoder features: 'float32' or 'bfloat16'
+    fit.chunk_size = 0  # units fitted at once; 0 = chosen from the memory at hand
+    fit.memory_gb = 4.0  # for one chunk, when chunk_size = 0
+    fit.steps_per_call = 0  # as in pretrain
+    fit.split_half = True  # also fit each half of a unit's frames, for identification
+
+    config.traits = traits = ConfigDict()
+    traits.splits = ()  # whose people are scored by cross-validation; () = everyone with labels
+    traits.heads = ("ridge", "mlp")
+    traits.folds = 10  # disjoint by person
+    traits.inner_folds = 5
+    traits.penalties = (1e0, 1e1, 1e2, 1e3, 1e4, 1e5)  # candidates of the ridge penalty
+    traits.pca = 0  # components kept, fitted inside the fold; 0 = none
+    traits.mlp_hidden = 64
+    traits.mlp_steps = 300
+    traits.mlp_learning_rate = 1e-3
+    traits.mlp_weight_decay = 1e-1
+    traits.bootstrap = 2000  # resamplings of the people, for the intervals
+
+    config.report = report = ConfigDict()
+    report.title = "Facial dynamics"
+    report.faces = True  # False leaves every picture of a person out of the page
+    report.examples = 4  # people whose dynamic representations are drawn
+
+    config.lock()
+    return config
+
+
+def flatten(config, prefix="") -> dict:
+    """{'data.image_size': 112, ...} from nested settings."""
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict | dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def nearest(name: str, valid) -> str:
+    """The valid key that `name` most likely stands for."""
+    leaf = name.rsplit(".", 1)[-1]
+    by_leaf = [v for v in valid if v.rsplit(".", 1)[-1] == leaf]
+    return (difflib.get_close_matches(name, valid, 1, 0.0) if not by_leaf else by_leaf)[0]
+
+
+def check(config: ConfigDict) -> ConfigDict:
+    """Returns the config; raises InputError for a key that does not exist, lacks, or has another type than its default."""
+    reference, given = flatten(default_config()), flatten(config)
+    for name in given:
+        if name not in reference:
+            raise InputError(f"The config has no setting {name!r}; the nearest one is {nearest(name, reference)!r}.")
+    for name, default in reference.items():
+        if name not in given:
+            raise InputError(f"The config lacks {name!r}; start it from facedyn.config.default_config().")
+        value = given[name]
+        ok = isinstance(value, (type(default), int) if isinstance(default, float) else type(default))
+        if not ok or (isinstance(value, bool) != isinstance(default, bool)):
+            raise InputError(f"config.{name} is {value!r}, but must be of type {type(default).__name__}, as in {default!r}.")
+    return config
+
+
+def config_hash(config, sections=None) -> str:
+    """Twelve hexadecimal digits that name these settings; `sections` restricts it to some top-level keys."""
+    flat = {k: v for k, v in flatten(config).items() if sections is None or k.split(".")[0] in sections}
+    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=list).encode()).hexdigest()[:12]
