@@ -27,7 +27,9 @@ def atomic_path(path):
         os.replace(temporary, path)
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise InputError(f"The disk is full: {path} was not written; free some space and run the same command again.") from error
+            raise InputError(
+                f"The disk is full: {path} was not written; free some space and run the same command again."
+            ) from error
         raise
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)

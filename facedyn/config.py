@@ -17,6 +17,7 @@ def default_config() -> ConfigDict:
     """The reference settings: 112x112 RGB faces, U-net of 32/64/128/256 channels, scales 1, 2 and 4."""
     config = ConfigDict()
     config.seed = 0
+    config.tensorboard = False  # also write event files (the extra `tensorboard`)
 
     config.data = data = ConfigDict()
     data.dataset = "manifest"  # 'manifest' or 'synthetic'
@@ -71,10 +72,9 @@ def default_config() -> ConfigDict:
     pretrain.steps = 20_000
     pretrain.learning_rate = 1e-3
     pretrain.warmup_steps = 200
-    pretrain.eval_every = 500
+    pretrain.eval_every = 500  # steps; each evaluation is also a checkpoint
     pretrain.eval_windows = 64  # a person, from the validation split
     pretrain.patience = 6  # evaluations without a better ranking accuracy before stopping
-    pretrain.checkpoint_every = 500
     pretrain.steps_per_call = 0  # optimiser steps in one compiled call; 0 = 1 on CPU, 10 on GPU and TPU
     pretrain.loader_threads = 8
 

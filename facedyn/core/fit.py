@@ -76,17 +76,17 @@ def start(solver: Solver, sites, kind: str, people: int) -> Carry:
     return Carry(everyone, jax.vmap(solver.init)(everyone))
 
 
-def advance(decode: Decode, settings: RankLoss, solver: Solver, carry: Carry, units: Units, key, step, steps: int) -> Carry:
+def advance(decode: Decode, settings: RankLoss, solver: Solver, carry: Carry, units: Units, draws, step, steps: int) -> Carry:
     """`steps` steps of everybody's fit from step number `step` on.
 
     Args:
       decode: (features, tap) -> maps, the frozen decoder; its kernels are shared, so `vmap` folds the people into
         the batch of ordinary convolutions.
-      key: the same for everyone and for all steps; the step's number is folded in.
+      draws: of the solver, the same for everyone.
     """
 
     def one_step(filters, state, unit, number):
-        rows, where = solver.rows(key, number, unit.count)
+        rows, where = solver.rows(draws, number, unit.count)
         in_use = where.sum().astype(jnp.float32)
 
         def objective(filters):

@@ -27,8 +27,9 @@ class RankLoss:
         et al. 2008).
       margin: of the hinge.
       l2: weight of mean(D^2).
-      frame_features: 'centred' (the half window's mean frame subtracted) or 'running_mean' (means of all frames of
-        the half so far: VideoDarwin, Fernando et al. 2015).
+      frame_features: 'centred' (the half window's mean frame subtracted) or 'running_mean' (the same, of the means of
+        all frames of the half so far: VideoDarwin, Fernando et al. 2015). What is subtracted is the same for all frames
+        of a half, so without normalisation it does not touch their order.
       normalise: frame features to unit length; otherwise they keep their amplitude.
     """
 
@@ -80,10 +81,10 @@ def frame_features(windows, settings: RankLoss, where=None):
         weight = jnp.ones(x.shape[:3] + (1,), x.dtype)
     else:
         weight = halves(where, settings)[..., None].astype(x.dtype)
-    # Centring first makes a constant added to every frame vanish, for running means too.
-    v = (x - (weight * x).sum(-2, keepdims=True) / jnp.maximum(weight.sum(-2, keepdims=True), 1)) * weight
     if settings.frame_features == "running_mean":
-        v = jnp.cumsum(v, -2) / jnp.maximum(jnp.cumsum(weight, -2), 1)
+        x = jnp.cumsum(weight * x, -2) / jnp.maximum(jnp.cumsum(weight, -2), 1)
+    mean = (weight * x).sum(-2, keepdims=True) / jnp.maximum(weight.sum(-2, keepdims=True), 1)
+    v = weight * (x - mean)
     if settings.normalise:
         return v * jax.lax.rsqrt(jnp.square(v).sum(-1, keepdims=True) + 1e-10)
     return v / (TYPICAL_CHANGE * v.shape[-1] ** 0.5)

@@ -1,0 +1,37 @@
+"""The whole way on synthetic faces, embedded: nothing to download, nothing to have.
+
+facedyn run --config=configs/demo.py --workdir=runs/demo
+"""
+
+from facedyn.config import default_config
+
+
+def get_config():
+    config = default_config()
+
+    config.data.dataset = "synthetic"
+    config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness")
+    config.data.image_size = 32
+
+    config.model.channels = (8, 16, 32)
+    config.model.groups = 4
+
+    config.rank_loss.scales = (1, 2)
+
+    config.pretrain.batch_size = 64
+    config.pretrain.steps = 600
+    config.pretrain.learning_rate = 3e-3
+    config.pretrain.warmup_steps = 50
+    config.pretrain.eval_every = 100
+    config.pretrain.eval_windows = 32
+    config.pretrain.loader_threads = 2
+
+    config.fit.splits = ("test",)
+    config.fit.unit = "person_task"
+    config.fit.steps = 40
+    config.fit.max_frames = 256
+
+    config.traits.splits = ("test",)
+
+    config.report.title = "Demo: synthetic faces with known dynamics"
+    return config

@@ -1,0 +1,31 @@
+"""One's own videos, small enough for a laptop: 48x48 faces, a U-net of 16/32/64 channels, scales 1 and 2.
+
+  facedyn run --config=configs/videos.py --config.data.manifest=my_clips.csv --workdir=runs/my_clips
+
+The manifest is a CSV with the columns clip_id,person_id,path; more of its columns: docs/data.md.
+"""
+
+from facedyn.config import default_config
+
+
+def get_config():
+    config = default_config()
+
+    config.data.image_size = 48
+
+    config.model.channels = (16, 32, 64)
+
+    config.rank_loss.scales = (1, 2)
+
+    config.pretrain.batch_size = 64
+    config.pretrain.steps = 800
+    config.pretrain.learning_rate = 2e-3
+    config.pretrain.warmup_steps = 50
+    config.pretrain.eval_every = 100
+    config.pretrain.loader_threads = 2
+
+    config.fit.steps = 60
+    config.fit.max_frames = 256
+
+    config.report.title = "Facial dynamics of my videos"
+    return config

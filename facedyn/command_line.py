@@ -1,0 +1,136 @@
+"""`facedyn STAGE --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]` -> stage, config, workdir.
+
+Loads an ml_collections config file and applies overrides typed as the defaults are. Imports no JAX, so that help and
+refusals come at once. Every refusal is an InputError of one sentence.
+"""
+
+import ast
+import difflib
+import importlib.util
+import pathlib
+
+from data_pipelines.errors import InputError
+from facedyn.config import check, default_config, flatten, nearest
+
+
+def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
+    """(stage, checked config, workdir). Raises InputError for anything that is not as the usage line says."""
+    if not args or args[0].startswith("-"):
+        raise InputError(f"Name a stage first: facedyn STAGE --config=FILE.py --workdir=DIR; stages are {', '.join(stages)}.")
+    stage, options = args[0], _options(args[1:])
+    if stage not in stages:
+        near = difflib.get_close_matches(stage, stages, 1, 0.0)[0]
+        raise InputError(f"There is no stage {stage!r}, did you mean {near!r}? Stages are {', '.join(stages)}.")
+    overrides = {name.removeprefix("config."): text for name, text in options.items() if name.startswith("config.")}
+    for name in options:
+        if name not in ("config", "workdir") and not name.startswith("config."):
+            raise InputError(f"There is no option --{name}; options are --config, --config.NAME and --workdir.")
+    for name in ("config", "workdir"):
+        if not options.get(name):
+            example = {"config": "--config=configs/demo.py", "workdir": "--workdir=runs/demo"}[name]
+            raise InputError(f"--{name} is missing, for example {example}.")
+    config = load_config(options["config"])
+    for name, text in overrides.items():
+        override(config, name, text)
+    workdir = pathlib.Path(options["workdir"]).absolute()
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir={options['workdir']} is a file; name a folder.")
+    return stage, check(config), workdir
+
+
+def _options(args: list[str]) -> dict[str, str]:
+    """--name=value and --name value -> {name: value}."""
+    options, i = {}, 0
+    while i < len(args):
+        if not args[i].startswith("--"):
+            raise InputError(f"{args[i]!r} is not understood; options look like --name=value.")
+        name, equals, value = args[i][2:].partition("=")
+        if not equals:
+            if i + 1 == len(args) or args[i + 1].startswith("--"):
+                raise InputError(f"--{name} needs a value: --{name}=VALUE.")
+            i += 1
+            value = args[i]
+        options[name] = value
+        i += 1
+    return options
+
+
+def load_config(spec: str):
+    """The config of 'FILE.py' or 'FILE.py:arg', from the file's get_config()."""
+    name, _, argument = spec.partition(".py:")
+    path = pathlib.Path(name if name.endswith(".py") else name + ".py" if argument else name)
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise InputError(
+            f"There is no config file {path}"
+            + (f"; {path.parent} has {', '.join(beside)}." if beside else "; name a Python file.")
+        )
+    module_spec = importlib.util.spec_from_file_location(f"facedyn_config_{path.stem}", path)
+    if module_spec is None:
+        raise InputError(f"{path} is not a Python file; a config is a file such as configs/demo.py.")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        return module.get_config(argument) if argument else module.get_config()
+    except KeyError as error:  # how a locked ConfigDict refuses a key
+        raise InputError(f"{path} sets a config key that does not exist: {_first_line(error)}") from error
+    except AttributeError as error:
+        if not hasattr(module, "get_config"):
+            raise InputError(f"{path} has no function get_config(); see configs/default.py for an example.") from error
+        raise InputError(_unknown_attribute(path, error)) from error
+    except (SyntaxError, ImportError, TypeError, ValueError) as error:
+        raise InputError(f"The config file {path} cannot be used: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _first_line(error) -> str:
+    return str(error.args[0] if error.args else error).strip().splitlines()[0]
+
+
+def _unknown_attribute(path, error) -> str:
+    """ConfigDict names the wrong key in quotes; find the valid one that is nearest."""
+    name = getattr(error, "name", None) or (str(error).split('"') + [""])[1] or _first_line(error)
+    return f"{path} sets {name!r}, which is no setting; the nearest one is {nearest(name, flatten(default_config()))!r}."
+
+
+def override(config, name: str, text: str) -> None:
+    """Sets config.NAME from the text of a flag, typed as its present value is. Raises InputError."""
+    flat = flatten(config)
+    if name not in flat:
+        raise InputError(f"The config has no setting {name!r}; the nearest one is {nearest(name, flat)!r}.")
+    section, _, leaf = name.rpartition(".")
+    target = config
+    for part in section.split(".") if section else []:
+        target = target[part]
+    try:
+        target[leaf] = _typed(text, flat[name])
+    except (ValueError, SyntaxError) as error:
+        raise InputError(
+            f"--config.{name}={text} must be of type {type(flat[name]).__name__}, as in {flat[name]!r}."
+        ) from error
+
+
+def _typed(text: str, default):
+    if isinstance(default, bool):
+        return (
+            {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            if text.lower() in ("true", "1", "false", "0")
+            else _fail()
+        )
+    if isinstance(default, tuple):
+        inner = text.strip().strip("()[]")
+        return tuple(_literal(item.strip()) for item in inner.split(",") if item.strip())
+    if isinstance(default, int):
+        return int(text.replace("_", ""))
+    return type(default)(text)
+
+
+def _fail():
+    raise ValueError
+
+
+def _literal(text: str):
+    """A number or quoted string as Python reads it, anything else as the string itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

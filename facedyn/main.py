@@ -1,0 +1,66 @@
+"""The command line: flags -> stage. Nothing here imports JAX before a stage starts."""
+
+import errno
+import importlib
+import sys
+
+from data_pipelines.errors import InputError
+
+STAGES = {
+    "prepare": "videos of a manifest (or synthetic faces) -> dataset of aligned face clips, quality.parquet",
+    "pretrain": "dataset -> generic model of every scale, by the rank loss",
+    "fit": "generic model, every person -> person filters: the table of representations",
+    "traits": "table and labels -> cross-validated trait predictions, metrics, baselines",
+    "report": "all of it -> report/index.html",
+    "run": "the five above in order, skipping what is done and unchanged",
+}
+
+USAGE = """usage: facedyn STAGE --config=FILE.py[:arg] --workdir=DIR [--config.NAME=VALUE ...]
+
+Learns how a person's face moves, from videos, and predicts traits from it.
+
+stages:
+{stages}
+
+options:
+  --config=FILE.py[:arg]   settings, for example configs/demo.py; all of them: facedyn/config.py
+  --config.NAME=VALUE      changes one setting, for example --config.fit.steps=50
+  --workdir=DIR            where everything is written; a broken-off run goes on where it stopped
+"""
+
+
+def usage(stage: str | None = None) -> str:
+    """Help for all stages, or for one."""
+    chosen = {stage: STAGES[stage]} if stage in STAGES else STAGES
+    return USAGE.format(stages="\n".join(f"  {name:<10} {text}" for name, text in chosen.items()))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one stage; returns the exit code: 0, or 2 when the input cannot be used (one sentence on stderr says why)."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or "--help" in args or "-h" in args or args == ["help"]:
+        print(usage(args[0] if args else None))
+        return 0
+    from facedyn.command_line import parse
+
+    try:
+        stage, config, workdir = parse(args, STAGES)
+        run = importlib.import_module("facedyn.stages.run")
+        run.run_stages(stage, config, workdir)
+    except InputError as error:
+        print(f"facedyn: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"facedyn: {error.strerror}{where}: free or allow the space, then run the same command again.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("facedyn: interrupted; the same command goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

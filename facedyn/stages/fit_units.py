@@ -1,0 +1,125 @@
+"""Which frames belong to which fit unit: the plan of a fit, and the windows of its units, on the host.
+
+A unit's centre frames are split clip by clip: a share at each clip's end is held back for the quality columns, with so
+much left out between that no frame is in a window of both. For identification the rest is cut into two halves alike.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from data_pipelines.windows import centre_positions, window_positions
+
+UNITS = ("person", "person_task", "session", "clip")
+
+
+@dataclasses.dataclass(frozen=True)
+class FitUnit:
+    """What one filter set is fitted to.
+
+    Attributes:
+      task, session: of its clips, '' where they have several.
+      fitted: (record, centre position) of the rows that the fit draws from.
+      held_back: the same of the rows kept out of it.
+    """
+
+    unit_id: str
+    person_id: str
+    task: str
+    session: str
+    fitted: tuple[tuple[int, int], ...]
+    held_back: tuple[tuple[int, int], ...]
+
+
+def unit_id(clip, unit: str) -> str:
+    """The fit unit that a clip belongs to: 'p1', 'p1/talk', 'p1/session2' or the clip's own id."""
+    return {
+        "person": clip.person_id,
+        "person_task": f"{clip.person_id}/{clip.task}",
+        "session": f"{clip.person_id}/{clip.session}",
+        "clip": clip.clip_id,
+    }[unit]
+
+
+def split_centres(centres: np.ndarray, reach: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """(first, last) part of a clip's centre positions, `share` of those used in the last; no frame in windows of both.
+
+    A window of the first part ends before the last part's first window begins: 2 * reach positions between are in neither.
+    """
+    if share <= 0 or len(centres) < 2:
+        return centres, centres[:0]
+    usable = len(centres) - 2 * reach
+    last = round(share * usable)
+    if usable < 2 or last < 1:
+        return centres, centres[:0]
+    kept = centres[-last:]
+    return centres[centres < kept[0] - 2 * reach], kept
+
+
+def evenly(rows, most: int) -> tuple:
+    """At most `most` of the rows, evenly spaced."""
+    if len(rows) <= most:
+        return tuple(rows)
+    return tuple(rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int))
+
+
+def plan(
+    face_clips, records, *, unit: str, scale: int, half_length: int, held_back: float, max_frames: int, min_frames: int, half=0
+):
+    """(units in the order of their ids, {id of a unit with too few centre frames: how many it has}).
+
+    `half` 1 or 2 keeps only the first or second half of each clip's fitted rows.
+    """
+    reach = scale * half_length
+    by_unit = {}
+    for record in records:
+        by_unit.setdefault(unit_id(face_clips.clips[record], unit), []).append(record)
+    units, too_short = [], {}
+    for name in sorted(by_unit):
+        clips = [face_clips.clips[r] for r in by_unit[name]]
+        parts = [(r, centre_positions(c.frame_indices, scale, half_length)) for r, c in zip(by_unit[name], clips)]
+        cut = [(r, *split_centres(centres, reach, held_back)) for r, centres in parts]
+        if sum(len(first) for _, first, _ in cut) < min_frames:  # too little to hold any back
+            cut = [(r, centres, centres[:0]) for r, centres in parts]
+        fitted = [(r, first) for r, first, _ in cut]
+        if half:
+            fitted = [(r, split_centres(first, reach, 0.5)[half - 1]) for r, first in fitted]
+        rows = [(r, int(p)) for r, first in fitted for p in first]
+        if len(rows) < min_frames:
+            too_short[name] = len(rows)
+            continue
+        held = [(r, int(p)) for r, _, last in cut for p in last]
+        tasks, sessions = {c.task for c in clips}, {c.session for c in clips}
+        units.append(
+            FitUnit(
+                unit_id=name,
+                person_id=clips[0].person_id,
+                task=tasks.pop() if len(tasks) == 1 else "",
+                session=sessions.pop() if len(sessions) == 1 else "",
+                fitted=evenly(rows, max_frames),
+                held_back=tuple(held),
+            )
+        )
+    return units, too_short
+
+
+def padded_lengths(max_frames: int, min_frames: int) -> tuple[int, ...]:
+    """The row counts that units are padded to, at most four: a bounded number of compilations for any mix of lengths."""
+    lengths = [max_frames]
+    while len(lengths) < 4 and lengths[-1] > 2 * min_frames:
+        lengths.append(-(-lengths[-1] // 2))
+    return tuple(reversed(lengths))
+
+
+def load_windows(face_clips, rows_of_units, padded: int, scale: int, half_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of several units, padded with zeros: ([P, padded, 2n+1, H, W, C] uint8, row counts [P])."""
+    size, channels = face_clips.image_size, face_clips.channels
+    windows = np.zeros((len(rows_of_units), padded, 2 * half_length + 1, size, size, channels), np.uint8)
+    for p, rows in enumerate(rows_of_units):
+        for record in sorted({r for r, _ in rows}):
+            slots = [i for i, (r, _) in enumerate(rows) if r == record]
+            positions = window_positions([rows[i][1] for i in slots], scale, half_length)
+            wanted, where = np.unique(positions, return_inverse=True)  # every frame is decoded once
+            frames = face_clips.frames(record, wanted)
+            windows[p, slots] = frames[where.reshape(positions.shape)]
+    return windows, np.asarray([len(rows) for rows in rows_of_units], np.int32)

@@ -1,0 +1,225 @@
+"""Learns the generic model of every scale: how any face moves, from one frame, by the rank loss.
+
+The batch is split over the mesh axis `data`, parameters are on every device. After every `eval_every` steps: ranking
+accuracy on validation people, a checkpoint, and the decision to stop early. The best step becomes the generic model.
+"""
+
+import itertools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from data_pipelines.errors import InputError
+from data_pipelines.loaders import window_loader
+from data_pipelines.progress import Progress
+from data_pipelines.windows import centre_positions, window_positions
+from facedyn.core import unet
+from facedyn.core.metrics import bootstrap_mean
+from facedyn.core.rank_loss import copied_input, dynamic_image, rank_loss, ranking_accuracy
+from facedyn.stages import common
+from facedyn.store import checkpoints, scores
+from facedyn.store.metrics_log import MetricsLog
+
+EVAL_BATCH = 128
+
+
+def run(config, workdir) -> dict:
+    """Trains what is not there yet; returns a summary with the people of the pool."""
+    face_clips = common.open_data(common.pretrain_data_dir(config, workdir), config)
+    training = common.records_of(face_clips, config.pretrain.splits)
+    splits = {clip.split for clip in face_clips.clips}
+    validation = common.records_of(face_clips, ("validation",)) if "validation" in splits else []
+    pool = sorted({face_clips.clips[i].person_id for i in training})
+    # Figures are quoted on people who served neither training nor stopping, where there are any.
+    held_out = common.records_of(face_clips, ("test",)) if "test" in splits - set(config.pretrain.splits) else validation
+    strangers = {face_clips.clips[i].person_id for i in (*validation, *held_out)}
+    if not validation or strangers & set(pool):
+        raise InputError(
+            "Pretraining needs a split 'validation' whose people are not in "
+            f"config.pretrain.splits={tuple(config.pretrain.splits)}: set config.data.split_fractions, or the manifest's column `split`."
+        )
+    rows, steps = [], {}
+    for scale in common.scales(config):
+        model, steps[scale] = _pretrain_scale(config, workdir, face_clips, training, validation, scale)
+        rows += _controls(config, model, face_clips, held_out, scale)
+    scores.replace_scores(workdir, "pretrain", rows)
+    return {"people": pool, "clips": len({face_clips.clips[i].clip_id for i in training}), "steps": steps}
+
+
+def load_generic(config, workdir, scale: int):
+    """The finished generic model of a scale: parameters, as numpy arrays."""
+    like = jax.eval_shape(lambda: unet.init(common.unet(config), jax.random.key(0), config.data.image_size))
+    return checkpoints.load_pytree(common.generic_dir(workdir, scale) / "best", like)
+
+
+def evaluation_windows(face_clips, records, scale: int, half_length: int, per_person: int):
+    """Windows evenly spaced over each person's clips: ([N, 2n+1, H, W, C] uint8, person index [N], people)."""
+    by_person = {}
+    for record in records:
+        clip = face_clips.clips[record]
+        centres = centre_positions(clip.frame_indices, scale, half_length)
+        by_person.setdefault(clip.person_id, []).extend((record, int(c)) for c in centres)
+    windows, owner, people = [], [], []
+    for person in sorted(p for p in by_person if by_person[p]):
+        rows = by_person[person]
+        chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, per_person).round().astype(int))]
+        for record, centre in chosen:
+            windows.append(face_clips.frames(record, window_positions([centre], scale, half_length)[0]))
+            owner.append(len(people))
+        people.append(person)
+    if not windows:
+        raise InputError(
+            f"No clip of the held-out people is long enough for a window at scale {scale}; use longer clips or smaller scales."
+        )
+    return np.stack(windows), np.asarray(owner), people
+
+
+def by_person(values, owner, n: int) -> np.ndarray:
+    """Mean of `values` over each person's rows: [N], [N] -> [people]."""
+    return np.asarray([values[owner == person].mean() for person in range(n)])
+
+
+def in_batches(measure, windows) -> np.ndarray:
+    """measure(batch of windows) -> [EVAL_BATCH], over all windows [N]; the last batch is filled up: one compilation."""
+    found = []
+    for start in range(0, len(windows), EVAL_BATCH):
+        batch = windows[start : start + EVAL_BATCH]
+        full = np.concatenate([batch, np.repeat(batch[-1:], EVAL_BATCH - len(batch), 0)])
+        found.append(np.asarray(measure(jnp.asarray(full)))[: len(batch)])
+    return np.concatenate(found)
+
+
+def _controls(config, params, face_clips, records, scale: int) -> list[dict]:
+    """Score rows: the generic model beside the four controls, on held-out people."""
+    settings, model = common.rank_loss_settings(config), common.unet(config)
+    windows, owner, people = evaluation_windows(face_clips, records, scale, settings.half_length, config.pretrain.eval_windows)
+    untrained = unet.init(model, jax.random.key(config.seed + 1), config.data.image_size)
+    centre = settings.half_length
+    methods = {
+        "generic": lambda w: model.apply(params, w[:, centre]),
+        "zero_map": lambda w: jnp.zeros((len(w), settings.maps, *w.shape[2:])),
+        "copy_input": lambda w: copied_input(w, settings),
+        "untrained": lambda w: model.apply(untrained, w[:, centre]),
+        "oracle_dynamic_image": lambda w: dynamic_image(w, settings),
+    }
+    rows = []
+    for method, maps_of in methods.items():
+        measure = jax.jit(lambda w, maps_of=maps_of: ranking_accuracy(maps_of(w), w, settings))
+        values = by_person(in_batches(measure, windows), owner, len(people))
+        value, low, high = bootstrap_mean(values, jax.random.key(config.seed), config.traits.bootstrap)
+        rows.append(
+            dict(method=method, setting=f"scale={scale}", trait="", metric="ranking_accuracy")
+            | dict(value=float(value), low=float(low), high=float(high), n=len(people))
+        )
+    return rows
+
+
+def make_step(model, settings, transform, calls: int):
+    """The compiled update: (state, windows [calls, B, 2n+1, H, W, C]) -> (state, mean loss). The state is donated."""
+
+    def one(state, windows):
+        def objective(params):
+            return rank_loss(model.apply(params, windows[:, settings.half_length]), windows, settings).mean()
+
+        loss, gradient = jax.value_and_grad(objective)(state["params"])
+        updates, opt_state = transform.update(gradient, state["opt_state"], state["params"])
+        state = state | {"params": optax.apply_updates(state["params"], updates), "opt_state": opt_state}
+        return state | {"step": state["step"] + 1}, loss
+
+    def many(state, windows):
+        if calls == 1:
+            return one(state, windows[0])
+        state, losses = jax.lax.scan(one, state, windows)
+        return state, losses.mean()
+
+    return jax.jit(many, donate_argnums=0)
+
+
+def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int):
+    """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
+    c, settings, model = config.pretrain, common.rank_loss_settings(config), common.unet(config)
+    directory = common.generic_dir(workdir, scale)
+    if (directory / "best").is_dir():
+        print(f"pretrain: the generic model of scale {scale} is there already")
+        return load_generic(config, workdir, scale), "done before"
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
+    if c.batch_size % mesh.size:
+        raise InputError(f"config.pretrain.batch_size={c.batch_size} must be a multiple of the {mesh.size} devices.")
+    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
+    calls = common.steps_per_call(c.steps_per_call)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, min(c.warmup_steps, c.steps // 2), c.steps)
+    transform = optax.adam(schedule)
+
+    params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
+    if c.init_from:
+        params = checkpoints.load_pytree(pathlib.Path(c.init_from) / f"scale_{scale}" / "best", params)
+    state = {"params": params, "opt_state": transform.init(params), "step": jnp.zeros((), jnp.int32)}
+    state |= {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)}
+    state = jax.device_put(state, replicated)
+    series = checkpoints.Series(directory / "steps")
+    log = MetricsLog(workdir, config.tensorboard, stage="pretrain", scale=scale)
+    if (latest := series.latest_step()) is not None:
+        state = series.restore(latest, state)
+        log.rewind(latest)
+        print(f"pretrain: scale {scale} goes on from step {latest}")
+    best, since_best, step = float(state.pop("best")), int(state.pop("since_best")), int(state["step"])
+
+    windows, owner, people = evaluation_windows(face_clips, validation, scale, settings.half_length, c.eval_windows)
+    measure = jax.jit(lambda p, w: ranking_accuracy(model.apply(p, w[:, settings.half_length]), w, settings))
+
+    def validate(params):
+        return float(by_person(in_batches(lambda w: measure(params, w), windows), owner, len(people)).mean())
+
+    batches = window_loader(
+        face_clips,
+        training,
+        scale=scale,
+        half_length=settings.half_length,
+        batch_size=c.batch_size // jax.process_count(),
+        seed=config.seed,
+        start_step=step,
+        threads=c.loader_threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    update = make_step(model, settings, transform, calls)
+    total = sum(x.size for x in jax.tree.leaves(params))
+    print(
+        f"pretrain: scale {scale}, {total:,} parameters, {c.steps} steps of {c.batch_size} windows, {len(people)} validation people"
+    )
+    losses = []
+    with Progress(f"pretrain scale {scale}", c.steps, "steps", done=step) as progress:
+        while step < c.steps and since_best < c.patience:
+            stack = np.stack([b["windows"] for b in itertools.islice(batches, calls)])
+            state, loss = update(state, jax.make_array_from_process_local_data(split, stack))
+            losses.append(loss)
+            before, step = step, step + calls
+            progress.advance(calls)
+            if step // c.eval_every == before // c.eval_every and step < c.steps:
+                continue
+            mean_loss = float(jnp.stack(losses).mean())
+            losses.clear()
+            if not np.isfinite(mean_loss):
+                raise InputError(
+                    f"Pretraining of scale {scale} diverged before step {step}: lower config.pretrain.learning_rate."
+                )
+            accuracy = validate(state["params"])
+            best, since_best = (accuracy, 0) if accuracy > best else (best, since_best + 1)
+            log.write(step, loss=mean_loss, ranking_accuracy=accuracy)
+            progress.advance(0, f"loss {mean_loss:.3f}, ranking accuracy {accuracy:.3f} on validation people")
+            series.save(
+                step,
+                state | {"best": jnp.asarray(best), "since_best": jnp.asarray(since_best, jnp.int32)},
+                {"ranking_accuracy": accuracy},
+            )
+    log.close()
+    params = series.restore(series.best_step(), state | {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)})[
+        "params"
+    ]
+    series.close()
+    checkpoints.save_pytree(directory / "best", params)
+    return jax.tree.map(np.asarray, params), step

@@ -1,0 +1,57 @@
+"""WORKDIR/metrics.jsonl: one line of figures a training step that is worth a line; TensorBoard beside it when asked for."""
+
+import json
+import pathlib
+import time
+
+from data_pipelines.errors import InputError
+from data_pipelines.files import write_text
+
+
+class MetricsLog:
+    """Appends lines for one stage (and scale) to metrics.jsonl.
+
+    Args:
+      workdir: of the run.
+      tensorboard: also write event files under WORKDIR/tensorboard (the extra `tensorboard`).
+      **labels: written with every line, e.g. stage='pretrain', scale=1.
+    """
+
+    def __init__(self, workdir, tensorboard: bool = False, **labels):
+        self._path, self._labels, self._writer = pathlib.Path(workdir) / "metrics.jsonl", labels, None
+        if tensorboard:
+            try:
+                from tensorboardX import SummaryWriter
+            except ImportError as error:
+                raise InputError("config.tensorboard needs the extra: pip install 'facedyn[tensorboard]'.") from error
+            run = "-".join(f"{v}" if k == "stage" else f"{k}{v}" for k, v in labels.items())
+            self._writer = SummaryWriter(str(pathlib.Path(workdir) / "tensorboard" / run))
+
+    def rewind(self, step: int) -> None:
+        """Drops this label's lines after `step`: a resumed run writes them again."""
+        if self._path.is_file():
+            rows = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            kept = [r for r in rows if r["step"] <= step or any(r.get(k) != v for k, v in self._labels.items())]
+            write_text(self._path, "".join(json.dumps(r) + "\n" for r in kept))
+
+    def write(self, step: int, **figures: float) -> None:
+        """One line: the labels, the step, the time and the figures."""
+        row = self._labels | {"step": step, "time": round(time.time(), 3)} | {k: float(v) for k, v in figures.items()}
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        if self._writer:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, float(value), step)
+
+    def close(self) -> None:
+        """Flushes TensorBoard's files."""
+        if self._writer:
+            self._writer.close()
+
+
+def read_metrics(workdir) -> list[dict]:
+    """All lines of WORKDIR/metrics.jsonl; a line cut off by a kill is left out."""
+    path = pathlib.Path(workdir) / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]

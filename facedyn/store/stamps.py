@@ -1,0 +1,125 @@
+"""What a stage was run with: config, its hash, seed, versions and command, in WORKDIR/stages/<stage>.json.
+
+The stamp is written last, so a stage without one did not finish. A stage whose settings changed since is refused by
+name of the setting: results of two configs in one WORKDIR would silently mix.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+
+import facedyn
+from data_pipelines.errors import InputError
+from data_pipelines.files import write_text
+from facedyn.config import config_hash, flatten
+
+# The settings that each stage's result depends on; a trailing dot stands for a whole section.
+DEPENDS = {
+    "prepare": ("seed", "data."),
+    "pretrain": ("seed", "data.", "model.", "rank_loss.", "pretrain."),
+    "fit": ("seed", "data.", "model.", "rank_loss.", "pretrain.", "fit."),
+    "traits": ("seed", "data.", "model.", "rank_loss.", "pretrain.", "fit.", "traits."),
+    "report": ("",),
+}
+# These change how long a stage takes, never what it yields.
+COSMETIC = {
+    "data.workers",
+    "pretrain.loader_threads",
+    "pretrain.steps_per_call",
+    "fit.chunk_size",
+    "fit.memory_gb",
+    "fit.steps_per_call",
+}
+
+
+def stamp_path(workdir, stage: str) -> pathlib.Path:
+    """Where a stage's stamp lies."""
+    return pathlib.Path(workdir) / "stages" / f"{stage}.json"
+
+
+def read_stamp(workdir, stage: str) -> dict | None:
+    """The stamp of a finished stage, or None."""
+    path = stamp_path(workdir, stage)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def relevant(config, stage: str, dataset: str) -> dict:
+    """What the stage's result depends on, flat, as JSON would give it back: settings, and the dataset's fingerprint."""
+    flat = flatten(config)
+    kept = {k: v for k, v in flat.items() if k.startswith(DEPENDS[stage]) and k not in COSMETIC}
+    return json.loads(json.dumps(kept | {"dataset": dataset}, default=list))
+
+
+def changes(stamp: dict, now: dict) -> list[str]:
+    """One phrase a difference, 'fit.steps was 100, is 50'."""
+    before = stamp["relevant"]
+    names = sorted(before.keys() | now.keys())
+    return [f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in names if before.get(n) != now.get(n)]
+
+
+def refuse_change(workdir, stage: str, now: dict, place: str) -> None:
+    """Raises InputError when WORKDIR/place was made by the stage with something else than `now`."""
+    stamp = read_stamp(workdir, f"{stage}.started")
+    found = changes(stamp, now) if stamp else []
+    if found:
+        shown = "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+        raise InputError(
+            f"{pathlib.Path(workdir) / place} was made by `{stage}` with other settings ({shown}): "
+            f"use another --workdir, or delete that folder and run again."
+        )
+
+
+def remove_stamps(workdir, stage: str) -> None:
+    """Forgets that the stage was run."""
+    for name in (stage, f"{stage}.started"):
+        stamp_path(workdir, name).unlink(missing_ok=True)
+
+
+def code_version() -> str:
+    """The package's version, with the git commit where the code lies in a checkout."""
+    root = pathlib.Path(facedyn.__file__).parent.parent
+    if (root / ".git").exists():
+        commit = subprocess.run(
+            ["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        )
+        dirty = subprocess.run(["git", "-C", root, "status", "--porcelain"], capture_output=True, text=True, check=False)
+        if commit.returncode == 0:
+            return f"{facedyn.__version__}+{commit.stdout.strip()}{'.changed' if dirty.stdout.strip() else ''}"
+    return facedyn.__version__
+
+
+def versions() -> dict:
+    """Of the code, Python and the libraries that a result depends on."""
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless", "tensorflow-datasets")
+    found = {"facedyn": code_version(), "python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def now() -> str:
+    """This second, UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def write_stamp(config, workdir, stage: str, relevant: dict, started: str, summary: dict) -> None:
+    """Marks the stage as finished (or '<stage>.started' as begun) with these settings and inputs."""
+    stamp = {
+        "stage": stage,
+        "config_hash": config_hash(config),
+        "config": json.loads(json.dumps(flatten(config), default=list)),
+        "relevant": relevant,
+        "versions": versions(),
+        "command": " ".join(["facedyn", *sys.argv[1:]]),
+        "started": started,
+        "finished": now(),
+        "summary": summary,
+    }
+    write_text(stamp_path(workdir, stage), json.dumps(stamp, indent=1) + "\n")

@@ -1,0 +1,75 @@
+"""Person filters against ordinary convolutions, one person at a time."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from facedyn.core import person_filters as pf
+
+
+def by_convolution(weights, h):
+    """h + conv(h, weights) by the library's own convolution."""
+    c = h.shape[-1]
+    if weights.ndim == 2:
+        kernel, groups = weights[None, None], 1
+    elif weights.ndim == 3:
+        kernel, groups = weights[:, :, None, :], c
+    else:
+        kernel, groups = weights, 1
+    return h + jax.lax.conv_general_dilated(
+        h, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    )
+
+
+@pytest.mark.parametrize("kind", pf.KINDS)
+@pytest.mark.parametrize("jit", [False, True])
+def test_equal_to_a_loop_of_convolutions_forwards_and_backwards(kind, jit):
+    random = np.random.default_rng(0)
+    h = jnp.asarray(random.normal(size=(3, 2, 6, 5, 4)), jnp.float32)  # [P, B, H, W, C]
+    weights = jnp.asarray(random.normal(size=(3, *pf.shape(kind, 4))), jnp.float32)
+    target = jnp.asarray(random.normal(size=h.shape), jnp.float32)
+
+    def loss(apply):
+        return lambda w, x, t: jnp.sum((apply(w, x) - t) ** 2)
+
+    batched = jax.vmap(pf.apply_filter)
+    gradient = jax.vmap(jax.grad(loss(pf.apply_filter), (0, 1)))
+    if jit:
+        batched, gradient = jax.jit(batched), jax.jit(gradient)
+    found, (dw, dh) = batched(weights, h), gradient(weights, h, target)
+    for p in range(3):
+        np.testing.assert_allclose(found[p], by_convolution(weights[p], h[p]), rtol=1e-4, atol=1e-4)
+        ew, eh = jax.grad(loss(by_convolution), (0, 1))(weights[p], h[p], target[p])
+        np.testing.assert_allclose(dw[p], ew, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(dh[p], eh, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", pf.KINDS)
+def test_batched_people_compile_to_no_convolution(kind):
+    h, weights = jnp.ones((3, 2, 6, 6, 4)), jnp.ones((3, *pf.shape(kind, 4)))
+    text = jax.jit(jax.vmap(jax.grad(lambda w, x: pf.apply_filter(w, x).sum()))).lower(weights, h).as_text()
+    assert "convolution" not in text
+
+
+@pytest.mark.parametrize("kind", pf.KINDS)
+def test_representation_and_filters_are_the_same_numbers(kind):
+    chosen = pf.sites((4, 6, 8), "all")
+    slots = pf.layout(chosen, kind)
+    size = sum(s.size for s in slots)
+    vector = jnp.arange(2.0 * size).reshape(2, size)
+    filters = pf.unflatten(vector, slots)
+    np.testing.assert_array_equal(pf.flatten(filters, slots), vector)
+    assert {s.name: f.shape[1:] for s, f in zip(chosen, (filters[s.name] for s in chosen))} == {s.site: s.shape for s in slots}
+    # A weight is traced back by its layout record.
+    last = slots[-1]
+    assert filters[last.site].reshape(2, -1)[1, -1] == vector[1, last.offset + last.size - 1]
+
+
+def test_sites_by_name():
+    assert [s.name for s in pf.sites((4, 6, 8))] == ["skip0", "skip1", "bottleneck"]
+    assert [s.name for s in pf.sites((4, 6, 8), "bottleneck, skip0")] == ["skip0", "bottleneck"]
+    with pytest.raises(ValueError, match="'skip7' is no site"):
+        pf.sites((4, 6, 8), "skip7")
+    with pytest.raises(ValueError, match="'odd' is no kind"):
+        pf.init(pf.sites((4, 6)), "odd")
