@@ -133,7 +133,7 @@ def nearest(name: str, valid) -> str:
     """The valid key that `name` most likely stands for."""
     leaf = name.rsplit(".", 1)[-1]
     by_leaf = [v for v in valid if v.rsplit(".", 1)[-1] == leaf]
-    return (difflib.get_close_matches(name, valid, 1, 0.0) if not by_leaf else by_leaf)[0]
+    return by_leaf[0] if by_leaf else difflib.get_close_matches(name, valid, 1, 0.0)[0]
 
 
 def check(config: ConfigDict) -> ConfigDict:

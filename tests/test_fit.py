@@ -140,10 +140,10 @@ def test_no_convolution_with_a_person_s_own_kernel(bound, people):
     """Under vmap every convolution keeps one group: person filters are matrix products, shared kernels fold people in."""
     _, units, _ = run(bound, people)
     _, decode = bound
+    solver = solvers.make("adam", learning_rate=0.02, steps=STEPS, batch_size=BATCH)
+    draws = jnp.zeros((STEPS, BATCH))
     for kind in person_filters.KINDS:
-        solver = solvers.make("adam", learning_rate=0.02, steps=STEPS, batch_size=BATCH)
         carry = fit.start(solver, SITES, kind, 3)
-        draws = jnp.zeros((STEPS, BATCH))
         text = jax.jit(lambda c: fit.advance(decode, SETTINGS, solver, c, units, draws, 0, 1)).lower(carry).as_text()
         groups = [part.split()[0] for part in text.split("feature_group_count = ")[1:]]
         assert groups

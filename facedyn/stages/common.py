@@ -35,8 +35,8 @@ def unet(config) -> UNet:
     levels, size = len(config.model.channels), config.data.image_size
     if levels < 2 or size % 2 ** (levels - 1):
         raise InputError(
-            f"config.data.image_size={size} cannot be halved {levels - 1} times, as the {levels} levels of config.model.channels "
-            f"ask: use a multiple of {2 ** (levels - 1)}, or fewer levels."
+            f"config.data.image_size={size} cannot be halved {levels - 1} times, as the {levels} levels of "
+            f"config.model.channels ask: use a multiple of {2 ** (levels - 1)}, or fewer levels."
         )
     return UNet(
         channels=tuple(config.model.channels),
@@ -74,8 +74,8 @@ def open_data(directory, config) -> FaceClipsReader:
     face_clips = open_face_clips(directory)
     if (face_clips.image_size, face_clips.channels) != (config.data.image_size, config.data.channels):
         raise InputError(
-            f"The dataset in {directory} has faces of {face_clips.image_size} pixels and {face_clips.channels} channels, the config "
-            f"asks for {config.data.image_size} and {config.data.channels}: prepare it again, or change the config."
+            f"The dataset in {directory} has faces of {face_clips.image_size} pixels and {face_clips.channels} channels, "
+            f"the config asks for {config.data.image_size} and {config.data.channels}: prepare it again, or change the config."
         )
     return face_clips
 

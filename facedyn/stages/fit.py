@@ -24,6 +24,7 @@ from facedyn.stages.pretrain import load_generic
 from facedyn.store import representations, scores
 
 HALVES = "halves"
+CPU_CHUNK, ACCELERATOR_CHUNK = 16, 256
 
 
 def run(config, workdir) -> dict:
@@ -44,9 +45,8 @@ def run(config, workdir) -> dict:
         if config.report.examples:
             _write_examples(config, engine, face_clips, records, folder, scale)
     for name, (scale, n) in sorted(left_out.items()):
-        print(
-            f"fit: {name} has {n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={c.min_frames}: no filters for it"
-        )
+        few = f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={c.min_frames}"
+        print(f"fit: {name} has {few}: no filters for it")
     rows, _ = representations.read_parts(folder)
     if not len(rows):
         raise InputError(
@@ -117,7 +117,7 @@ class Engine:
         return int(padded * per_row + self.config.batch_size * 4 * 12 * (numbers + window))
 
     def load(self, units, padded: int, people: int):
-        """Windows of a chunk, filled up with empty units to `people`: ((windows, counts) fitted, (windows, counts) held back)."""
+        """Windows of a chunk, filled up with empty units to `people`: (windows, counts) fitted, and the same held back."""
         missing, held = [()] * (people - len(units)), max(1, padded // 4)
         fitted, held_back = [u.fitted for u in units], [evenly(u.held_back, held) for u in units]
         return tuple(
@@ -151,14 +151,20 @@ class Engine:
         return np.where(rows > 0, loss / some, np.nan), np.where(rows > 0, right / some, np.nan)
 
 
-def chunks_of(units, c, unit_bytes) -> list[tuple[int, list]]:
-    """(padded length, units) of every chunk; a chunk holds units of one padded length, as many as memory allows."""
+def chunks_of(units, c, unit_bytes) -> list[tuple[int, int, list]]:
+    """(padded length, people, units) of every chunk: units of one padded length, as many as memory allows.
+
+    The chunks of a length are of one size, so that each length is compiled once.
+    """
     lengths = padded_lengths(c.max_frames, c.min_frames)
     chunks = []
     for shorter, length in zip((0, *lengths), lengths):
         alike = [u for u in units if shorter < len(u.fitted) <= length]
-        people = c.chunk_size or int(np.clip(c.memory_gb * 2**30 // unit_bytes(length), 1, 64))
-        chunks += [(length, people, alike[i : i + people]) for i in range(0, len(alike), people)]
+        # More than fit the caches gain nothing on CPU; an accelerator wants to be filled.
+        most = CPU_CHUNK if jax.default_backend() == "cpu" else ACCELERATOR_CHUNK
+        most = c.chunk_size or int(np.clip(c.memory_gb * 2**30 // unit_bytes(length), 1, most))
+        people = -(-len(alike) // -(-len(alike) // most)) if alike else 0
+        chunks += [(length, people, alike[i : i + people]) for i in range(0, len(alike), people or 1)]
     return chunks
 
 

@@ -39,8 +39,8 @@ def run(config, workdir) -> dict:
     strangers = {face_clips.clips[i].person_id for i in (*validation, *held_out)}
     if not validation or strangers & set(pool):
         raise InputError(
-            "Pretraining needs a split 'validation' whose people are not in "
-            f"config.pretrain.splits={tuple(config.pretrain.splits)}: set config.data.split_fractions, or the manifest's column `split`."
+            f"Pretraining needs a split `validation`, of other people than config.pretrain.splits={tuple(config.pretrain.splits)}: "
+            "set config.data.split_fractions, or the manifest's column split."
         )
     rows, steps = [], {}
     for scale in common.scales(config):
@@ -188,9 +188,8 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     )
     update = make_step(model, settings, transform, calls)
     total = sum(x.size for x in jax.tree.leaves(params))
-    print(
-        f"pretrain: scale {scale}, {total:,} parameters, {c.steps} steps of {c.batch_size} windows, {len(people)} validation people"
-    )
+    size = f"{total:,} parameters, {c.steps} steps of {c.batch_size} windows"
+    print(f"pretrain: scale {scale}, {size}, {len(people)} validation people")
     losses = []
     with Progress(f"pretrain scale {scale}", c.steps, "steps", done=step) as progress:
         while step < c.steps and since_best < c.patience:

@@ -1,0 +1,131 @@
+"""From a tracked face to steady crops: where the eyes are in every frame, smoothed, and the similarity that puts them in place.
+
+Jitter of the crop would be false dynamics of the face, so what is smoothed are the crop's own parameters: middle between the
+eyes, size, angle. Nothing is smoothed across the ends of a track, so neither across a scene cut nor a loss of the face.
+"""
+
+import cv2
+import numpy as np
+
+from data_pipelines.tracking import Track, moved, similarity
+
+EYE_LINE = 0.33  # height of the eyes in the crop, share of its side
+DETECTION_SECONDS = 5.0  # the detections' noise is averaged over so many times smoothing_seconds
+SEEN_WEIGHT = (0.05, 0.3, 1.0)  # of a detection by the number of eyes seen in it
+
+
+def canonical_eyes(size: int, crop_scale: float) -> np.ndarray:
+    """Where the eyes lie in a crop whose side is `crop_scale` times their distance: [2, 2] (x, y), pixels."""
+    half = size / crop_scale / 2
+    return np.array([[size / 2 - half, EYE_LINE * size], [size / 2 + half, EYE_LINE * size]])
+
+
+def eye_parameters(eyes: np.ndarray) -> np.ndarray:
+    """(x, y of the middle, log of the distance, angle in radians) [N, 4] of eyes [N, 2, 2]; angles without jumps of 2 pi."""
+    difference = eyes[:, 1] - eyes[:, 0]
+    angle = np.unwrap(np.arctan2(difference[:, 1], difference[:, 0]))
+    return np.column_stack([eyes.mean(1), np.log(np.hypot(*difference.T)), angle])
+
+
+def eyes_of(parameters: np.ndarray) -> np.ndarray:
+    """The inverse of `eye_parameters`: eyes [N, 2, 2]."""
+    half = np.exp(parameters[:, 2:3]) / 2 * np.column_stack([np.cos(parameters[:, 3]), np.sin(parameters[:, 3])])
+    return np.stack([parameters[:, :2] - half, parameters[:, :2] + half], 1)
+
+
+def gaussian_smooth(values, times, at, seconds: float, weights=None) -> np.ndarray:
+    """Values [N, D] at `times` [N], seen at the times `at` [M] through a Gaussian of standard deviation `seconds`: [M, D].
+
+    A local straight line is fitted, not a local mean: a face that drifts steadily is followed to the very ends of its track.
+    seconds = 0 interpolates linearly.
+    """
+    values, times, at = np.asarray(values, float), np.asarray(times, float), np.asarray(at, float)
+    if seconds <= 0 or len(times) == 1:
+        return np.column_stack([np.interp(at, times, column) for column in values.T])
+    weights = np.ones(len(times)) if weights is None else np.asarray(weights, float)
+    smooth = np.empty((len(at), values.shape[1]))
+    first = np.searchsorted(times, at - 5 * seconds)
+    last = np.searchsorted(times, at + 5 * seconds, side="right")
+    for row, (time, i, j) in enumerate(zip(at, first, last)):
+        i, j = min(i, len(times) - 1), max(j, 1)
+        t = (times[i:j] - time) / seconds
+        w = weights[i:j] * np.exp(-0.5 * t * t) + 1e-12
+        m0, m1, m2 = w.sum(), (w * t).sum(), (w * t * t).sum()
+        determinant = m0 * m2 - m1 * m1
+        # Where all detections lie on one side or on one spot the line is not determined; the mean takes its place smoothly.
+        w = w * (m2 + 0.02 * m0 - m1 * t) / (determinant + 0.02 * m0 * m0)
+        smooth[row] = w @ values[i:j]
+    return smooth
+
+
+def track_eyes(track: Track, smoothing_seconds: float) -> np.ndarray:
+    """Eyes [T, 2, 2] in the T frames of the track.
+
+    The flow of the frames tells the motion, the detections the place: carried back along the flow to the first frame, the
+    detections should all agree, so there they are cleaned of outliers and averaged over a second or so, and then carried
+    forward again. The crop's parameters are then smoothed with standard deviation `smoothing_seconds`. At 0 the eyes are, in
+    the frames with a detection, exactly the detected ones.
+    """
+    seconds = np.asarray(track.seconds)
+    forward = np.tile(np.eye(3), (len(seconds), 1, 1))
+    for i, motion in enumerate(track.motions):
+        forward[i + 1] = np.vstack([motion, [0, 0, 1]]) @ forward[i]
+    frames = np.array(sorted(track.faces)) - track.start
+    faces = [track.faces[track.start + frame] for frame in frames]
+    back = np.linalg.inv(forward[frames])
+    still = np.stack([moved(m[:2], face.eyes) for m, face in zip(back, faces)])
+    weights = np.array([SEEN_WEIGHT[face.eyes_seen] for face in faces])
+    parameters = eye_parameters(still)
+    if smoothing_seconds > 0:
+        weights = weights * _inliers(parameters)
+    parameters = gaussian_smooth(parameters, seconds[frames], seconds, DETECTION_SECONDS * smoothing_seconds, weights)
+    eyes = np.stack([moved(m[:2], e) for m, e in zip(forward, eyes_of(parameters))])
+    return eyes_of(gaussian_smooth(eye_parameters(eyes), seconds, seconds, smoothing_seconds))
+
+
+def _inliers(parameters, window: int = 7) -> np.ndarray:
+    """Weight [N] of each detection: near 0 where a parameter is far from the median of its neighbours in time."""
+    n = len(parameters)
+    if n < 5:
+        return np.ones(n)
+    # Relative to the distance of the eyes, so that all four parameters have one unit.
+    unit = np.array([np.exp(np.median(parameters[:, 2]))] * 2 + [1, 1])
+    values = parameters / unit
+    reach = np.clip(np.arange(n)[:, None] + np.arange(-(window // 2), window // 2 + 1), 0, n - 1)
+    away = np.abs(values - np.median(values[reach], axis=1))
+    usual = 1.48 * np.median(away, axis=0) + 0.005
+    return np.where((away < 4 * usual).all(1), 1.0, 1e-3)
+
+
+def crop_matrices(eyes: np.ndarray, size: int, crop_scale: float) -> np.ndarray:
+    """Similarities [T, 2, 3] from the frame's pixels to the crop's that map eyes [T, 2, 2] to their canonical places."""
+    target = canonical_eyes(size, crop_scale)
+    return np.stack([similarity(pair, target) for pair in eyes])
+
+
+def warp(rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """The crop uint8 [size, size, 3]; where it reaches over the frame's edge the edge is continued."""
+    shrink = np.hypot(matrix[0, 0], matrix[1, 0])
+    if shrink < 0.5:  # so strong a reduction would skip pixels and flicker: average them first
+        factor = 1 / int(1 / shrink)
+        small = cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        fx, fy = small.shape[1] / rgb.shape[1], small.shape[0] / rgb.shape[0]
+        # Pixel centres: x_small = fx (x + 1/2) - 1/2.
+        to_full = np.array([[1 / fx, 0, 0.5 / fx - 0.5], [0, 1 / fy, 0.5 / fy - 0.5], [0, 0, 1]])
+        rgb, matrix = small, matrix @ to_full
+    return cv2.warpAffine(rgb, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def crop_jitter(matrices: np.ndarray, size: int) -> float:
+    """Unrest of the crop, in its pixels: root mean square of the second differences in time of its corners' places.
+
+    A crop that stands still or glides has 0; white noise of standard deviation s in the places gives 2.4 s.
+    """
+    if len(matrices) < 3:
+        return float("nan")
+    corners = np.array([[0, 0], [size, 0], [0, size], [size, size]], float)
+    inverse = np.stack([cv2.invertAffineTransform(m) for m in matrices])
+    places = np.einsum("tij,cj->tci", inverse[:, :, :2], corners) + inverse[:, None, :, 2]  # [T, 4, 2], frame pixels
+    per_pixel = np.hypot(matrices[:, 0, 0], matrices[:, 1, 0])[1:-1]
+    second = (places[2:] - 2 * places[1:-1] + places[:-2]) * per_pixel[:, None, None]
+    return float(np.sqrt(np.mean(second**2)))

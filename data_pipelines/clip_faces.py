@@ -1,0 +1,272 @@
+"""One clip of the manifest -> encoded face crops and a quality row. This is what prepare's worker processes run.
+
+Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of a second and stays small.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import pathlib
+import signal
+import zipfile
+
+import cv2
+import numpy as np
+
+from data_pipelines import quality
+from data_pipelines.alignment import crop_jitter, crop_matrices, track_eyes, warp
+from data_pipelines.detection import make_detector
+from data_pipelines.errors import InputError
+from data_pipelines.files import atomic_path
+from data_pipelines.images import encode_image
+from data_pipelines.manifest import ClipEntry
+from data_pipelines.tracking import Tracker, main_tracks
+from data_pipelines.video import Video, quiet
+
+LIGHT_EVERY = 5  # brightness and sharpness are told from every fifth crop
+BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers write such frames where they failed
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareSettings:
+    """The settings of `prepare`; meanings as in `facedyn.config`, section data.
+
+    min_frames: a clip without so many consecutive frames with a face is left out (the shortest window's length).
+    """
+
+    image_size: int = 112
+    channels: int = 3
+    image_format: str = "png"
+    fps: float = 0.0
+    detector: str = "auto"
+    yunet_model: str = ""
+    detect_every: int = 5
+    crop_scale: float = 2.5
+    smoothing_seconds: float = 0.2
+    min_face_pixels: int = 40
+    main_person: str = "auto"
+    max_frames_per_record: int = 1000
+    split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    workers: int = 0
+    seed: int = 0
+    min_frames: int = 9
+    trait_names: tuple[str, ...] = ()
+
+
+# What the frames of a clip depend on; the other settings only matter when the clips are packed.
+FRAME_SETTINGS = ("image_size", "channels", "image_format", "fps", "min_frames")
+FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipFaces:
+    """A processed clip: quality row and numbers of the kept frames, int32 [T]."""
+
+    row: quality.QualityRow
+    frame_indices: np.ndarray
+
+
+def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
+    """Names the clip's file as it is now, and the settings its crops depend on; 16 hexadecimal digits."""
+    names = FRAME_SETTINGS if entry.aligned else FRAME_SETTINGS + FACE_SETTINGS
+    parts = [entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
+    if entry.path.is_dir():
+        parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
+    elif entry.path.is_file():
+        parts.append((entry.path.stat().st_size, entry.path.stat().st_mtime_ns))
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces:
+    """Hands the clip's face crops, encoded, to `keep` one by one; they count only when the row's verdict is 'ok'.
+
+    Whatever is wrong with the clip becomes the verdict of its row, not an exception. Memory does not grow with the length.
+    """
+    row = quality.QualityRow(entry.clip_id, entry.person_id, str(entry.path))
+    try:
+        video = Video(entry.path, settings.fps, entry.fps)
+        find = _aligned_faces if entry.aligned else _detected_faces
+        faces = find(video, row, settings, keep)
+    except InputError as error:
+        return _left_out(row, str(error))
+    except (cv2.error, OSError) as error:
+        return _left_out(row, f"The file {entry.path} cannot be decoded ({str(error).strip().splitlines()[0]}).")
+    row = dataclasses.replace(
+        faces.row,
+        fps=video.fps,
+        n_kept=len(faces.frame_indices),
+        n_gaps=int((np.diff(faces.frame_indices) != 1).sum()),
+        share_found=faces.row.n_found / max(faces.row.n_decoded, 1),
+        reason="; ".join(filter(None, (video.note, faces.row.reason))),
+    )
+    usable = quality.longest_run(faces.frame_indices)
+    if row.n_found == 0:
+        return _left_out(row, row.reason or f"No face was found in any of its {row.n_decoded} frames.")
+    if usable < settings.min_frames:
+        reason = f"Only {usable} frames with a face follow one another, a window needs {settings.min_frames}."
+        return _left_out(row, "; ".join(filter(None, (reason, row.reason))))
+    return ClipFaces(row, faces.frame_indices)
+
+
+def _left_out(row, reason):
+    return ClipFaces(row.left_out(reason), np.zeros(0, np.int32))
+
+
+def _aligned_faces(video, row, settings, keep):
+    """Frames that are face crops already: resized, and dropped where they are black."""
+    indices, light, n_decoded = [], [], 0
+    for index, _, image in video:
+        n_decoded += 1
+        if image.max() >= BLACK:
+            crop = resized(image, settings.image_size, settings.channels)
+            indices.append(index)
+            if len(indices) % LIGHT_EVERY == 1:
+                light.append(quality.brightness_and_sharpness(crop))
+            keep(encode_image(crop, settings.image_format))
+    brightness, sharpness = np.mean(light, axis=0) if light else (np.nan, np.nan)
+    row = dataclasses.replace(
+        row,
+        n_decoded=n_decoded,
+        n_found=len(indices),
+        brightness=float(brightness),
+        sharpness=float(sharpness),
+        reason="" if indices else f"All of its {n_decoded} frames are black.",
+    )
+    return ClipFaces(row, np.array(indices, np.int32))
+
+
+def resized(image: np.ndarray, size: int, channels: int) -> np.ndarray:
+    """uint8 [size, size, channels] from RGB uint8 [H, W, 3]; a frame that is not square loses its longer side's ends."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    image = image[top : top + side, left : left + side]
+    if side != size:
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+    return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None] if channels == 1 else image
+
+
+def _detected_faces(video, row, settings, keep):
+    """Two passes over the video: the first finds the face in all frames, the second cuts it out, so memory stays bounded."""
+    tracker, numbers, (height, width) = follow_faces(video, settings)
+    tracks = main_tracks(tracker.finish(), width, height, settings.main_person)
+    row = dataclasses.replace(row, n_decoded=len(numbers), n_two_faces=tracker.n_two_faces, fps=video.fps)
+    if not tracks:
+        return ClipFaces(dataclasses.replace(row, reason=_no_face(tracker, settings, len(numbers))), np.zeros(0, np.int32))
+    matrices = {}
+    for track in tracks:
+        crops = crop_matrices(track_eyes(track, settings.smoothing_seconds), settings.image_size, settings.crop_scale)
+        matrices |= dict(enumerate(crops, track.start))
+    indices, light = [], []
+    for frame, (index, _, image) in enumerate(video):
+        if frame in matrices:
+            crop = warp(image, matrices[frame], settings.image_size)
+            crop = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None] if settings.channels == 1 else crop
+            indices.append(index)
+            if len(indices) % LIGHT_EVERY == 1:
+                light.append(quality.brightness_and_sharpness(crop))
+            keep(encode_image(crop, settings.image_format))
+    faces = [face for track in tracks for face in track.faces.values()]
+    jitters = [
+        (len(t.seconds), crop_jitter(np.stack([matrices[t.start + i] for i in range(len(t.seconds))]), settings.image_size))
+        for t in tracks
+    ]
+    jitters = [(n, jitter) for n, jitter in jitters if np.isfinite(jitter)]
+    brightness, sharpness = np.mean(light, axis=0)
+    row = dataclasses.replace(
+        row,
+        n_found=len(indices),
+        jitter=float(np.sqrt(np.average([j * j for _, j in jitters], weights=[n for n, _ in jitters]))) if jitters else np.nan,
+        mean_confidence=float(np.mean([face.score for face in faces])),
+        face_size=float(np.mean([face.box[2] for face in faces])),
+        brightness=float(brightness),
+        sharpness=float(sharpness),
+        reason="; ".join(_remarks(tracker, settings, len(numbers) - len(indices))),
+    )
+    return ClipFaces(row, np.array(indices, np.int32))
+
+
+def follow_faces(video, settings: PrepareSettings):
+    """First pass: (the Tracker that saw all frames, their numbers, (height, width) of the frames)."""
+    detector = make_detector(settings.detector, settings.yunet_model, settings.min_face_pixels)
+    tracker = Tracker(detector, settings.detect_every, settings.min_face_pixels)
+    numbers, shape = [], (0, 0)
+    for index, seconds, image in video:
+        tracker.step(index, seconds, image)
+        numbers.append(index)
+        shape = image.shape[:2]
+    return tracker, numbers, shape
+
+
+def _no_face(tracker, settings, n):
+    if tracker.largest_too_small:
+        return (
+            f"The largest face in its {n} frames is {tracker.largest_too_small:.0f} pixels wide; "
+            f"config.data.min_face_pixels asks for {settings.min_face_pixels}."
+        )
+    side = f" in the {settings.main_person} half" if settings.main_person != "auto" else ""
+    return f"No face was found{side} in any of its {n} frames."
+
+
+def _remarks(tracker, settings, lost):
+    if lost:
+        yield f"{lost} frames without the face were left out"
+    if tracker.n_two_faces:
+        followed = (
+            "the larger, more central one" if settings.main_person == "auto" else f"the one in the {settings.main_person} half"
+        )
+        yield f"more than one face in {tracker.n_two_faces} of {tracker.n_searched} frames searched, {followed} was followed"
+    if tracker.n_cuts:
+        yield f"{tracker.n_cuts} scene cuts"
+
+
+def start_worker() -> None:
+    """Called once in every worker process: one thread each, as there are as many workers as cores."""
+    cv2.setNumThreads(1)
+    quiet()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption is the parent's to report, once
+
+
+def process_to_file(entry: ClipEntry, settings: PrepareSettings, path) -> quality.QualityRow:
+    """Processes the clip and leaves the result at `path` in one go; returns its quality row.
+
+    The file is an uncompressed zip of the crops, numbered in their order, and one JSON with all else.
+    """
+    with atomic_path(pathlib.Path(path)) as temporary:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            numbers = itertools.count()
+            faces = process_clip(entry, settings, lambda image: archive.writestr(_frame_name(next(numbers)), image))
+            if faces.row.verdict == "ok":
+                archive.writestr(CLIP, _as_json(faces))
+        if faces.row.verdict != "ok":  # what was cut out of it before it turned out to be unusable
+            with zipfile.ZipFile(temporary, "w") as archive:
+                archive.writestr(CLIP, _as_json(faces))
+    return faces.row
+
+
+CLIP = "clip.json"
+
+
+def _frame_name(number):
+    return f"{number:08d}"
+
+
+def _as_json(faces):
+    return json.dumps({"row": dataclasses.asdict(faces.row), "frame_indices": faces.frame_indices.tolist()})
+
+
+def saved_clip(path) -> ClipFaces:
+    """The quality row and frame numbers of a processed clip."""
+    with zipfile.ZipFile(path) as archive:
+        clip = json.loads(archive.read(CLIP))
+        if clip["row"]["n_kept"] != len(archive.namelist()) - 1:
+            raise zipfile.BadZipFile(f"{path} lacks frames")
+    return ClipFaces(quality.QualityRow(**clip["row"]), np.array(clip["frame_indices"], np.int32))
+
+
+def saved_frames(path):
+    """Iterates over the encoded crops of a processed clip."""
+    with zipfile.ZipFile(path) as archive:
+        for number in range(len(archive.namelist()) - 1):
+            yield archive.read(_frame_name(number))

@@ -1,0 +1,23 @@
+"""Encoding and decoding of single frames: RGB or grey uint8 arrays to and from PNG or JPEG bytes.
+
+One place for the order of the colours: OpenCV has blue first, all arrays of ours have red first.
+"""
+
+import cv2
+import numpy as np
+
+
+def decode_image(encoded: bytes, channels: int) -> np.ndarray:
+    """uint8 [H, W, C] from an encoded image; RGB or grey."""
+    buffer = np.frombuffer(encoded, np.uint8)
+    if channels == 1:
+        return cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE)[..., None]
+    return cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+
+
+def encode_image(image: np.ndarray, image_format: str) -> bytes:
+    """Encodes uint8 [H, W, C], RGB or grey: 'png' without loss, 'jpeg' at quality 95."""
+    image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
+    if image_format == "png":
+        return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()

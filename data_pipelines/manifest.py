@@ -1,0 +1,150 @@
+"""The manifest: a CSV with one row a clip, the one format that every user's collection can be brought into.
+
+Ids are text, so leading zeros stay; paths are relative to the CSV; a trait that is not known is an empty cell.
+"""
+
+import csv
+import dataclasses
+import difflib
+import math
+import pathlib
+import re
+
+from data_pipelines.errors import InputError
+
+REQUIRED = ("clip_id", "person_id", "path")
+OPTIONAL = ("session", "task", "split", "fps", "aligned")
+SPLIT_NAMES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "testing": "test"}
+TRUE, FALSE = ("true", "1", "yes", "y", "t"), ("", "false", "0", "no", "n", "f")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipEntry:
+    """One row of the manifest.
+
+    `fps` 0 = the file's own; `aligned`: frames are face crops already; `traits` in the order of the names asked for,
+    NaN where the cell is empty; empty `split`: to be assigned by person.
+    """
+
+    clip_id: str
+    person_id: str
+    path: pathlib.Path
+    session: str = ""
+    task: str = ""
+    split: str = ""
+    fps: float = 0.0
+    aligned: bool = False
+    traits: tuple[float, ...] = ()
+
+
+def read_manifest(path, trait_names=()) -> list[ClipEntry]:
+    """The clips that the CSV at `path` lists, in its order.
+
+    Raises InputError, one sentence, when the file is absent, empty or not UTF-8, a required or a trait column lacks, an id is
+    empty or doubled, or a cell does not hold what its column must.
+    """
+    path = pathlib.Path(path).expanduser()
+    rows, columns = _read_rows(path)
+    for name in REQUIRED:
+        if name not in columns:
+            raise InputError(
+                f"The manifest {path} has no column {name!r}{_nearest(name, columns)}; its columns are {_list(columns)}."
+            )
+    for name in trait_names:
+        if name not in columns:
+            others = [c for c in columns if c not in REQUIRED + OPTIONAL]
+            raise InputError(
+                f"The manifest {path} has no column for the trait {name!r}{_nearest(name, others)}; "
+                f"it has {_list(others) or 'no trait columns'}."
+            )
+    entries, seen = [], {}
+    for line, row in rows:
+        entry = _entry(path, line, row, trait_names)
+        if entry.clip_id in seen:
+            raise InputError(
+                f"The manifest {path} has the clip_id {entry.clip_id!r} twice, in lines {seen[entry.clip_id]} and {line}; "
+                "give every clip an id of its own."
+            )
+        seen[entry.clip_id] = line
+        entries.append(entry)
+    if not entries:
+        raise InputError(f"The manifest {path} has a header but no clips; add a row a clip.")
+    return entries
+
+
+def _read_rows(path):
+    """([(line number, {column: stripped cell})], columns) without blank lines."""
+    if not path.is_file():
+        raise InputError(
+            f"There is no manifest at {path}; config.data.manifest must name a CSV with the columns clip_id,person_id,path."
+        )
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # -sig: Excel starts its CSV files with a byte-order mark
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            rows = []
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    if len(cells) != len(header):
+                        raise InputError(
+                            f"Line {reader.line_num} of the manifest {path} has {len(cells)} cells, its header {len(header)}; "
+                            "separate cells by commas and quote those that contain one."
+                        )
+                    rows.append((reader.line_num, {k: v.strip() for k, v in zip(header, cells)}))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"The manifest {path} is not a CSV in UTF-8 ({error}); save it as one.") from error
+    if not header:
+        raise InputError(f"The manifest {path} is empty; its first line must be a header with clip_id,person_id,path.")
+    doubled = next((name for name in header if header.count(name) > 1), None)
+    if doubled is not None:
+        raise InputError(f"The manifest {path} has the column {doubled!r} twice; keep one.")
+    return rows, header
+
+
+def _entry(path, line, row, trait_names):
+    where = f"of clip {row['clip_id']!r} (line {line} of {path})"
+    for name in REQUIRED:
+        if not row[name]:
+            raise InputError(f"The cell {name} in line {line} of the manifest {path} is empty; fill it or drop the row.")
+    aligned = row.get("aligned", "").lower()
+    if aligned not in TRUE + FALSE:
+        raise InputError(f"The cell aligned {where} is {row['aligned']!r}; write true or false.")
+    fps = _number(row.get("fps", ""), "fps", where, empty=0.0)
+    if not 0 <= fps <= 10_000:
+        raise InputError(f"The fps {where} is {fps:g}; write frames per second, or leave it empty to take the file's own.")
+    split = row.get("split", "").lower()
+    split = SPLIT_NAMES.get(split, split)
+    if split and not re.fullmatch(r"[a-z]\w*", split):
+        raise InputError(f"The split {where} is {row['split']!r}; write train, validation or test, or another single word.")
+    return ClipEntry(
+        clip_id=row["clip_id"],
+        person_id=row["person_id"],
+        path=(path.parent / pathlib.Path(row["path"]).expanduser()).absolute(),
+        session=row.get("session", ""),
+        task=row.get("task", ""),
+        split=split,
+        fps=fps,
+        aligned=aligned in TRUE,
+        traits=tuple(_number(row[name], f"trait {name!r}", where, empty=math.nan) for name in trait_names),
+    )
+
+
+def _number(cell, what, where, empty):
+    if cell == "" or cell.lower() in ("nan", "na"):
+        return empty
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise InputError(f"The {what} {where} is {cell!r}, which is not a number; leave the cell empty where it is not known.")
+    return value
+
+
+def _nearest(name, columns):
+    close = difflib.get_close_matches(name, columns, 1, 0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _list(names):
+    return ", ".join(names)

@@ -1,0 +1,66 @@
+"""The quality table: one row a clip of the manifest, also for those that were left out, with the reason.
+
+A clip that is in the dataset has verdict 'ok'; its `reason` may still hold a remark (truncated file, a second face).
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pandas as pd
+
+NAN = float("nan")
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityRow:
+    """What prepare saw in a clip.
+
+    n_decoded frames could be decoded, in n_found of them the main face was found (detected, or followed between two
+    detections), n_kept are in the dataset. n_two_faces: frames looked at with more than one face; n_gaps: places where kept
+    frames do not follow one another; jitter: unrest of the crop, pixels of the crop (see `alignment.crop_jitter`);
+    mean_confidence: of the detections, 0 to 1; face_size: mean width of the detected box, pixels of the video;
+    brightness: mean grey value of the crops, 0 to 255; sharpness: mean variance of their Laplacian; fps: frames per second.
+    """
+
+    clip_id: str
+    person_id: str
+    path: str
+    verdict: str = "ok"
+    reason: str = ""
+    n_decoded: int = 0
+    n_found: int = 0
+    n_kept: int = 0
+    share_found: float = NAN
+    n_two_faces: int = 0
+    n_gaps: int = 0
+    jitter: float = NAN
+    mean_confidence: float = NAN
+    face_size: float = NAN
+    brightness: float = NAN
+    sharpness: float = NAN
+    fps: float = NAN
+
+    def left_out(self, reason: str) -> "QualityRow":
+        """The same clip, but not in the dataset, for this reason."""
+        return dataclasses.replace(self, verdict="left_out", reason=reason, n_kept=0)
+
+
+def quality_table(rows) -> pd.DataFrame:
+    """A DataFrame with the columns of QualityRow, in the order of `rows`."""
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=[f.name for f in dataclasses.fields(QualityRow)])
+
+
+def brightness_and_sharpness(image: np.ndarray) -> tuple[float, float]:
+    """Mean grey value and variance of the Laplacian of uint8 [H, W, C]."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[-1] == 3 else image[..., 0]
+    return float(grey.mean()), float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def longest_run(frame_indices) -> int:
+    """Length of the longest stretch of consecutive numbers in the strictly increasing `frame_indices`."""
+    frame_indices = np.asarray(frame_indices)
+    if not len(frame_indices):
+        return 0
+    breaks = np.flatnonzero(np.diff(frame_indices) != 1) + 1
+    return int(np.diff(np.concatenate([[0], breaks, [len(frame_indices)]])).max())

@@ -1,0 +1,256 @@
+"""Following faces through a video: scene cuts, the motion of a face from frame to frame, and tracks of detections.
+
+Detection runs every few frames; in between, optical flow on the face carries the eyes on. A frame belongs to a track only
+when it lies between two detections of it that are near in time and joined by the flow, so nothing is made up over a real loss.
+"""
+
+import collections
+import dataclasses
+
+import cv2
+import numpy as np
+
+from data_pipelines.detection import Face, overlap
+
+FULL_SEARCH = 5  # every so many detections the whole frame is searched; the others look where the face was
+
+
+class CutDetector:
+    """Tells a scene cut: the frame changed much, more than the video usually does, and looks little like the one before."""
+
+    def __init__(self):
+        self._last, self._recent = None, collections.deque(maxlen=15)
+
+    def step(self, grey: np.ndarray) -> bool:
+        """True when the frame uint8 [H, W] begins a new scene."""
+        small = cv2.resize(grey, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
+        small -= small.mean()  # a light switched on is no cut
+        last, self._last = self._last, small
+        if last is None:
+            return False
+        change = float(np.abs(small - last).mean())
+        usual = float(np.median(self._recent)) if self._recent else 0.0
+        likeness = float((small * last).sum() / (np.linalg.norm(small) * np.linalg.norm(last) + 1e-6))
+        cut = change > 12 and change > 3 * usual and likeness < 0.6  # a head that jerks in front of a still wall stays above
+        if cut:
+            self._recent.clear()
+        else:
+            self._recent.append(change)
+        return cut
+
+
+def face_motion(before: np.ndarray, after: np.ndarray, box) -> np.ndarray | None:
+    """Similarity float64 [2, 3] that carries the face in `box` from one grey frame to the next, or None when it cannot be told.
+
+    Corners of the face's upper part (the mouth moves too much of its own) are followed by Lucas-Kanade flow; the motion is
+    the robust fit to them.
+    """
+    factor = min(1.0, 96 / box[2])
+    height, width = before.shape
+    x0, y0 = max(0, int(box[0] - 0.25 * box[2])), max(0, int(box[1] - 0.25 * box[3]))
+    x1, y1 = min(width, int(box[0] + 1.25 * box[2])), min(height, int(box[1] + 1.25 * box[3]))
+    if x1 - x0 < 24 or y1 - y0 < 24:
+        return None
+    patches = [image[y0:y1, x0:x1] for image in (before, after)]
+    if factor < 1:
+        patches = [cv2.resize(p, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for p in patches]
+    scale = np.array(patches[0].shape[1::-1]) / (x1 - x0, y1 - y0)
+    mask = np.zeros_like(patches[0])
+    centre = ((box[0] + 0.5 * box[2] - x0) * scale[0], (box[1] + 0.42 * box[3] - y0) * scale[1])
+    axes = (0.4 * box[2] * scale[0], 0.32 * box[3] * scale[1])
+    cv2.ellipse(mask, tuple(map(round, centre)), tuple(map(round, axes)), 0, 0, 360, 255, -1)
+    points = cv2.goodFeaturesToTrack(patches[0], 80, 0.01, 3, mask=mask)
+    if points is None or len(points) < 8:
+        return None
+    window = {"winSize": (13, 13), "maxLevel": 2}
+    moved, good, _ = cv2.calcOpticalFlowPyrLK(*patches, points, None, **window)
+    back, good_back, _ = cv2.calcOpticalFlowPyrLK(*patches[::-1], moved, None, **window)
+    keep = (good & good_back).astype(bool)[:, 0] & (np.linalg.norm(back - points, axis=-1)[:, 0] < 0.7)
+    if keep.sum() < 8:
+        return None
+    start, end = (p[keep, 0] / scale + (x0, y0) for p in (points, moved))
+    motion, inliers = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=0.75 / scale[0])
+    if motion is None or inliers.mean() < 0.4 or not 0.8 < np.hypot(motion[0, 0], motion[1, 0]) < 1.25:
+        return None
+    return motion
+
+
+def moved(motion: np.ndarray, points) -> np.ndarray:
+    """Points [N, 2] after the similarity [2, 3]."""
+    return np.asarray(points) @ motion[:, :2].T + motion[:, 2]
+
+
+def moved_face(motion: np.ndarray, face: Face) -> Face:
+    """The face after the similarity: its box keeps upright."""
+    size = face.box[2:] * np.hypot(motion[0, 0], motion[1, 0])
+    centre = moved(motion, [face.box[:2] + face.box[2:] / 2])[0]
+    return dataclasses.replace(face, box=np.concatenate([centre - size / 2, size]), eyes=moved(motion, face.eyes))
+
+
+@dataclasses.dataclass
+class Track:
+    """One face through consecutive frames: `motions[i]` carries it from frame start + i to the next; `faces` by frame."""
+
+    start: int
+    faces: dict[int, Face] = dataclasses.field(default_factory=dict)
+    motions: list[np.ndarray] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    here: Face | None = None  # where it is thought to be in the newest frame
+
+    @property
+    def last_seen(self) -> int:
+        return max(self.faces)
+
+    @property
+    def newest(self) -> int:
+        return self.start + len(self.motions)
+
+    def see(self, frame: int, face: Face) -> None:
+        self.faces[frame] = self.here = face
+
+    def closed(self) -> "Track":
+        """The track up to its last detection: what follows was never confirmed."""
+        n = self.last_seen - self.start
+        del self.motions[n:], self.seconds[n + 1 :]
+        return self
+
+
+class Tracker:
+    """Turns frames into tracks: `step` for each frame in order, then `finish`.
+
+    n_searched counts whole-frame searches, n_two_faces those that showed more than one face, n_cuts the scene cuts.
+    """
+
+    def __init__(self, detector, detect_every: int = 5, min_face_pixels: int = 40):
+        self._detector, self._every, self._min_face = detector, detect_every, min_face_pixels
+        self._cuts, self._live, self._done = CutDetector(), [], []
+        self._last = self._last_number = None
+        self._searches, self._frame, self._lost = 0, -1, -4 * detect_every
+        self.n_searched = self.n_two_faces = self.n_cuts = 0
+        self.largest_too_small = 0.0
+
+    def step(self, number: int, seconds: float, rgb: np.ndarray) -> None:
+        """Takes frame `number` (gaps in the numbers end all tracks), RGB uint8 [H, W, 3]."""
+        self._frame += 1
+        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        cut = self._cuts.step(grey)
+        if self._last is not None and (cut or number != self._last_number + 1 or grey.shape != self._last[1].shape):
+            self.n_cuts += cut
+            self._close_all()
+            self._lost = self._frame
+        for track in list(self._live):
+            motion = self._motion(track, rgb, grey)
+            if motion is None:
+                self._close(track)
+                continue
+            track.motions.append(motion)
+            track.seconds.append(seconds)
+            track.here = moved_face(motion, track.here)
+        self._last, self._last_number = (rgb, grey), number
+        if self._live:
+            due = any(track.newest - track.last_seen >= self._every for track in self._live)
+        else:  # a face that was lost is waited for in every frame, but not for ever
+            due = self._frame % self._every == 0 or self._frame - self._lost < 2 * self._every
+        if due:
+            self._detect(rgb, seconds)
+        for track in [t for t in self._live if t.newest - t.last_seen >= 2 * self._every]:
+            self._close(track)
+
+    def _motion(self, track, rgb, grey):
+        """The similarity from the last frame to this one, by flow, or where it fails by a detection in both; None when lost."""
+        motion = face_motion(self._last[1], grey, track.here.box)
+        if motion is None:
+            if track.newest != track.last_seen:
+                before = self._detector.detect(self._last[0], near=track.here)
+                if not before:
+                    return None
+                track.see(track.newest, before[0])
+            after = self._detector.detect(rgb, near=track.here)
+            if after and after[0].eyes_seen and track.here.eyes_seen:
+                motion = similarity(track.here.eyes, after[0].eyes)
+        return motion
+
+    def _detect(self, rgb, seconds):
+        whole = self._searches % FULL_SEARCH == 0 or not self._live
+        self._searches += 1
+        found = []
+        if whole:
+            found = self._usable(self._detector.detect(rgb))
+            self.n_searched += 1
+            self.n_two_faces += len(found) > 1
+        for track in self._live:
+            best = max(found, key=lambda face: overlap(face.box, track.here.box), default=None)
+            if best is not None and overlap(best.box, track.here.box) > 0.4:
+                found = [face for face in found if face is not best]
+            else:
+                best = next(iter(self._detector.detect(rgb, near=track.here)), None)
+            if best is not None:
+                track.see(track.newest, best)
+        for face in found:
+            if not any(overlap(face.box, track.here.box) > 0.2 for track in self._live):
+                track = Track(self._frame, seconds=[seconds])
+                track.see(self._frame, face)
+                self._live.append(track)
+
+    def _usable(self, faces):
+        widths = [face.box[2] for face in faces if face.box[2] < self._min_face]
+        self.largest_too_small = max([self.largest_too_small, *widths])
+        return [face for face in faces if face.box[2] >= self._min_face]
+
+    def _close(self, track):
+        self._live.remove(track)
+        self._lost = self._frame
+        self._done.append(track.closed())
+
+    def _close_all(self):
+        """Ends all tracks with the last frame, confirming in it those that are between two detections."""
+        rgb = self._last[0]
+        for track in list(self._live):
+            if track.last_seen != track.newest:
+                found = self._detector.detect(rgb, near=track.here)
+                if found:
+                    track.see(track.newest, found[0])
+            self._close(track)
+
+    def finish(self) -> list[Track]:
+        """All tracks, by the frame they start in; frames count from 0 in the order of the calls of `step`."""
+        if self._last is not None:
+            self._close_all()
+        return sorted(self._done, key=lambda track: track.start)
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The similarity float64 [2, 3] that maps the two points `source` [2, 2] exactly onto `target` [2, 2]."""
+    a, b = (complex(*p[1]) - complex(*p[0]) for p in (np.asarray(source, float), np.asarray(target, float)))
+    turn = b / a  # as complex numbers: z -> turn z + shift
+    shift = complex(*target[0]) - turn * complex(*source[0])
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def main_tracks(tracks, width: int, height: int, which: str = "auto") -> list[Track]:
+    """The tracks of the clip's main person, disjoint in time, by start.
+
+    A track weighs what it covers: the sum over its frames of the face's area times its nearness to the middle of the frame.
+    The heaviest is the main person; where it is absent (after a cut, or a loss) the heaviest other track of a face of like size
+    (half to twice the width) stands in. `which` = 'left' or 'right': only faces whose middle lies in that half of the frame.
+    Tracks with fewer than three detections, or hardly ever an eye seen, are taken for chance hits.
+    """
+    candidates = []
+    for track in tracks:
+        faces = list(track.faces.values())
+        if (len(faces) < 3 and len(track.seconds) > 1) or np.mean([face.eyes_seen > 0 for face in faces]) < 0.3:
+            continue
+        boxes = np.array([face.box for face in faces])
+        x, y = np.median(boxes[:, 0] + boxes[:, 2] / 2) / width, np.median(boxes[:, 1] + boxes[:, 3] / 2) / height
+        if (which == "left" and x > 0.5) or (which == "right" and x <= 0.5):
+            continue
+        size = float(np.median(boxes[:, 2]))
+        nearness = np.exp(-2 * ((x - 0.5) ** 2 + (y - 0.5) ** 2))
+        candidates.append((size**2 * nearness * len(track.seconds), size, track))
+    candidates.sort(key=lambda c: -c[0])
+    chosen = []
+    for _, size, track in candidates:
+        like = 0.5 <= size / candidates[0][1] <= 2
+        if like and all(track.newest < other.start or track.start > other.newest for other in chosen):
+            chosen.append(track)
+    return sorted(chosen, key=lambda track: track.start)

@@ -1,0 +1,172 @@
+"""Figures of merit: trait metrics, identification, and intervals by resampling people.
+
+Every trait metric takes `where`, which is a mask (0/1) or a weight per row (how often a bootstrap resampling drew it);
+rows of weight 0 may hold NaN. All moments are population moments over the whole set, never averages over batches.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+# Below this share of the largest magnitude, a spread in float32 is rounding: the values count as constant.
+CONSTANT = 1e-6
+# Resamplings computed at once; bounds memory at thousands of people.
+RESAMPLINGS_AT_ONCE = 64
+
+
+def acc(labels, predictions, where=None):
+    """1 - mean |label - prediction|, the "accuracy" of the First Impressions challenge. labels, predictions [N] -> scalar."""
+    labels, predictions, weights = _rows(labels, predictions, where)
+    return 1.0 - _mean(jnp.abs(labels - predictions), weights)
+
+
+def rmse(labels, predictions, where=None):
+    """Root of the mean squared error, in the labels' unit. labels, predictions [N] -> scalar."""
+    labels, predictions, weights = _rows(labels, predictions, where)
+    return jnp.sqrt(_mean((labels - predictions) ** 2, weights))
+
+
+def r2(labels, predictions, where=None):
+    """1 - squared error / squared deviation of the labels from their mean; 0 for constant labels. [N] -> scalar."""
+    labels, predictions, weights = _rows(labels, predictions, where)
+    deviation, constant = _centred(labels, weights)
+    variance = _mean(deviation**2, weights)
+    error = _mean((labels - predictions) ** 2, weights)
+    return jnp.where(constant, 0.0, 1.0 - error / jnp.where(constant, 1.0, variance))
+
+
+def pcc(labels, predictions, where=None):
+    """Pearson's correlation with its sign, in [-1, 1]; 0 when either side is constant (by our definition). [N] -> scalar."""
+    labels, predictions, weights = _rows(labels, predictions, where)
+    y, constant_y = _centred(labels, weights)
+    p, constant_p = _centred(predictions, weights)
+    constant = constant_y | constant_p
+    # Each side is brought to order one first, so that no square under- or overflows.
+    y, p = y / jnp.where(constant, 1.0, jnp.max(jnp.abs(y))), p / jnp.where(constant, 1.0, jnp.max(jnp.abs(p)))
+    scale = jnp.sqrt(_mean(y**2, weights)) * jnp.sqrt(_mean(p**2, weights))
+    return jnp.where(constant, 0.0, jnp.clip(_mean(y * p, weights) / jnp.where(constant, 1.0, scale), -1.0, 1.0))
+
+
+def ccc(labels, predictions, where=None):
+    """Lin's concordance, 2 cov / (var_y + var_p + (mean_y - mean_p)^2), in [-1, 1]; 0 when either side is constant.
+
+    labels, predictions [N] -> scalar. L. Lin, "A concordance correlation coefficient", Biometrics 45, 1989.
+    """
+    labels, predictions, weights = _rows(labels, predictions, where)
+    shift = _mean(labels, weights)  # a common shift changes nothing and keeps the digits of a small spread
+    labels, predictions = labels - shift, predictions - shift
+    y, constant_y = _centred(labels, weights)
+    p, constant_p = _centred(predictions, weights)
+    bias = _mean(labels - predictions, weights)
+    constant = constant_y | constant_p
+    total = _mean(y**2, weights) + _mean(p**2, weights) + bias**2
+    return jnp.where(constant, 0.0, 2.0 * _mean(y * p, weights) / jnp.where(constant, 1.0, total))
+
+
+METRICS = {"pcc": pcc, "ccc": ccc, "acc": acc, "rmse": rmse, "r2": r2}
+
+
+def trait_metrics(labels, predictions, where):
+    """Every metric of METRICS, per trait and as the mean over the traits.
+
+    Args: labels, predictions, where [N, T]. A trait without a single row of positive weight is left out of the mean.
+    Returns: [M, T + 1], metrics in the order of METRICS, the mean last.
+    """
+    values = jnp.stack([jax.vmap(metric, 1)(labels, predictions, where) for metric in METRICS.values()])  # [M, T]
+    scored = jnp.any(where > 0, axis=0)
+    mean = jnp.sum(jnp.where(scored, values, 0.0), 1) / jnp.maximum(jnp.sum(scored), 1)
+    return jnp.concatenate([values, mean[:, None]], 1)
+
+
+def resampled_people(key, people: int):
+    """How often each person is drawn when `people` are drawn with replacement: float32 [people], sum = people."""
+    drawn = jax.random.randint(key, (people,), 0, people)
+    return jnp.zeros(people).at[drawn].add(1.0)
+
+
+def keys_needed(n: int) -> int:
+    """Children of the key that `n` resamplings use: full rounds, as a remainder would be compiled a second time."""
+    return -(-(n + 1) // RESAMPLINGS_AT_ONCE) * RESAMPLINGS_AT_ONCE
+
+
+@functools.partial(jax.jit, static_argnames=("statistic", "n", "n_people"))
+def bootstrap(statistic, labels, predictions, people, key, n: int = 2000, *, n_people: int, where=None):
+    """A statistic with its 95 % percentile interval; people are resampled, each with all of his or her rows.
+
+    Args:
+      statistic: function (labels, predictions, where) -> array of any shape.
+      labels, predictions: [N] or [N, T].
+      people: int [N], index of the row's person in 0 .. n_people - 1.
+      key: jax.random key; resampling i uses its child number i, so equal keys give paired resamplings.
+      where: optional mask, shaped like `labels`.
+    Returns: (value, low, high), each shaped like the statistic.
+    """
+    mask = jnp.ones(labels.shape) if where is None else jnp.asarray(where, jnp.float32)
+
+    weights = jax.vmap(functools.partial(resampled_people, people=n_people))(jax.random.split(key, keys_needed(n)))
+    weights = weights.at[0].set(1.0)  # the first is no resampling, but the value itself
+
+    def once(weights):
+        rows = weights[people]  # [N]
+        return statistic(labels, predictions, mask * rows.reshape(rows.shape + (1,) * (labels.ndim - 1)))
+
+    drawn = jax.lax.map(once, weights, batch_size=RESAMPLINGS_AT_ONCE)[: n + 1]
+    low, high = jnp.percentile(drawn[1:], jnp.array([2.5, 97.5]), axis=0)
+    return drawn[0], low, high
+
+
+def bootstrap_mean(values, key, n: int = 2000):
+    """Mean of one value per person with its 95 % interval. values [P] -> (value, low, high), scalars."""
+    values = jnp.asarray(values, jnp.float32)
+    return bootstrap(_weighted_mean, values, values, jnp.arange(len(values)), key, n, n_people=len(values))
+
+
+@jax.jit
+def match_ranks(queries, gallery):
+    """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
+
+    Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
+    distance. Ties are counted against the method, so representations that are all alike score nothing.
+
+    Args: queries, gallery [N, D], finite.
+    Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
+    """
+    queries, gallery = jnp.asarray(queries, jnp.float32), jnp.asarray(gallery, jnp.float32)
+    both = jnp.concatenate([gallery, queries])
+    centred, constant = jax.vmap(_centred, (1, None), (1, 0))(both, jnp.ones(len(both)))  # [2N, D], [D]
+    centred = jnp.where(constant[None], 0.0, centred / jnp.where(constant, 1.0, jnp.max(jnp.abs(centred), 0))[None])
+    both = centred / jnp.where(constant, 1.0, jnp.sqrt(jnp.mean(centred**2, 0)))[None]
+    length = jnp.linalg.norm(both, axis=1, keepdims=True)
+    both = both / jnp.where(length > 0, length, 1.0)
+    similarity = jnp.matmul(both[len(gallery) :], both[: len(gallery)].T, precision="highest")  # [N, N]
+    return jnp.sum(similarity >= jnp.diagonal(similarity)[:, None], 1)  # includes the match itself
+
+
+def identification(queries, gallery):
+    """(top-1, mean reciprocal rank) of `match_ranks`, scalars in [0, 1]."""
+    ranks = match_ranks(queries, gallery)
+    return jnp.mean(ranks == 1), jnp.mean(1.0 / ranks)
+
+
+def _rows(labels, predictions, where):
+    """Float32 rows with harmless zeros where the weight is 0, and the weights themselves."""
+    labels, predictions = jnp.asarray(labels, jnp.float32), jnp.asarray(predictions, jnp.float32)
+    weights = jnp.ones(labels.shape) if where is None else jnp.asarray(where, jnp.float32)
+    return jnp.where(weights > 0, labels, 0.0), jnp.where(weights > 0, predictions, 0.0), weights
+
+
+def _mean(values, weights):
+    return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
+
+
+def _weighted_mean(values, _, where):
+    return _mean(values, where)
+
+
+def _centred(values, weights):
+    """Values minus their weighted mean (0 where the weight is 0), and whether they are constant up to rounding."""
+    shifted = values - _mean(values, weights)
+    deviation = jnp.where(weights > 0, shifted - _mean(shifted, weights), 0.0)  # second pass: float32 loses digits in the first
+    largest = jnp.max(jnp.where(weights > 0, jnp.abs(values), 0.0))
+    return deviation, jnp.max(jnp.abs(deviation)) <= CONSTANT * largest

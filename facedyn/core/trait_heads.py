@@ -1,0 +1,150 @@
+"""Heads that read traits off representations: ridge (closed form and L-BFGS) and a small MLP.
+
+A fitted head is a plain pytree with its own normalisation,
+`{"mean": [D], "sd": [D], "layers": [{"weights": [D, .], "bias": [.]}, ...]}`: ridge is one layer, the MLP two. Heads of
+several traits that were fitted to different people are stacked along a first axis of every leaf.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def predict(head, x):
+    """Predictions of a fitted head.
+
+    Args:
+      head: pytree as in the module's docstring; `head["mean"]` is [D], or [T, D] for T stacked heads.
+      x: [N, D]; a NaN (a task the person lacks) counts as the training people's mean.
+    Returns: [N, T].
+    """
+    if head["mean"].ndim == 2:
+        return jax.vmap(lambda one: predict(one, x)[:, 0], out_axes=1)(head)
+    sd = head["sd"]
+    z = (x - head["mean"][None]) / jnp.where(sd > 0, sd, 1.0)[None]
+    z = jnp.where(jnp.isfinite(z) & (sd > 0)[None], z, 0.0)
+    return apply_layers(head["layers"], z)
+
+
+def apply_layers(layers, z):
+    """Affine layers with ReLU in between. z [N, D] -> [N, T]."""
+    for i, layer in enumerate(layers):
+        z = jnp.matmul(jax.nn.relu(z) if i else z, layer["weights"], precision="highest") + layer["bias"][None]
+    return z
+
+
+def ridge_closed_form(x, y, penalty, where=None):
+    """Minimiser of ||y - x w - b||^2 + penalty ||w||^2 (intercept b unpenalised), the problem of scikit-learn's Ridge.
+
+    Solved in the thin singular basis of the centred x, whose cost is that of the smaller of the primal and the dual, and
+    whose rounding error grows with the root of their condition number only.
+
+    Args: x [N, D]; y [N]; penalty > 0; where [N] mask of the rows that count (the others may be NaN).
+    Returns: (weights [D], intercept []).
+    """
+    x, y, mean_x, mean_y = _centre(x, y, where)
+    u, s, v = jnp.linalg.svd(x, full_matrices=False)
+    weights = v.T @ (s / (s**2 + penalty) * (u.T @ y))
+    return weights, mean_y - mean_x @ weights
+
+
+def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50):
+    """The same minimiser as `ridge_closed_form` by `optax.lbfgs`; same arguments and results.
+
+    Descent happens in the singular basis of x (an exact rotation of the problem, so its minimum is the same), where a
+    diagonal rescaling removes the spread of the curvature; on raw features float32 would stall long before the minimum.
+    """
+    x, y, mean_x, mean_y = _centre(x, y, where)
+    u, s, v = jnp.linalg.svd(x, full_matrices=False)
+    weights = v.T @ ridge_lbfgs_rotated(u * s[None], y, penalty, tolerance=tolerance, max_steps=max_steps)
+    return weights, mean_y - mean_x @ weights
+
+
+def ridge_lbfgs_rotated(coordinates, y, penalty, *, tolerance=1e-5, max_steps=50):
+    """L-BFGS on ||y - c w||^2 + penalty ||w||^2 for centred y [N] and centred coordinates c [N, R] -> w [R].
+
+    Any c is right; orthogonal columns (principal coordinates) are solved in a handful of steps. Stops when the norm of
+    the gradient is `tolerance` times that at w = 0, or after `max_steps`.
+    """
+    scale = jax.lax.rsqrt(jnp.sum(coordinates**2, 0) + penalty)  # inverse root of the curvature's diagonal
+    size = jnp.maximum(jnp.linalg.norm(y), 1e-30)
+    preconditioned, target = coordinates * scale[None], y / size
+
+    def loss(v):
+        residual = target - jnp.matmul(preconditioned, v, precision="highest")
+        return 0.5 * (jnp.sum(residual**2) + penalty * jnp.sum((scale * v) ** 2))
+
+    v = _minimise_lbfgs(loss, jnp.zeros(coordinates.shape[1]), tolerance, max_steps)
+    return scale * v * size
+
+
+def _minimise_lbfgs(loss, start, tolerance, max_steps):
+    # On a convex quadratic every step has positive curvature, so backtracking serves; zoom compiles half as long again.
+    solver = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(max_backtracking_steps=20, store_grad=True))
+    value_and_grad = optax.value_and_grad_from_state(loss)
+    first = jnp.linalg.norm(jax.grad(loss)(start))
+
+    def step(carry):
+        v, state = carry
+        value, grad = value_and_grad(v, state=state)
+        updates, state = solver.update(grad, state, v, value=value, grad=grad, value_fn=loss)
+        return optax.apply_updates(v, updates), state
+
+    def unfinished(carry):
+        _, state = carry
+        steps = optax.tree.get(state, "count")
+        norm = jnp.linalg.norm(optax.tree.get(state, "grad"))
+        return (steps == 0) | ((steps < max_steps) & (norm > tolerance * first))
+
+    return jax.lax.while_loop(unfinished, step, (start, solver.init(start)))[0]
+
+
+def init_mlp(key, features: int, hidden: int, traits: int):
+    """Layers of an MLP with one hidden layer; its output starts at 0, the (standardised) mean label."""
+    weights = jax.random.normal(key, (features, hidden)) / jnp.sqrt(features)
+    return [
+        {"weights": weights, "bias": jnp.zeros(hidden)},
+        {"weights": jnp.zeros((hidden, traits)), "bias": jnp.zeros(traits)},
+    ]
+
+
+@functools.partial(jax.jit, static_argnames=("hidden", "steps"))
+def fit_mlp(key, z, y, where, *, hidden=64, steps=300, learning_rate=1e-3, weight_decay=1e-1):
+    """Fits an MLP to all traits at once by full-batch AdamW on the squared error of the standardised labels.
+
+    Args: z [N, R] normalised features; y [N, T] labels; where [N, T] mask of the labels that count (others may be NaN).
+    Returns: (layers, losses [steps]); the layers predict in the labels' own unit.
+    """
+    where = where.astype(z.dtype)
+    count = jnp.maximum(jnp.sum(where, 0, keepdims=True), 1.0)
+    y = jnp.where(where > 0, y, 0.0)
+    mean = jnp.sum(y, 0, keepdims=True) / count  # [1, T]
+    sd = jnp.sqrt(jnp.sum(where * (y - mean) ** 2, 0, keepdims=True) / count)
+    target = jnp.where(where > 0, (y - mean) / jnp.where(sd > 0, sd, 1.0), 0.0)
+    solver = optax.adamw(learning_rate, weight_decay=weight_decay)
+    layers = init_mlp(key, z.shape[1], hidden, y.shape[1])
+
+    def loss(layers):
+        return jnp.sum(where * (apply_layers(layers, z) - target) ** 2) / jnp.maximum(jnp.sum(where), 1.0)
+
+    def step(carry, _):
+        layers, state = carry
+        value, grad = jax.value_and_grad(loss)(layers)
+        updates, state = solver.update(grad, state, layers)
+        return (optax.apply_updates(layers, updates), state), value
+
+    (layers, _), losses = jax.lax.scan(step, (layers, solver.init(layers)), None, steps)
+    last = {"weights": layers[1]["weights"] * sd, "bias": layers[1]["bias"] * sd[0] + mean[0]}
+    return [layers[0], last], losses
+
+
+def _centre(x, y, where):
+    """Rows that count, centred; the others 0. Returns x, y and the means that were taken off."""
+    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+    where = jnp.ones(len(y), bool) if where is None else where.astype(bool)
+    count = jnp.maximum(jnp.sum(where), 1)
+    x, y = jnp.where(where[:, None], x, 0.0), jnp.where(where, y, 0.0)
+    mean_x, mean_y = jnp.sum(x, 0) / count, jnp.sum(y) / count
+    return jnp.where(where[:, None], x - mean_x[None], 0.0), jnp.where(where, y - mean_y, 0.0), mean_x, mean_y

@@ -1,0 +1,227 @@
+"""WORKDIR/scores.csv, the one long table of every figure that anyone quotes, and its shape on the terminal.
+
+A stage replaces its own rows and leaves the others'. The report and the terminal print from this table and compute nothing.
+"""
+
+import io
+import math
+import pathlib
+import re
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from data_pipelines.errors import InputError
+from data_pipelines.files import atomic_path
+
+COLUMNS = ("stage", "method", "setting", "trait", "metric", "value", "low", "high", "n")
+TEXT, NUMBERS = COLUMNS[:5], ("value", "low", "high")
+STAGE_ORDER = ("prepare", "pretrain", "fit", "traits")
+WIDTH = 100
+
+# What a setting may say, and what holds where it says nothing.
+SETTING_PARTS = {"head": "", "scales": (), "tasks": "", "fusion": "", "transductive": False}
+
+# The methods that the figures are about come first in every table, then what they are compared with.
+METHOD_ORDER = ("representation", "generic", "split_half")
+METHOD_NAMES = {
+    "representation": "person filters",
+    "generic": "generic model",
+    "representation_minus_generic": "filters minus generic",
+    "mean_predictor": "mean predictor",
+    "mean_face": "mean face",
+    "oracle": "oracle: true tracks",
+    "zero_map": "zero map",
+    "copy_input": "copy of the input",
+    "untrained": "untrained U-net",
+    "oracle_dynamic_image": "oracle dynamic image",
+    "split_half": "split half",
+}
+
+
+def scores_path(workdir) -> pathlib.Path:
+    """Where the table lies."""
+    return pathlib.Path(workdir) / "scores.csv"
+
+
+def empty_scores() -> pd.DataFrame:
+    """The table without a row."""
+    return _typed(pd.DataFrame({name: pd.Series(dtype=str) for name in COLUMNS}))
+
+
+def load_scores(workdir) -> pd.DataFrame:
+    """The whole table; texts are str ('' where empty), value, low and high are float (NaN where empty), n is int.
+
+    Raises InputError when there is none, or it is not such a table.
+    """
+    path = scores_path(workdir)
+    if not path.is_file():
+        raise InputError(f"There is no scores.csv in {workdir}; run pretrain, fit or traits first.")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if tuple(table.columns) != COLUMNS:
+        raise InputError(f"{path} is not a table of scores: its columns must be {','.join(COLUMNS)}; delete it and run again.")
+    return _typed(table)
+
+
+def replace_scores(workdir, stage: str, rows: list[dict]) -> None:
+    """Writes the rows of `stage` in the place of its older ones, atomically; other stages' rows stay.
+
+    A row has the keys of COLUMNS; `stage` may lack, `low` and `high` are NaN or lack where there is no interval, `setting` and
+    `trait` are '' where they lack. Raises ValueError for an unknown or missing key, or a row of another stage.
+    """
+    complete = []
+    for row in rows:
+        row = {"stage": stage, "setting": "", "trait": "", "low": math.nan, "high": math.nan} | row
+        if set(row) != set(COLUMNS) or row["stage"] != stage:
+            raise ValueError(f"A row of {stage!r} must have the keys {COLUMNS}, not {row}.")
+        complete.append(row)
+    new = _typed(pd.DataFrame(complete, columns=list(COLUMNS))) if complete else empty_scores()
+    if scores_path(workdir).is_file():
+        old = load_scores(workdir)
+        new = pd.concat([table for table in (old[old["stage"] != stage], new) if len(table)] or [new])
+    place = {name: i for i, name in enumerate(STAGE_ORDER)}
+    new = new.sort_values("stage", key=lambda column: column.map(lambda s: place.get(s, len(place))), kind="stable")
+    with atomic_path(scores_path(workdir)) as temporary:
+        new.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def parse_setting(setting: str) -> dict:
+    """'ridge;scales=1+2;tasks=all;fusion=features;transductive' -> its parts, by name.
+
+    Keys: head ('' where there is none), scales (tuple of int), tasks ('all', a task, or ''), fusion ('' for a single feature
+    set), transductive (bool), and whatever else is given as name=value.
+    """
+    parts = dict(SETTING_PARTS)
+    for i, part in enumerate(setting.split(";")):
+        name, equals, value = part.partition("=")
+        if name in ("scale", "scales") and equals:
+            parts["scales"] = tuple(int(s) for s in re.findall(r"\d+", value))
+        elif equals:
+            parts[name] = value
+        elif name == "transductive":
+            parts["transductive"] = True
+        elif i == 0:
+            parts["head"] = name
+    return parts
+
+
+def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows in reading order: methods before baselines; the ridge on all scales and tasks, features fused, leads."""
+
+    heads, fused = {"ridge": 0, "mlp": 1}, {"features": 0, "": 0, "predictions": 1}
+
+    def place(row):
+        s = parse_setting(row.setting)
+        method = METHOD_ORDER.index(row.method) if row.method in METHOD_ORDER else len(METHOD_ORDER)
+        choice = heads.get(s["head"], 2), fused.get(s["fusion"], 2)
+        return method, s["tasks"] not in ("all", ""), -len(s["scales"]), *choice, s["tasks"], s["scales"]
+
+    order = sorted(range(len(scores)), key=lambda i: place(scores.iloc[i]))
+    return scores.iloc[order]
+
+
+def describe(method: str, setting: str) -> tuple[str, str]:
+    """(method, setting) in words: ('person filters', 'ridge, scales 1+2, all tasks, features fused')."""
+    s, words = parse_setting(setting), []
+    if s["head"]:
+        words.append("MLP" if s["head"] == "mlp" else s["head"])
+    if s["scales"]:
+        words.append(("scales " if len(s["scales"]) > 1 else "scale ") + "+".join(map(str, s["scales"])))
+    if s["tasks"]:
+        words.append("all tasks" if s["tasks"] == "all" else f"task {s['tasks']}")
+    if s["fusion"]:
+        words.append(f"{s['fusion']} fused")
+    words += [f"{name} {value}".replace("_", " ") for name, value in s.items() if name not in SETTING_PARTS]
+    if s["transductive"]:
+        words.append("transductive")
+    return METHOD_NAMES.get(method, method.replace("_", " ")), ", ".join(words)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A figure as tables show it; a dash for NaN."""
+    rounded = round(value, digits) + 0.0 if math.isfinite(value) else value  # + 0.0: no "−0.000"
+    return "–" if math.isnan(value) else f"{rounded:.{digits}f}".replace("-", "−")
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    """'0.412 [0.301, 0.518]', without the brackets where there is no interval."""
+    if math.isnan(low) or math.isnan(high):
+        return number(value, digits)
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
+    """One dict a (method, setting), in the order of the rows: {'method', 'setting', 'n', metric: row, ...}."""
+    groups = {}
+    for row in scores.itertuples(index=False):
+        entry = groups.setdefault((row.method, row.setting), {"method": row.method, "setting": row.setting, "n": row.n})
+        entry[row.metric] = row
+    return list(groups.values())
+
+
+def score_table(scores: pd.DataFrame) -> str:
+    """The table for a terminal of 100 columns: trait metrics (headline first), ranking accuracy, identification."""
+    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False, color_system=None)
+    traits = headline_first(scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")])
+    if len(traits):
+        n = int(traits["n"].max())
+        table = _table(f"Traits: mean over the traits, {n} people, 95 % interval by resampling people", "method", "setting")
+        for name in ("PCC", "CCC", "ACC", "RMSE"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for entry in pivot_metrics(traits):
+            cells = [_interval_cell(entry.get("pcc")), *(_cell(entry.get(m)) for m in ("ccc", "acc", "rmse"))]
+            table.add_row(*describe(entry["method"], entry["setting"]), *cells)
+        console.print(table)
+    per_trait = scores[(scores["stage"] == "traits") & ~scores["trait"].isin(["mean", ""]) & (scores["metric"] == "pcc")]
+    if len(traits) and len(per_trait):
+        first = traits.iloc[0]
+        chosen = per_trait[(per_trait["method"] == first["method"]) & (per_trait["setting"] == first["setting"])]
+        table = _table("Per trait: " + ", ".join(describe(first["method"], first["setting"])), "trait")
+        table.add_column("PCC", justify="right", no_wrap=True)
+        table.add_column("people", justify="right")
+        for row in chosen.itertuples(index=False):
+            table.add_row(row.trait, with_interval(row.value, row.low, row.high), str(row.n))
+        console.print(table)
+    for title, metrics in (
+        ("Ranking accuracy: share of pairs of frames in the right order", ("ranking_accuracy",)),
+        ("Identification: is a person's other half the nearest neighbour?", ("top1", "mrr")),
+    ):
+        rows = scores[scores["metric"].isin(metrics)]
+        if len(rows):
+            table = _table(title, "stage", "method", "setting", *(["metric"] if len(metrics) > 1 else []))
+            table.add_column("value", justify="right", no_wrap=True)
+            table.add_column("n", justify="right")
+            for row in rows.itertuples(index=False):
+                metric = [row.metric] if len(metrics) > 1 else []
+                interval = with_interval(row.value, row.low, row.high)
+                table.add_row(row.stage, *describe(row.method, row.setting), *metric, interval, str(row.n))
+            console.print(table)
+    text = console.file.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in text.splitlines()) or "No scores yet."
+
+
+def _table(title, *columns):
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def _cell(row):
+    return "–" if row is None else number(row.value)
+
+
+def _interval_cell(row):
+    return "–" if row is None else with_interval(row.value, row.low, row.high)
+
+
+def _typed(table):
+    table = table.copy()
+    for name in TEXT:
+        table[name] = table[name].astype(str)
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name].replace("", math.nan)).astype(float)
+    table["n"] = pd.to_numeric(table["n"]).astype(int)
+    return table.reset_index(drop=True)

@@ -1,0 +1,228 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from facedyn.core import cross_validation as cv
+from facedyn.core import trait_heads
+
+PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
+ALWAYS_TEN = (10.0,) * 5  # as many candidates, so that it shares the compilation
+
+
+def correlated(n, d, seed=0):
+    """Features with a wide spectrum, far from zero mean, and a target that depends on them."""
+    rng = np.random.default_rng(seed)
+    x = 3 * rng.normal(size=(n, 10)) @ rng.normal(size=(10, d)) + rng.normal(size=(n, d)) + 2
+    return x.astype(np.float32), (x[:, :5].sum(1) + 3 * rng.normal(size=n) + 1).astype(np.float32)
+
+
+def relative(a, b):
+    return np.linalg.norm(np.asarray(a, float) - b) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("fit", [trait_heads.ridge_closed_form, trait_heads.ridge_lbfgs])
+@pytest.mark.parametrize("shape", [(60, 200), (60, 15)])
+def test_ridge_is_that_of_scikit_learn(fit, shape):
+    x, y = correlated(*shape)
+    fit = jax.jit(fit)
+    for penalty in (1e-2, 1.0, 1e2, 1e4, 1e6):
+        reference = Ridge(alpha=penalty).fit(x.astype(float), y)
+        weights, intercept = fit(x, y, penalty)
+        assert relative(weights, reference.coef_) < 1e-4
+        assert relative(x @ np.asarray(weights) + intercept, reference.predict(x)) < 1e-4
+
+
+@pytest.mark.parametrize("fit", [trait_heads.ridge_closed_form, trait_heads.ridge_lbfgs])
+def test_masked_rows_do_not_count_also_under_vmap(fit):
+    x, y = correlated(40, 60)
+    masks = np.random.default_rng(0).random((3, 40)) < 0.7
+    holes = np.where(masks, y, np.nan).astype(np.float32)
+    penalties = np.array([1.0, 10.0, 100.0], np.float32)
+    weights, intercepts = jax.vmap(functools.partial(fit, x))(holes, penalties, jnp.asarray(masks))
+    for i, mask in enumerate(masks):
+        reference = Ridge(alpha=penalties[i]).fit(x[mask].astype(float), y[mask])
+        assert relative(weights[i], reference.coef_) < 1e-4
+        np.testing.assert_allclose(intercepts[i], reference.intercept_, rtol=1e-3, atol=1e-3)
+
+
+def test_lbfgs_minimises_on_columns_that_are_not_orthogonal():
+    x, y = correlated(80, 6)
+    x, y = x - x.mean(0), y - y.mean()
+    weights = trait_heads.ridge_lbfgs_rotated(jnp.asarray(x), jnp.asarray(y), 5.0, max_steps=200)
+    assert relative(weights, Ridge(alpha=5.0, fit_intercept=False).fit(x.astype(float), y).coef_) < 1e-3
+
+
+def test_mlp_learns_what_a_ridge_cannot():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 4)).astype(np.float32)
+    y = np.stack([np.abs(z[:, 0]) * 5 + 100, z[:, 1] * 1e-3], 1).astype(np.float32)
+    where = rng.random(y.shape) < 0.8
+    layers, losses = trait_heads.fit_mlp(
+        jax.random.key(0), z, np.where(where, y, np.nan), jnp.asarray(where), hidden=32, steps=500, learning_rate=1e-2
+    )
+    predicted = np.asarray(trait_heads.apply_layers(layers, z))
+    assert losses[-1] < 0.1 < 0.9 < losses[0]
+    for t in range(2):  # also the labels that it did not see
+        assert np.corrcoef(predicted[~where[:, t], t], y[~where[:, t], t])[0, 1] > 0.9
+    assert abs(predicted[:, 0].mean() - y[:, 0].mean()) < 0.5
+
+
+# Folds
+
+
+def test_folds_are_disjoint_by_person_balanced_and_do_not_depend_on_the_order():
+    rng = np.random.default_rng(0)
+    ids = rng.permutation(np.repeat([f"p{i}" for i in range(23)], rng.integers(1, 6, 23)))
+    labels = rng.normal(size=(len(ids), 2))
+    for args in ((), (labels,)):
+        fold = cv.person_folds(ids, 5, 7, *args)
+        of_person = {person: set(fold[ids == person]) for person in ids}
+        assert all(len(folds) == 1 for folds in of_person.values())
+        sizes = np.bincount([next(iter(f)) for f in of_person.values()])
+        assert sorted(sizes) == [4, 4, 5, 5, 5]
+        order = rng.permutation(len(ids))
+        shuffled = cv.person_folds(ids[order], 5, 7, *(a[order] for a in args))
+        np.testing.assert_array_equal(shuffled, fold[order])
+        assert not np.array_equal(fold, cv.person_folds(ids, 5, 8, *args))
+    with pytest.raises(ValueError, match="3 people cannot be dealt out to 5 folds"):
+        cv.person_folds(["a", "b", "c"], 5, 0)
+
+
+def test_balanced_folds_take_the_bias_from_a_head_that_learnt_nothing():
+    labels = np.random.default_rng(0).normal(size=(96, 5))
+    labels[::7, 2] = np.nan
+    ids = np.arange(96)
+
+    def mean_predictor_pcc(fold):
+        predicted = cv.predict_mean(labels, fold)
+        known = np.isfinite(labels)
+        return [np.corrcoef(labels[k, t], predicted[k, t])[0, 1] for t, k in enumerate(known.T)]
+
+    assert np.mean(mean_predictor_pcc(cv.person_folds(ids, 10, 0))) < -0.2
+    assert min(mean_predictor_pcc(cv.person_folds(ids, 10, 0, labels))) > -0.1
+
+
+# Nested cross-validation
+
+
+def plain_nested(x, y, ids, settings, fold):
+    """The protocol with scikit-learn, one trait, fold and penalty after the other."""
+    predictions, chosen = np.full(y.shape, np.nan), np.zeros((fold.max() + 1, y.shape[1]))
+
+    def model(penalty):
+        steps = [StandardScaler()] + ([PCA(settings.components, svd_solver="full")] if settings.components else [])
+        return make_pipeline(*steps, Ridge(alpha=penalty))
+
+    for k in range(fold.max() + 1):
+        train = np.flatnonzero(fold != k)
+        inner = cv.person_folds(ids[train], settings.inner_folds, settings.seed + 1 + k)
+        for t in range(y.shape[1]):
+            known = np.isfinite(y[:, t])
+            errors = np.zeros(len(settings.penalties))
+            for j in range(inner.max() + 1):
+                fit, judge = train[inner != j], train[inner == j]
+                fit, judge = fit[known[fit]], judge[known[judge]]
+                for i, penalty in enumerate(settings.penalties):
+                    errors[i] += np.sum((model(penalty).fit(x[fit], y[fit, t]).predict(x[judge]) - y[judge, t]) ** 2)
+            chosen[k, t] = settings.penalties[errors.argmin()]
+            fit, test = train[known[train]], np.flatnonzero(fold == k)
+            predictions[test, t] = model(chosen[k, t]).fit(x[fit], y[fit, t]).predict(x[test])
+    return predictions, chosen
+
+
+def nested_example():
+    rng = np.random.default_rng(0)
+    people = 30
+    ids = rng.permutation(np.repeat([f"p{i}" for i in range(people)], [1, 2] * (people // 2)))
+    latent = rng.normal(size=(len(ids), 4))
+    x = 2 * latent @ rng.normal(size=(4, 60)) + 2 * rng.normal(size=(len(ids), 60)) + 5
+    y = np.stack([latent[:, 0], latent[:, 1] + rng.normal(size=len(ids)), rng.normal(size=len(ids))], 1)
+    x[:, 7] = 0.1  # a constant feature
+    return x.astype(np.float32).astype(float), y.astype(np.float32).astype(float), ids
+
+
+@pytest.mark.parametrize("components", [0, 6])
+@pytest.mark.parametrize("missing", [False, True])
+def test_nested_cross_validation_is_that_of_a_plain_loop(components, missing):
+    x, y, ids = nested_example()
+    if missing:
+        y[::5, 0] = np.nan
+    settings = cv.RidgeSettings(PENALTIES, folds=4, inner_folds=3, components=components, seed=3)
+    fold = cv.person_folds(ids, 4, 3, y)
+    found = cv.cross_validate_ridge(x, y, ids, settings)
+    expected, penalties = plain_nested(x, y, ids, settings, fold)
+    np.testing.assert_array_equal(found.penalties, penalties)
+    assert len(np.unique(penalties)) > 1
+    np.testing.assert_allclose(found.predictions, expected, atol=1e-4)
+
+
+def test_test_labels_never_reach_their_own_prediction():
+    x, y, ids = nested_example()
+    settings = cv.RidgeSettings(PENALTIES, folds=4, inner_folds=3)
+    fold = cv.person_folds(ids, 4, 0)
+    before = cv.cross_validate_ridge(x, y, ids, settings, fold).predictions
+    y[fold == 2] += 100 * np.random.default_rng(1).normal(size=y[fold == 2].shape)
+    x[fold == 2] *= 3
+    x_other = np.where((fold == 2)[:, None], x / 3, x)
+    after = cv.cross_validate_ridge(x_other, y, ids, settings, fold).predictions
+    np.testing.assert_allclose(after[fold == 2], before[fold == 2], atol=1e-5)
+    assert np.abs(after[fold == 0] - before[fold == 0]).max() > 0.1
+
+
+@pytest.mark.parametrize("components", [0, 5])
+def test_fitted_heads_predict_from_raw_features(components):
+    x, y, ids = nested_example()
+    y[::6, 1] = np.nan
+    settings = cv.RidgeSettings(ALWAYS_TEN, folds=4, inner_folds=3, components=components)
+    head, penalties = cv.fit_ridge(x, y, ids, settings)
+    predicted = np.asarray(trait_heads.predict(head, jnp.asarray(x, jnp.float32)))
+    steps = [PCA(components, svd_solver="full")] if components else []
+    for t in range(3):
+        known = np.isfinite(y[:, t])
+        reference = make_pipeline(StandardScaler(), *steps, Ridge(alpha=10.0)).fit(x[known], y[known, t])
+        np.testing.assert_allclose(predicted[:, t], reference.predict(x), atol=2e-4)
+    np.testing.assert_array_equal(penalties, 10)
+    lacking = jnp.asarray(x[:1], jnp.float32).at[0, :20].set(jnp.nan)
+    filled = jnp.where(jnp.isnan(lacking), head["mean"][0][None], lacking)
+    np.testing.assert_allclose(trait_heads.predict(head, lacking)[0, 0], trait_heads.predict(head, filled)[0, 0], atol=1e-5)
+
+
+def test_mlp_generalises_and_its_head_reads_raw_features():
+    x, y, ids = nested_example()
+    fold = cv.person_folds(ids, 4, 0)
+    out, head = cv.cross_validate_mlp(x, y, fold, jax.random.key(0), hidden=16, steps=200, learning_rate=1e-3)
+    assert np.corrcoef(out[:, 0], y[:, 0])[0, 1] > 0.6
+    predicted = np.asarray(trait_heads.predict(head, jnp.asarray(x, jnp.float32)))
+    assert np.corrcoef(predicted[:, 0], y[:, 0])[0, 1] > 0.9
+
+
+def test_people_without_features_are_left_out_and_single_gaps_are_filled():
+    x, y, ids = nested_example()
+    settings = cv.RidgeSettings(ALWAYS_TEN, folds=4, inner_folds=3)
+    fold = cv.person_folds(ids, 4, 0)
+    x[3], x[5, :30] = np.nan, np.nan
+    out = cv.cross_validate_ridge(x, y, ids, settings, fold)
+    assert np.isnan(out.predictions[3]).all()
+    assert not out.scored[3].any()
+    assert np.isfinite(np.delete(out.predictions, 3, 0)).all()
+    train = (fold != fold[5]) & (np.arange(len(ids)) != 3)
+    filled = np.where(np.isnan(x[5]), x[train].mean(0), x[5])
+    reference = make_pipeline(StandardScaler(), Ridge(alpha=10.0)).fit(x[train], y[train, 0])
+    np.testing.assert_allclose(out.predictions[5, 0], reference.predict(filled[None])[0], atol=1e-4)
+
+
+def test_feature_sets_of_the_same_people_share_a_compilation():
+    x, y, ids = nested_example()
+    settings = cv.RidgeSettings(PENALTIES, folds=5, inner_folds=3)
+    cv.cross_validate_ridge(x[:, :10], y, ids, settings)
+    compiled = cv._select_and_fit._cache_size()
+    for d in (30, 300, 1000):
+        cv.cross_validate_ridge(np.random.default_rng(0).normal(size=(len(y), d)), y, ids, settings)
+    assert cv._select_and_fit._cache_size() == compiled
