@@ -12,23 +12,26 @@ def get_config():
     config.data.dataset = "synthetic"
     config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness")
     config.data.image_size = 32
+    config.data.synthetic.pretrain_people = 40
+    config.data.synthetic.frames = (90, 130)
 
     config.model.channels = (8, 16, 32)
     config.model.groups = 4
 
     config.rank_loss.scales = (1, 2)
 
-    config.pretrain.batch_size = 64
-    config.pretrain.steps = 600
-    config.pretrain.learning_rate = 3e-3
+    config.pretrain.batch_size = 32
+    config.pretrain.steps = 500
+    config.pretrain.learning_rate = 4e-3
     config.pretrain.warmup_steps = 50
-    config.pretrain.eval_every = 100
+    config.pretrain.eval_every = 125
     config.pretrain.eval_windows = 32
     config.pretrain.loader_threads = 2
 
     config.fit.splits = ("test",)
     config.fit.unit = "person_task"
-    config.fit.steps = 40
+    config.fit.steps = 30
+    config.fit.split_half = False
     config.fit.max_frames = 256
 
     config.traits.splits = ("test",)

@@ -18,7 +18,7 @@ from data_pipelines.synthetic.appearance import (
 )
 from data_pipelines.synthetic.dynamics import INDEX
 
-LARGEST_TURN = np.deg2rad([10.0, 7.0, 4.0])  # yaw, pitch and roll at a track's value of 1
+LARGEST_TURN = np.deg2rad([3.0, 2.1, 1.2])  # yaw, pitch and roll at a track's value of 1
 CROP_SIDE = 2.5  # of an aligned crop, in distances between the eyes
 EYE_LINE = 0.38  # height of the eyes in an aligned crop, share of its side from the top
 SHIFT = 4  # fractional bits of OpenCV's coordinates
