@@ -1,4 +1,4 @@
-"""One's own videos, small enough for a laptop: 48x48 faces, a U-net of 16/32/64 channels, scales 1 and 2.
+"""One's own videos, small enough for a laptop: 48x48 faces, a U-net of 8/16/32 channels, scales 1 and 2.
 
   facedyn run --config=configs/videos.py --config.data.manifest=my_clips.csv --workdir=runs/my_clips
 
@@ -13,18 +13,20 @@ def get_config():
 
     config.data.image_size = 48
 
-    config.model.channels = (16, 32, 64)
+    config.model.channels = (8, 16, 32)
+    config.model.groups = 4
 
     config.rank_loss.scales = (1, 2)
 
-    config.pretrain.batch_size = 64
-    config.pretrain.steps = 800
-    config.pretrain.learning_rate = 2e-3
+    config.pretrain.batch_size = 32
+    config.pretrain.steps = 400
+    config.pretrain.learning_rate = 4e-3
     config.pretrain.warmup_steps = 50
     config.pretrain.eval_every = 100
     config.pretrain.loader_threads = 2
 
     config.fit.steps = 60
+    config.fit.batch_size = 8
     config.fit.max_frames = 256
 
     config.report.title = "Facial dynamics of my videos"

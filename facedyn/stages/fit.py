@@ -151,12 +151,11 @@ class Engine:
         return np.where(rows > 0, loss / some, np.nan), np.where(rows > 0, right / some, np.nan)
 
 
-def chunks_of(units, c, unit_bytes) -> list[tuple[int, int, list]]:
-    """(padded length, people, units) of every chunk: units of one padded length, as many as memory allows.
+def chunks_of(units, lengths, c, unit_bytes) -> list[tuple[int, int, list]]:
+    """(padded length, people, units) of every chunk: units of one of the padded `lengths`, as many as memory allows.
 
     The chunks of a length are of one size, so that each length is compiled once.
     """
-    lengths = padded_lengths(c.max_frames, c.min_frames)
     chunks = []
     for shorter, length in zip((0, *lengths), lengths):
         alike = [u for u in units if shorter < len(u.fitted) <= length]
@@ -174,7 +173,8 @@ def _fit_all(config, engine, units, folder, scale, half):
     done, _ = representations.read_parts(folder)
     there = set(done.loc[done["scale"] == scale, "unit_id"])
     todo = [u for u in units if u.unit_id + name not in there]
-    chunks = chunks_of(todo, config.fit, engine.unit_bytes)
+    counts = [len(u.fitted) for u in units] or [1]
+    chunks = chunks_of(todo, padded_lengths(max(counts), min(counts)), config.fit, engine.unit_bytes)
     what = f"fit scale {scale}" + (f", half {half}" if half else "")
     if len(todo) < len(units):
         print(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")

@@ -103,10 +103,10 @@ def plan(
     return units, too_short
 
 
-def padded_lengths(max_frames: int, min_frames: int) -> tuple[int, ...]:
-    """The row counts that units are padded to, at most four: a bounded number of compilations for any mix of lengths."""
-    lengths = [max_frames]
-    while len(lengths) < 4 and lengths[-1] > 2 * min_frames:
+def padded_lengths(longest: int, shortest: int) -> tuple[int, ...]:
+    """The row counts that units of these lengths are padded to, at most four: so many compilations for any mix of lengths."""
+    lengths = [longest]
+    while len(lengths) < 4 and lengths[-1] > 2 * shortest:
         lengths.append(-(-lengths[-1] // 2))
     return tuple(reversed(lengths))
 

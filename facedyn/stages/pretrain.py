@@ -39,7 +39,8 @@ def run(config, workdir) -> dict:
     strangers = {face_clips.clips[i].person_id for i in (*validation, *held_out)}
     if not validation or strangers & set(pool):
         raise InputError(
-            f"Pretraining needs a split `validation`, of other people than config.pretrain.splits={tuple(config.pretrain.splits)}: "
+            "Pretraining needs a split `validation`, of other people than "
+            f"config.pretrain.splits={tuple(config.pretrain.splits)}: "
             "set config.data.split_fractions, or the manifest's column split."
         )
     rows, steps = [], {}

@@ -1,0 +1,276 @@
+"""The whole way on twelve small people: what a run leaves behind, how it goes on after a kill, what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import facedyn
+from data_pipelines.errors import InputError
+from facedyn.command_line import parse
+from facedyn.main import STAGES, main
+from facedyn.stages import common, fit, pretrain, run
+from facedyn.stages.fit_units import padded_lengths, plan, split_centres
+from facedyn.store import metrics_log, representations
+from facedyn.store.metrics_log import read_metrics
+
+TINY = {
+    "data.image_size": 16,
+    "data.workers": 1,
+    "data.traits": "calm,bold",
+    "model.channels": "4,6",
+    "model.groups": 2,
+    "rank_loss.half_length": 2,
+    "rank_loss.scales": "1,2",
+    "pretrain.batch_size": 8,
+    "pretrain.steps": 6,
+    "pretrain.eval_every": 3,
+    "pretrain.eval_windows": 4,
+    "pretrain.loader_threads": 1,
+    "fit.steps": 3,
+    "fit.batch_size": 4,
+    "fit.min_frames": 8,
+    "fit.chunk_size": 5,
+    "traits.folds": 3,
+    "traits.inner_folds": 2,
+    "traits.penalties": "1,100",
+    "traits.heads": "ridge",
+    "traits.bootstrap": 50,
+    "report.examples": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def arguments(root, blob_manifest):
+    """Flags of a run in `workdir`, with more settings."""
+
+    def make(stage, workdir, **more):
+        settings = TINY | {"data.manifest": str(blob_manifest)} | {k.replace("__", "."): v for k, v in more.items()}
+        flags = [f"--config.{name}={value}" for name, value in settings.items()]
+        return [stage, f"--config={root}/configs/videos.py", f"--workdir={workdir}", *flags]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def workdir(arguments, tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("run") / "w"
+    assert main(arguments("run", folder)) == 0
+    return folder
+
+
+@pytest.fixture
+def pretrained(workdir, tmp_path):
+    """A copy of the run before its fit."""
+    shutil.copytree(workdir, tmp_path / "w")
+    for gone in ("representations", "traits", "report"):
+        shutil.rmtree(tmp_path / "w" / gone)
+    for stamp in ("fit", "fit.started", "traits", "report"):
+        (tmp_path / "w" / "stages" / f"{stamp}.json").unlink()
+    return tmp_path / "w"
+
+
+def test_a_run_leaves_tables_that_need_no_code_of_ours(workdir):
+    parts = sorted((workdir / "representations").glob("part-*.parquet"))
+    table = pd.concat([pd.read_parquet(p) for p in parts])
+    assert list(table.columns) == [name for name, _ in representations.COLUMNS] + ["representation"]
+    assert len(table) == 12 * 2
+    assert not table.duplicated(["unit_id", "scale"]).any()
+    rows, vectors = facedyn.load_representations(workdir)
+    assert vectors.shape == (24, 4 * 4 + 6 * 6)
+    assert rows["finite"].all()
+    assert (np.abs(vectors).max(1) > 0).all()
+    assert rows["ranking_accuracy_fitted"].between(0, 1).all()
+    scores = facedyn.load_scores(workdir)
+    assert list(scores.columns) == ["stage", "method", "setting", "trait", "metric", "value", "low", "high", "n"]
+    controls = scores[(scores["stage"] == "pretrain") & (scores["setting"] == "scale=1")].set_index("method")["value"]
+    assert set(controls.index) == {"generic", "zero_map", "copy_input", "untrained", "oracle_dynamic_image"}
+    assert controls["zero_map"] == 0.5
+    assert controls["oracle_dynamic_image"] > 0.9
+    assert {"top1", "mrr"} <= set(scores.loc[scores["method"] == "split_half", "metric"])
+    traits = scores[(scores["stage"] == "traits") & (scores["method"] == "representation")]
+    # All twelve people are scored, and four of them taught the generic model.
+    assert traits["setting"].str.endswith(";transductive").all()
+    assert (workdir / "report" / "index.html").stat().st_size > 10_000
+    stamp = json.loads((workdir / "stages" / "fit.json").read_text())
+    assert stamp["config"]["fit.steps"] == 3
+    assert stamp["versions"]["jax"]
+    assert [r["step"] for r in read_metrics(workdir) if r["scale"] == 2] == [3, 6]
+
+
+def test_a_second_run_does_nothing_again(arguments, workdir, capsys):
+    before = {p: p.stat().st_mtime_ns for p in workdir.rglob("part-*.parquet")}
+    assert main(arguments("run", workdir)) == 0
+    said = capsys.readouterr().out
+    for stage in ("pretrain", "fit", "traits", "report"):
+        assert f"{stage}: done before, unchanged" in said
+    assert "Report: " in said
+    assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("part-*.parquet")}
+
+
+def test_a_fit_killed_between_parts_loses_nobody_and_doubles_nobody(arguments, workdir, pretrained, monkeypatch):
+    write, calls = representations.write_part, []
+
+    def killed_at_the_third(*args):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(write(*args))
+        return calls[-1]
+
+    monkeypatch.setattr(representations, "write_part", killed_at_the_third)
+    assert main(arguments("fit", pretrained)) == 130
+    monkeypatch.undo()
+    kept = {p: p.stat().st_mtime_ns for p in calls}
+    # Another chunk size is allowed: it does not change what comes out.
+    assert main(arguments("fit", pretrained, fit__chunk_size=3)) == 0
+    assert kept == {p: p.stat().st_mtime_ns for p in calls}
+    rows, vectors = facedyn.load_representations(pretrained)
+    expected_rows, expected = facedyn.load_representations(workdir)
+    assert rows["unit_id"].tolist() == expected_rows["unit_id"].tolist()
+    np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    halves, _ = representations.read_parts(pretrained / "representations" / "halves")
+    assert len(halves) == 12 * 2 * 2
+    assert not halves.duplicated(["unit_id", "scale"]).any()
+
+
+def test_a_half_written_part_is_not_a_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(representations.pq, "write_table", lambda table, path: (path.write_bytes(b"PAR1"), 1 / 0))
+    row = dict.fromkeys((name for name, _ in representations.COLUMNS), None) | {"unit_id": "p", "scale": 1}
+    with pytest.raises(ZeroDivisionError):
+        representations.write_part(tmp_path, [row], np.zeros((1, 3)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_changed_settings_are_refused_by_name(arguments, workdir, capsys):
+    assert main(arguments("fit", workdir, fit__steps=4)) == 2
+    error = capsys.readouterr().err
+    assert "fit.steps was 3, is 4" in error
+    assert error.count("\n") == 1
+    assert main(arguments("pretrain", workdir, rank_loss__margin=2.0)) == 2
+    assert "rank_loss.margin was 1.0, is 2.0" in capsys.readouterr().err
+
+
+def test_pretraining_killed_after_a_checkpoint_ends_with_the_same_model(arguments, workdir, tmp_path, monkeypatch):
+    shutil.copytree(workdir / "data", tmp_path / "w" / "data")
+    _, config, _ = parse(arguments("pretrain", tmp_path / "w", rank_loss__scales=1), STAGES)
+    write = metrics_log.MetricsLog.write
+
+    def killed(self, step, **figures):
+        if step == 6:
+            raise KeyboardInterrupt
+        write(self, step, **figures)
+
+    monkeypatch.setattr(metrics_log.MetricsLog, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.run(config, tmp_path / "w")
+    monkeypatch.undo()
+    pretrain.run(config, tmp_path / "w")
+    resumed, whole = (pretrain.load_generic(config, w, 1)["params"] for w in (tmp_path / "w", workdir))
+    for name in ("encoder_0", "head"):
+        for a, b in zip(*(sorted(np.ravel(x) for x in _leaves(p[name])) for p in (resumed, whole))):
+            np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert [r["step"] for r in read_metrics(tmp_path / "w")] == [3, 6]
+
+
+def _leaves(tree):
+    import jax
+
+    return [float(np.sum(leaf * np.arange(leaf.size).reshape(leaf.shape))) for leaf in jax.tree.leaves(tree)]
+
+
+def test_without_traits_the_run_says_so_and_goes_on(arguments, pretrained, capsys):
+    _, config, _ = parse(arguments("run", pretrained), STAGES)
+    with config.unlocked():
+        config.data.traits = ()
+    assert main([a for a in arguments("fit", pretrained) if "data.traits" not in a]) == 2  # another dataset
+    assert "data.traits was ['calm', 'bold'], is []" in capsys.readouterr().err
+
+
+def test_people_too_short_are_named_and_left_out(arguments, pretrained, capsys):
+    assert main(arguments("fit", pretrained, fit__min_frames=62, fit__split_half="false", rank_loss__scales="1,2")) == 0
+    said = capsys.readouterr().out
+    assert "fit: p00 has" in said
+    rows, _ = facedyn.load_representations(pretrained)
+    assert "p00" not in set(rows["unit_id"])
+    assert "p11" in set(rows["unit_id"])
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"fit__unit": "family"}, "config.fit.unit is 'family'; it must be one of person"),
+        ({"fit__solver": "magic"}, "'magic' is no solver"),
+        ({"fit__filter_kind": "odd"}, "'odd' is no kind"),
+        ({"fit__splits": "holdout"}, "no split 'holdout'; it has test, train, validation"),
+        ({"fit__min_frames": 10_000}, "No fit unit has config.fit.min_frames=10000"),
+    ],
+)
+def test_settings_that_cannot_be(arguments, pretrained, capsys, more, sentence):
+    assert main(arguments("fit", pretrained, **more)) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_stages_out_of_order_say_what_to_run_first(arguments, tmp_path, capsys):
+    assert main(arguments("fit", tmp_path / "new")) == 2
+    assert "run the stage prepare first" in capsys.readouterr().err
+
+
+def test_held_back_rows_share_no_frame_with_fitted_ones(workdir, arguments):
+    _, config, _ = parse(arguments("fit", workdir), STAGES)
+    face_clips = common.open_data(workdir / "data", config)
+    settings = dict(unit="person", scale=2, half_length=2, held_back=0.2, max_frames=500, min_frames=4)
+    units, _ = plan(face_clips, range(len(face_clips.clips)), **settings)
+    halves = [plan(face_clips, range(len(face_clips.clips)), **settings, half=h)[0] for h in (1, 2)]
+
+    def frames(rows):
+        return {(record, centre + k) for record, centre in rows for k in (-4, -2, 0, 2, 4)}
+
+    for unit, first, second in zip(units, *halves):
+        assert unit.held_back
+        assert not frames(unit.fitted) & frames(unit.held_back)
+        assert not frames(first.fitted) & frames(second.fitted)
+        assert set(first.fitted) | set(second.fitted) <= set(unit.fitted)
+        assert abs(len(first.fitted) - len(second.fitted)) <= 4
+
+
+def test_centres_are_split_with_a_gap_or_not_at_all():
+    centres = np.arange(10, 50)
+    first, last = split_centres(centres, 4, 0.25)
+    assert last[0] - first[-1] > 8
+    assert len(last) == 8
+    short, none = split_centres(np.arange(6), 4, 0.25)
+    assert len(short) == 6
+    assert len(none) == 0
+
+
+def test_padded_lengths_are_few_and_cover_everyone():
+    for longest, shortest in ((500, 3), (16, 16), (7, 1), (1, 1)):
+        lengths = padded_lengths(longest, shortest)
+        assert len(lengths) <= 4
+        assert lengths[-1] == longest
+        assert list(lengths) == sorted(set(lengths))
+
+
+def test_chunks_fill_memory_and_no_more():
+    from facedyn.config import default_config
+    from facedyn.stages.fit_units import FitUnit
+
+    c = default_config().fit
+    units = [FitUnit(f"p{i}", f"p{i}", "", "", ((0, 0),) * (10 + i), ()) for i in range(11)]
+    with c.unlocked():
+        c.memory_gb = 4 / 2**30 * 20
+    chunks = fit.chunks_of(units, (12, 20), c, lambda padded: padded)
+    assert sorted(u.unit_id for _, _, alike in chunks for u in alike) == sorted(u.unit_id for u in units)
+    for length, people, alike in chunks:
+        assert len(alike) <= people <= 80 // length
+        assert all(len(u.fitted) <= length for u in alike)
+    assert len({(length, people) for length, people, _ in chunks}) == 2
+
+
+def test_order_of_stages_is_the_command_line_s():
+    assert [s for s in STAGES if s != "run"] == list(run.ORDER)
+    with pytest.raises(InputError):
+        common.records_of(type("D", (), {"clips": ()})(), ("test",))
