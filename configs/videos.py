@@ -25,9 +25,9 @@ def get_config():
     config.pretrain.eval_every = 100
     config.pretrain.loader_threads = 2
 
-    config.fit.solver = "gradient"  # on clips of seconds Adam's steps learn what does not hold on later frames
-    config.fit.learning_rate = 3.0
-    config.fit.max_frames = 128
+    config.fit.steps = 60
+    config.fit.batch_size = 8
+    config.fit.max_frames = 256
 
     config.report.title = "Facial dynamics of my videos"
     return config
