@@ -1,6 +1,10 @@
 """The whole way on synthetic faces, embedded: nothing to download, nothing to have.
 
-facedyn run --config=configs/demo.py --workdir=runs/demo
+    facedyn run --config=configs/demo.py --workdir=runs/demo
+
+2 CPU cores: 4 min 20 s. Ranking accuracy on held-out people 0.85 at scale 1 and 0.80 at scale 2 (copied input 0.77 and 0.74), with
+person filters 0.009 and 0.007 more on frames held back; mean trait PCC 0.12 [0.04, 0.21], mean face -0.08 [-0.16, 0.02]. Longer
+pretraining pays (500 steps: mean PCC 0.26 [0.16, 0.35] on the same people): `--config.pretrain.steps=500`.
 """
 
 from facedyn.config import default_config
@@ -21,7 +25,7 @@ def get_config():
     config.rank_loss.scales = (1, 2)
 
     config.pretrain.batch_size = 32
-    config.pretrain.steps = 300
+    config.pretrain.steps = 400
     config.pretrain.learning_rate = 4e-3
     config.pretrain.warmup_steps = 50
     config.pretrain.eval_every = 100
@@ -32,7 +36,7 @@ def get_config():
     config.fit.unit = "person_task"
     config.fit.solver = "gradient"  # a quarter of the work of Adam's hundred steps here, and no sampling noise
     config.fit.learning_rate = 3.0
-    config.fit.max_frames = 80
+    config.fit.max_frames = 64
     config.fit.split_half = False
 
     config.traits.splits = ("test",)

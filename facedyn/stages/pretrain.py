@@ -44,9 +44,10 @@ def run(config, workdir) -> dict:
             "set config.data.split_fractions, or the manifest's column split."
         )
     rows, steps = [], {}
+    compiled = Compiled(config)
     for scale in common.scales(config):
-        model, steps[scale] = _pretrain_scale(config, workdir, face_clips, training, validation, scale)
-        rows += _controls(config, model, face_clips, held_out, scale)
+        params, steps[scale] = _pretrain_scale(config, workdir, face_clips, training, validation, scale, compiled)
+        rows += _controls(config, params, face_clips, held_out, scale, compiled)
     scores.replace_scores(workdir, "pretrain", rows)
     return {"people": pool, "clips": len({face_clips.clips[i].clip_id for i in training}), "steps": steps}
 
@@ -94,23 +95,38 @@ def in_batches(measure, windows) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _controls(config, params, face_clips, records, scale: int) -> list[dict]:
+class Compiled:
+    """What is compiled once for all scales: the update, and the ranking accuracy of every method, (params, windows) -> [B]."""
+
+    def __init__(self, config):
+        c, self.settings, self.model = config.pretrain, common.rank_loss_settings(config), common.unet(config)
+        settings, model, centre = self.settings, self.model, self.settings.half_length
+        warmup = min(c.warmup_steps, c.steps // 2)
+        self.transform = optax.adam(optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, warmup, c.steps))
+        self.calls = common.steps_per_call(c.steps_per_call)
+        self.update = make_step(model, settings, self.transform, self.calls)
+        self.model_accuracy = jax.jit(lambda p, w: ranking_accuracy(model.apply(p, w[:, centre]), w, settings))
+        maps = {
+            "zero_map": lambda w: jnp.zeros((len(w), settings.maps, *w.shape[2:])),
+            "copy_input": lambda w: copied_input(w, settings),
+            "oracle_dynamic_image": lambda w: dynamic_image(w, settings),
+        }
+        self.control_accuracy = {
+            method: jax.jit(lambda p, w, maps_of=maps_of: ranking_accuracy(maps_of(w), w, settings))
+            for method, maps_of in maps.items()
+        }
+
+
+def _controls(config, params, face_clips, records, scale: int, compiled: Compiled) -> list[dict]:
     """Score rows: the generic model beside the four controls, on held-out people."""
-    settings, model = common.rank_loss_settings(config), common.unet(config)
+    settings, model = compiled.settings, compiled.model
     windows, owner, people = evaluation_windows(face_clips, records, scale, settings.half_length, config.pretrain.eval_windows)
     untrained = unet.init(model, jax.random.key(config.seed + 1), config.data.image_size)
-    centre = settings.half_length
-    methods = {
-        "generic": lambda w: model.apply(params, w[:, centre]),
-        "zero_map": lambda w: jnp.zeros((len(w), settings.maps, *w.shape[2:])),
-        "copy_input": lambda w: copied_input(w, settings),
-        "untrained": lambda w: model.apply(untrained, w[:, centre]),
-        "oracle_dynamic_image": lambda w: dynamic_image(w, settings),
-    }
+    methods = {"generic": (params, compiled.model_accuracy), "untrained": (untrained, compiled.model_accuracy)}
+    methods |= {method: (None, measure) for method, measure in compiled.control_accuracy.items()}
     rows = []
-    for method, maps_of in methods.items():
-        measure = jax.jit(lambda w, maps_of=maps_of: ranking_accuracy(maps_of(w), w, settings))
-        values = by_person(in_batches(measure, windows), owner, len(people))
+    for method, (weights, measure) in methods.items():
+        values = by_person(in_batches(lambda w, p=weights, f=measure: f(p, w), windows), owner, len(people))
         value, low, high = bootstrap_mean(values, jax.random.key(config.seed), config.traits.bootstrap)
         rows.append(
             dict(method=method, setting=f"scale={scale}", trait="", metric="ranking_accuracy")
@@ -140,9 +156,9 @@ def make_step(model, settings, transform, calls: int):
     return jax.jit(many, donate_argnums=0)
 
 
-def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int):
+def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int, compiled: Compiled):
     """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
-    c, settings, model = config.pretrain, common.rank_loss_settings(config), common.unet(config)
+    c, settings, model = config.pretrain, compiled.settings, compiled.model
     directory = common.generic_dir(workdir, scale)
     if (directory / "best").is_dir():
         print(f"pretrain: the generic model of scale {scale} is there already")
@@ -151,9 +167,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     if c.batch_size % mesh.size:
         raise InputError(f"config.pretrain.batch_size={c.batch_size} must be a multiple of the {mesh.size} devices.")
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
-    calls = common.steps_per_call(c.steps_per_call)
-    schedule = optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, min(c.warmup_steps, c.steps // 2), c.steps)
-    transform = optax.adam(schedule)
+    calls, transform, update = compiled.calls, compiled.transform, compiled.update
 
     params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
     if c.init_from:
@@ -170,10 +184,9 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     best, since_best, step = float(state.pop("best")), int(state.pop("since_best")), int(state["step"])
 
     windows, owner, people = evaluation_windows(face_clips, validation, scale, settings.half_length, c.eval_windows)
-    measure = jax.jit(lambda p, w: ranking_accuracy(model.apply(p, w[:, settings.half_length]), w, settings))
 
     def validate(params):
-        return float(by_person(in_batches(lambda w: measure(params, w), windows), owner, len(people)).mean())
+        return float(by_person(in_batches(lambda w: compiled.model_accuracy(params, w), windows), owner, len(people)).mean())
 
     batches = window_loader(
         face_clips,
@@ -187,7 +200,6 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    update = make_step(model, settings, transform, calls)
     total = sum(x.size for x in jax.tree.leaves(params))
     size = f"{total:,} parameters, {c.steps} steps of {c.batch_size} windows"
     print(f"pretrain: scale {scale}, {size}, {len(people)} validation people")
