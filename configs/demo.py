@@ -4,7 +4,7 @@
 
 2 CPU cores: 4 min 20 s. Ranking accuracy on held-out people 0.85 at scale 1 and 0.80 at scale 2 (copied input 0.77 and
 0.74), with person filters 0.009 and 0.007 more on frames held back; mean trait PCC 0.12 [0.04, 0.21], mean face -0.08
-[-0.16, 0.02]. Another draw with 500 steps, and 80 rows a unit, had 0.26 [0.16, 0.35]: longer pretraining may pay.
+[-0.16, 0.02]. With 500 steps and 80 rows a unit the PCC was 0.26 [0.16, 0.35]: longer pretraining may pay.
 """
 
 from facedyn.config import default_config
