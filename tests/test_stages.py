@@ -11,7 +11,7 @@ import facedyn
 from data_pipelines.errors import InputError
 from facedyn.command_line import parse
 from facedyn.main import STAGES, main
-from facedyn.stages import common, fit, pretrain, run
+from facedyn.stages import common, fit_engine, pretrain, run
 from facedyn.stages.fit_units import padded_lengths, plan, split_centres
 from facedyn.store import metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
@@ -255,7 +255,7 @@ def test_chunks_fill_memory_and_no_more():
     units = [FitUnit(f"p{i}", f"p{i}", "", "", ((0, 0),) * (10 + i), ()) for i in range(11)]
     with c.unlocked():
         c.memory_gb = 4 / 2**30 * 20
-    chunks = fit.chunks_of(units, (12, 20), c, lambda padded: padded)
+    chunks = fit_engine.chunks_of(units, (12, 20), c, lambda padded: padded)
     assert sorted(u.unit_id for _, _, alike in chunks for u in alike) == sorted(u.unit_id for u in units)
     for length, people, alike in chunks:
         assert len(alike) <= people <= 80 // length
