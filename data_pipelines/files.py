@@ -5,8 +5,13 @@ import errno
 import os
 import pathlib
 import tempfile
+import time
 
 from data_pipelines.errors import InputError
+
+TEMPORARY = "~unfinished~"
+# A file being written grows; one that has not for so long was left behind by a killed process.
+STALE_SECONDS = 3600
 
 
 @contextlib.contextmanager
@@ -17,7 +22,7 @@ def atomic_path(path):
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}.{TEMPORARY}", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     os.chmod(temporary, 0o644)  # mkstemp's 0600 would keep a group's shared workdir from being read
     try:
@@ -33,6 +38,14 @@ def atomic_path(path):
         raise
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def sweep(folder, stale_seconds: float = STALE_SECONDS) -> None:
+    """Deletes what killed processes were writing into `folder` when they died; what is being written now stays."""
+    for path in pathlib.Path(folder).glob(f".*{TEMPORARY}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > stale_seconds:
+                path.unlink()
 
 
 def write_text(path, text: str) -> None:

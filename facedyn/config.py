@@ -114,8 +114,31 @@ def default_config() -> ConfigDict:
     report.faces = True  # False leaves every picture of a person out of the page
     report.examples = 4  # people whose dynamic representations are drawn
 
+    config.distributed = distributed = ConfigDict()  # several processes on one workdir; docs/processes.md
+    distributed.coordinator = ""  # where process 0 listens, 'HOST:PORT'; 'auto' = SLURM or a TPU knows; '' = one process
+    distributed.processes = 0  # how many there are, with 'HOST:PORT'
+    distributed.process = -1  # which of them this one is, from 0
+
     config.lock()
     return config
+
+
+# These change how a result is come by, never what it is: no stamp compares them and no hash names them. A trailing dot
+# stands for a whole section.
+WITHOUT_EFFECT = (
+    "data.workers",
+    "pretrain.loader_threads",
+    "pretrain.steps_per_call",
+    "fit.chunk_size",
+    "fit.memory_gb",
+    "fit.steps_per_call",
+    "distributed.",
+)
+
+
+def effective(config) -> dict:
+    """The settings that a result can depend on, flat: all but WITHOUT_EFFECT."""
+    return {name: value for name, value in flatten(config).items() if not name.startswith(WITHOUT_EFFECT)}
 
 
 def flatten(config, prefix="") -> dict:
@@ -153,6 +176,6 @@ def check(config: ConfigDict) -> ConfigDict:
 
 
 def config_hash(config, sections=None) -> str:
-    """Twelve hexadecimal digits that name these settings; `sections` restricts it to some top-level keys."""
-    flat = {k: v for k, v in flatten(config).items() if sections is None or k.split(".")[0] in sections}
+    """Twelve hexadecimal digits that name the settings with an effect; `sections` restricts it to some top-level keys."""
+    flat = {k: v for k, v in effective(config).items() if sections is None or k.split(".")[0] in sections}
     return hashlib.sha256(json.dumps(flat, sort_keys=True, default=list).encode()).hexdigest()[:12]

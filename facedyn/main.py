@@ -5,6 +5,7 @@ import importlib
 import sys
 
 from data_pipelines.errors import InputError
+from facedyn.stages.stopping import Stopped, on_sigterm
 
 STAGES = {
     "prepare": "videos of a manifest (or synthetic faces) -> dataset of aligned face clips, quality.parquet",
@@ -36,7 +37,10 @@ def usage(stage: str | None = None) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one stage; returns the exit code: 0, or 2 when the input cannot be used (one sentence on stderr says why)."""
+    """Runs one stage; returns the exit code, of which one sentence on stderr gives the reason.
+
+    0, or 2 when the input cannot be used, 130 after Ctrl-C, 143 after SIGTERM (the part in hand is finished first).
+    """
     args = sys.argv[1:] if argv is None else argv
     if not args or "--help" in args or "-h" in args or args == ["help"]:
         print(usage(args[0] if args else None))
@@ -44,9 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     from facedyn.command_line import parse
 
     try:
-        stage, config, workdir = parse(args, STAGES)
-        run = importlib.import_module("facedyn.stages.run")
-        run.run_stages(stage, config, workdir)
+        with on_sigterm():
+            stage, config, workdir = parse(args, STAGES)
+            run = importlib.import_module("facedyn.stages.run")
+            run.run_stages(stage, config, workdir)
     except InputError as error:
         print(f"facedyn: {error}", file=sys.stderr)
         return 2
@@ -59,6 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("facedyn: interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+    except Stopped:
+        print("facedyn: stopped by SIGTERM; the same command goes on from here.", file=sys.stderr)
+        return 143
     return 0
 
 

@@ -1,19 +1,25 @@
 """The whole way on twelve small people: what a run leaves behind, how it goes on after a kill, what it refuses."""
 
 import json
+import os
 import shutil
+import signal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
 import facedyn
 from data_pipelines.errors import InputError
+from data_pipelines.face_clips import FaceClipsReader
 from facedyn.command_line import parse
+from facedyn.core import unet
 from facedyn.main import STAGES, main
-from facedyn.stages import common, fit_engine, pretrain, run
+from facedyn.stages import common, fit_engine, pretrain, processes, run
 from facedyn.stages.fit_units import padded_lengths, plan, split_centres
-from facedyn.store import metrics_log, representations
+from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
 
 TINY = {
@@ -154,9 +160,24 @@ def test_changed_settings_are_refused_by_name(arguments, workdir, capsys):
     assert "rank_loss.margin was 1.0, is 2.0" in capsys.readouterr().err
 
 
-def test_pretraining_killed_after_a_checkpoint_ends_with_the_same_model(arguments, workdir, tmp_path, monkeypatch):
+def test_pretraining_stopped_and_killed_ends_with_the_same_model(arguments, workdir, tmp_path, monkeypatch, capsys):
     shutil.copytree(workdir / "data", tmp_path / "w" / "data")
-    _, config, _ = parse(arguments("pretrain", tmp_path / "w", rank_loss__scales=1), STAGES)
+    flags = arguments("pretrain", tmp_path / "w", rank_loss__scales=1)
+    _, config, _ = parse(flags, STAGES)
+    vote, votes = processes.Vote.__call__, []
+
+    def asked_to_stop_before_the_second_step(self, asked):
+        votes.append(asked)
+        if len(votes) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return vote(self, asked)
+
+    monkeypatch.setattr(processes.Vote, "__call__", asked_to_stop_before_the_second_step)
+    assert main(flags) == 143
+    assert capsys.readouterr().err.endswith("facedyn: stopped by SIGTERM; the same command goes on from here.\n")
+    assert votes == [False, True]
+    assert checkpoints.Series(common.generic_dir(tmp_path / "w", 1) / "steps").latest_step() == 1
+    monkeypatch.undo()
     write = metrics_log.MetricsLog.write
 
     def killed(self, step, **figures):
@@ -169,6 +190,7 @@ def test_pretraining_killed_after_a_checkpoint_ends_with_the_same_model(argument
         pretrain.run(config, tmp_path / "w")
     monkeypatch.undo()
     pretrain.run(config, tmp_path / "w")
+    assert "goes on from step 3" in capsys.readouterr().out
     resumed, whole = (pretrain.load_generic(config, w, 1)["params"] for w in (tmp_path / "w", workdir))
     for name in ("encoder_0", "head"):
         for a, b in zip(*(sorted(np.ravel(x) for x in _leaves(p[name])) for p in (resumed, whole))):
@@ -177,9 +199,40 @@ def test_pretraining_killed_after_a_checkpoint_ends_with_the_same_model(argument
 
 
 def _leaves(tree):
-    import jax
-
     return [float(np.sum(leaf * np.arange(leaf.size).reshape(leaf.shape))) for leaf in jax.tree.leaves(tree)]
+
+
+def test_a_person_whose_fit_diverges_is_marked_and_the_others_are_untouched(
+    arguments, workdir, pretrained, monkeypatch, capsys
+):
+    frames, encode = FaceClipsReader.frames, unet.encode
+
+    def white(self, record, positions):
+        found = frames(self, record, positions)
+        return np.full_like(found, 255) if self.clips[record].person_id == "p08" else found
+
+    def bursts_on_white(model, params, images):
+        bad = (images == 255).all((1, 2, 3))[:, None, None, None]
+        return jax.tree.map(lambda f: jnp.where(bad, jnp.nan, f), encode(model, params, images))
+
+    monkeypatch.setattr(FaceClipsReader, "frames", white)
+    monkeypatch.setattr(unet, "encode", bursts_on_white)
+    assert main(arguments("fit", pretrained)) == 0
+    monkeypatch.undo()
+    said = capsys.readouterr().out
+    assert "fit: the filters of p08 did not stay finite" in said
+    assert said.count("did not stay finite") == 1
+    (rows, vectors), (expected_rows, expected) = (facedyn.load_representations(w) for w in (pretrained, workdir))
+    assert set(rows.loc[~rows["finite"], "unit_id"]) == {"p08"}
+    others = (rows["unit_id"] != "p08").to_numpy()
+    np.testing.assert_allclose(vectors[others], expected[others], rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    pd.testing.assert_frame_equal(rows[others], expected_rows[others], rtol=1e-4)
+    scores = facedyn.load_scores(pretrained)
+    assert set(scores.loc[scores["stage"] == "fit", "n"]) == {11}
+    assert main(arguments("traits", pretrained)) == 0
+    assert "2 representations are not finite and are left out: p08 (scale 1), p08 (scale 2)" in capsys.readouterr().out
+    predictions = pd.read_parquet(pretrained / "traits" / "predictions.parquet")
+    assert set(predictions["person_id"]) == set(rows["person_id"]) - {"p08"}
 
 
 def test_people_too_short_are_named_and_left_out(arguments, pretrained, capsys):

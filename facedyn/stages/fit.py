@@ -1,7 +1,8 @@
 """Fits person filters to all fit units at once and writes the table of representations, part by part.
 
 Units of like length are padded to a common one and go through the fit in chunks; the next chunk's frames are decoded
-while the current one is fitted. A part is written whole after each chunk, and a broken-off fit goes on behind it.
+while the current one is fitted. A part is written whole after each chunk, and a broken-off fit goes on behind it. Each
+of several processes fits a share of the units on its own devices and writes parts of its own.
 """
 
 import concurrent.futures
@@ -18,10 +19,11 @@ from data_pipelines.progress import Progress
 from facedyn.config import config_hash
 from facedyn.core import person_filters
 from facedyn.core.metrics import bootstrap_mean, match_ranks
-from facedyn.stages import common
+from facedyn.stages import common, processes
 from facedyn.stages.fit_engine import Engine, chunks_of
 from facedyn.stages.fit_units import UNITS, load_windows, padded_lengths, plan
 from facedyn.stages.pretrain import load_generic
+from facedyn.stages.stopping import finishing
 from facedyn.store import representations, scores
 
 HALVES = "halves"
@@ -35,18 +37,23 @@ def run(config, workdir) -> dict:
     face_clips = common.open_data(common.data_dir(config, workdir), config)
     records = common.records_of(face_clips, c.splits)
     folder = workdir / representations.FOLDER
-    left_out = {}
+    left_out, engines = {}, {}
     for scale in common.scales(config):
-        engine = Engine(config, load_generic(config, workdir, scale), face_clips, scale)
+        engine = engines[scale] = Engine(config, load_generic(config, workdir, scale), face_clips, scale)
         for half, place in ((0, folder), (1, folder / HALVES), (2, folder / HALVES))[: 3 if c.split_half else 1]:
             units, too_short = _plan(config, face_clips, records, scale, half)
             left_out |= {} if half else {name: (scale, n) for name, n in too_short.items()}
             _fit_all(config, engine, units, place, scale, half)
-        if config.report.examples:
-            _write_examples(config, engine, face_clips, records, folder, scale)
     for name, (scale, n) in sorted(left_out.items()):
         few = f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={c.min_frames}"
-        print(f"fit: {name} has {few}: no filters for it")
+        processes.say(f"fit: {name} has {few}: no filters for it")
+    processes.gather("fitted")
+    return processes.by_first(lambda: _finish(config, workdir, engines, face_clips, records, left_out))
+
+
+def _finish(config, workdir, engines, face_clips, records, left_out) -> dict:
+    """What is made from the whole table: the pictures' examples, the scores, the summary."""
+    c, folder = config.fit, workdir / representations.FOLDER
     rows, _ = representations.read_parts(folder)
     if not len(rows):
         raise InputError(
@@ -55,6 +62,8 @@ def run(config, workdir) -> dict:
     broken = rows.loc[~rows["finite"], "unit_id"].unique().tolist()
     for name in broken:
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
+    for scale, engine in engines.items() if config.report.examples else ():
+        _write_examples(config, engine, face_clips, records, folder, scale)
     scores.replace_scores(workdir, "fit", _scores(config, rows, folder))
     return {
         "units": int(rows["unit_id"].nunique()),
@@ -80,23 +89,33 @@ def _plan(config, face_clips, records, scale, half=0):
 
 
 def _fit_all(config, engine, units, folder, scale, half):
-    """Fits the units that have no row yet, a part a chunk."""
+    """Fits those of this process's share of the units that have no row yet, a part a chunk.
+
+    SIGTERM ends it behind the part in hand, and so does the end of another process.
+    """
     name = f"#{half}" if half else ""
     done, _ = representations.read_parts(folder)
     there = set(done.loc[done["scale"] == scale, "unit_id"])
-    todo = [u for u in units if u.unit_id + name not in there]
     counts = [len(u.fitted) for u in units] or [1]
+    # Shared out by who there is, not by who is left: no process takes another's people, whenever it looks.
+    units = processes.own_share(units, lambda u: len(u.fitted))
+    todo = [u for u in units if u.unit_id + name not in there]
     chunks = chunks_of(todo, padded_lengths(max(counts), min(counts)), config.fit, engine.unit_bytes)
-    what = f"fit scale {scale}" + (f", half {half}" if half else "")
+    what = f"fit scale {scale}" + (f", half {half}" if half else "") + processes.label()
     if len(todo) < len(units):
-        print(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
+        processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
+    settings = config_hash(config)
     jobs = [partial(engine.load, alike, padded, people) for padded, people, alike in chunks]
     with (
+        finishing() as asked,
         concurrent.futures.ThreadPoolExecutor(1) as loader,
-        Progress(what, len(units), "units", done=len(units) - len(todo)) as progress,
+        Progress(what, len(units), "units", len(units) - len(todo), processes.progress_stream()) as progress,
     ):
         ahead = loader.submit(jobs[0]) if jobs else None
         for i, (_, _, alike) in enumerate(chunks):
+            if asked() or processes.others_ended():
+                ahead.cancel()
+                break
             loaded = ahead.result()
             ahead = loader.submit(jobs[i + 1]) if i + 1 < len(jobs) else None
             vectors, loss, before, after = engine(loaded)
@@ -105,10 +124,10 @@ def _fit_all(config, engine, units, folder, scale, half):
                 | dict(
                     n_frames=len(u.fitted), loss=loss[p], ranking_accuracy_generic=before[p], ranking_accuracy_fitted=after[p]
                 )
-                | dict(finite=bool(np.isfinite(vectors[p]).all()), config_hash=config_hash(config))
+                | dict(finite=bool(np.isfinite(vectors[p]).all()), config_hash=settings)
                 for p, u in enumerate(alike)
             ]
-            representations.write_part(folder, rows, vectors[: len(alike)])
+            representations.write_part(folder, rows, vectors[: len(alike)], processes.writer())
             with np.errstate(all="ignore"):
                 note = f"ranking accuracy {_mean(before):.3f} -> {_mean(after):.3f}"
             progress.advance(len(alike), note)

@@ -1,7 +1,8 @@
 """Learns the generic model of every scale: how any face moves, from one frame, by the rank loss.
 
-The batch is split over the mesh axis `data`, parameters are on every device. After every `eval_every` steps: ranking
-accuracy on validation people, a checkpoint, and the decision to stop early. The best step becomes the generic model.
+The batch is split over the mesh axis `data`, all devices of all processes; parameters are on every device. After every
+`eval_every` steps: ranking accuracy on validation people, a checkpoint, and the decision to stop early. The best step
+becomes the generic model.
 """
 
 import itertools
@@ -20,7 +21,8 @@ from data_pipelines.windows import centre_positions, window_positions
 from facedyn.core import unet
 from facedyn.core.metrics import bootstrap_mean
 from facedyn.core.rank_loss import copied_input, dynamic_image, rank_loss, ranking_accuracy
-from facedyn.stages import common
+from facedyn.stages import common, processes
+from facedyn.stages.stopping import Stopped, finishing
 from facedyn.store import checkpoints, scores
 from facedyn.store.metrics_log import MetricsLog
 
@@ -48,7 +50,7 @@ def run(config, workdir) -> dict:
     for scale in common.scales(config):
         params, steps[scale] = _pretrain_scale(config, workdir, face_clips, training, validation, scale, compiled)
         rows += _controls(config, params, face_clips, held_out, scale, compiled)
-    scores.replace_scores(workdir, "pretrain", rows)
+    processes.by_first(lambda: scores.replace_scores(workdir, "pretrain", rows))
     return {"people": pool, "clips": len({face_clips.clips[i].clip_id for i in training}), "steps": steps}
 
 
@@ -58,41 +60,52 @@ def load_generic(config, workdir, scale: int):
     return checkpoints.load_pytree(common.generic_dir(workdir, scale) / "best", like)
 
 
-def evaluation_windows(face_clips, records, scale: int, half_length: int, per_person: int):
-    """Windows evenly spaced over each person's clips: ([N, 2n+1, H, W, C] uint8, person index [N], people)."""
-    by_person = {}
-    for record in records:
-        clip = face_clips.clips[record]
-        centres = centre_positions(clip.frame_indices, scale, half_length)
-        by_person.setdefault(clip.person_id, []).extend((record, int(c)) for c in centres)
-    windows, owner, people = [], [], []
-    for person in sorted(p for p in by_person if by_person[p]):
-        rows = by_person[person]
-        chosen = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, per_person).round().astype(int))]
-        for record, centre in chosen:
-            windows.append(face_clips.frames(record, window_positions([centre], scale, half_length)[0]))
-            owner.append(len(people))
-        people.append(person)
-    if not windows:
-        raise InputError(
-            f"No clip of the held-out people is long enough for a window at scale {scale}; use longer clips or smaller scales."
-        )
-    return np.stack(windows), np.asarray(owner), people
+class HeldOut:
+    """Windows of held-out people: each process keeps those of its share of the people and measures them on its devices.
 
+    The windows are evenly spaced over each person's clips. Raises InputError when no clip holds a window.
+    """
 
-def by_person(values, owner, n: int) -> np.ndarray:
-    """Mean of `values` over each person's rows: [N], [N] -> [people]."""
-    return np.asarray([values[owner == person].mean() for person in range(n)])
+    def __init__(self, face_clips, records, scale: int, half_length: int, per_person: int):
+        by_person = {}
+        for record in records:
+            clip = face_clips.clips[record]
+            centres = centre_positions(clip.frame_indices, scale, half_length)
+            by_person.setdefault(clip.person_id, []).extend((record, int(c)) for c in centres)
+        self.people = sorted(p for p in by_person if by_person[p])
+        if not self.people:
+            raise InputError(
+                f"No clip of the held-out people is long enough for a window at scale {scale}; "
+                "use longer clips or smaller scales."
+            )
+        self._owners, windows = [], []
+        for person in processes.own_share(self.people, lambda _: 1):
+            rows = by_person[person]
+            for i in np.unique(np.linspace(0, len(rows) - 1, per_person).round().astype(int)):
+                record, centre = rows[i]
+                windows.append(face_clips.frames(record, window_positions([centre], scale, half_length)[0]))
+                self._owners.append(person)
+        self._windows = np.stack(windows) if windows else np.zeros((0,), np.uint8)
+        mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
+        self._split, self._everywhere = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+        self._batch = -(-EVAL_BATCH // mesh.size) * mesh.size
 
-
-def in_batches(measure, windows) -> np.ndarray:
-    """measure(batch of windows) -> [EVAL_BATCH], over all windows [N]; the last batch is filled up: one compilation."""
-    found = []
-    for start in range(0, len(windows), EVAL_BATCH):
-        batch = windows[start : start + EVAL_BATCH]
-        full = np.concatenate([batch, np.repeat(batch[-1:], EVAL_BATCH - len(batch), 0)])
-        found.append(np.asarray(measure(jnp.asarray(full)))[: len(batch)])
-    return np.concatenate(found)
+    def accuracy(self, measure, params=None) -> np.ndarray:
+        """Each person's mean of measure(params, batch of windows [B, ...]) -> [B]: [people]. The same on all processes."""
+        params = jax.device_put(jax.tree.map(np.asarray, params), self._everywhere)
+        found = []
+        for start in range(0, len(self._windows), self._batch):
+            batch = self._windows[start : start + self._batch]
+            # The last batch is filled up: one compilation.
+            full = np.concatenate([batch, np.repeat(batch[-1:], self._batch - len(batch), 0)])
+            found.extend(np.asarray(measure(params, jax.device_put(full, self._split)))[: len(batch)])
+        values = {}
+        for person, value in zip(self._owners, found):
+            values.setdefault(person, []).append(value)
+        means = {person: float(np.mean(of_person)) for person, of_person in values.items()}
+        for more in processes.gather(means):
+            means |= more
+        return np.asarray([means[person] for person in self.people])
 
 
 class Compiled:
@@ -100,11 +113,12 @@ class Compiled:
 
     def __init__(self, config):
         c, self.settings, self.model = config.pretrain, common.rank_loss_settings(config), common.unet(config)
+        self.mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
         settings, model, centre = self.settings, self.model, self.settings.half_length
         warmup = min(c.warmup_steps, c.steps // 2)
         self.transform = optax.adam(optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, warmup, c.steps))
         self.calls = common.steps_per_call(c.steps_per_call)
-        self.update = make_step(model, settings, self.transform, self.calls)
+        self.update = make_step(model, settings, self.transform, self.calls, self.mesh)
         self.model_accuracy = jax.jit(lambda p, w: ranking_accuracy(model.apply(p, w[:, centre]), w, settings))
         maps = {
             "zero_map": lambda w: jnp.zeros((len(w), settings.maps, *w.shape[2:])),
@@ -119,24 +133,26 @@ class Compiled:
 
 def _controls(config, params, face_clips, records, scale: int, compiled: Compiled) -> list[dict]:
     """Score rows: the generic model beside the four controls, on held-out people."""
-    settings, model = compiled.settings, compiled.model
-    windows, owner, people = evaluation_windows(face_clips, records, scale, settings.half_length, config.pretrain.eval_windows)
-    untrained = unet.init(model, jax.random.key(config.seed + 1), config.data.image_size)
+    held_out = HeldOut(face_clips, records, scale, compiled.settings.half_length, config.pretrain.eval_windows)
+    untrained = unet.init(compiled.model, jax.random.key(config.seed + 1), config.data.image_size)
     methods = {"generic": (params, compiled.model_accuracy), "untrained": (untrained, compiled.model_accuracy)}
     methods |= {method: (None, measure) for method, measure in compiled.control_accuracy.items()}
     rows = []
     for method, (weights, measure) in methods.items():
-        values = by_person(in_batches(lambda w, p=weights, f=measure: f(p, w), windows), owner, len(people))
+        values = held_out.accuracy(measure, weights)
         value, low, high = bootstrap_mean(values, jax.random.key(config.seed), config.traits.bootstrap)
         rows.append(
             dict(method=method, setting=f"scale={scale}", trait="", metric="ranking_accuracy")
-            | dict(value=float(value), low=float(low), high=float(high), n=len(people))
+            | dict(value=float(value), low=float(low), high=float(high), n=len(values))
         )
     return rows
 
 
-def make_step(model, settings, transform, calls: int):
-    """The compiled update: (state, windows [calls, B, 2n+1, H, W, C]) -> (state, mean loss). The state is donated."""
+def make_step(model, settings, transform, calls: int, mesh):
+    """The compiled update: (state, windows [calls, B, 2n+1, H, W, C]) -> (state, mean loss), on all devices of `mesh`.
+
+    The state is donated.
+    """
 
     def one(state, windows):
         def objective(params):
@@ -153,7 +169,7 @@ def make_step(model, settings, transform, calls: int):
         state, losses = jax.lax.scan(one, state, windows)
         return state, losses.mean()
 
-    return jax.jit(many, donate_argnums=0)
+    return jax.jit(many, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int, compiled: Compiled):
@@ -161,9 +177,9 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     c, settings, model = config.pretrain, compiled.settings, compiled.model
     directory = common.generic_dir(workdir, scale)
     if (directory / "best").is_dir():
-        print(f"pretrain: the generic model of scale {scale} is there already")
+        processes.say(f"pretrain: the generic model of scale {scale} is there already")
         return load_generic(config, workdir, scale), "done before"
-    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
+    mesh, first = compiled.mesh, processes.is_first()
     if c.batch_size % mesh.size:
         raise InputError(f"config.pretrain.batch_size={c.batch_size} must be a multiple of the {mesh.size} devices.")
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
@@ -174,20 +190,19 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
         params = checkpoints.load_pytree(pathlib.Path(c.init_from) / f"scale_{scale}" / "best", params)
     state = {"params": params, "opt_state": transform.init(params), "step": jnp.zeros((), jnp.int32)}
     state |= {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)}
-    state = jax.device_put(state, replicated)
+    state = jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, np.asarray(x)), state)
     series = checkpoints.Series(directory / "steps")
-    log = MetricsLog(workdir, config.tensorboard, stage="pretrain", scale=scale)
-    if (latest := series.latest_step()) is not None:
+    log = MetricsLog(workdir, config.tensorboard, stage="pretrain", scale=scale) if first else None
+    latest = series.latest_step()
+    if latest is not None:
         state = series.restore(latest, state)
-        log.rewind(latest)
-        print(f"pretrain: scale {scale} goes on from step {latest}")
-    best, since_best, step = float(state.pop("best")), int(state.pop("since_best")), int(state["step"])
+        processes.say(f"pretrain: scale {scale} goes on from step {latest}")
+    if first:
+        log.rewind(latest or 0)
+    progressed = {name: state.pop(name) for name in ("best", "since_best")}
+    best, since_best, step = float(progressed["best"]), int(progressed["since_best"]), int(state["step"])
 
-    windows, owner, people = evaluation_windows(face_clips, validation, scale, settings.half_length, c.eval_windows)
-
-    def validate(params):
-        return float(by_person(in_batches(lambda w: compiled.model_accuracy(params, w), windows), owner, len(people)).mean())
-
+    held_out = HeldOut(face_clips, validation, scale, settings.half_length, c.eval_windows)
     batches = window_loader(
         face_clips,
         training,
@@ -202,10 +217,22 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     )
     total = sum(x.size for x in jax.tree.leaves(params))
     size = f"{total:,} parameters, {c.steps} steps of {c.batch_size} windows"
-    print(f"pretrain: scale {scale}, {size}, {len(people)} validation people")
-    losses = []
-    with Progress(f"pretrain scale {scale}", c.steps, "steps", done=step) as progress:
+    processes.say(f"pretrain: scale {scale}, {size}, {len(held_out.people)} validation people")
+
+    def save(metrics=None):
+        more = {"best": np.float32(best), "since_best": np.int32(since_best)}
+        more = {k: jax.make_array_from_process_local_data(replicated, np.asarray(v)) for k, v in more.items()}
+        series.save(step, state | more, metrics)
+
+    losses, stop = [], processes.Vote(mesh)
+    with (
+        finishing() as asked,
+        Progress(f"pretrain scale {scale}", c.steps, "steps", step, processes.progress_stream()) as progress,
+    ):
         while step < c.steps and since_best < c.patience:
+            if stop(asked()):
+                save()
+                raise Stopped
             stack = np.stack([b["windows"] for b in itertools.islice(batches, calls)])
             state, loss = update(state, jax.make_array_from_process_local_data(split, stack))
             losses.append(loss)
@@ -213,25 +240,21 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
             progress.advance(calls)
             if step // c.eval_every == before // c.eval_every and step < c.steps:
                 continue
-            mean_loss = float(jnp.stack(losses).mean())
+            mean_loss = float(np.mean([np.asarray(x) for x in losses]))
             losses.clear()
             if not np.isfinite(mean_loss):
                 raise InputError(
                     f"Pretraining of scale {scale} diverged before step {step}: lower config.pretrain.learning_rate."
                 )
-            accuracy = validate(state["params"])
+            accuracy = float(held_out.accuracy(compiled.model_accuracy, state["params"]).mean())
             best, since_best = (accuracy, 0) if accuracy > best else (best, since_best + 1)
-            log.write(step, loss=mean_loss, ranking_accuracy=accuracy)
+            if first:
+                log.write(step, loss=mean_loss, ranking_accuracy=accuracy)
             progress.advance(0, f"loss {mean_loss:.3f}, ranking accuracy {accuracy:.3f} on validation people")
-            series.save(
-                step,
-                state | {"best": jnp.asarray(best), "since_best": jnp.asarray(since_best, jnp.int32)},
-                {"ranking_accuracy": accuracy},
-            )
-    log.close()
-    params = series.restore(series.best_step(), state | {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)})[
-        "params"
-    ]
+            save({"ranking_accuracy": accuracy})
+    params = jax.tree.map(np.asarray, series.restore(series.best_step(), state | progressed)["params"])
     series.close()
-    checkpoints.save_pytree(directory / "best", params)
-    return jax.tree.map(np.asarray, params), step
+    if first:
+        log.close()
+        checkpoints.save_pytree(directory / "best", params)
+    return params, step

@@ -1,10 +1,16 @@
-"""Runs one stage, or all of them in order; keeps the stamps by which done and unchanged work is recognised."""
+"""Runs one stage, or all of them in order; keeps the stamps by which done and unchanged work is recognised.
+
+Of several processes the first one decides, stamps and reports; `pretrain` and `fit` are done by all of them together,
+the other stages by the first one while the others wait.
+"""
 
 import importlib
 import pathlib
 
+from data_pipelines.errors import InputError
+from data_pipelines.files import sweep
 from facedyn.config import config_hash
-from facedyn.stages import common
+from facedyn.stages import common, processes
 from facedyn.store import stamps
 
 ORDER = ("prepare", "pretrain", "fit", "traits", "report")
@@ -12,24 +18,44 @@ ORDER = ("prepare", "pretrain", "fit", "traits", "report")
 RESULT = {"pretrain": "generic", "fit": "representations", "traits": "scores.csv", "report": "report/index.html"}
 # Stages whose result is costly and must not be mixed over two configs; the others are simply done again.
 GUARDED = ("pretrain", "fit")
+# Stages that several processes share.
+SHARED = ("pretrain", "fit")
+# Folders that are written to file by file: a kill may leave an unfinished one.
+WRITTEN = ("", "stages", "representations", "representations/halves", "traits", "report")
 
 
 def run_stages(stage: str, config, workdir) -> None:
     """Runs `stage`; 'run' stands for all of them. Raises InputError where the input or WORKDIR cannot be used."""
     workdir = pathlib.Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    for name in ORDER if stage == "run" else (stage,):
-        run_one(name, config, workdir, skip=stage == "run")
-    if stage in ("run", "traits"):
-        from facedyn.store.scores import load_scores, score_table
+    with processes.session(config.distributed):
+        if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
+            raise InputError("The processes of config.distributed have different stages or settings; give all the same.")
+        processes.by_first(lambda: _tidy(workdir))
+        for name in ORDER if stage == "run" else (stage,):
+            run_one(name, config, workdir, skip=stage == "run")
+        if stage in ("run", "traits") and processes.is_first():
+            from facedyn.store.scores import load_scores, score_table
 
-        print("\n" + score_table(load_scores(workdir)))
-    if stage in ("run", "report"):
-        print(f"\nReport: {workdir / 'report' / 'index.html'}")
+            print("\n" + score_table(load_scores(workdir)))
+        if stage in ("run", "report"):
+            processes.say(f"\nReport: {workdir / 'report' / 'index.html'}")
 
 
 def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
     """One stage with its stamps; `skip` leaves it out when it is done and nothing that it depends on has changed."""
+    begun = processes.by_first(lambda: _begin(name, config, workdir, skip))
+    if not begun:
+        return
+    stage = importlib.import_module(f"facedyn.stages.{name}")
+    if name in SHARED:
+        summary = stage.run(config, workdir)
+    else:
+        summary = processes.by_first(lambda: stage.run(config, workdir))
+    processes.by_first(lambda: stamps.write_stamp(config, workdir, name, *begun, summary))
+
+
+def _begin(name: str, config, workdir: pathlib.Path, skip: bool) -> list:
+    """[what the stage depends on, the time it begins]; [] when it need not be run. Raises InputError for changed settings."""
     now = stamps.relevant(config, name, common.dataset_fingerprint(config, workdir) if name != "prepare" else "")
     if not (workdir / RESULT.get(name, "")).exists():
         stamps.remove_stamps(workdir, name)
@@ -39,10 +65,15 @@ def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
     # `prepare` looks at the videos themselves to see whether anything has changed.
     if skip and name != "prepare" and done and not stamps.changes(done, now):
         print(f"{name}: done before, unchanged")
-        return
+        return []
     started = stamps.now()
     if name in GUARDED:
         stamps.write_stamp(config, workdir, f"{name}.started", now, started, {})
     print(f"{name}: config {config_hash(config)}, seed {config.seed}")
-    summary = importlib.import_module(f"facedyn.stages.{name}").run(config, workdir)
-    stamps.write_stamp(config, workdir, name, now, started, summary)
+    return [now, started]
+
+
+def _tidy(workdir: pathlib.Path) -> None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    for folder in WRITTEN:
+        sweep(workdir / folder)

@@ -1,9 +1,11 @@
 """Checkpoints through Orbax; the only module that knows its API.
 
-Two uses: a training run's series of steps (`open_series`) and one finished pytree (`save_pytree`, `load_pytree`). Orbax
-writes under a temporary name and renames, so a checkpoint that can be seen is whole.
+Two uses: a training run's series of steps (`Series`, used by all processes together) and one finished pytree (`save_pytree`,
+`load_pytree`, by each process for itself). Orbax writes under a temporary name and renames, so a checkpoint that can be
+seen is whole.
 """
 
+import math
 import pathlib
 import shutil
 
@@ -17,6 +19,8 @@ from data_pipelines.errors import InputError
 class Series:
     """Checkpoints of one training run under `directory`, one a step; the newest `keep` and the best stay.
 
+    Every process makes one and calls its methods in step with the others.
+
     Args:
       directory: made when absent.
       keep: how many to keep besides the best.
@@ -24,20 +28,27 @@ class Series:
     """
 
     def __init__(self, directory, keep: int = 1, metric: str = "ranking_accuracy"):
+        self._metric, policies = metric, ocp.checkpoint_managers
+
+        def measure(metrics):
+            return metrics[metric]
+
+        newest = policies.LatestN(n=keep)
+        best = policies.BestN(get_metric_fn=measure, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep + 1,
-            best_fn=lambda metrics: metrics[metric],
+            best_fn=measure,
             best_mode="max",
-            keep_checkpoints_without_metrics=False,
+            preservation_policy=policies.AnyPreservationPolicy([newest, best]),
+            cleanup_tmp_directories=True,  # of a run that was killed
             enable_async_checkpointing=False,
         )
         self._manager = ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options)
 
-    def save(self, step: int, tree, metrics: dict) -> None:
-        """Writes `tree` as the checkpoint of `step`, unless there is one."""
+    def save(self, step: int, tree, metrics: dict | None = None) -> None:
+        """Writes `tree` as the checkpoint of `step`, unless there is one; without metrics it counts as the worst."""
         if step in self._manager.all_steps():
             return
-        self._manager.save(step, args=ocp.args.StandardSave(tree), metrics=metrics)
+        self._manager.save(step, args=ocp.args.StandardSave(tree), metrics=metrics or {self._metric: -math.inf})
 
     def latest_step(self) -> int | None:
         """The newest step, or None."""
@@ -56,12 +67,27 @@ class Series:
         self._manager.close()
 
 
+def _alone() -> ocp.StandardCheckpointer:
+    """A checkpointer that waits for no other process."""
+    me = jax.process_index()
+    return ocp.StandardCheckpointer(multiprocessing_options=ocp.options.MultiprocessingOptions(me, active_processes={me}))
+
+
 def save_pytree(path, tree) -> None:
-    """Writes one pytree of arrays to the folder `path`, replacing what is there."""
+    """Writes one pytree of arrays to the folder `path`, replacing what is there; of several processes one does.
+
+    A kill leaves the new one, the old one or none, never a part of one.
+    """
     path = pathlib.Path(path).absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path, jax.tree.map(np.asarray, tree), force=True)
+    old = path.with_name(f"{path.name}.old")
+    for left in (old, *path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*")):  # by a run that was killed
+        remove(left)
+    if path.is_dir():
+        path.rename(old)
+    with _alone() as checkpointer:
+        checkpointer.save(path, jax.tree.map(np.asarray, tree))
+    remove(old)
 
 
 def load_pytree(path, like=None):
@@ -74,7 +100,7 @@ def load_pytree(path, like=None):
         raise InputError(f"There is no checkpoint at {path}; run the stage that makes it first.")
     abstract = None if like is None else jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _alone() as checkpointer:
             return checkpointer.restore(path, abstract)
     except (ValueError, KeyError) as error:
         raise InputError(

@@ -28,7 +28,7 @@ class MetricsLog:
             self._writer = SummaryWriter(str(pathlib.Path(workdir) / "tensorboard" / run))
 
     def rewind(self, step: int) -> None:
-        """Drops this label's lines after `step`: a resumed run writes them again."""
+        """Drops this label's lines after `step`, and a line cut off by a kill: a resumed run writes them again."""
         if self._path.is_file():
             rows = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             kept = [r for r in rows if r["step"] <= step or any(r.get(k) != v for k, v in self._labels.items())]

@@ -29,15 +29,16 @@ COLUMNS = (
 )
 
 
-def write_part(folder, rows: list[dict], representations: np.ndarray) -> pathlib.Path:
+def write_part(folder, rows: list[dict], representations: np.ndarray, writer: str = "") -> pathlib.Path:
     """Writes one part: `rows` hold the columns but the last, `representations` [N, D] float32 is that one.
 
-    Returns its path; the number is the first free one.
+    Returns its path; the number is the first free one. Processes that write at the same time each need a `writer` of
+    their own, which goes into the name: part-00003.parquet, part-00003-writer.parquet.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     taken = [int(p.stem.split("-")[1]) for p in folder.glob("part-*.parquet")]
-    path = folder / f"part-{max(taken, default=-1) + 1:05d}.parquet"
+    path = folder / f"part-{max(taken, default=-1) + 1:05d}{'-' * bool(writer)}{writer}.parquet"
     flat = pa.array(np.ascontiguousarray(representations, np.float32).reshape(-1), pa.float32())
     arrays = [pa.array([row[name] for row in rows], kind) for name, kind in COLUMNS]
     arrays.append(pa.FixedSizeListArray.from_arrays(flat, representations.shape[1]))

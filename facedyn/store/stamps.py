@@ -15,7 +15,7 @@ import sys
 import facedyn
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
-from facedyn.config import config_hash, flatten
+from facedyn.config import config_hash, effective, flatten
 
 # The settings that each stage's result depends on; a trailing dot stands for a whole section.
 DEPENDS = {
@@ -24,15 +24,6 @@ DEPENDS = {
     "fit": ("seed", "data.", "model.", "rank_loss.", "pretrain.", "fit."),
     "traits": ("seed", "data.", "model.", "rank_loss.", "pretrain.", "fit.", "traits."),
     "report": ("",),
-}
-# These change how long a stage takes, never what it yields.
-COSMETIC = {
-    "data.workers",
-    "pretrain.loader_threads",
-    "pretrain.steps_per_call",
-    "fit.chunk_size",
-    "fit.memory_gb",
-    "fit.steps_per_call",
 }
 
 
@@ -49,8 +40,7 @@ def read_stamp(workdir, stage: str) -> dict | None:
 
 def relevant(config, stage: str, dataset: str) -> dict:
     """What the stage's result depends on, flat, as JSON would give it back: settings, and the dataset's fingerprint."""
-    flat = flatten(config)
-    kept = {k: v for k, v in flat.items() if k.startswith(DEPENDS[stage]) and k not in COSMETIC}
+    kept = {k: v for k, v in effective(config).items() if k.startswith(DEPENDS[stage])}
     return json.loads(json.dumps(kept | {"dataset": dataset}, default=list))
 
 
