@@ -83,16 +83,17 @@ def default_config() -> ConfigDict:
     fit.unit = "person"  # what one filter set is fitted to: 'person', 'person_task', 'session' or 'clip'
     fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3) or 'full' (3x3)
     fit.filter_sites = "connections"  # every skip and the bottleneck; 'all' adds the decoder's blocks
-    fit.solver = "adam"  # 'adam', or 'gradient': one full-data gradient at zero filters
-    fit.steps = 100
+    fit.solver = "adam"  # 'adam'; 'gauss_newton' or 'gradient': one pass over a unit's frames, from zero filters
+    fit.steps = 100  # of Adam
     fit.batch_size = 16  # centre frames a step
-    fit.learning_rate = 1e-2
+    fit.learning_rate = 1e-2  # of Adam and of the gradient
+    fit.damping = 0.1  # of Gauss-Newton, in units of the curvature's trace; more = smaller filters
     fit.max_frames = 512  # centre frames of a unit that the fit draws from, evenly spaced over its clips
     fit.held_back = 0.2  # share of each clip's end kept out of the fit, for the quality columns
     fit.min_frames = 16  # a unit with fewer usable centre frames gets no filters, and a line that says so
-    fit.feature_dtype = "float32"  # of the stored encoder features: 'float32' or 'bfloat16'
+    fit.feature_dtype = "float32"  # of the kept encoder features: 'float32' or 'bfloat16'
     fit.chunk_size = 0  # units fitted at once; 0 = chosen from the memory at hand
-    fit.memory_gb = 4.0  # for one chunk, when chunk_size = 0
+    fit.memory_gb = 0.0  # of each device, for one chunk; 0 = what the device has (4 on CPU)
     fit.steps_per_call = 0  # as in pretrain
     fit.split_half = True  # also fit each half of a unit's frames, for identification
 

@@ -18,7 +18,7 @@ from facedyn.command_line import parse
 from facedyn.core import unet
 from facedyn.main import STAGES, main
 from facedyn.stages import common, fit_engine, pretrain, processes, run
-from facedyn.stages.fit_units import padded_lengths, plan, split_centres
+from facedyn.stages.fit_units import FitUnit, by_shape, load_units, n_frames, plan, shapes_of, split_centres
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
 
@@ -292,28 +292,43 @@ def test_centres_are_split_with_a_gap_or_not_at_all():
     assert len(none) == 0
 
 
-def test_padded_lengths_are_few_and_cover_everyone():
-    for longest, shortest in ((500, 3), (16, 16), (7, 1), (1, 1)):
-        lengths = padded_lengths(longest, shortest)
-        assert len(lengths) <= 4
-        assert lengths[-1] == longest
-        assert list(lengths) == sorted(set(lengths))
+def made_up_units(lengths):
+    return [FitUnit(f"p{i}", f"p{i}", "", "", tuple((0, 2 + k) for k in range(n)), ()) for i, n in enumerate(lengths)]
 
 
-def test_chunks_fill_memory_and_no_more():
-    from facedyn.config import default_config
-    from facedyn.stages.fit_units import FitUnit
+@pytest.mark.parametrize("lengths", [(500, 3, 20, 77), (16, 16), (7, 1), (1,), ()])
+def test_padded_shapes_are_few_and_cover_everyone(lengths):
+    units = made_up_units(lengths)
+    shapes = shapes_of([(1, units), (2, units[:1])], half_length=2)
+    assert len(shapes) <= 4
+    assert list(shapes) == sorted(set(shapes))
+    found = by_shape(units, shapes)
+    assert sorted(u.unit_id for alike in found.values() for u in alike) == sorted(u.unit_id for u in units)
+    for shape, alike in found.items():
+        assert all(len(u.fitted) <= shape.rows for u in alike)
+        assert all(n_frames(u.fitted, 1, 2) <= shape.frames for u in alike)
 
-    c = default_config().fit
-    units = [FitUnit(f"p{i}", f"p{i}", "", "", ((0, 0),) * (10 + i), ()) for i in range(11)]
-    with c.unlocked():
-        c.memory_gb = 4 / 2**30 * 20
-    chunks = fit_engine.chunks_of(units, (12, 20), c, lambda padded: padded)
+
+def test_chunks_hold_everyone_once():
+    units = made_up_units(range(10, 21))
+    shapes = shapes_of([(1, units)], half_length=2)
+    chunks = fit_engine.chunks_of(units, dict(zip(shapes, (3, 4, 5))))
     assert sorted(u.unit_id for _, _, alike in chunks for u in alike) == sorted(u.unit_id for u in units)
-    for length, people, alike in chunks:
-        assert len(alike) <= people <= 80 // length
-        assert all(len(u.fitted) <= length for u in alike)
-    assert len({(length, people) for length, people, _ in chunks}) == 2
+    for shape, people, alike in chunks:
+        assert len(alike) <= people
+        assert all(len(u.fitted) <= shape.rows for u in alike)
+
+
+def test_windows_of_loaded_units_are_the_clips_own(workdir, arguments):
+    _, config, _ = parse(arguments("fit", workdir), STAGES)
+    face_clips = common.open_data(workdir / "data", config)
+    rows = [(3, 12), (0, 9), (3, 14), (0, 30)]
+    frames, windows, counts = load_units(face_clips, [rows, [], rows[:1]], 6, 40, 2, 2)
+    assert counts.tolist() == [4, 0, 1]
+    assert windows.shape == (3, 6, 5)
+    for row, (record, centre) in enumerate(rows):
+        expected = face_clips.frames(record, centre + 2 * np.arange(-2, 3))
+        np.testing.assert_array_equal(frames[0, windows[0, row]], expected)
 
 
 def test_order_of_stages_is_the_command_line_s():

@@ -1,7 +1,7 @@
 """Person filters fitted to many fit units at once: one vmapped computation in which nobody sees anybody else.
 
-The encoder is a frozen prefix: its features are computed once a centre frame (`encode_units`) and every step works on
-them. A unit shorter than the padded length has a count of real rows; rows beyond it are never drawn.
+The encoder is a frozen prefix: where a solver comes back to a row, its features are computed once and kept
+(`keep_features`). A unit shorter than the padded length has a count of real rows; rows beyond it count for nothing.
 """
 
 from collections.abc import Callable
@@ -14,22 +14,35 @@ from facedyn.core import person_filters
 from facedyn.core.rank_loss import RankLoss, rank_loss, ranking_accuracy
 from facedyn.core.solvers import Solver
 
-# features, tap -> dynamic representation; the frozen decoder with its parameters bound.
-Decode = Callable[..., jax.Array]
+
+class Model(NamedTuple):
+    """The frozen generic model, parameters bound.
+
+    Attributes:
+      encode: frames [B, H, W, C] -> features, a tuple of [B, h, w, c].
+      decode: (features, tap) -> dynamic representation [B, M, H, W, C]. Its kernels are shared, so `vmap` folds the
+        people into the batch of ordinary convolutions.
+    """
+
+    encode: Callable[[jax.Array], tuple[jax.Array, ...]]
+    decode: Callable[..., jax.Array]
 
 
 class Units(NamedTuple):
-    """Fit units, padded to a common number of rows; a row is a centre frame with its window.
+    """Fit units, padded to a common number of rows and of frames; a row is a centre frame with its window.
 
     Attributes:
-      windows: [P, N, 2n+1, H, W, C] uint8.
-      features: tuple of [P, N, h, w, c]: the frozen encoder's features of the centre frames.
+      frames: [P, T, H, W, C] uint8, each frame once.
+      windows: [P, N, 2n+1] int32: row i is the window frames[windows[i]].
       count: [P] int32: rows from `count` on are padding.
+      features: tuple of [P, N, h, w, c]: the frozen encoder's features of the centre frames; () when they are
+        computed anew at every use.
     """
 
+    frames: jax.Array
     windows: jax.Array
-    features: tuple[jax.Array, ...]
     count: jax.Array
+    features: tuple[jax.Array, ...] = ()
 
 
 class Carry(NamedTuple):
@@ -39,61 +52,56 @@ class Carry(NamedTuple):
     state: Any
 
 
-def encode_units(encode, windows, count, block: int = 256, dtype=jnp.float32) -> Units:
-    """Computes the frozen features of every centre frame, `block` frames at a time.
+def feature_shapes(model: Model, units: Units, dtype) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Of the features that `keep_features` fills, for all rows."""
+    people, rows = units.windows.shape[:2]
+    frame = jax.ShapeDtypeStruct((1, *units.frames.shape[2:]), units.frames.dtype)
+    return tuple(
+        jax.ShapeDtypeStruct((people, rows, *f.shape[1:]), jnp.dtype(dtype)) for f in jax.eval_shape(model.encode, frame)
+    )
 
-    Args:
-      encode: frames [B, H, W, C] -> features, compiled, parameters bound.
-      windows: [P, N, 2n+1, H, W, C] uint8.
-      count: [P] real rows of each unit.
-      block: frames in one call. A compiled loop in its place would slow convolutions down several times on CPU.
-      dtype: of the stored features.
+
+def keep_features(model: Model, features, units: Units, start, block: int):
+    """Computes the features of `block` rows of everybody from row `start` on, and writes them into `features`.
+
+    Call it for start = 0, block, 2 * block, ... A loop of compiled calls, because a convolution inside a compiled loop
+    is several times slower on CPU.
     """
-    people, rows, length = windows.shape[:3]
-    centres = windows[:, :, length // 2].reshape(people * rows, *windows.shape[3:])
-    blocks = []
-    for start in range(0, people * rows, block):
-        frames = centres[start : start + block]
-        missing = (block - len(frames)) if people * rows > block else 0  # one shape, one compilation
-        frames = jnp.pad(frames, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        features = [f.astype(dtype) for f in encode(frames)]
-        blocks.append([f[: block - missing] for f in features] if missing else features)
-    features = tuple(jnp.concatenate(level).reshape(people, rows, *level[0].shape[1:]) for level in zip(*blocks))
-    return Units(jnp.asarray(windows), features, jnp.asarray(count, jnp.int32))
+    centres = units.windows[:, :, units.windows.shape[-1] // 2]
+    # Near the end both slices begin earlier, alike: some rows are computed twice.
+    centres = jax.lax.dynamic_slice_in_dim(centres, start, block, 1)
+    frames = jax.vmap(lambda frames, rows: frames[rows])(units.frames, centres)  # [P, block, H, W, C]
+    new = model.encode(frames.reshape(-1, *frames.shape[2:]))
+    return tuple(
+        jax.lax.dynamic_update_slice_in_dim(kept, f.reshape(*frames.shape[:2], *f.shape[1:]).astype(kept.dtype), start, 1)
+        for kept, f in zip(features, new)
+    )
 
 
-def _losses(decode: Decode, settings: RankLoss, filters, unit: Units, rows):
-    """Rank loss and ranking accuracy of some rows of ONE unit: [B] each."""
-    maps = decode(tuple(f[rows] for f in unit.features), person_filters.tap(filters))
-    windows = unit.windows[rows]
-    return rank_loss(maps, windows, settings), ranking_accuracy(maps, windows, settings)
+def _maps_and_windows(model: Model, filters, unit: Units, rows):
+    """Of some rows of ONE unit: dynamic representations [B, M, H, W, C] and windows [B, 2n+1, H, W, C]."""
+    windows = unit.frames[unit.windows[rows]]
+    centre = windows.shape[1] // 2
+    features = tuple(f[rows] for f in unit.features) if unit.features else model.encode(windows[:, centre])
+    return model.decode(features, person_filters.tap(filters)), windows
 
 
-def start(solver: Solver, sites, kind: str, people: int) -> Carry:
-    """The common start: zero filters for everyone."""
+def start(solver: Solver, sites, kind: str, people: int, capacity: int) -> Carry:
+    """The common start: zero filters for everyone. `capacity` is the padded number of rows."""
     filters = person_filters.init(sites, kind)
     everyone = jax.tree.map(lambda f: jnp.zeros((people, *f.shape)), filters)
-    return Carry(everyone, jax.vmap(solver.init)(everyone))
+    return Carry(everyone, jax.vmap(lambda f: solver.init(f, capacity))(everyone))
 
 
-def advance(decode: Decode, settings: RankLoss, solver: Solver, carry: Carry, units: Units, draws, step, steps: int) -> Carry:
-    """`steps` steps of everybody's fit from step number `step` on.
-
-    Args:
-      decode: (features, tap) -> maps, the frozen decoder; its kernels are shared, so `vmap` folds the people into
-        the batch of ordinary convolutions.
-      draws: of the solver, the same for everyone.
-    """
+def advance(model: Model, settings: RankLoss, solver: Solver, carry: Carry, units: Units, draws, step, steps: int) -> Carry:
+    """`steps` steps of everybody's fit from step number `step` on; `draws` of the solver are the same for everyone."""
 
     def one_step(filters, state, unit, number):
+        def objective(filters, rows):
+            return rank_loss(*_maps_and_windows(model, filters, unit, rows), settings)
+
         rows, where = solver.rows(draws, number, unit.count)
-        in_use = where.sum().astype(jnp.float32)
-
-        def objective(filters):
-            losses, _ = _losses(decode, settings, filters, unit, rows)
-            return jnp.where(where, losses, 0).sum() / jnp.maximum(in_use, 1)
-
-        state, filters = solver.update(jax.grad(objective)(filters), in_use, state, filters)
+        state, filters = solver.update(objective, rows, where, number, state, filters)
         return Carry(filters, state)
 
     def everyone(carry, number):
@@ -109,7 +117,7 @@ def finish(solver: Solver, carry: Carry):
     return jax.vmap(solver.finish)(carry.state, carry.filters)
 
 
-def evaluate(decode: Decode, settings: RankLoss, filters, units: Units, step, batch_size: int):
+def evaluate(model: Model, settings: RankLoss, filters, units: Units, step, batch_size: int):
     """Sums over one block of rows, for quality columns: (loss, ranking accuracy, rows), [P] each.
 
     Call it for step = 0, 1, ... until step * batch_size covers the padded rows, add up, divide.
@@ -118,7 +126,8 @@ def evaluate(decode: Decode, settings: RankLoss, filters, units: Units, step, ba
     def one(filters, unit):
         row = step * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
         where = row < unit.count
-        loss, accuracy = _losses(decode, settings, filters, unit, jnp.minimum(row, unit.windows.shape[0] - 1))
-        return tuple(jnp.where(where, x, 0).sum() for x in (loss, accuracy, jnp.ones_like(loss)))
+        maps, windows = _maps_and_windows(model, filters, unit, jnp.minimum(row, unit.windows.shape[0] - 1))
+        values = rank_loss(maps, windows, settings), ranking_accuracy(maps, windows, settings), jnp.ones(batch_size)
+        return tuple(jnp.where(where, x, 0).sum() for x in values)
 
     return jax.vmap(one)(filters, units)

@@ -4,7 +4,9 @@
 person filters (or anything else of type array -> array) are put between the layers of a frozen model.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -48,49 +50,73 @@ class GroupNorm(nn.Module):
 
 
 def convolve(h, kernel):  # [B, H, W, C], [3, 3, C, D] -> [B, H, W, D]
-    """3x3 convolution with zeros around."""
+    """3x3 convolution with zeros around, in the form that suits the hardware it is compiled for."""
+    return jax.lax.platform_dependent(h, kernel, cpu=_convolve_columns, default=_convolve)
+
+
+def _convolve(h, kernel):
     return jax.lax.conv_general_dilated(h, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-# Doubled places 2i and 2i + 1 are copies of place i: row [a, y] sums the taps of phase a that fall on neighbour y.
-_PHASES = np.asarray([[[1, 0, 0], [0, 1, 1], [0, 0, 0]], [[0, 0, 0], [1, 1, 0], [0, 0, 1]]], np.float32)
+# Channels that fill a vector register of a CPU.
+CPU_CHANNELS = 16
 
 
-def convolve_doubled(h, kernel):  # [B, H, W, C], [3, 3, C, D] -> [B, 2H, 2W, D]
-    """`convolve` of h after nearest-neighbour doubling, without doubling it.
+@jax.custom_vjp
+def _convolve_columns(h, kernel):
+    """`_convolve`, neighbouring columns at once where it has few channels.
 
-    The four phases of the output are one convolution at the lower resolution with four times the channels (sub-pixel
-    convolution, Shi et al. 2016): as many operations, but on few wide channels, where both CPU and GPU are at their best.
+    m columns of D channels are one column of m * D channels, of a convolution with a wider kernel and a stride of m: a third
+    more operations (m = 2), at twice the speed.
     """
     (b, height, width, c), d = h.shape, kernel.shape[-1]
-    small = jnp.einsum("ayi,bxj,ijcd->yxcabd", _PHASES, _PHASES, kernel).astype(h.dtype).reshape(3, 3, c, 4 * d)
-    phases = convolve(h, small).reshape(b, height, width, 2, 2, d)
-    return phases.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * height, 2 * width, d)
+    m = math.gcd(width, max(1, CPU_CHANNELS // d))
+    if m == 1:
+        return _convolve(h, kernel)
+    wide = jnp.stack([jnp.pad(kernel, ((0, 0), (j, m - 1 - j), (0, 0), (0, 0))) for j in range(m)], 3)
+    wide = wide.reshape(3, m + 2, c, m * d)
+    options = dict(padding=((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return jax.lax.conv_general_dilated(h, wide, (1, m), **options).reshape(b, height, width, d)
+
+
+def _convolve_columns_forward(h, kernel):
+    return _convolve_columns(h, kernel), (h, kernel)
+
+
+def _convolve_columns_backward(saved, cotangent):
+    h, kernel = saved
+    # The transpose of a strided convolution would be a dilated one, which is slow on CPU; this one is ours again.
+    dh = _convolve_columns(cotangent, kernel[::-1, ::-1].swapaxes(2, 3))
+    return dh, jax.vjp(partial(_convolve, h), kernel)[1](cotangent)[0]
+
+
+_convolve_columns.defvjp(_convolve_columns_forward, _convolve_columns_backward)
 
 
 class Conv(nn.Module):
-    """3x3 convolution without bias, of h [B, H, W, C] joined with `below` [B, H/2, W/2, C'] doubled, where there is one."""
+    """3x3 convolution without bias."""
 
     channels: int
+    dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, h, below=None):
-        upper = 0 if below is None else below.shape[-1]
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, upper + h.shape[-1], self.channels))
-        joined = convolve(h, kernel[:, :, upper:].astype(h.dtype))
-        return joined if below is None else joined + convolve_doubled(below, kernel[:, :, :upper])
+    def __call__(self, h):
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, h.shape[-1], self.channels))
+        return convolve(h.astype(self.dtype), kernel.astype(self.dtype))
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each with group normalisation and leaky ReLU; the first also takes what comes from below."""
+    """Two 3x3 convolutions, each with group normalisation and leaky ReLU."""
 
     channels: int
     groups: int
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, h, below=None):
-        for source in (below, None):
-            h = nn.leaky_relu(GroupNorm(self.groups)(Conv(self.channels)(h, source)), 0.1)
+    def __call__(self, h):
+        for _ in range(2):
+            h = Conv(self.channels, self.dtype)(h)
+            h = nn.leaky_relu(GroupNorm(self.groups)(h), 0.1)
         return h
 
 
@@ -98,6 +124,12 @@ def halve(h):  # [B, H, W, C] -> [B, H/2, W/2, C]
     """Mean over 2x2 places."""
     b, height, width, c = h.shape
     return h.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4), dtype=h.dtype)
+
+
+def double(h):  # [B, H, W, C] -> [B, 2H, 2W, C]
+    """Nearest-neighbour upsampling."""
+    b, height, width, c = h.shape
+    return jnp.broadcast_to(h[:, :, None, :, None], (b, height, 2, width, 2, c)).reshape(b, 2 * height, 2 * width, c)
 
 
 class UNet(nn.Module):
@@ -118,9 +150,10 @@ class UNet(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
+        block = partial(Block, dtype=self.dtype)
         groups = [next(g for g in range(min(self.groups, c), 0, -1) if c % g == 0) for c in self.channels]
-        self.encoder = [Block(c, g) for c, g in zip(self.channels, groups)]
-        self.decoder = [Block(c, g) for c, g in zip(self.channels[:-1], groups[:-1])]
+        self.encoder = [block(c, g) for c, g in zip(self.channels, groups)]
+        self.decoder = [block(c, g) for c, g in zip(self.channels[:-1], groups[:-1])]
         # A narrower map before upsampling: two thirds of the decoder's work at full resolution.
         self.narrow = [nn.Conv(c, (1, 1), use_bias=False, dtype=self.dtype) for c in self.channels[:-1]]
         self.head = nn.Conv(self.maps * self.image_channels, (1, 1), dtype=jnp.float32)
@@ -152,7 +185,7 @@ class UNet(nn.Module):
         h = tap("bottleneck", features[-1])
         for level in reversed(range(len(self.channels) - 1)):
             skip = tap(f"skip{level}", features[level])
-            h = self.decoder[level](skip, self.narrow[level](h))
+            h = self.decoder[level](jnp.concatenate([double(self.narrow[level](h)), skip], -1))
             h = tap(f"decoder{level}", h)
         maps = self.head(h.astype(jnp.float32))  # [B, H, W, maps * C]
         maps = maps.reshape(*maps.shape[:-1], self.maps, self.image_channels)

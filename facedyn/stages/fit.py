@@ -21,7 +21,7 @@ from facedyn.core import person_filters
 from facedyn.core.metrics import bootstrap_mean, match_ranks
 from facedyn.stages import common, processes
 from facedyn.stages.fit_engine import Engine, chunks_of
-from facedyn.stages.fit_units import UNITS, load_windows, padded_lengths, plan
+from facedyn.stages.fit_units import UNITS, by_shape, load_units, n_frames, plan, shapes_of
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.stopping import finishing
 from facedyn.store import representations, scores
@@ -37,21 +37,27 @@ def run(config, workdir) -> dict:
     face_clips = common.open_data(common.data_dir(config, workdir), config)
     records = common.records_of(face_clips, c.splits)
     folder = workdir / representations.FOLDER
-    left_out, engines = {}, {}
+    engine, left_out, jobs = Engine(config, face_clips), {}, {}
     for scale in common.scales(config):
-        engine = engines[scale] = Engine(config, load_generic(config, workdir, scale), face_clips, scale)
-        for half, place in ((0, folder), (1, folder / HALVES), (2, folder / HALVES))[: 3 if c.split_half else 1]:
-            units, too_short = _plan(config, face_clips, records, scale, half)
+        for half in range(3 if c.split_half else 1):
+            jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half)
             left_out |= {} if half else {name: (scale, n) for name, n in too_short.items()}
-            _fit_all(config, engine, units, place, scale, half)
+    # From all there is to do, not from what is left of it: a run that goes on compiles and computes the same.
+    shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
+    alike = [by_shape(units, shapes) for units in jobs.values()]
+    chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
+    generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
+    for (scale, half), units in jobs.items():
+        place = folder / HALVES if half else folder
+        _fit_all(config, engine, engine.put(generic[scale]), units, place, scale, half, chunk_people)
     for name, (scale, n) in sorted(left_out.items()):
         few = f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={c.min_frames}"
         processes.say(f"fit: {name} has {few}: no filters for it")
     processes.gather("fitted")
-    return processes.by_first(lambda: _finish(config, workdir, engines, face_clips, records, left_out))
+    return processes.by_first(lambda: _finish(config, workdir, engine, generic, face_clips, jobs, left_out))
 
 
-def _finish(config, workdir, engines, face_clips, records, left_out) -> dict:
+def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dict:
     """What is made from the whole table: the pictures' examples, the scores, the summary."""
     c, folder = config.fit, workdir / representations.FOLDER
     rows, _ = representations.read_parts(folder)
@@ -62,8 +68,8 @@ def _finish(config, workdir, engines, face_clips, records, left_out) -> dict:
     broken = rows.loc[~rows["finite"], "unit_id"].unique().tolist()
     for name in broken:
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
-    for scale, engine in engines.items() if config.report.examples else ():
-        _write_examples(config, engine, face_clips, records, folder, scale)
+    for scale, params in generic.items() if config.report.examples else ():
+        _write_examples(config, engine, params, face_clips, jobs[scale, 0], folder, scale)
     scores.replace_scores(workdir, "fit", _scores(config, rows, folder))
     return {
         "units": int(rows["unit_id"].nunique()),
@@ -88,7 +94,7 @@ def _plan(config, face_clips, records, scale, half=0):
     )
 
 
-def _fit_all(config, engine, units, folder, scale, half):
+def _fit_all(config, engine, params, units, folder, scale, half, chunk_people):
     """Fits those of this process's share of the units that have no row yet, a part a chunk.
 
     SIGTERM ends it behind the part in hand, and so does the end of another process.
@@ -96,29 +102,28 @@ def _fit_all(config, engine, units, folder, scale, half):
     name = f"#{half}" if half else ""
     done, _ = representations.read_parts(folder)
     there = set(done.loc[done["scale"] == scale, "unit_id"])
-    counts = [len(u.fitted) for u in units] or [1]
     # Shared out by who there is, not by who is left: no process takes another's people, whenever it looks.
     units = processes.own_share(units, lambda u: len(u.fitted))
     todo = [u for u in units if u.unit_id + name not in there]
-    chunks = chunks_of(todo, padded_lengths(max(counts), min(counts)), config.fit, engine.unit_bytes)
+    chunks = chunks_of(todo, chunk_people)
     what = f"fit scale {scale}" + (f", half {half}" if half else "") + processes.label()
     if len(todo) < len(units):
         processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
     settings = config_hash(config)
-    jobs = [partial(engine.load, alike, padded, people) for padded, people, alike in chunks]
+    jobs = [partial(engine.load, alike, shape, people, scale) for shape, people, alike in chunks]
     with (
         finishing() as asked,
         concurrent.futures.ThreadPoolExecutor(1) as loader,
         Progress(what, len(units), "units", len(units) - len(todo), processes.progress_stream()) as progress,
     ):
         ahead = loader.submit(jobs[0]) if jobs else None
-        for i, (_, _, alike) in enumerate(chunks):
+        for i, (shape, _, alike) in enumerate(chunks):
             if asked() or processes.others_ended():
                 ahead.cancel()
                 break
             loaded = ahead.result()
             ahead = loader.submit(jobs[i + 1]) if i + 1 < len(jobs) else None
-            vectors, loss, before, after = engine(loaded)
+            vectors, loss, before, after = engine(params, loaded, shape)
             rows = [
                 dict(unit_id=u.unit_id + name, person_id=u.person_id, task=u.task, session=u.session, scale=scale)
                 | dict(
@@ -189,14 +194,13 @@ def _half_vectors(halves, vectors, scales):
     return tuple(np.concatenate([vectors[wide[half, part]] for part in sorted(wide[half].columns)], 1) for half in ("1", "2"))
 
 
-def _write_examples(config, engine, face_clips, records, folder, scale):
+def _write_examples(config, engine, params, face_clips, units, folder, scale):
     """Dynamic representations of some people before and after their filters, for the report's pictures."""
     path = folder / "examples.npz"
     before = dict(np.load(path)) if path.is_file() else {}
     if scale in before.get("scale", ()):
         return
     rows, vectors = representations.read_parts(folder)
-    units, _ = _plan(config, face_clips, records, scale)
     chosen = {u.person_id: u for u in reversed(units)}
     people = [chosen[p] for p in sorted(chosen)][:: max(1, len(chosen) // config.report.examples)][: config.report.examples]
     new = []
@@ -204,13 +208,12 @@ def _write_examples(config, engine, face_clips, records, folder, scale):
         row = rows.index[(rows["unit_id"] == unit.unit_id) & (rows["scale"] == scale) & rows["finite"]]
         if not len(row):
             continue
-        candidates = [unit.held_back or unit.fitted]
-        windows, _ = load_windows(face_clips, candidates, len(candidates[0]), scale, engine.half_length)
-        window = windows[0, liveliest(windows[0])]
+        candidates = unit.held_back or unit.fitted
+        window = liveliest(face_clips, candidates, scale, engine.half_length)
         filters = person_filters.unflatten(jnp.asarray(vectors[row[0]]), engine.slots)
         nothing = jax.tree.map(jnp.zeros_like, filters)
         frame = window[engine.half_length]
-        maps = [np.asarray(engine.maps(f, jnp.asarray(frame[None])))[0] for f in (nothing, filters)]
+        maps = [np.asarray(engine.maps(params, f, jnp.asarray(frame[None])))[0] for f in (nothing, filters)]
         new.append(dict(frame=frame, windows=window, generic=maps[0], fitted=maps[1], person_id=unit.person_id, scale=scale))
     if new:
         columns = {k: np.stack([np.asarray(row[k]) for row in new]) for k in new[0]}
@@ -220,6 +223,9 @@ def _write_examples(config, engine, face_clips, records, folder, scale):
             np.savez_compressed(temporary, **columns)
 
 
-def liveliest(windows) -> int:
-    """The row whose window moves most: a still face makes a dull picture."""
-    return int(np.asarray(windows, np.float32).std(1).mean((1, 2, 3)).argmax())
+def liveliest(face_clips, rows, scale: int, half_length: int) -> np.ndarray:
+    """The window, of those of `rows`, that moves most: a still face makes a dull picture. [2n+1, H, W, C] uint8."""
+    length = n_frames(rows, scale, half_length)
+    frames, windows, _ = load_units(face_clips, [rows], len(rows), length, scale, half_length)
+    moves = [np.asarray(frames[0, window], np.float32).std(0).mean() for window in windows[0]]
+    return frames[0, windows[0, int(np.argmax(moves))]]

@@ -5,6 +5,7 @@ much left out between that no frame is in a window of both. For identification t
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
@@ -103,23 +104,72 @@ def plan(
     return units, too_short
 
 
-def padded_lengths(longest: int, shortest: int) -> tuple[int, ...]:
-    """The row counts that units of these lengths are padded to, at most four: so many compilations for any mix of lengths."""
-    lengths = [longest]
-    while len(lengths) < 4 and lengths[-1] > 2 * shortest:
-        lengths.append(-(-lengths[-1] // 2))
-    return tuple(reversed(lengths))
+MOST_SHAPES = 4
 
 
-def load_windows(face_clips, rows_of_units, padded: int, scale: int, half_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of several units, padded with zeros: ([P, padded, 2n+1, H, W, C] uint8, row counts [P])."""
-    size, channels = face_clips.image_size, face_clips.channels
-    windows = np.zeros((len(rows_of_units), padded, 2 * half_length + 1, size, size, channels), np.uint8)
+class Shape(NamedTuple):
+    """What units of like length are padded to: rows and frames of the fit, and of what is held back from it."""
+
+    rows: int
+    frames: int
+    held_rows: int
+    held_frames: int
+
+
+def frames_of(rows, scale: int, half_length: int) -> dict[int, np.ndarray]:
+    """{record: positions, ascending} of the frames in the windows of `rows` (record, centre position)."""
+    centres = {}
+    for record, centre in rows:
+        centres.setdefault(record, []).append(centre)
+    return {r: np.unique(window_positions(centres[r], scale, half_length)) for r in sorted(centres)}
+
+
+def n_frames(rows, scale: int, half_length: int) -> int:
+    """Frames in the windows of `rows`, each counted once."""
+    return sum(len(positions) for positions in frames_of(rows, scale, half_length).values())
+
+
+def shapes_of(jobs, half_length: int) -> tuple[Shape, ...]:
+    """The few shapes, at most MOST_SHAPES, that the units of all `jobs` [(scale, units)] are padded to, ascending.
+
+    So many compilations there are, for any mix of lengths, scales and halves.
+    """
+    units = [(scale, u) for scale, of_job in jobs for u in of_job]
+    counts = [len(u.fitted) for _, u in units]
+    lengths = [max(counts, default=1)]
+    while len(lengths) < MOST_SHAPES and lengths[0] > 2 * min(counts, default=1):
+        lengths.insert(0, -(-lengths[0] // 2))
+    shapes = []
+    for shorter, length in zip((0, *lengths), lengths):
+        alike = [(scale, u) for scale, u in units if shorter < len(u.fitted) <= length]
+        held = max(1, length // 4)
+        frames = [n_frames(u.fitted, scale, half_length) for scale, u in alike]
+        of_held = [n_frames(evenly(u.held_back, held), scale, half_length) for scale, u in alike]
+        if alike:
+            shapes.append(Shape(length, max(frames), held, max(1, *of_held)))
+    return tuple(shapes)
+
+
+def by_shape(units, shapes) -> dict[Shape, list]:
+    """The units of each of the ascending shapes: the first that they fit."""
+    lengths = zip((0, *(s.rows for s in shapes)), shapes)
+    return {shape: [u for u in units if shorter < len(u.fitted) <= shape.rows] for shorter, shape in lengths}
+
+
+def load_units(face_clips, rows_of_units, n_rows: int, n_frames: int, scale: int, half_length: int):
+    """Frames and windows of several units, padded: every frame is decoded and held once.
+
+    Returns:
+      frames [P, n_frames, H, W, C] uint8, windows [P, n_rows, 2n+1] int32 (rows of `frames`), row counts [P] int32.
+    """
+    people, size, channels = len(rows_of_units), face_clips.image_size, face_clips.channels
+    frames = np.zeros((people, n_frames, size, size, channels), np.uint8)
+    windows = np.zeros((people, n_rows, 2 * half_length + 1), np.int32)
     for p, rows in enumerate(rows_of_units):
-        for record in sorted({r for r, _ in rows}):
-            slots = [i for i, (r, _) in enumerate(rows) if r == record]
-            positions = window_positions([rows[i][1] for i in slots], scale, half_length)
-            wanted, where = np.unique(positions, return_inverse=True)  # every frame is decoded once
-            frames = face_clips.frames(record, wanted)
-            windows[p, slots] = frames[where.reshape(positions.shape)]
-    return windows, np.asarray([len(rows) for rows in rows_of_units], np.int32)
+        before, numbers = 0, np.asarray(rows, np.int64).reshape(-1, 2)
+        for record, positions in frames_of(rows, scale, half_length).items():
+            frames[p, before : before + len(positions)] = face_clips.frames(record, positions)
+            own = np.flatnonzero(numbers[:, 0] == record)
+            windows[p, own] = before + np.searchsorted(positions, window_positions(numbers[own, 1], scale, half_length))
+            before += len(positions)
+    return frames, windows, np.asarray([len(rows) for rows in rows_of_units], np.int32)
