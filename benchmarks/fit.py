@@ -5,7 +5,7 @@
 
 Peers: `ours` (what the stage `fit` does, one chunk of people), `torch_loop` (PyTorch, a person after the other, whole
 network at every step), `torch_vmap` (torch.func), `naive_vmap` (ours with the person filter as a vmapped convolution),
-`jax_loop` (ours, a person after the other), and ours with each of `--solvers NAME[:LEARNING_RATE]`.
+`jax_loop` (ours, a person after the other), and ours with each of `--solvers NAME[:LEARNING_RATE or DAMPING]`.
 
 All peers fit the same steps on the same rows, and take turns `--rounds` times, of which the median counts. Columns:
 `seconds` of the whole fit, marked * where extrapolated from the timed steps; `after steps`: how many were timed, and there:
@@ -17,12 +17,8 @@ the times are those of trained ones, the losses mean nothing beyond the comparis
 
 import argparse
 import dataclasses
-import datetime
 import json
 import os
-import pathlib
-import platform
-import sys
 import time
 from unittest import mock
 
@@ -30,11 +26,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from machine import log, machine, matmul_peak
 
 from data_pipelines.windows import window_positions
 from facedyn.core import fit, person_filters, solvers, unet
 from facedyn.core.rank_loss import RankLoss
 from facedyn.stages.common import steps_per_call
+from facedyn.stages.fit_engine import CPU_CACHE_BYTES, ENCODE_FRAMES
 
 JAX_PEERS, TORCH_PEERS = ("ours", "naive_vmap", "jax_loop"), ("torch_loop", "torch_vmap")
 FULL_SIZE = dict(size=[112], channels="32,64,128,256", dtype="bfloat16", people=64, rows=128, steps=500, vmap_people=16)
@@ -67,7 +65,8 @@ class Task:
     """What every peer is given.
 
     Attributes:
-      windows, held_back: [P, N, 2n+1, H, W, C] uint8, the rows fitted to and the ones that only the loss is taken on.
+      clips: [P, T, H, W, C] uint8.
+      windows, held_back: [N, 2n+1] frames of everybody's rows, those fitted to and those that only the loss is taken on.
       rows: [steps, B] the centre frames of every step, the same for everyone.
     """
 
@@ -76,6 +75,7 @@ class Task:
     settings: RankLoss
     kind: str
     sites: tuple
+    clips: np.ndarray
     windows: np.ndarray
     held_back: np.ndarray
     solver: solvers.Solver
@@ -121,8 +121,9 @@ def make_task(a, size: int) -> Task:
         settings=settings,
         kind=a.kind,
         sites=person_filters.sites(model.channels, a.sites),
-        windows=clips[:, fitted],
-        held_back=clips[:, held_back],
+        clips=clips,
+        windows=fitted,
+        held_back=held_back,
         solver=solver,
         rows=np.asarray(rows),
         steps=a.steps,
@@ -153,39 +154,59 @@ class JaxPeer:
         self.task, self.at_once, self.note = task, at_once, f"{at_once} people at once"
         self.solver = solver or task.solver
         draws = self.solver.draws(jax.random.key(DRAWS))
-        params = jax.device_put(task.params)
-        self.encoder = jax.jit(lambda frames: unet.encode(task.model, params, frames))
+        self.params = jax.device_put(task.params)
 
-        def decode(features, tap):
-            return unet.decode(task.model, params, features, tap)
+        def model(params):
+            return fit.Model(
+                lambda frames: unet.encode(task.model, params, frames),
+                lambda features, tap: unet.decode(task.model, params, features, tap),
+            )
 
-        def advance(carry, units, step, steps):
+        def advance(params, carry, units, step, steps):
             with mock.patch.object(person_filters, "tap", side_effect=tap) as used:  # only while the step is traced
-                carry = fit.advance(decode, task.settings, self.solver, carry, units, draws, step, steps)
+                carry = fit.advance(model(params), task.settings, self.solver, carry, units, draws, step, steps)
             assert used.called, "the fit no longer applies its filters by person_filters.tap"
             return carry
 
-        self.advance = jax.jit(advance, static_argnums=3, donate_argnums=0)
-        self.finish = jax.jit(lambda carry: fit.finish(self.solver, carry))
-        self.evaluate = jax.jit(lambda f, units, i: fit.evaluate(decode, task.settings, f, units, i, task.batch_size))
+        def evaluate(params, filters, units, i):
+            return fit.evaluate(model(params), task.settings, filters, units, i, task.batch_size)
 
-    def encode(self, windows) -> fit.Units:
-        return fit.encode_units(self.encoder, windows, np.full(len(windows), windows.shape[1]), dtype=self.task.model.dtype)
+        def keep(params, features, units, first, block):
+            return fit.keep_features(model(params), features, units, first, block)
+
+        self.advance = jax.jit(advance, static_argnums=4, donate_argnums=1)
+        self.finish = jax.jit(lambda carry: fit.finish(self.solver, carry))
+        self.evaluate = jax.jit(evaluate)
+        self.keep = jax.jit(keep, static_argnums=4, donate_argnums=1)
+        self.shapes = lambda units: fit.feature_shapes(model(task.params), units, task.model.dtype)
+
+    def units(self, clips, windows) -> fit.Units:
+        everyone = np.broadcast_to(windows, (len(clips), *windows.shape)).astype(np.int32)
+        return fit.Units(jnp.asarray(clips), jnp.asarray(everyone), jnp.full(len(clips), len(windows), jnp.int32))
+
+    def encode(self, units: fit.Units) -> fit.Units:
+        rows = units.windows.shape[1]
+        features = tuple(jnp.zeros(s.shape, s.dtype) for s in self.shapes(units))
+        block = min(rows, max(1, ENCODE_FRAMES // len(units.count)))
+        for first in range(0, rows, block):
+            features = self.keep(self.params, features, units, first, block)
+        return units._replace(features=features)
 
     def start(self) -> fit.Carry:
-        return fit.start(self.solver, self.task.sites, self.task.kind, self.at_once)
+        return fit.start(self.solver, self.task.sites, self.task.kind, self.at_once, len(self.task.windows))
 
     def __call__(self, steps: int):
         """(filters as numpy, seconds before the first step, seconds of the steps), over all people."""
         setup = stepping = 0.0
         fitted, calls = [], steps_per_call(0)
-        for first in range(0, len(self.task.windows), self.at_once):
+        for first in range(0, len(self.task.clips), self.at_once):
             started = time.perf_counter()
-            units = self.encode(self.task.windows[first : first + self.at_once])
+            units = self.units(self.task.clips[first : first + self.at_once], self.task.windows)
+            units = self.encode(units) if self.solver.comes_back else units
             carry, units = jax.block_until_ready((self.start(), units))
             ready = time.perf_counter()
             for step in range(0, steps, calls):
-                carry = self.advance(carry, units, step, min(calls, steps - step))
+                carry = self.advance(self.params, carry, units, step, min(calls, steps - step))
             fitted.append(jax.block_until_ready(self.finish(carry)))
             done = time.perf_counter()
             setup, stepping = setup + ready - started, stepping + done - ready
@@ -193,25 +214,33 @@ class JaxPeer:
 
     def flops(self) -> tuple[float, float]:
         """Of a person's step, and of the encoding of a person's rows before it: XLA's cost analysis of what is compiled."""
-        own = self.task.windows[: self.at_once]
-        units = jax.eval_shape(self.encode, jax.ShapeDtypeStruct(own.shape, np.uint8))
-        step = self.advance.lower(jax.eval_shape(self.start), units, 0, 1).compile().cost_analysis()["flops"]
-        frame = self.encoder.lower(jax.ShapeDtypeStruct((1, *own.shape[3:]), np.uint8)).compile().cost_analysis()["flops"]
-        return step / self.at_once, frame * own.shape[1]
+        units = self.units(self.task.clips[: self.at_once], self.task.windows)
+        if not self.solver.comes_back:
+            return self._flops(self.advance.lower(self.params, self.start(), units, 0, 1)), 0.0
+        features = tuple(jnp.zeros(s.shape, s.dtype) for s in self.shapes(units))
+        of_rows = self._flops(self.keep.lower(self.params, features, units, 0, 1)) * len(self.task.windows)
+        return self._flops(self.advance.lower(self.params, self.start(), units._replace(features=features), 0, 1)), of_rows
+
+    def _flops(self, lowered) -> float:
+        return lowered.compile().cost_analysis()["flops"] / self.at_once
 
     def quality(self, filters) -> tuple[float, float]:
         """(mean rank loss, ranking accuracy) on the held-back rows."""
-        units = self.encode(self.task.held_back)
-        blocks = range(-(-self.task.held_back.shape[1] // self.task.batch_size))
-        loss, right, rows = (float(sum(x).sum()) for x in zip(*(self.evaluate(filters, units, i) for i in blocks)))
+        units, blocks = (
+            self.units(self.task.clips, self.task.held_back),
+            range(-(-len(self.task.held_back) // self.task.batch_size)),
+        )
+        sums = zip(*(self.evaluate(self.params, filters, units, i) for i in blocks))
+        loss, right, rows = (float(sum(column).sum()) for column in sums)
         return loss / rows, right / rows
 
 
 def make_peers(a, task: Task) -> dict:
     """{name: (peer, steps of its whole fit)}; raises SystemExit where PyTorch is asked for and absent."""
-    peers = {"ours": (JaxPeer(task, a.people), task.steps)}
+    at_once = group_size(a, task)
+    peers = {"ours": (JaxPeer(task, at_once), task.steps)}
     if "naive_vmap" in a.peers:
-        peers["naive_vmap"] = JaxPeer(task, a.people, tap=convolution_tap), task.steps
+        peers["naive_vmap"] = JaxPeer(task, at_once, tap=convolution_tap), task.steps
     if "jax_loop" in a.peers:
         peers["jax_loop"] = JaxPeer(task, 1), task.steps
     if set(TORCH_PEERS) & set(a.peers):
@@ -222,11 +251,22 @@ def make_peers(a, task: Task) -> dict:
         if "torch_vmap" in a.peers:
             peers["torch_vmap"] = torch_peer.Vmap(task, at_once=a.vmap_people or a.people, autocast=autocast), task.steps
     for setting in a.solvers:
-        name, _, rate = setting.partition(":")
-        rate = float(rate) if rate else a.learning_rate
-        solver = solvers.make(name, learning_rate=rate, steps=a.steps, batch_size=a.batch)
-        peers[f"ours {setting}"] = JaxPeer(task, a.people, solver=solver), solver.steps(a.rows)
+        solver = solver_of(a, setting)
+        peers[f"ours {setting}"] = JaxPeer(task, at_once, solver=solver), solver.steps(a.rows)
     return peers
+
+
+def solver_of(a, setting: str) -> solvers.Solver:
+    """Of 'NAME' or 'NAME:VALUE', its learning rate or damping."""
+    name, _, value = setting.partition(":")
+    number = dict(learning_rate=float(value), damping=float(value)) if value else dict(learning_rate=a.learning_rate)
+    return solvers.make(name, steps=a.steps, batch_size=a.batch, **number)
+
+
+def group_size(a, task: Task) -> int:
+    """People in one call, as the stage `fit` chooses: few on CPU, for its caches; everybody elsewhere."""
+    finest = a.batch * task.clips.shape[2] ** 2 * task.model.channels[0] * 4
+    return max(1, CPU_CACHE_BYTES // finest) if jax.default_backend() == "cpu" else a.people
 
 
 def import_torch_peer():
@@ -238,21 +278,6 @@ def import_torch_peer():
         mend = f"pip install 'facedyn[benchmark]', or leave them out with --peers {' '.join(JAX_PEERS)}"
         raise SystemExit(f"The peers {' and '.join(TORCH_PEERS)} need PyTorch: {mend}.") from error
     return torch_peer
-
-
-def matmul_peak() -> float:
-    """FLOP/s of a large square matrix product, float32 on CPU, else bfloat16: JAX's, or PyTorch's where that is faster."""
-    size, dtype = (2048, jnp.float32) if jax.default_backend() == "cpu" else (8192, jnp.bfloat16)
-    matrix = jnp.asarray(np.random.default_rng(0).standard_normal((size, size), np.float32), dtype)
-    product = jax.jit(lambda m: m @ m)
-    product(matrix).block_until_ready()
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        product(matrix).block_until_ready()
-        seconds.append(time.perf_counter() - started)
-    theirs = sys.modules["torch_peer"].matmul_peak(size) if "torch_peer" in sys.modules else 0
-    return max(2 * size**3 / min(seconds), theirs)
 
 
 def differences(theirs: dict, ours: dict) -> np.ndarray:
@@ -311,34 +336,16 @@ def extrapolated(a, row: dict) -> str:
     centres = 450 - 2 * RankLoss().half_length
     steps = row["steps"]
     if row["peer"] != "ours":  # a solver that visits every row has as many steps as it takes
-        name = row["peer"].removeprefix("ours ").partition(":")[0]
-        steps = solvers.make(name, learning_rate=1.0, steps=a.steps, batch_size=a.batch).steps(centres)
+        steps = solver_of(a, row["peer"].removeprefix("ours ")).steps(centres)
     clip = row["setup_seconds"] / a.people * centres / a.rows + row["ms_per_person_step"] * steps / 1e3
     what = f"Adam {steps} steps x batch {a.batch}" if row["peer"] == "ours" else f"{row['peer'][5:]} {steps} steps"
     return f"10,000 clips of 450 frames of {row['size']}x{row['size']}, one scale: {what}: {10_000 * clip / 60:.1f} min"
-
-
-def machine() -> dict:
-    """Hardware and versions."""
-    cpu = platform.processor() or platform.machine()
-    if (info := pathlib.Path("/proc/cpuinfo")).is_file():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
-    found = dict(date=f"{datetime.date.today()}", cpu=cpu, cores=os.cpu_count(), python=platform.python_version())
-    found |= dict(jax=jax.__version__, device=f"{len(jax.devices())} x {jax.devices()[0].device_kind}")
-    if "torch" in sys.modules:
-        torch = sys.modules["torch"]
-        found |= dict(torch=torch.__version__, torch_cuda=torch.cuda.is_available())
-    return found | (dict(load=round(os.getloadavg()[0], 1)) if hasattr(os, "getloadavg") else {})
 
 
 def table(rows) -> str:
     """The rows as they are printed."""
     shown = {title: ["" if row[key] is None else format(row[key], form) for row in rows] for title, key, form in COLUMNS}
     return pd.DataFrame(shown).to_string(index=False)
-
-
-def log(text: str):
-    print(text, file=sys.stderr, flush=True)
 
 
 def arguments():
@@ -355,7 +362,7 @@ def arguments():
     parser.add_argument("--sites", default="connections")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"), help="bfloat16: autocast in PyTorch")
     parser.add_argument("--peers", nargs="+", default=JAX_PEERS + TORCH_PEERS, choices=JAX_PEERS + TORCH_PEERS)
-    parser.add_argument("--solvers", nargs="*", default=[], metavar="NAME[:LEARNING_RATE]", help="ours with these, whole fits")
+    parser.add_argument("--solvers", nargs="*", default=[], metavar="NAME[:VALUE]", help="ours with these, whole fits")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vmap-people", type=int, default=0, help="people at once in torch_vmap; 0: all")
     parser.add_argument("--torch-compile", action="store_true", help="torch.compile for torch_loop")

@@ -185,7 +185,7 @@ class Peer:
 
     def flops(self) -> tuple[float, float]:
         """Of a person's step, and before it: convolutions and matrix products, as torch's own counter sees them."""
-        frames, windows = self.batch(self.load(self.task.windows[0])[self.rows[0]])
+        frames, windows = self.batch(self.load(self.task.clips[0][self.task.windows])[self.rows[0]])
         with FlopCounterMode(display=False) as counter:
             self.loss(self.model, frames, windows).backward()
         return float(counter.get_total_flops()), 0.0
@@ -199,7 +199,7 @@ class Loop(Peer):
         torch.set_num_threads(self.threads)
         setup = stepping = 0.0
         fitted = {site: [] for site in self.model.filters}
-        for own in self.task.windows[:people]:
+        for own in self.task.clips[:people, self.task.windows]:
             started = self.now()
             windows = self.load(own)
             for parameter in self.model.filters.parameters():
@@ -234,7 +234,7 @@ class Vmap(Peer):
         torch.set_num_threads(self.threads)
         setup = stepping = 0.0
         fitted = {site: [] for site in self.model.filters}
-        everyone = self.task.windows[:people]
+        everyone = self.task.clips[:people, self.task.windows]
         for first in range(0, len(everyone), self.at_once):
             started = self.now()
             windows = self.load(everyone[first : first + self.at_once])
