@@ -38,8 +38,9 @@ def run_variant(a, name: str, settings: dict) -> float:
     """Fits and scores one variant, unless it has been; seconds of the stage `fit`."""
     folder = a.workdir / "solvers" / name
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "generic").exists():
-        (folder / "generic").symlink_to((a.workdir / "generic").absolute())
+    for shared in ("generic", "synthetic"):
+        if (a.workdir / shared).is_dir() and not (folder / shared).exists():
+            (folder / shared).symlink_to((a.workdir / shared).absolute())
     flags = [f"--config={a.config}", f"--workdir={folder}", f"--config.data.data_dir={(a.workdir / 'data').absolute()}"]
     always = {"fit.split_half": True, "traits.heads": "ridge", "report.examples": 0}
     flags += [*a.others, *(f"--config.{key}={value}" for key, value in (always | settings).items())]

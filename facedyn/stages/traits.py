@@ -191,7 +191,7 @@ def _baseline_predictions(config, workdir, face_clips, records, people, labels, 
     found = {("mean_predictor", ""): cv.predict_mean(labels, fold)}
     faces = trait_features.mean_faces(face_clips, records, people)
     found["mean_face", "ridge"] = cv.cross_validate_ridge(faces, labels, people, settings, fold).predictions
-    if config.data.dataset == "synthetic":
+    if config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():  # absent with another run's data_dir
         from data_pipelines.synthetic.bench import oracle_features
 
         oracle = trait_features.aligned_rows(people, *oracle_features(workdir / "synthetic"))
