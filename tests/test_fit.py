@@ -180,7 +180,7 @@ def test_gauss_newton_is_the_damped_least_squares_solution(model, people, kind):
         windows = jnp.asarray(own[windows_of(own)])
         loss = np.asarray(losses(zero, windows), np.float64)
         gradients = np.asarray(jax.jacrev(losses)(zero, windows), np.float64)  # [rows, D]
-        weight = np.sqrt(0.1 * np.square(gradients).sum())
+        weight = np.sqrt(20 * np.square(gradients).sum(1).mean())
         system = np.concatenate([gradients, weight * np.eye(gradients.shape[1])])
         expected = np.linalg.lstsq(system, np.concatenate([-loss, np.zeros(len(zero))]))[0]
         np.testing.assert_allclose(theirs, expected, atol=1e-4 * np.abs(expected).max())

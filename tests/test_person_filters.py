@@ -23,26 +23,35 @@ def by_convolution(weights, h):
 
 
 @pytest.mark.parametrize("kind", pf.KINDS)
-@pytest.mark.parametrize("jit", [False, True])
-def test_equal_to_a_loop_of_convolutions_forwards_and_backwards(kind, jit):
+@pytest.mark.parametrize(
+    ("jit", "dtype", "close"), [(False, "float32", 1e-5), (True, "float32", 1e-5), (True, "bfloat16", 0.03)]
+)
+def test_equal_to_a_loop_of_convolutions_forwards_and_backwards(kind, jit, dtype, close):
     random = np.random.default_rng(0)
-    h = jnp.asarray(random.normal(size=(3, 2, 6, 5, 4)), jnp.float32)  # [P, B, H, W, C]
+    h = jnp.asarray(random.normal(size=(3, 2, 6, 5, 4)), dtype)  # [P, B, H, W, C]
     weights = jnp.asarray(random.normal(size=(3, *pf.shape(kind, 4))), jnp.float32)
     target = jnp.asarray(random.normal(size=h.shape), jnp.float32)
 
     def loss(apply):
-        return lambda w, x, t: jnp.sum((apply(w, x) - t) ** 2)
+        return lambda w, x, t: jnp.mean((apply(w, x).astype(jnp.float32) - t) ** 2)
 
     batched = jax.vmap(pf.apply_filter)
     gradient = jax.vmap(jax.grad(loss(pf.apply_filter), (0, 1)))
     if jit:
         batched, gradient = jax.jit(batched), jax.jit(gradient)
     found, (dw, dh) = batched(weights, h), gradient(weights, h, target)
+    assert (found.dtype, dw.dtype, dh.dtype) == (h.dtype, jnp.float32, h.dtype)
+
+    def assert_near(one, expected):
+        one, expected = np.asarray(one, np.float32), np.asarray(expected, np.float32)
+        np.testing.assert_allclose(one, expected, rtol=0, atol=close * np.abs(expected).max())
+
     for p in range(3):
-        np.testing.assert_allclose(found[p], by_convolution(weights[p], h[p]), rtol=1e-4, atol=1e-4)
-        ew, eh = jax.grad(loss(by_convolution), (0, 1))(weights[p], h[p], target[p])
-        np.testing.assert_allclose(dw[p], ew, rtol=1e-4, atol=1e-3)
-        np.testing.assert_allclose(dh[p], eh, rtol=1e-4, atol=1e-3)
+        own = h[p].astype(jnp.float32)
+        assert_near(found[p], by_convolution(weights[p], own))
+        ew, eh = jax.grad(loss(by_convolution), (0, 1))(weights[p], own, target[p])
+        assert_near(dw[p], ew)
+        assert_near(dh[p], eh)
 
 
 @pytest.mark.parametrize("kind", pf.KINDS)

@@ -57,3 +57,23 @@ def test_bfloat16_activations_stay_near_float32(params, frames):
 def test_a_size_that_cannot_be_halved_is_refused(params):
     with pytest.raises(ValueError, match="must be multiples of 4"):
         MODEL.apply(params, jnp.zeros((1, 18, 18, 3)))
+
+
+@pytest.mark.parametrize(("height", "width", "channels", "filters"), [(6, 8, 3, 4), (5, 6, 4, 8), (4, 7, 2, 4), (4, 4, 8, 16)])
+def test_the_convolution_for_cpus_equals_the_library_s(height, width, channels, filters):
+    """Neighbouring columns at once or one by one: same values, and same gradients for the input and the kernel."""
+    random = np.random.default_rng(0)
+    h = jnp.asarray(random.normal(size=(2, height, width, channels)), jnp.float32)
+    kernel = jnp.asarray(random.normal(size=(3, 3, channels, filters)), jnp.float32)
+    target = jnp.asarray(random.normal(size=(2, height, width, filters)), jnp.float32)
+
+    def library(h, kernel):
+        return jax.lax.conv_general_dilated(h, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def both(convolve):
+        return jax.jit(jax.value_and_grad(lambda h, k: jnp.square(convolve(h, k) - target).sum(), (0, 1)))(h, kernel)
+
+    (value, (dh, dk)), (expected, (eh, ek)) = both(unet.convolve), both(library)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(dh, eh, atol=1e-4 * np.abs(eh).max())
+    np.testing.assert_allclose(dk, ek, atol=1e-4 * np.abs(ek).max())

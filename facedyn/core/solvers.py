@@ -89,11 +89,12 @@ def gauss_newton(damping: float, batch_size: int) -> Solver:
 
     Every row r has a loss l_r >= 0 with gradient g_r. The filters f that bring the linearised losses nearest to nothing,
 
-        min_f  sum_r (l_r + <g_r, f>)^2 + damping * tr(K) |f|^2,     K_rs = <g_r, g_s>,
+        min_f  sum_r (l_r + <g_r, f>)^2 + damping * mean_r |g_r|^2 * |f|^2,
 
-    are f = -sum_r a_r g_r with (K + damping * tr(K) I) a = l: a linear system as large as there are rows, whatever the
-    number of weights. Damping by the trace makes it independent of the unit of the loss. The same curvature as the
-    empirical Fisher information (Amari 1998); with the hinge, rows that are in order already have no say.
+    are f = -sum_r a_r g_r with (K + damping * mean_r |g_r|^2 I) a = l, K_rs = <g_r, g_s>: a linear system as large as
+    there are rows, whatever the number of weights. So damping is counted in rows: a unit of fewer rows than that stays
+    near the generic model. The curvature is that of the empirical Fisher information (Amari 1998); with the hinge, rows
+    that are in order already have no say.
 
     Where one gradient sums up what every row asks for, this asks what serves them all, so that rows which say the same
     do not count twice. It works for any non-negative loss and any kind of filter, and costs a gradient's single pass.
@@ -101,24 +102,24 @@ def gauss_newton(damping: float, batch_size: int) -> Solver:
 
     def init(filters, capacity):
         rows = -(-capacity // batch_size) * batch_size
-        return jax.tree.map(lambda f: jnp.zeros((rows, *f.shape), f.dtype), filters), jnp.zeros(rows)
+        return jax.tree.map(lambda f: jnp.zeros((rows, *f.shape), f.dtype), filters), jnp.zeros(rows), jnp.zeros(rows)
 
     def update(objective, rows, where, step, state, filters):
         def of_row(row):
             return jax.value_and_grad(lambda f: objective(f, row[None])[0])(filters)
 
         losses, gradients = jax.vmap(of_row)(rows)
-        new = (jax.tree.map(lambda g: jnp.where(where.reshape(-1, *(1,) * (g.ndim - 1)), g, 0), gradients), where * losses)
-        place = step * batch_size
+        gradients = jax.tree.map(lambda g: jnp.where(where.reshape(-1, *(1,) * (g.ndim - 1)), g, 0), gradients)
+        new, place = (gradients, jnp.where(where, losses, 0), where.astype(jnp.float32)), step * batch_size
         return jax.tree.map(lambda all, some: jax.lax.dynamic_update_slice_in_dim(all, some, place, 0), state, new), filters
 
     def finish(state, filters):
-        gradients, losses = state
+        gradients, losses, there = state
         flat = [g.reshape(len(losses), -1) for g in jax.tree.leaves(gradients)]
         products = sum(jnp.matmul(g, g.T, precision="highest") for g in flat)  # K
-        trace = jnp.trace(products)
+        mean = jnp.trace(products) / jnp.maximum(there.sum(), 1)
         # Zero gradients (a unit without rows) give zero filters, not 0 / 0.
-        damped = products + jnp.where(trace > 0, damping * trace, 1.0) * jnp.eye(len(losses))
+        damped = products + jnp.where(mean > 0, damping * mean, 1.0) * jnp.eye(len(losses))
         weights = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(damped), losses)
         return jax.tree.map(lambda g: -jnp.tensordot(weights, g, 1, precision="highest"), gradients)
 
@@ -143,7 +144,7 @@ def _one_pass(init, update, finish, batch_size: int) -> Solver:
     )
 
 
-def make(name: str, *, learning_rate: float, steps: int, batch_size: int, damping: float = 0.1) -> Solver:
+def make(name: str, *, learning_rate: float, steps: int, batch_size: int, damping: float = 20.0) -> Solver:
     """The solver of that name. Raises ValueError for an unknown one, or for damping that is not positive."""
     if name == "adam":
         return adam(learning_rate, steps, batch_size)
