@@ -80,7 +80,8 @@ def keep_features(model: Model, features, units: Units, start, block: int):
 
 def _maps_and_windows(model: Model, filters, unit: Units, rows):
     """Of some rows of ONE unit: dynamic representations [B, M, H, W, C] and windows [B, 2n+1, H, W, C]."""
-    windows = unit.frames[unit.windows[rows]]
+    # Without the barrier the gather is fused into, and repeated in, every loop that reads the windows.
+    windows = jax.lax.optimization_barrier(unit.frames[unit.windows[rows]])
     centre = windows.shape[1] // 2
     features = tuple(f[rows] for f in unit.features) if unit.features else model.encode(windows[:, centre])
     return model.decode(features, person_filters.tap(filters)), windows
