@@ -2,9 +2,9 @@
 
     facedyn run --config=configs/demo.py --workdir=runs/demo
 
-2 CPU cores: 4 min 20 s. Ranking accuracy on held-out people 0.85 at scale 1 and 0.80 at scale 2 (copied input 0.77 and
-0.74), with person filters 0.009 and 0.007 more on frames held back; mean trait PCC 0.12 [0.04, 0.21], mean face -0.08
-[-0.16, 0.02]. With 500 steps and 80 rows a unit the PCC was 0.26 [0.16, 0.35]: longer pretraining may pay.
+2 CPU cores: about 5 minutes (5 min 16 s with other work beside it). Ranking accuracy on held-out people 0.85 at scale 1 and
+0.80 at scale 2 (copied input 0.77 and 0.74), with person filters 0.014 and 0.012 more on frames held back; mean trait PCC 0.17
+[0.06, 0.26], mean face -0.08 [-0.16, 0.02].
 """
 
 from facedyn.config import default_config
