@@ -180,8 +180,9 @@ def test_gauss_newton_is_the_damped_least_squares_solution(model, people, kind):
         windows = jnp.asarray(own[windows_of(own)])
         loss = np.asarray(losses(zero, windows), np.float64)
         gradients = np.asarray(jax.jacrev(losses)(zero, windows), np.float64)  # [rows, D]
-        weight = np.sqrt(20 * np.square(gradients).sum(1).mean())
-        system = np.concatenate([gradients, weight * np.eye(gradients.shape[1])])
+        by_site = [np.square(gradients[:, s.offset : s.offset + s.size]).sum(1).mean() for s in slots]
+        weights = np.repeat(np.sqrt(20 * len(slots) * np.array(by_site)), [s.size for s in slots])
+        system = np.concatenate([gradients, np.diag(weights)])
         expected = np.linalg.lstsq(system, np.concatenate([-loss, np.zeros(len(zero))]))[0]
         np.testing.assert_allclose(theirs, expected, atol=1e-4 * np.abs(expected).max())
 

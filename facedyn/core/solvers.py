@@ -87,14 +87,15 @@ def full_gradient(learning_rate: float, batch_size: int) -> Solver:
 def gauss_newton(damping: float, batch_size: int) -> Solver:
     """One Gauss-Newton step from zero filters on the losses of the unit's rows, by one pass over them.
 
-    Every row r has a loss l_r >= 0 with gradient g_r. The filters f that bring the linearised losses nearest to nothing,
+    Every row r has a loss l_r >= 0 with gradient g_r,s at site s. The filters f that bring the linearised losses nearest
+    to nothing,
 
-        min_f  sum_r (l_r + <g_r, f>)^2 + damping * mean_r |g_r|^2 * |f|^2,
+        min_f  sum_r (l_r + sum_s <g_r,s, f_s>)^2 + damping * S * sum_s m_s |f_s|^2,    m_s = mean_r |g_r,s|^2, S sites,
 
-    are f = -sum_r a_r g_r with (K + damping * mean_r |g_r|^2 I) a = l, K_rs = <g_r, g_s>: a linear system as large as
-    there are rows, whatever the number of weights. So damping is counted in rows: a unit of fewer rows than that stays
-    near the generic model. The curvature is that of the empirical Fisher information (Amari 1998); with the hinge, rows
-    that are in order already have no say.
+    are f_s = -sum_r a_r g_r,s / m_s with (K + damping * S * I) a = l, K_rt = sum_s <g_r,s, g_t,s> / m_s: a linear system
+    as large as there are rows, whatever the number of weights. Every site counts alike, however steep the loss is there.
+    Damping is counted in rows: a unit of fewer rows than that stays near the generic model. The curvature is that of the
+    empirical Fisher information (Amari 1998); with the hinge, rows that are in order already have no say.
 
     Where one gradient sums up what every row asks for, this asks what serves them all, so that rows which say the same
     do not count twice. It works for any non-negative loss and any kind of filter, and costs a gradient's single pass.
@@ -115,13 +116,16 @@ def gauss_newton(damping: float, batch_size: int) -> Solver:
 
     def finish(state, filters):
         gradients, losses, there = state
-        flat = [g.reshape(len(losses), -1) for g in jax.tree.leaves(gradients)]
+        rows = jnp.maximum(there.sum(), 1)
+        # Zero gradients (a site that nothing depends on, a unit without rows) give zero filters, not 0 / 0.
+        lengths = jax.tree.map(lambda g: jnp.sqrt((g * g).sum() / rows), gradients)
+        scales = jax.tree.map(lambda m: jnp.where(m > 0, 1 / jnp.where(m > 0, m, 1), 0), lengths)
+        alike = jax.tree.map(jnp.multiply, gradients, scales)
+        flat = [g.reshape(len(losses), -1) for g in jax.tree.leaves(alike)]
         products = sum(jnp.matmul(g, g.T, precision="highest") for g in flat)  # K
-        mean = jnp.trace(products) / jnp.maximum(there.sum(), 1)
-        # Zero gradients (a unit without rows) give zero filters, not 0 / 0.
-        damped = products + jnp.where(mean > 0, damping * mean, 1.0) * jnp.eye(len(losses))
+        damped = products + damping * len(flat) * jnp.eye(len(losses))
         weights = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(damped), losses)
-        return jax.tree.map(lambda g: -jnp.tensordot(weights, g, 1, precision="highest"), gradients)
+        return jax.tree.map(lambda g, scale: -scale * jnp.tensordot(weights, g, 1, precision="highest"), alike, scales)
 
     return _one_pass(init, update, finish, batch_size)
 
