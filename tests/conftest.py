@@ -1,13 +1,22 @@
 """Set-up shared by all tests: several fake CPU devices, the folder of real clips, and a small prepared dataset."""
 
+import atexit
 import os
 import pathlib
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without the compiler's optimiser they take a third of the time.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
+
+# What one test, process or rank has compiled the next need not. The folder is the first process's, who removes it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="facedyn-tests-")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import cv2
 import numpy as np
@@ -66,6 +75,46 @@ def blob_manifest(tmp_path_factory) -> pathlib.Path:
             rows.append(f"{name},p{person:02d},videos/{name}.avi,{task},{split},true,{person / 10},{(person % 3) / 2}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder / "manifest.csv"
+
+
+# A whole run in seconds.
+TINY = {
+    "data.image_size": 16,
+    "data.workers": 1,
+    "data.traits": "calm,bold",
+    "model.channels": "4,6",
+    "model.groups": 2,
+    "rank_loss.half_length": 2,
+    "rank_loss.scales": "1,2",
+    "pretrain.batch_size": 8,
+    "pretrain.steps": 6,
+    "pretrain.eval_every": 3,
+    "pretrain.eval_windows": 4,
+    "pretrain.loader_threads": 1,
+    "fit.steps": 3,
+    "fit.batch_size": 4,
+    "fit.min_frames": 8,
+    "fit.max_frames": 12,
+    "fit.chunk_size": 5,
+    "traits.folds": 3,
+    "traits.inner_folds": 2,
+    "traits.penalties": "1,100",
+    "traits.heads": "ridge",
+    "traits.bootstrap": 50,
+    "report.examples": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def arguments(root, blob_manifest):
+    """Flags of a run in `workdir`, with more settings."""
+
+    def make(stage, workdir, **more):
+        settings = TINY | {"data.manifest": str(blob_manifest)} | {k.replace("__", "."): v for k, v in more.items()}
+        flags = [f"--config.{name}={value}" for name, value in settings.items()]
+        return [stage, f"--config={root}/configs/videos.py", f"--workdir={workdir}", *flags]
+
+    return make
 
 
 def hash_seed(name: str) -> int:

@@ -20,50 +20,30 @@ from facedyn.stages import processes, stopping
 from facedyn.store import checkpoints, representations
 from facedyn.store.metrics_log import read_metrics
 
-TINY = {
-    "data.image_size": 16,
-    "data.workers": 1,
-    "model.channels": "4,6",
-    "model.groups": 2,
-    "rank_loss.half_length": 2,
-    "rank_loss.scales": "1",
-    "pretrain.batch_size": 8,
-    "pretrain.steps": 24,
-    "pretrain.eval_every": 8,
-    "pretrain.eval_windows": 4,
-    "pretrain.loader_threads": 1,
-    "fit.steps": 3,
-    "fit.batch_size": 4,
-    "fit.min_frames": 8,
-    "fit.max_frames": 12,
-    "fit.chunk_size": 1,
-    "traits.bootstrap": 50,
-    "report.examples": 1,
-}
+# On top of the settings that all tests share: one scale, a part a person, so that there is time to kill a run between two.
+SMALL = dict(
+    data__traits="",
+    rank_loss__scales="1",
+    pretrain__steps=24,
+    pretrain__eval_every=8,
+    fit__chunk_size=1,
+)
 SECONDS = 240  # after which a process that hangs is ended
 STOPPED = "facedyn: stopped by SIGTERM; the same command goes on from here."
 
 
 @pytest.fixture(scope="module")
-def arguments(root, blob_manifest):
+def small(arguments):
     """Flags of a run in `workdir`."""
-
-    def make(stage, workdir, **more):
-        settings = TINY | {"data.manifest": str(blob_manifest)} | {k.replace("__", "."): v for k, v in more.items()}
-        flags = [f"--config.{name}={value}" for name, value in settings.items()]
-        return [stage, f"--config={root}/configs/videos.py", f"--workdir={workdir}", *flags]
-
-    return make
+    return lambda stage, workdir, **more: arguments(stage, workdir, **(SMALL | more))
 
 
 @pytest.fixture(scope="module")
-def start(arguments, root, tmp_path_factory):
+def start(small, root, tmp_path_factory):
     """Starts `count` processes of one stage, of two devices each; whatever the test does, none outlives it."""
     folder, started = tmp_path_factory.mktemp("started"), []
     flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
-    # What one process has compiled the next one need not.
-    environment |= {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
     def run(stage, workdir, count=1):
         with socket.socket() as listener:
@@ -72,7 +52,7 @@ def start(arguments, root, tmp_path_factory):
         new = []
         for process in range(count):
             more = dict(distributed__coordinator=place, distributed__processes=count, distributed__process=process)
-            command = [sys.executable, "-m", "facedyn.main", *arguments(stage, workdir, **(more if count > 1 else {}))]
+            command = [sys.executable, "-m", "facedyn.main", *small(stage, workdir, **(more if count > 1 else {}))]
             with open(folder / f"{len(started) + process}.txt", "w+") as said:
                 new.append(subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=environment))
             new[-1].said = folder / f"{len(started) + process}.txt"
@@ -132,7 +112,7 @@ def by_two(start, tmp_path_factory):
     return workdir, first[1], second[1]
 
 
-def test_two_processes_make_what_one_makes(by_two, arguments, tmp_path):
+def test_two_processes_make_what_one_makes(by_two, small, tmp_path):
     workdir, first, second = by_two
     assert "pretrain: scale 1 goes on from step" in first
     assert "Report: " in first
@@ -140,13 +120,13 @@ def test_two_processes_make_what_one_makes(by_two, arguments, tmp_path):
     assert [r["step"] for r in read_metrics(workdir)] == [8, 16, 24]
 
     shutil.copytree(workdir / "data", tmp_path / "one" / "data")
-    assert main(arguments("pretrain", tmp_path / "one")) == 0
+    assert main(small("pretrain", tmp_path / "one")) == 0
     ours, alone = (checkpoints.load_pytree(w / "generic" / "scale_1" / "best") for w in (workdir, tmp_path / "one"))
     for a, b in zip(*map(jax.tree.leaves, (ours, alone)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_one_process_goes_on_where_two_began(by_two, arguments, tmp_path):
+def test_one_process_goes_on_where_two_began(by_two, small, tmp_path):
     workdir, _, _ = by_two
     shutil.copytree(workdir, tmp_path / "w")
     made = parts(tmp_path / "w")
@@ -155,12 +135,12 @@ def test_one_process_goes_on_where_two_began(by_two, arguments, tmp_path):
     for part in lost:
         part.unlink()
     kept = parts(tmp_path / "w")
-    assert main(arguments("fit", tmp_path / "w", fit__chunk_size=4)) == 0
+    assert main(small("fit", tmp_path / "w", fit__chunk_size=4)) == 0
     assert kept.items() <= parts(tmp_path / "w").items()
     assert_same_tables(tmp_path / "w", workdir)
 
 
-def test_a_fit_killed_and_then_asked_to_stop_ends_with_the_same_table(by_two, arguments, start, tmp_path):
+def test_a_fit_killed_and_then_asked_to_stop_ends_with_the_same_table(by_two, small, start, tmp_path):
     whole, _, _ = by_two
     workdir = tmp_path / "w"
     shutil.copytree(whole, workdir)
@@ -182,7 +162,7 @@ def test_a_fit_killed_and_then_asked_to_stop_ends_with_the_same_table(by_two, ar
     assert killed.items() <= stopped.items()
     assert len(stopped) < len(parts(whole))
 
-    assert main(arguments("fit", workdir)) == 0
+    assert main(small("fit", workdir)) == 0
     assert stopped.items() <= parts(workdir).items()
     assert_same_tables(workdir, whole)
     assert not list(workdir.glob("representations/.*"))

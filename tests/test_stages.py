@@ -22,44 +22,6 @@ from facedyn.stages.fit_units import FitUnit, by_shape, load_units, n_frames, pl
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
 
-TINY = {
-    "data.image_size": 16,
-    "data.workers": 1,
-    "data.traits": "calm,bold",
-    "model.channels": "4,6",
-    "model.groups": 2,
-    "rank_loss.half_length": 2,
-    "rank_loss.scales": "1,2",
-    "pretrain.batch_size": 8,
-    "pretrain.steps": 6,
-    "pretrain.eval_every": 3,
-    "pretrain.eval_windows": 4,
-    "pretrain.loader_threads": 1,
-    "fit.steps": 3,
-    "fit.batch_size": 4,
-    "fit.min_frames": 8,
-    "fit.max_frames": 12,
-    "fit.chunk_size": 5,
-    "traits.folds": 3,
-    "traits.inner_folds": 2,
-    "traits.penalties": "1,100",
-    "traits.heads": "ridge",
-    "traits.bootstrap": 50,
-    "report.examples": 1,
-}
-
-
-@pytest.fixture(scope="session")
-def arguments(root, blob_manifest):
-    """Flags of a run in `workdir`, with more settings."""
-
-    def make(stage, workdir, **more):
-        settings = TINY | {"data.manifest": str(blob_manifest)} | {k.replace("__", "."): v for k, v in more.items()}
-        flags = [f"--config.{name}={value}" for name, value in settings.items()]
-        return [stage, f"--config={root}/configs/videos.py", f"--workdir={workdir}", *flags]
-
-    return make
-
 
 @pytest.fixture(scope="session")
 def workdir(arguments, tmp_path_factory):
