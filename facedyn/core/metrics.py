@@ -104,14 +104,15 @@ def bootstrap(statistic, labels, predictions, people, key, n: int = 2000, *, n_p
     """
     mask = jnp.ones(labels.shape) if where is None else jnp.asarray(where, jnp.float32)
 
-    weights = jax.vmap(functools.partial(resampled_people, people=n_people))(jax.random.split(key, keys_needed(n)))
-    weights = weights.at[0].set(1.0)  # the first is no resampling, but the value itself
-
-    def once(weights):
+    def once(number_and_key):
+        number, key = number_and_key
+        # The first is no resampling, but the value itself.
+        weights = jnp.where(number == 0, 1.0, resampled_people(key, n_people))
         rows = weights[people]  # [N]
         return statistic(labels, predictions, mask * rows.reshape(rows.shape + (1,) * (labels.ndim - 1)))
 
-    drawn = jax.lax.map(once, weights, batch_size=RESAMPLINGS_AT_ONCE)[: n + 1]
+    keys = jax.random.split(key, keys_needed(n))
+    drawn = jax.lax.map(once, (jnp.arange(len(keys)), keys), batch_size=RESAMPLINGS_AT_ONCE)[: n + 1]
     low, high = jnp.percentile(drawn[1:], jnp.array([2.5, 97.5]), axis=0)
     return drawn[0], low, high
 
