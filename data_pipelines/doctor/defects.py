@@ -31,10 +31,13 @@ KINDS = {
     "no_train_split": (SPOILS, "Name a split of the manifest in config.pretrain.splits, or leave its column split empty."),
     "no_validation_split": (SPOILS, "Give some people the split validation, or leave the column split empty."),
     "small_split": (REMARK, "Put more people into the split; config.data.split_fractions deals out those without one."),
-    "identity_overlap": (SPOILS, "Use a person-disjoint split: leave the column split empty, or give each person one split."),
+    "identity_overlap": (
+        SPOILS,
+        "Use a person-disjoint split: leave the column split empty (a source: config.data.split_protocol=person_disjoint).",
+    ),
     "unlabelled_overlap": (
         REMARK,
-        "Leave the column split empty, or give each person one split: pretrain refuses shared people.",
+        "Leave the column split empty, or give each person one split; pretrain refuses such people.",
     ),
     "pretrain_overlap": (
         REMARK,
@@ -82,7 +85,7 @@ KINDS = {
     "rates_differ": (REMARK, "config.data.fps=RATE resamples all clips to one rate; else a scale means different times."),
     # The prepared dataset
     "broken_dataset": (SPOILS, "Remove the dataset's folder and run prepare again."),
-    "stale_frames": (SPOILS, "Run prepare again: the files, or the settings that the crops depend on, are others now."),
+    "stale_frames": (SPOILS, "Run prepare again: it makes the crops of these clips anew and takes over the rest."),
     "stale_labels": (SPOILS, "Run prepare again: it takes the frames over and only writes the labels anew."),
     "not_in_dataset": (SPOILS, "Run prepare again: it adds what is new and takes over the rest."),
     "not_in_manifest": (SPOILS, "Run prepare again, or use the manifest that the dataset was made from."),

@@ -78,7 +78,7 @@ def images_in(folder):
 
 def _lookalike(path, listings):
     """A sentence when the folder has the file under a name that differs in case or in how accents are written only."""
-    names, wanted = _names(path.parent, listings), _plain(path.name)
+    names, wanted = _names(_folder(path), listings), _plain(path.name)
     close = next((name for name in names if _plain(name) == wanted), None)
     return f"{path} is there as {close!r}" if close else ""
 
@@ -101,16 +101,20 @@ def _extra(paths, others, listings):
     known = {os.path.normpath(path) for path in (*paths, *others)}
     above = {str(parent) for path in known for parent in pathlib.PurePath(path).parents}
     extra = []
-    folders = {path.parent: False for path in paths}
-    folders |= {path.parent: True for path in paths if path.is_dir()}
+    folders = {_folder(path): False for path in paths}
+    folders |= {_folder(path): True for path in paths if path.is_dir()}
     for folder, of_frames in sorted(folders.items()):
         for name in _names(folder, listings):
-            path = os.path.normpath(folder / name)
+            path = os.path.join(folder, name)
             if path in known or path in above or name.startswith("."):
                 continue
             if name.lower().endswith(VIDEOS) or (of_frames and os.path.isdir(path) and _has_image(path)):
                 extra.append((name, path))
     return extra
+
+
+def _folder(path):
+    return os.path.dirname(os.path.normpath(path))
 
 
 def _has_image(folder):

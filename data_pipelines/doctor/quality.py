@@ -13,8 +13,8 @@ MANY_LEFT_OUT = 0.1
 KEPT_SHARE = 0.5
 # More than so many gaps a minute leave pieces of a few seconds, in which long windows hardly fit.
 GAPS_A_MINUTE = 6.0
-# Share of the crop's side. Steady faces were measured at 0.0001 to 0.0002 (docs/data.md), fast heads at 0.002: beyond 0.01 the
-# crop moves more than a face's features do.
+# Share of the crop's side. Real clips have 0.0003 on average (benchmarks/RESULTS.md); with 0.01 the crop moves by as much as a
+# lip or a brow does from frame to frame.
 JITTER_SHARE = 0.01
 # A second face in a quarter of the frames is a second person, not a passer-by; then the wrong one may have been followed.
 TWO_FACES_SHARE = 0.25

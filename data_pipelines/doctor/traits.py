@@ -69,11 +69,15 @@ def _gaps(labels, ids, people, trait_names):
     present = known.any(0)  # a trait that nobody has is a defect of its own
     incomplete = [t for t in range(len(trait_names)) if present[t] and not known[:, t].all()]
     if incomplete:
-        parts = []
+        together = {}  # traits that lack in the same clips share a clause
         for t in incomplete:
-            without = set(people) - set(people[known[:, t]])
-            lost = f", {len(without)} people have none" if without else ""
-            parts.append(f"{trait_names[t]} in {share((~known[:, t]).sum(), len(ids))} clips{lost}")
+            together.setdefault(known[:, t].tobytes(), []).append(t)
+        parts = []
+        for alike in together.values():
+            without = set(people) - set(people[known[:, alike[0]]])
+            lost = f" ({len(without)} people have none)" if without else ""
+            lacking = share((~known[:, alike[0]]).sum(), len(ids))
+            parts.append(f"{named(trait_names[t] for t in alike)} in {lacking} clips{lost}")
         gaps = ~known[:, incomplete].all(1)
         items = [(ids[i], ", ".join(trait_names[t] for t in incomplete if not known[i, t])) for i in np.flatnonzero(gaps)]
         defects.append(defect("label_gaps", f"Labels lack: {'; '.join(parts)}.", items))

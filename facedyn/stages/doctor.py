@@ -26,8 +26,8 @@ COLUMNS = ("severity", "kind", "item", "detail", "what", "mend")
 def run(config, workdir) -> dict:
     """Prints the defects, writes doctor.csv (a row a clip, person or trait that has one) and the baselines' scores.
 
-    Returns: summary with `exit_code`, 1 when a defect would spoil a result, else 0. Raises InputError where there is no manifest
-    to look at, or it cannot be read.
+    Returns: summary with `exit_code`, 1 when a defect would spoil a result, else 0.
+    Raises InputError where there is no manifest to look at, or it cannot be read.
     """
     workdir, traits = pathlib.Path(workdir), tuple(config.data.traits)
     manifest = _manifest(config, workdir)
@@ -58,12 +58,12 @@ def _manifest(config, workdir) -> pathlib.Path:
     """The manifest that prepare would take, or has made; it is not made here. Raises InputError where there is none."""
     data = config.data
     made = {"synthetic": workdir / "synthetic" / "manifest.csv", "source": workdir / "manifest.csv"}
-    kind = "synthetic" if data.dataset == "synthetic" else "source" if data.source else ""
-    if kind and not made[kind].is_file():
+    kind = data.dataset if data.dataset in ("manifest", "synthetic") else "source"
+    if kind in made and not made[kind].is_file():
         raise InputError(f"There is no {made[kind]} yet, which the stage prepare makes; run prepare first.")
-    if not kind and not data.manifest:
+    if kind == "manifest" and not data.manifest:
         raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
-    return made[kind] if kind else pathlib.Path(data.manifest)
+    return made.get(kind) or pathlib.Path(data.manifest).expanduser()
 
 
 def _listing(manifest, workdir) -> dict:
