@@ -62,7 +62,7 @@ def test_healthy_data_has_nothing_that_spoils(prepared, root, capsys):
     assert main(arguments(root, manifest, workdir, data__traits="calm,bold")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line.startswith("spoils")]
-    assert "24 clips of 12 people: 0 defects" in lines[-1]
+    assert "24 clips of 12 people, 0 defects" in lines[-1]
     table = pd.read_csv(workdir / "doctor.csv")
     assert set(table.severity) <= {"remark"}
     # Both trivial baselines are there for whoever wants to compare; without shared people they are the same.
@@ -124,6 +124,9 @@ def test_broken_tables_get_one_line_each_and_the_rest_is_checked(prepared, root,
     pd.DataFrame({"clip_id": ["a"]}).to_parquet(tmp_path / "w" / "quality.parquet")
     main(arguments(root, manifest, tmp_path / "w", data__traits="calm,bold"))
     assert "it has no column 'person_id'" in capsys.readouterr().out
+    seen().assign(n_kept="many").to_parquet(tmp_path / "w" / "quality.parquet")
+    main(arguments(root, manifest, tmp_path / "w", data__traits="calm,bold"))
+    assert "its column 'n_kept' holds" in capsys.readouterr().out
 
 
 def test_what_cannot_be_looked_at_at_all_is_exit_code_2(root, tmp_path, capsys):
@@ -446,11 +449,14 @@ def test_what_a_source_s_own_lists_name_but_the_copy_lacks(root, tmp_path, capsy
     workdir.mkdir()
     rows = [f"{e.clip_id},{e.person_id},{e.path}" for e in entries]
     (workdir / "manifest.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
-    (workdir / "manifest.json").write_text(
-        json.dumps({"dataset": "x", "clips": 12, "missing": ["lost1", "lost2"], "extra": []})
-    )
+    write_video(tmp_path / "more.avi", drifting_blob(3, 99, 8))
+    listing = {"missing": ["lost1", "lost2", "c1"], "extra": ["far/off.mp4", "more.avi"], "left_out": {"odd.mp4": "unnamed"}}
+    (workdir / "manifest.json").write_text(json.dumps(listing))
     assert main(arguments(root, "", workdir, data__dataset="udiva")) == 0
-    assert "remark absent_from_copy [lost1, lost2]: 2 of 14 (14.3 %)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "remark absent_from_copy [lost1, lost2]: 2 of 14 (14.3 %)" in out
+    assert "remark extra_file [more.avi, far/off.mp4]: 2 videos" in out
+    assert "remark left_out_of_source [odd.mp4]: 1 file" in out
     (workdir / "manifest.json").write_text("{")
     assert main(arguments(root, "", workdir, data__dataset="udiva")) == 2
     assert "manifest.json is not what prepare writes" in capsys.readouterr().err

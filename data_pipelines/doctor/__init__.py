@@ -8,7 +8,7 @@ import pathlib
 
 from data_pipelines.clip_faces import PrepareSettings
 from data_pipelines.doctor import dataset, duplicates, files, identity, people, quality, traits
-from data_pipelines.doctor.defects import KINDS, REMARK, SPOILS, Defect, defect, share
+from data_pipelines.doctor.defects import KINDS, REMARK, SPOILS, Defect, counted, defect, share
 from data_pipelines.errors import InputError
 from data_pipelines.splits import clip_splits
 
@@ -38,16 +38,18 @@ def examine(
 
     entries: ClipEntry, read with `settings.trait_names`; settings: as prepare gets them; train_splits: whose people the generic
     model learns from; pool: entries of its own manifest, where it has one; listing: what was noted when a source was listed, a
-    dict with `missing` (ids that the source names but does not hold) and `clips`.
+    dict with `missing` (ids that the source names but does not hold), `extra` (files that it does not name) and `left_out`
+    ({file: reason}), each of which may lack.
     Raises InputError for split fractions that cannot be.
     """
     names = settings.trait_names
     splits = clip_splits(entries, settings.split_fractions, settings.seed)
     scores = identity.identity_scores(entries, splits, names, train_splits) if names else []
     baseline = identity.sentence(scores)
-    found = files.file_defects(entries, [entry.path for entry in pool or ()])
+    listing = listing or {}
+    found = files.file_defects(entries, [entry.path for entry in pool or ()], listing.get("extra", ()))
     bad_files = {item[0] for d in found if d.severity == SPOILS for item in d.items}
-    found += _absent_from_copy(listing or {})
+    found += _of_source(listing, {entry.clip_id for entry in entries})
     found += duplicates.duplicate_defects(entries, splits)
     found += people.id_defects(entries)
     found += people.split_defects(entries, splits, train_splits, own_pool=pool is not None, baseline=baseline)
@@ -57,7 +59,10 @@ def examine(
         try:
             table = dataset.read_quality_table(quality_path)
             found += quality.quality_defects(
-                table, image_size=settings.image_size, detect_every=settings.detect_every, known_bad=bad_files
+                table[table["clip_id"].isin([entry.clip_id for entry in entries])],
+                image_size=settings.image_size,
+                detect_every=settings.detect_every,
+                known_bad=bad_files,
             )
         except InputError as error:
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))
@@ -65,11 +70,16 @@ def examine(
     return Findings(sorted(found, key=lambda d: d.severity != SPOILS), scores, baseline)
 
 
-def _absent_from_copy(listing):
-    missing = [str(clip_id) for clip_id in listing.get("missing", ())]
-    if not missing:
-        return []
-    clips = listing.get("clips", 0)
-    clips = clips if isinstance(clips, int) else len(clips)
-    what = f"{share(len(missing), len(missing) + clips)} clips that the source's own lists name are not in the copy."
-    return [defect("absent_from_copy", what, missing)]
+def _of_source(listing, clip_ids):
+    defects = []
+    missing = [str(clip_id) for clip_id in listing.get("missing", ()) if clip_id not in clip_ids]  # else: a missing file
+    if missing:
+        what = (
+            f"{share(len(missing), len(missing) + len(clip_ids))} clips that the source's own lists name are not in the copy."
+        )
+        defects.append(defect("absent_from_copy", what, missing))
+    left_out = dict(listing.get("left_out", {}))
+    if left_out:
+        what = f"{counted(len(left_out), 'file')} of the source could not be put into the manifest."
+        defects.append(defect("left_out_of_source", what, list(left_out.items())))
+    return defects

@@ -1,5 +1,6 @@
 """Doctor: is the prepared dataset the one that the manifest and the settings of today would give?"""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -9,7 +10,7 @@ from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.doctor.defects import defect, share
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import NAME, open_face_clips
-from data_pipelines.quality import quality_table
+from data_pipelines.quality import QualityRow
 
 
 def read_quality_table(path) -> pd.DataFrame:
@@ -18,9 +19,11 @@ def read_quality_table(path) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise InputError(f"{path} cannot be read as a table ({str(error).strip().splitlines()[0]}).") from error
-    lacking = [name for name in quality_table([]).columns if name not in table]
-    if lacking:
-        raise InputError(f"{path} is not a quality table: it has no column {lacking[0]!r}.")
+    for field in dataclasses.fields(QualityRow):
+        if field.name not in table:
+            raise InputError(f"{path} is not a quality table: it has no column {field.name!r}.")
+        if pd.api.types.is_numeric_dtype(table[field.name]) == (field.type is str):
+            raise InputError(f"{path} is not a quality table: its column {field.name!r} holds {table[field.name].dtype}.")
     return table
 
 
@@ -38,7 +41,7 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
         return [defect("broken_dataset", str(error), [str(data_dir)])]
     keys = dict(zip(made["clip_id"], made["key"]))
     new = [entry.clip_id for entry in entries if entry.clip_id not in keys]
-    changed = [e.clip_id for e in entries if e.clip_id in keys and keys[e.clip_id] != clip_key(e, settings)]
+    changed = [e.clip_id for e in entries if e.clip_id in keys and keys[e.clip_id] != _key(e, settings)]
     gone = sorted(set(keys) - {entry.clip_id for entry in entries})
     labels = _other_labels(reader, entries, splits, settings.trait_names)
     defects = []
@@ -53,6 +56,13 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
         what = f"{share(len(gone), len(keys))} clips of the dataset are not in the manifest."
         defects.append(defect("not_in_manifest", what, gone))
     return defects
+
+
+def _key(entry, settings):
+    try:
+        return clip_key(entry, settings)
+    except OSError:  # a folder that may not be entered: another file than before, in any case
+        return ""
 
 
 def _other_labels(reader, entries, splits, trait_names):

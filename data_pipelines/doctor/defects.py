@@ -20,6 +20,7 @@ KINDS = {
     "not_a_video": (SPOILS, "Download the files again: what lies there is a text, such as an error page or a Git LFS pointer."),
     "extra_file": (REMARK, "Add rows for the videos that belong to the data; nothing need be done about the others."),
     "absent_from_copy": (REMARK, "Complete the copy, or say that the figures are about the part that is there."),
+    "left_out_of_source": (REMARK, "Mend the files, or say that the figures are about the part that could be used."),
     "duplicate_across_people": (SPOILS, "Find out whom the video shows, keep that row and drop the others."),
     "duplicate_across_splits": (SPOILS, "Keep the video in one split and drop the other rows."),
     "duplicate_clip": (REMARK, "Keep one row of each; the others count the same frames twice."),
@@ -119,6 +120,11 @@ def named(ids) -> str:
     """'a, b, c, d and 33 more'."""
     ids = list(ids)
     return ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+
+
+def counted(n: int, what: str) -> str:
+    """'1 clip', '2 clips'."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def share(part, whole) -> str:

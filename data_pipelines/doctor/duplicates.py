@@ -6,7 +6,7 @@ Only files of equal size are opened, and only those with equal beginnings are re
 import hashlib
 import os
 
-from data_pipelines.doctor.defects import defect, named
+from data_pipelines.doctor.defects import counted, defect, named
 from data_pipelines.doctor.files import images_in
 from data_pipelines.video import natural_key
 
@@ -30,11 +30,15 @@ def duplicate_defects(entries, splits) -> list:
             kind, detail = "duplicate_clip", f"person {group[0].person_id}"
         found.setdefault(kind, []).append((" = ".join(ids), detail))
     words = {
-        "duplicate_across_people": "group(s) of clips hold the very same video under different people.",
-        "duplicate_across_splits": "group(s) of clips hold the very same video in different splits.",
-        "duplicate_clip": "group(s) of clips of one person hold the very same video.",
+        "duplicate_across_people": "of the very same video under different people.",
+        "duplicate_across_splits": "of the very same video in different splits.",
+        "duplicate_clip": "of the very same video, of one person in one split.",
     }
-    return [defect(kind, f"{len(found[kind])} {text}", found[kind]) for kind, text in words.items() if kind in found]
+    return [
+        defect(kind, f"{counted(len(found[kind]), 'group')} of clips {text}", found[kind])
+        for kind, text in words.items()
+        if kind in found
+    ]
 
 
 def duplicate_groups(entries) -> list[list]:
@@ -61,7 +65,7 @@ def _equal(group, key):
 
 def _size(path):
     """Number of files and bytes; None for what holds nothing."""
-    sizes = [os.path.getsize(file) for file in _files(path)]
+    sizes = [os.path.getsize(file) for file in (images_in(path) if path.is_dir() else [path])]
     return (path.is_dir(), len(sizes), sum(sizes)) if sum(sizes) else None
 
 

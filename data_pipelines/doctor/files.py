@@ -8,7 +8,7 @@ import pathlib
 import stat
 import unicodedata
 
-from data_pipelines.doctor.defects import defect, share
+from data_pipelines.doctor.defects import counted, defect, share
 from data_pipelines.video import IMAGES
 
 VIDEOS = (
@@ -20,10 +20,10 @@ HEAD = 256
 TEXT = bytes(range(32, 127)) + b"\t\n\r\f"
 
 
-def file_defects(entries, others=()) -> list:
+def file_defects(entries, others=(), extra=()) -> list:
     """Defects of the clips' files, and video files (or folders of frames) beside them that no clip names.
 
-    others: paths that another manifest names, which are no extra files.
+    others: paths that another manifest names, which are no extra files; extra: names of files that are known to be some.
     """
     found = {}
     for entry in entries:
@@ -43,10 +43,12 @@ def file_defects(entries, others=()) -> list:
         if kind in found:
             items = [(entry.clip_id, detail) for entry, detail in found[kind]]
             defects.append(defect(kind, f"{share(len(items), len(entries))} clips {words}", items))
-    extra = _extra([entry.path for entry in entries], others, listings)
-    if extra:
-        what = f"{len(extra)} video(s) lie in the folders of the clips, but the manifest does not name them."
-        defects.append(defect("extra_file", what, extra))
+    beside = _extra([entry.path for entry in entries], others, listings)
+    found_already = {name for name, _ in beside}
+    beside += [(name, "") for name in extra if pathlib.PurePath(name).name not in found_already]
+    if beside:
+        what = f"{counted(len(beside), 'video')} beside the clips that the manifest does not name."
+        defects.append(defect("extra_file", what, beside))
     return defects
 
 
@@ -102,7 +104,7 @@ def _extra(paths, others, listings):
     above = {str(parent) for path in known for parent in pathlib.PurePath(path).parents}
     extra = []
     folders = {_folder(path): False for path in paths}
-    folders |= {_folder(path): True for path in paths if path.is_dir()}
+    folders |= {_folder(path): True for path in paths if os.path.isdir(path)}
     for folder, of_frames in sorted(folders.items()):
         for name in _names(folder, listings):
             path = os.path.join(folder, name)

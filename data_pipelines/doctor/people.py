@@ -4,7 +4,7 @@ import collections
 import re
 import unicodedata
 
-from data_pipelines.doctor.defects import defect, named, share
+from data_pipelines.doctor.defects import counted, defect, named, share
 
 # With so few clips, one clip a person is nothing unusual.
 MANY_CLIPS = 20
@@ -17,12 +17,12 @@ def id_defects(entries) -> list:
     people = collections.Counter(entry.person_id for entry in entries)
     defects = []
     for kind, ids, words in (
-        ("similar_person_ids", people, "person ids differ only in case, spaces or leading zeros: one person under two names?"),
-        ("similar_clip_ids", [e.clip_id for e in entries], "clip ids differ only in case, spaces or leading zeros."),
+        ("similar_person_ids", people, "person ids that are equal but for case, spaces or leading zeros: one person each?"),
+        ("similar_clip_ids", [e.clip_id for e in entries], "clip ids that are equal but for case, spaces or leading zeros."),
     ):
         groups = [(" = ".join(group), "") for group in _alike(ids)]
         if groups:
-            defects.append(defect(kind, f"{len(groups)} group(s) of {words}", groups))
+            defects.append(defect(kind, f"{counted(len(groups), 'group')} of {words}", groups))
     single = [person for person, clips in people.items() if clips == 1]
     if len(single) == len(people) > MANY_CLIPS:
         what = f"Each of {len(people)} clips has a person of its own: is person_id really the person?"

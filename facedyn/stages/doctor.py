@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from data_pipelines.doctor import SPOILS, examine
+from data_pipelines.doctor.defects import counted
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.manifest import read_manifest
@@ -48,8 +49,8 @@ def run(config, workdir) -> dict:
     _show(findings.defects, findings.baseline)
     people = len({entry.person_id for entry in entries})
     print(
-        f"doctor: {len(entries)} clips of {people} people: {spoiling} defects that spoil a result, "
-        f"{len(findings.defects) - spoiling} remarks; all of them: {workdir / 'doctor.csv'}"
+        f"doctor: {len(entries)} clips of {people} people, {counted(spoiling, 'defect')} that would spoil a result, "
+        f"{counted(len(findings.defects) - spoiling, 'remark')}; every item: {workdir / 'doctor.csv'}"
     )
     return {"spoils": spoiling, "remarks": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
 
