@@ -152,7 +152,7 @@ def test_a_terminal_gets_a_table_and_ids_are_no_markup(root, tmp_path, capsys, m
     monkeypatch.setenv("COLUMNS", "200")
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w")) == 1
     shown = capsys.readouterr().out
-    assert "how to mend it" in shown
+    assert "and how to mend it" in shown
     assert "missing_file" in shown
     assert pd.read_csv(tmp_path / "w" / "doctor.csv", dtype=str).item.tolist().count("b") == 1
     (tmp_path / "gone.mp4").mkdir()
@@ -323,9 +323,9 @@ def test_labels_of_one_person_that_differ():
     entries = [entry(f"{p}{i}", p, v) for p, pair in values.items() for i, v in enumerate(pair)]
     found = kinds(traits.trait_defects(entries, ("calm",)))["labels_differ_within_person"]
     assert found.items == (("p1", "calm"),)
-    assert "1 of 2 people with several labels" in found.what
+    assert "1 of 2 (50 %) people with several labels" in found.what
     # Over the four labels of people with several: deviations 0, 0, 1, 1; the people's means are 1, 3 and 7.
-    assert f"{np.sqrt(0.5):.3g} within a person, {np.std([1, 3, 7]):.3g} between people" in found.what
+    assert f"calm {np.sqrt(0.5):.3g} and {np.std([1, 3, 7]):.3g}." in found.what
 
 
 def test_the_look_up_is_each_persons_training_mean():
@@ -375,6 +375,7 @@ def test_overlap_is_scored_and_spoils(root, tmp_path, capsys):
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w", data__traits="warm")) == 1
     out = capsys.readouterr().out
     assert "spoils identity_overlap" in out
+    assert out.count("Without a pixel") == 1
     assert "on test ACC 1.0000, CCC 1.000, PCC 1.000 (the training mean: ACC 0.7500, CCC 0.000)" in out
     scores = load_scores(tmp_path / "w")
     perfect = scores[(scores.method == "same_identity") & (scores.trait == "warm") & (scores.metric == "ccc")]

@@ -23,7 +23,7 @@ def id_defects(entries) -> list:
         groups = [(" = ".join(group), "") for group in _alike(ids)]
         if groups:
             defects.append(defect(kind, f"{counted(len(groups), 'group')} of {words}", groups))
-    single = [person for person, clips in people.items() if clips == 1]
+    single = sorted(person for person, clips in people.items() if clips == 1)
     if len(single) == len(people) > MANY_CLIPS:
         what = f"Each of {len(people)} clips has a person of its own: is person_id really the person?"
         defects.append(defect("one_clip_a_person", what, single))

@@ -93,7 +93,7 @@ def _gaps(labels, ids, people, trait_names):
 def _within_people(labels, people, trait_names):
     """Traits whose labels differ between the clips of one person, with both spreads."""
     ids, person = np.unique(people.astype(str), return_inverse=True)
-    parts, differing = [], {}
+    parts, differing, compared = [], {}, np.zeros(len(ids), bool)
     for name, values in zip(trait_names, labels.T):
         known = np.isfinite(values)
         count = np.bincount(person[known], minlength=len(ids))
@@ -101,16 +101,18 @@ def _within_people(labels, people, trait_names):
             mean = np.bincount(person[known], values[known], len(ids)) / count
             square = np.bincount(person[known], (values[known] - mean[person[known]]) ** 2, len(ids))
         several = count > 1
+        compared |= several
         differ = several & (square > 1e-12 * (1 + np.nan_to_num(mean) ** 2))  # rounding is no difference
         if differ.any():
             within, between = np.sqrt(square[several].sum() / count[several].sum()), np.nanstd(mean)
-            parts.append(
-                f"{name} for {differ.sum()} of {several.sum()} people with several labels "
-                f"(standard deviation {within:.3g} within a person, {between:.3g} between people)"
-            )
+            parts.append(f"{name} {within:.3g} and {between:.3g}")
             for i in np.flatnonzero(differ):
                 differing.setdefault(str(ids[i]), []).append(name)
     if not parts:
         return []
-    items = [(person_id, ", ".join(names)) for person_id, names in differing.items()]
-    return [defect("labels_differ_within_person", f"Labels differ between the clips of one person: {'; '.join(parts)}.", items)]
+    what = (
+        f"{share(len(differing), compared.sum())} people with several labels have different ones; standard deviations within "
+    )
+    what += f"a person and between people: {', '.join(parts)}."
+    items = [(person_id, ", ".join(names)) for person_id, names in sorted(differing.items())]
+    return [defect("labels_differ_within_person", what, items)]

@@ -87,22 +87,19 @@ def _write(path, defects):
 
 
 def _show(defects, baseline):
-    """A table on a terminal, else a line a defect that grep can find."""
+    """A table on a terminal, else a line a defect that grep can find; the baselines where no defect has said them."""
     if not sys.stdout.isatty():
         for d in defects:
             print(f"{d.severity} {d.kind} [{d.subject}]: {d.what} Mend: {d.mend}")
     elif defects:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for name in ("severity", "kind", "in", "what is wrong", "how to mend it"):
-            table.add_column(name, overflow="fold")
+        for name in ("", "kind"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("what is wrong, in what, and how to mend it")
         for d in defects:
             # Text, as an id may hold what rich takes for markup.
-            style = "red" if d.severity == SPOILS else ""
-            table.add_row(*(Text(cell, style=style if i == 0 else "") for i, cell in enumerate(_cells(d))))
+            words = Text.assemble(d.what, (f" [{d.subject}]", "dim"), "\n", (d.mend, "italic"))
+            table.add_row(Text(d.severity, "red" if d.severity == SPOILS else ""), d.kind, words, end_section=True)
         Console().print(table)
-    if baseline:
+    if not any(baseline in d.what for d in defects):
         print(baseline)
-
-
-def _cells(d):
-    return d.severity, d.kind, d.subject, d.what, d.mend
