@@ -81,7 +81,7 @@ def _overlap(entries, splits, people, train_splits, baseline):
     if not parts:
         return []
     labelled = any(value == value for entry in entries for value in entry.traits)
-    what = f"Of {' and '.join(parts)}, the person is in training too." + (f" {baseline}" if baseline else "")
+    what = f"In training too: {'; '.join(parts)}." + (f" {baseline}" if baseline else "")
     return [defect("identity_overlap" if labelled else "unlabelled_overlap", what, shared_items)]
 
 

@@ -101,5 +101,5 @@ def _show(defects, baseline):
             words = Text.assemble(d.what, (f" [{d.subject}]", "dim"), "\n", (d.mend, "italic"))
             table.add_row(Text(d.severity, "red" if d.severity == SPOILS else ""), d.kind, words, end_section=True)
         Console().print(table)
-    if not any(baseline in d.what for d in defects):
+    if baseline and not any(baseline in d.what for d in defects):
         print(baseline)
