@@ -451,7 +451,11 @@ def test_what_a_source_s_own_lists_name_but_the_copy_lacks(root, tmp_path, capsy
     rows = [f"{e.clip_id},{e.person_id},{e.path}" for e in entries]
     (workdir / "manifest.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
     write_video(tmp_path / "more.avi", drifting_blob(3, 99, 8))
-    listing = {"missing": ["lost1", "lost2", "c1"], "extra": ["far/off.mp4", "more.avi"], "left_out": {"odd.mp4": "unnamed"}}
+    listing = {
+        "missing": ["lost1", "lost2", "c1"],
+        "extra": ["far/off.mp4", "more.avi", "c2"],
+        "left_out": {"odd.mp4": "unnamed"},
+    }
     (workdir / "manifest.json").write_text(json.dumps(listing))
     assert main(arguments(root, "", workdir, data__dataset="udiva")) == 0
     out = capsys.readouterr().out

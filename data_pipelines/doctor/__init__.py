@@ -46,10 +46,11 @@ def examine(
     splits = clip_splits(entries, settings.split_fractions, settings.seed)
     scores = identity.identity_scores(entries, splits, names, train_splits) if names else []
     baseline = identity.sentence(scores)
-    listing = listing or {}
-    found = files.file_defects(entries, [entry.path for entry in pool or ()], listing.get("extra", ()))
+    listing, clip_ids = listing or {}, {entry.clip_id for entry in entries}
+    extra = [name for name in listing.get("extra", ()) if name not in clip_ids]
+    found = files.file_defects(entries, [entry.path for entry in pool or ()], extra)
     bad_files = {item[0] for d in found if d.severity == SPOILS for item in d.items}
-    found += _of_source(listing, {entry.clip_id for entry in entries})
+    found += _of_source(listing, clip_ids)
     found += duplicates.duplicate_defects(entries, splits)
     found += people.id_defects(entries)
     found += people.split_defects(entries, splits, train_splits, own_pool=pool is not None, baseline=baseline)
@@ -59,7 +60,7 @@ def examine(
         try:
             table = dataset.read_quality_table(quality_path)
             found += quality.quality_defects(
-                table[table["clip_id"].isin([entry.clip_id for entry in entries])],
+                table[table["clip_id"].isin(clip_ids)],
                 image_size=settings.image_size,
                 detect_every=settings.detect_every,
                 known_bad=bad_files,
