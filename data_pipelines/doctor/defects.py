@@ -116,6 +116,18 @@ def defect(kind: str, what: str, items, subject: str = "") -> Defect:
     return Defect(kind, severity, subject or named(dict.fromkeys(item[0] for item in items)), what, mend, items)
 
 
+def grouped(kind: str, what: str, groups) -> Defect:
+    """A Defect about groups of ids that belong together, each a list of (id, detail); an item names one companion."""
+    items, shown = [], []
+    for group in groups:
+        ids = [item[0] for item in group]
+        shown.append(" = ".join(ids[:NAMED]) + (f" = {len(ids) - NAMED} more" if len(ids) > NAMED else ""))
+        for name, detail in group:
+            other = f"= {ids[0] if name != ids[0] else ids[1]}"
+            items.append((name, f"{detail}, {other}" if detail else other))
+    return defect(kind, what, items, named(shown))
+
+
 def named(ids) -> str:
     """'a, b, c, d and 33 more'."""
     ids = list(ids)

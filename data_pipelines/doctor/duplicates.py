@@ -6,7 +6,7 @@ Only files of equal size are opened, and only those with equal beginnings are re
 import hashlib
 import os
 
-from data_pipelines.doctor.defects import counted, defect, named
+from data_pipelines.doctor.defects import counted, grouped
 from data_pipelines.doctor.files import images_in
 from data_pipelines.video import natural_key
 
@@ -20,22 +20,21 @@ def duplicate_defects(entries, splits) -> list:
     split_of = {entry.clip_id: split for entry, split in zip(entries, splits)}
     found = {}
     for group in duplicate_groups(entries):
-        ids = [entry.clip_id for entry in group]
-        people = {entry.person_id for entry in group}
-        if len(people) > 1:
-            kind, detail = "duplicate_across_people", f"people {named(sorted(people))}"
-        elif len({split_of[clip_id] for clip_id in ids}) > 1:
-            kind, detail = "duplicate_across_splits", f"splits {named(sorted({split_of[clip_id] for clip_id in ids}))}"
+        if len({entry.person_id for entry in group}) > 1:
+            kind = "duplicate_across_people"
+        elif len({split_of[entry.clip_id] for entry in group}) > 1:
+            kind = "duplicate_across_splits"
         else:
-            kind, detail = "duplicate_clip", f"person {group[0].person_id}"
-        found.setdefault(kind, []).append((" = ".join(ids), detail))
+            kind = "duplicate_clip"
+        group = [(entry.clip_id, f"person {entry.person_id}, split {split_of[entry.clip_id]}") for entry in group]
+        found.setdefault(kind, []).append(group)
     words = {
         "duplicate_across_people": "of the very same video under different people.",
         "duplicate_across_splits": "of the very same video in different splits.",
         "duplicate_clip": "of the very same video, of one person in one split.",
     }
     return [
-        defect(kind, f"{counted(len(found[kind]), 'group')} of clips {text}", found[kind])
+        grouped(kind, f"{counted(len(found[kind]), 'group')} of clips {text}", found[kind])
         for kind, text in words.items()
         if kind in found
     ]

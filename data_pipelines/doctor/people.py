@@ -4,7 +4,7 @@ import collections
 import re
 import unicodedata
 
-from data_pipelines.doctor.defects import counted, defect, named, share
+from data_pipelines.doctor.defects import counted, defect, grouped, named, share
 
 # With so few clips, one clip a person is nothing unusual.
 MANY_CLIPS = 20
@@ -20,9 +20,9 @@ def id_defects(entries) -> list:
         ("similar_person_ids", people, "person ids that are equal but for case, spaces or leading zeros: one person each?"),
         ("similar_clip_ids", [e.clip_id for e in entries], "clip ids that are equal but for case, spaces or leading zeros."),
     ):
-        groups = [(" = ".join(group), "") for group in _alike(ids)]
+        groups = [[(name, "") for name in group] for group in _alike(ids)]
         if groups:
-            defects.append(defect(kind, f"{counted(len(groups), 'group')} of {words}", groups))
+            defects.append(grouped(kind, f"{counted(len(groups), 'group')} of {words}", groups))
     single = sorted(person for person, clips in people.items() if clips == 1)
     if len(single) == len(people) > MANY_CLIPS:
         what = f"Each of {len(people)} clips has a person of its own: is person_id really the person?"
