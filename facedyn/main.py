@@ -14,6 +14,7 @@ STAGES = {
     "traits": "table and labels -> cross-validated trait predictions, metrics, baselines",
     "report": "all of it -> report/index.html",
     "run": "the five above in order, skipping what is done and unchanged",
+    "doctor": "manifest, files, dataset -> what is wrong with them and how to mend it; exit code 1 when it spoils a result",
 }
 
 USAGE = """usage: facedyn STAGE --config=FILE.py[:arg] --workdir=DIR [--config.NAME=VALUE ...]
@@ -39,7 +40,8 @@ def usage(stage: str | None = None) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs one stage; returns the exit code, of which one sentence on stderr gives the reason.
 
-    0, or 2 when the input cannot be used, 130 after Ctrl-C, 143 after SIGTERM (the part in hand is finished first).
+    0, or 1 when `doctor` found what spoils a result, 2 when the input cannot be used, 130 after Ctrl-C, 143 after SIGTERM (the
+    part in hand is finished first).
     """
     args = sys.argv[1:] if argv is None else argv
     if not args or "--help" in args or "-h" in args or args == ["help"]:
@@ -50,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with on_sigterm():
             stage, config, workdir = parse(args, STAGES)
+            if stage == "doctor":  # looks only: no stamp, no JAX
+                return importlib.import_module("facedyn.stages.doctor").run(config, workdir)["exit_code"]
             run = importlib.import_module("facedyn.stages.run")
             run.run_stages(stage, config, workdir)
     except InputError as error:

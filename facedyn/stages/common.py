@@ -9,16 +9,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.face_clips import FaceClipsReader, open_face_clips
 from facedyn.core.rank_loss import RankLoss
 from facedyn.core.unet import UNet
-
-
-def data_dir(config, workdir) -> pathlib.Path:
-    """Where the dataset of the scored people lies."""
-    return pathlib.Path(config.data.data_dir) if config.data.data_dir else pathlib.Path(workdir) / "data"
-
-
-def pretrain_data_dir(config, workdir) -> pathlib.Path:
-    """Where the generic model's dataset lies: its own, when `data.pretrain_manifest` names one."""
-    return pathlib.Path(workdir) / "pretrain_data" if config.data.pretrain_manifest else data_dir(config, workdir)
+from facedyn.stages.data_settings import data_dir, pretrain_data_dir
 
 
 def rank_loss_settings(config) -> RankLoss:

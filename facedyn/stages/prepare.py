@@ -4,8 +4,9 @@ import pathlib
 
 from data_pipelines.errors import InputError
 from data_pipelines.manifest import read_manifest
-from data_pipelines.prepare import PrepareSettings, prepare_face_clips
+from data_pipelines.prepare import prepare_face_clips
 from facedyn.stages import common
+from facedyn.stages.data_settings import prepare_settings
 
 
 def run(config, workdir) -> dict:
@@ -42,15 +43,5 @@ def manifest(config, workdir) -> pathlib.Path:
 
 
 def _prepare(config, manifest_path, data_dir, quality_path, traits) -> dict:
-    names = (
-        *("image_size", "channels", "image_format", "fps", "detector", "yunet_model", "detect_every", "crop_scale"),
-        *("smoothing_seconds", "min_face_pixels", "main_person", "max_frames_per_record", "workers"),
-    )
-    settings = PrepareSettings(
-        **{name: config.data[name] for name in names},
-        split_fractions=tuple(config.data.split_fractions),
-        seed=config.seed,
-        min_frames=2 * config.rank_loss.half_length * min(common.scales(config)) + 1,
-        trait_names=traits,
-    )
+    settings = prepare_settings(config, traits, min(common.scales(config)))
     return prepare_face_clips(read_manifest(manifest_path, traits), data_dir, settings, quality_path)

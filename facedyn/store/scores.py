@@ -31,6 +31,7 @@ METHOD_NAMES = {
     "generic": "generic model",
     "representation_minus_generic": "filters minus generic",
     "mean_predictor": "mean predictor",
+    "same_identity": "same-identity look-up",
     "mean_face": "mean face",
     "oracle": "oracle: true tracks",
     "zero_map": "zero map",

@@ -1,0 +1,86 @@
+"""The doctor: what is wrong with a manifest, its files and the prepared dataset, and how to mend it.
+
+It looks and changes nothing. `examine` asks every check; the checks are small functions over entries and tables.
+"""
+
+import dataclasses
+import pathlib
+
+from data_pipelines.clip_faces import PrepareSettings
+from data_pipelines.doctor import dataset, duplicates, files, identity, people, quality, traits
+from data_pipelines.doctor.defects import KINDS, REMARK, SPOILS, Defect, counted, defect, share
+from data_pipelines.errors import InputError
+from data_pipelines.splits import clip_splits
+
+__all__ = ["KINDS", "REMARK", "SPOILS", "Defect", "Findings", "examine"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """defects: those that spoil a result first; scores: rows of `identity.identity_scores`; baseline: they in a sentence."""
+
+    defects: list[Defect]
+    scores: list[dict]
+    baseline: str
+
+
+def examine(
+    entries,
+    settings: PrepareSettings,
+    *,
+    data_dir,
+    quality_path,
+    train_splits=("train",),
+    pool=None,
+    listing=None,
+) -> Findings:
+    """Every check that the input allows: without a dataset or a quality table, those of the manifest and the files.
+
+    entries: ClipEntry, read with `settings.trait_names`; settings: as prepare gets them; train_splits: whose people the generic
+    model learns from; pool: entries of its own manifest, where it has one; listing: what was noted when a source was listed, a
+    dict with `missing` (ids that the source names but does not hold), `extra` (files that it does not name) and `left_out`
+    ({file: reason}), each of which may lack.
+    Raises InputError for split fractions that cannot be.
+    """
+    names = settings.trait_names
+    splits = clip_splits(entries, settings.split_fractions, settings.seed)
+    scores = identity.identity_scores(entries, splits, names, train_splits) if names else []
+    baseline = identity.sentence(scores)
+    listing, clip_ids = listing or {}, {entry.clip_id for entry in entries}
+    extra = [name for name in listing.get("extra", ()) if name not in clip_ids]
+    found = files.file_defects(entries, [entry.path for entry in pool or ()], extra)
+    bad_files = {item[0] for d in found if d.severity == SPOILS for item in d.items}
+    found += _of_source(listing, clip_ids)
+    found += duplicates.duplicate_defects(entries, splits)
+    found += people.id_defects(entries)
+    found += people.split_defects(entries, splits, train_splits, own_pool=pool is not None, baseline=baseline)
+    found += people.pretrain_overlap(entries, pool or ())
+    found += traits.trait_defects(entries, names)
+    if pathlib.Path(quality_path).is_file():
+        try:
+            table = dataset.read_quality_table(quality_path)
+            found += quality.quality_defects(
+                table[table["clip_id"].isin(clip_ids)],
+                image_size=settings.image_size,
+                detect_every=settings.detect_every,
+                known_bad=bad_files,
+            )
+        except InputError as error:
+            found.append(defect("broken_quality_table", str(error), [str(quality_path)]))
+    found += dataset.dataset_defects(data_dir, entries, splits, settings)
+    return Findings(sorted(found, key=lambda d: d.severity != SPOILS), scores, baseline)
+
+
+def _of_source(listing, clip_ids):
+    defects = []
+    missing = [str(clip_id) for clip_id in listing.get("missing", ()) if clip_id not in clip_ids]  # else: a missing file
+    if missing:
+        what = (
+            f"{share(len(missing), len(missing) + len(clip_ids))} clips that the source's own lists name are not in the copy."
+        )
+        defects.append(defect("absent_from_copy", what, missing))
+    left_out = dict(listing.get("left_out", {}))
+    if left_out:
+        what = f"{counted(len(left_out), 'file')} of the source could not be put into the manifest."
+        defects.append(defect("left_out_of_source", what, list(left_out.items())))
+    return defects

@@ -1,0 +1,86 @@
+"""Doctor: is the prepared dataset the one that the manifest and the settings of today would give?"""
+
+import pathlib
+
+import numpy as np
+import pandas as pd
+
+from data_pipelines.clip_faces import PrepareSettings, clip_key
+from data_pipelines.doctor.defects import defect, share
+from data_pipelines.errors import InputError
+from data_pipelines.face_clips import NAME, open_face_clips
+
+# What the checks need of the quality table; tables of older versions lack columns that came later.
+TEXT = ("clip_id", "person_id", "path", "verdict", "reason")
+NUMBERS = ("n_decoded", "n_kept", "n_two_faces", "n_gaps", "jitter", "brightness", "sharpness", "fps")
+
+
+def read_quality_table(path) -> pd.DataFrame:
+    """The quality table; raises InputError when the file is none."""
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise InputError(f"{path} cannot be read as a table ({str(error).strip().splitlines()[0]}).") from error
+    for name in TEXT + NUMBERS:
+        if name not in table:
+            raise InputError(f"{path} is not a quality table: it has no column {name!r}.")
+        if pd.api.types.is_numeric_dtype(table[name]) == (name in TEXT):
+            raise InputError(f"{path} is not a quality table: its column {name!r} holds {table[name].dtype}.")
+    return table
+
+
+def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> list:
+    """Defects of the dataset under `data_dir` against the manifest's entries; [] where nothing has been prepared yet."""
+    data_dir = pathlib.Path(data_dir)
+    if not (data_dir / NAME).is_dir():
+        return []
+    try:
+        reader = open_face_clips(data_dir)
+        made = read_quality_table(reader.folder / "quality.parquet")
+        if "key" not in made:
+            raise InputError(f"{reader.folder / 'quality.parquet'} is not a dataset's quality table: it has no column 'key'.")
+    except InputError as error:
+        return [defect("broken_dataset", str(error), [str(data_dir)])]
+    keys = dict(zip(made["clip_id"], made["key"]))
+    new = [entry.clip_id for entry in entries if entry.clip_id not in keys]
+    changed = [e.clip_id for e in entries if e.clip_id in keys and keys[e.clip_id] != _key(e, settings)]
+    gone = sorted(set(keys) - {entry.clip_id for entry in entries})
+    labels = _other_labels(reader, entries, splits, settings.trait_names)
+    defects = []
+    for kind, items, words in (
+        ("not_in_dataset", new, "clips of the manifest were not there when the dataset was prepared."),
+        ("stale_frames", changed, "clips were prepared from another path, file or setting than today's."),
+        ("stale_labels", labels, "clips of the dataset have another person, split, task, session or label than the manifest."),
+    ):
+        if items:
+            defects.append(defect(kind, f"{share(len(items), len(entries))} {words}", items))
+    if gone:
+        what = f"{share(len(gone), len(keys))} clips of the dataset are not in the manifest."
+        defects.append(defect("not_in_manifest", what, gone))
+    return defects
+
+
+def _key(entry, settings):
+    try:
+        return clip_key(entry, settings)
+    except OSError:  # a folder that may not be entered: another file than before, in any case
+        return ""
+
+
+def _other_labels(reader, entries, splits, trait_names):
+    """(clip_id, what differs) of the clips whose words in the dataset are not the manifest's."""
+    in_dataset = {clip.clip_id: clip for clip in reader.clips}
+    differing = []
+    for entry, split in zip(entries, splits):
+        clip = in_dataset.get(entry.clip_id)
+        if clip is None:
+            continue
+        wanted = {"person_id": entry.person_id, "split": split, "task": entry.task, "session": entry.session}
+        parts = [f"{name} is {getattr(clip, name)!r}" for name, value in wanted.items() if getattr(clip, name) != value]
+        if tuple(reader.trait_names) != tuple(trait_names):
+            parts.append(f"traits are {', '.join(reader.trait_names) or 'none'}")
+        elif not np.array_equal(clip.traits, np.float32(entry.traits), equal_nan=True):
+            parts.append("labels differ")
+        if parts:
+            differing.append((entry.clip_id, "; ".join(parts)))
+    return differing

@@ -1,0 +1,24 @@
+"""What the config says about the data, for the stages that must not wait for JAX: where it lies, how it is prepared."""
+
+import dataclasses
+import pathlib
+
+from data_pipelines.clip_faces import PrepareSettings
+
+
+def data_dir(config, workdir) -> pathlib.Path:
+    """Where the dataset of the scored people lies."""
+    return pathlib.Path(config.data.data_dir) if config.data.data_dir else pathlib.Path(workdir) / "data"
+
+
+def pretrain_data_dir(config, workdir) -> pathlib.Path:
+    """Where the generic model's dataset lies: its own, when `data.pretrain_manifest` names one."""
+    return pathlib.Path(workdir) / "pretrain_data" if config.data.pretrain_manifest else data_dir(config, workdir)
+
+
+def prepare_settings(config, trait_names, smallest_scale: int) -> PrepareSettings:
+    """The section data as prepare takes it; a clip must hold one window of the smallest scale."""
+    names = {field.name for field in dataclasses.fields(PrepareSettings)} & set(config.data.keys())
+    values = {name: tuple(v) if isinstance(v := config.data[name], list | tuple) else v for name in names}
+    min_frames = 2 * config.rank_loss.half_length * smallest_scale + 1
+    return PrepareSettings(**values, seed=config.seed, min_frames=min_frames, trait_names=tuple(trait_names))

@@ -1,0 +1,105 @@
+"""Stage `doctor`: manifest, files and dataset -> a list of defects, on the terminal and in WORKDIR/doctor.csv.
+
+Only looks: nothing that another stage reads is changed but the doctor's own rows of scores.csv. Needs no JAX.
+"""
+
+import csv
+import json
+import pathlib
+import sys
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from data_pipelines.doctor import SPOILS, examine
+from data_pipelines.doctor.defects import counted
+from data_pipelines.errors import InputError
+from data_pipelines.files import atomic_path
+from data_pipelines.manifest import read_manifest
+from facedyn.stages import data_settings
+from facedyn.store.scores import replace_scores, scores_path
+
+COLUMNS = ("severity", "kind", "item", "detail", "what", "mend")
+
+
+def run(config, workdir) -> dict:
+    """Prints the defects, writes doctor.csv (a row a clip, person or trait that has one) and the baselines' scores.
+
+    Returns: summary with `exit_code`, 1 when a defect would spoil a result, else 0.
+    Raises InputError where there is no manifest to look at, or it cannot be read.
+    """
+    workdir, traits = pathlib.Path(workdir), tuple(config.data.traits)
+    manifest = _manifest(config, workdir)
+    entries = read_manifest(manifest, traits)
+    findings = examine(
+        entries,
+        data_settings.prepare_settings(config, traits, min(config.rank_loss.scales, default=1)),
+        data_dir=data_settings.data_dir(config, workdir),
+        quality_path=workdir / "quality.parquet",
+        train_splits=tuple(config.pretrain.splits),
+        pool=read_manifest(config.data.pretrain_manifest) if config.data.pretrain_manifest else None,
+        listing=_listing(manifest, workdir),
+    )
+    _write(workdir / "doctor.csv", findings.defects)
+    if findings.scores or scores_path(workdir).is_file():
+        replace_scores(workdir, "doctor", findings.scores)
+    spoiling = sum(d.severity == SPOILS for d in findings.defects)
+    _show(findings.defects, findings.baseline)
+    people = len({entry.person_id for entry in entries})
+    print(
+        f"doctor: {len(entries)} clips of {people} people, {counted(spoiling, 'defect')} that would spoil a result, "
+        f"{counted(len(findings.defects) - spoiling, 'remark')}; every item: {workdir / 'doctor.csv'}"
+    )
+    return {"spoils": spoiling, "remarks": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
+
+
+def _manifest(config, workdir) -> pathlib.Path:
+    """The manifest that prepare would take, or has made; it is not made here. Raises InputError where there is none."""
+    data = config.data
+    made = {"synthetic": workdir / "synthetic" / "manifest.csv", "source": workdir / "manifest.csv"}
+    kind = data.dataset if data.dataset in ("manifest", "synthetic") else "source"
+    if kind in made and not made[kind].is_file():
+        raise InputError(f"There is no {made[kind]} yet, which the stage prepare makes; run prepare first.")
+    if kind == "manifest" and not data.manifest:
+        raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
+    return made.get(kind) or pathlib.Path(data.manifest).expanduser()
+
+
+def _listing(manifest, workdir) -> dict:
+    """What was noted when a source was listed into WORKDIR/manifest.csv; {} for a manifest of the user's own."""
+    path = workdir / "manifest.json"
+    if manifest != workdir / "manifest.csv" or not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise InputError(f"{path} is not what prepare writes there ({error}); remove it and run prepare again.") from error
+
+
+def _write(path, defects):
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for d in defects:
+            writer.writerows((d.severity, d.kind, item, detail, d.what, d.mend) for item, detail in d.items)
+
+
+def _show(defects, baseline):
+    """A table on a terminal, else a line a defect that grep can find; the baselines where no defect has said them."""
+    if not sys.stdout.isatty():
+        for d in defects:
+            print(f"{d.severity} {d.kind} [{d.subject}]: {d.what} Mend: {d.mend}")
+    elif defects:
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for name in ("", "kind"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("what is wrong, in what, and how to mend it")
+        for d in defects:
+            # Text, as an id may hold what rich takes for markup.
+            words = Text.assemble(d.what, (f" [{d.subject}]", "dim"), "\n", (d.mend, "italic"))
+            table.add_row(Text(d.severity, "red" if d.severity == SPOILS else ""), d.kind, words, end_section=True)
+        Console().print(table)
+    if baseline and not any(baseline in d.what for d in defects):
+        print(baseline)
