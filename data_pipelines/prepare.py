@@ -97,6 +97,8 @@ def check_settings(settings: PrepareSettings) -> None:
     for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers"):
         if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
             raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must not be negative.")
+    if not 0 <= settings.min_confidence <= 1:
+        raise InputError(f"config.data.min_confidence is {settings.min_confidence}; it must be between 0 and 1.")
     if settings.detector == "yunet" and not settings.yunet_model:
         raise InputError("config.data.detector is 'yunet', but config.data.yunet_model names no ONNX file.")
     if settings.detector != "haar" and settings.yunet_model and not pathlib.Path(settings.yunet_model).is_file():

@@ -5,6 +5,7 @@ import pathlib
 from data_pipelines.errors import InputError
 from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import PrepareSettings, prepare_face_clips
+from data_pipelines.sources import SOURCES, SourceSettings, add_left_out, make_manifest
 from facedyn.stages import common
 
 
@@ -18,6 +19,8 @@ def run(config, workdir) -> dict:
         workdir / "quality.parquet",
         tuple(config.data.traits),
     )
+    if config.data.dataset in SOURCES:
+        summary["files_left_out"] = add_left_out(workdir / "manifest.json", workdir / "quality.parquet")
     if config.data.pretrain_manifest:
         place = common.pretrain_data_dir(config, workdir)
         summary["pretrain"] = _prepare(config, config.data.pretrain_manifest, place, workdir / "pretrain_quality.parquet", ())
@@ -35,16 +38,29 @@ def manifest(config, workdir) -> pathlib.Path:
         )
         return write_bench(workdir / "synthetic", settings, workers=data.workers)
     if data.dataset != "manifest":
-        raise InputError(f"config.data.dataset is {data.dataset!r}; it must be manifest or synthetic.")
+        return _from_source(data, workdir / "manifest.csv")
     if not data.manifest:
         raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
     return pathlib.Path(data.manifest)
 
 
+def _from_source(data, place) -> pathlib.Path:
+    """The manifest of a known data set's local copy, written to `place`; what the user should know of it is printed."""
+    if not data.source:
+        raise InputError(f"config.data.dataset is {data.dataset!r}, but no folder is named: give --config.data.source=DIR.")
+    settings = SourceSettings(
+        source=pathlib.Path(data.source).expanduser().absolute(),
+        **{name: data[name] for name in ("split_protocol", "source_fps", "person_pattern")},
+    )
+    for note in make_manifest(data.dataset, settings, place).notes:
+        print(note)
+    return place
+
+
 def _prepare(config, manifest_path, data_dir, quality_path, traits) -> dict:
     names = (
         *("image_size", "channels", "image_format", "fps", "detector", "yunet_model", "detect_every", "crop_scale"),
-        *("smoothing_seconds", "min_face_pixels", "main_person", "max_frames_per_record", "workers"),
+        *("smoothing_seconds", "min_face_pixels", "main_person", "min_confidence", "max_frames_per_record", "workers"),
     )
     settings = PrepareSettings(
         **{name: config.data[name] for name in names},
