@@ -112,11 +112,10 @@ def read_table(path) -> tuple[dict[int, dict[int, Row]], int]:
 class OpenFaceVideo:
     """Iterates over (index, seconds, RGB uint8 [H, W, 3]) of the frames that OpenFace succeeded at, as `Video` does.
 
-    `index` counts the video's frames from its first one, so gaps stay gaps. `fps`, `note` as of `Video`; `n_images`: images of the
-    face that was taken, good or not; `mean_confidence` of the good ones, NaN without a CSV.
-    Of several faces the one with the most good frames is taken.
-    Raises InputError, when made, for a folder with several outputs or none, or a CSV that is none; in the iteration, when not one
-    frame is good.
+    Of several faces the one with the most good frames is taken. `index` counts the video's frames from its first one, so gaps
+    stay gaps. `fps`, `note` as of `Video`; `n_images`: images of the face that was taken, good or not; `mean_confidence` of the
+    good ones, NaN without a CSV. Raises InputError, when made, for a folder with several outputs or none, or a CSV not its;
+    in the iteration, when not one frame is good.
     """
 
     def __init__(self, path, fps: float = 0.0, source_fps: float = 0.0, min_confidence: float = 0.7):

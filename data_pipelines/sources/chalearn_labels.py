@@ -49,7 +49,7 @@ def is_labels_file(path) -> bool:
 
 
 def read_labels(paths) -> Labels:
-    """Reads the annotation files among `paths`. Raises InputError for one that is no such pickle or that contradicts another."""
+    """Reads the annotation files among `paths`. Raises InputError for one that is none or that contradicts another."""
     splits, traits, notes, read = {}, {}, [], {}
     for path in filter(is_labels_file, paths):
         split = split_of(FILE.fullmatch(path.name)[1])

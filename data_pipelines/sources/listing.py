@@ -80,7 +80,7 @@ def _kind(entry):
     try:
         if entry.is_dir():
             return "folder"
-        return "file" if entry.is_file() or entry.is_symlink() and not os.path.exists(entry.path) else "other"
+        return "file" if entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)) else "other"
     except OSError:  # a link to itself
         return "file"
 

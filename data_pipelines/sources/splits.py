@@ -34,6 +34,6 @@ def apply_protocol(collection: Collection, protocol: str) -> Collection:
         shares = ", ".join(f"{100 * seen / all_:.0f} % of the {split} clips" for split, (seen, all_) in sorted(clips.items()))
         notes.append(
             f"The official split is not disjoint by person: {len(several)} of {len(splits)} people are in several splits "
-            f"({named(several)}), {shares} show someone of train; --config.data.split_protocol=person_disjoint keeps them apart."
+            f"({named(several)}), {shares} show someone of train; --config.data.split_protocol=person_disjoint parts them."
         )
     return dataclasses.replace(collection, notes=tuple(notes))

@@ -26,8 +26,8 @@ RECORDINGS = re.compile(rf"({'|'.join(TASKS)})_recordings_([a-z]+)", re.IGNORECA
 TABLE = re.compile(r"(sessions|parts)_([a-z]+?)(_unmasked)?\.csv", re.IGNORECASE)
 VIDEO = re.compile(r"FC([12])_([TALG])\.mp4", re.IGNORECASE)
 POLARITY = (
-    "UDIVA's traits are z-scores of a self-report; negative_emotionality runs opposite to First Impressions' key 'neuroticism', "
-    "and no trait was flipped."
+    "UDIVA's traits are z-scores of a self-report; negative_emotionality runs opposite to First Impressions' key "
+    "'neuroticism', and no trait was flipped."
 )
 
 
