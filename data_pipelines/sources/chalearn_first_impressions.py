@@ -33,9 +33,7 @@ def collect(settings: SourceSettings) -> Collection:
         raise nothing_found(root, f"no clips yet; unzip its {named(zipped)} first" if zipped else "no clip, ID.000.mp4")
     notes = list(listing.notes)
     if zipped:
-        notes.append(
-            f"{len(zipped)} archives are not unpacked, or not wholly, and what is in them is missing: {named(zipped)}."
-        )
+        notes.append(f"{len(zipped)} archives are not, or not wholly, unpacked; unzip them: {named(zipped)}.")
     if doubled:
         notes.append(f"{len(doubled)} clips lie there twice, the first one counts: {named(doubled)}.")
     return collected(root, clips, labels, notes, left_out, lambda folder, clip: folder / f"{clip}.mp4")
@@ -55,7 +53,8 @@ def collected(root, clips, labels, notes, left_out, place, **fixed) -> Collectio
         splits.setdefault(clip, own)
         if own and own != splits[clip]:
             elsewhere.append(clip)
-        folders.setdefault(splits[clip], folder)
+        if own == splits[clip] or splits[clip] not in folders:
+            folders[splits[clip]] = folder
     if elsewhere:
         notes.append(f"{len(elsewhere)} clips lie in another split's folder; their labels' split counts: {named(elsewhere)}.")
     missing = [clip for clip in labels.traits if clip not in clips and splits[clip] in folders]
