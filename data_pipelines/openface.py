@@ -55,7 +55,7 @@ def find_outputs(path) -> list[Output]:
 def _is_images(folder):
     if folder.name.endswith(ALIGNED) and folder.with_name(folder.name.removesuffix(ALIGNED) + ".csv").is_file():
         return True
-    return any(IMAGE.fullmatch(entry.name) for entry in os.scandir(folder))
+    return any(map(IMAGE.fullmatch, os.listdir(folder)))
 
 
 def _output(images):
