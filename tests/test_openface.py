@@ -21,10 +21,8 @@ from facedyn.main import main
 SETTINGS = PrepareSettings(image_size=16, min_frames=5)
 
 
-def write_output(
-    folder, name, frames=30, *, space=" ", face_id=True, fps=30.0, face=0, suffix=".bmp", names="frame_det_{:02d}_{:06d}"
-):
-    """What FeatureExtraction writes for a video of so many frames: 1-based numbers, a CSV with hundreds of further columns."""
+def write_output(folder, name, frames=30, *, space=" ", face_id=True, fps=30.0, face=0, names="frame_det_{:02d}_{:06d}.bmp"):
+    """What FeatureExtraction writes for a video of so many frames: numbers from 1, further columns behind the five."""
     images = folder / f"{name}_aligned"
     images.mkdir(parents=True, exist_ok=True)
     columns = ["frame", *(["face_id"] if face_id else []), "timestamp", "confidence", "success", "gaze_0_x", "AU01_r"]

@@ -96,11 +96,11 @@ def _tables(files):
     sessions, traits, notes = {}, {}, []
     for (kind, split, unmasked), file in found.items():
         if kind == "sessions":
-            for row in _rows(file, ("ID", "PART.1", "PART.2")):
+            for row in _rows(file, ("ID", "PART.1", "PART.2"))[1]:
                 sessions[_id(row["ID"], 6)] = ((_id(row["PART.1"], 3), _id(row["PART.2"], 3)), split)
         elif unmasked or ("parts", split, True) not in found:
-            rows = _rows(file, ("ID",))
-            if not rows or not set(TRAITS.values()) <= rows[0].keys():
+            header, rows = _rows(file, ("ID",))
+            if not set(TRAITS.values()) <= set(header):
                 notes.append(
                     f"{file.name} holds no traits: the clips of {split} have no labels without parts_..._unmasked.csv."
                 )
@@ -113,7 +113,7 @@ def _tables(files):
 
 
 def _rows(path: pathlib.Path, needed):
-    """The rows of a CSV as {column: cell}, stripped."""
+    """(columns, rows as {column: cell}) of a CSV, stripped."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -124,7 +124,7 @@ def _rows(path: pathlib.Path, needed):
     for name in needed:
         if name not in header or any(not row.get(name) for row in rows):
             raise InputError(f"The table {path} has no column {name}, or a row without it; get the original file again.")
-    return [{name: row.get(name, "") for name in header} for row in rows]
+    return header, [{name: row.get(name, "") for name in header} for row in rows]
 
 
 def _id(cell, digits):
