@@ -141,6 +141,7 @@ class OpenFaceVideo:
         self._face = max(sorted(images), key=lambda face: len(good[face]))
         self._files, self._rows = images[self._face], tables.get(self._face, {})
         self._others = len(images) - 1
+        self._imageless = sum(self._fault(row) == "" for frame, row in self._rows.items() if frame not in self._files)
         self.n_images = len(self._files)
         known = [self._rows[frame].confidence for frame in good[self._face] if frame in self._rows]
         self.mean_confidence = sum(known) / len(known) if known else float("nan")
@@ -197,6 +198,8 @@ class OpenFaceVideo:
         if faults:
             what = ", ".join(f"{n} {fault}" for fault, n in sorted(faults.items()))
             remarks.append(f"{sum(faults.values())} of OpenFace's {self.n_images} images were left out: {what}")
+        if self._imageless:
+            remarks.append(f"{self._imageless} good rows of OpenFace's CSV have no image")
         if self.table is None:
             remarks.append("OpenFace's CSV is missing, so nobody knows which frames it failed at")
         if self._damaged:

@@ -88,6 +88,7 @@ def test_frames_and_rows_meet_by_number(tmp_path, space, face_id, which):
     ):
         assert words in row.reason, row.reason
     assert "1 of a confidence below 0.7" in row.reason
+    assert "1 good rows of OpenFace's CSV have no image" in row.reason
     assert 8 in process(path, min_confidence=0.5)[0].frame_indices
     assert len(process(path, min_confidence=0.99)[0].frame_indices) == 0
 

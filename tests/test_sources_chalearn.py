@@ -185,13 +185,14 @@ def test_a_label_file_that_is_wrong_stops_the_run_with_its_name(tmp_path, root, 
 def test_labels_that_are_no_numbers_are_empty_cells(tmp_path):
     root = tmp_path / "d"
     small_video(root / "train" / "-Ab_cdEfGh1.000.mp4")
-    table = {"extraversion": {"-Ab_cdEfGh1.000.mp4": 0.5}, "openness": {"-Ab_cdEfGh1.000.mp4": "high"}}
+    table = {"extraversion": {"-Ab_cdEfGh1.000.mp4": 0.5, "../../x\0y.mp4": 0.5}, "openness": {"-Ab_cdEfGh1.000.mp4": "high"}}
     table["agreeableness"] = {"-Ab_cdEfGh1.000.mp4": math.nan}
     (root / "annotation_training.pkl").write_bytes(pickle.dumps(table, 4))
     collection, entries, _ = collected(root, tmp_path)
     known = dict(zip(TRAITS, entries["-Ab_cdEfGh1.000"].traits))
     assert known.pop("extraversion") == 0.5
     assert all(map(math.isnan, known.values()))
+    assert any("1 labels are of names that no clip" in note and "../x" not in note for note in collection.notes)
     assert any("neuroticism of 1" in note and "openness of 1" in note for note in collection.notes)
 
 

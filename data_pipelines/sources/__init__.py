@@ -6,6 +6,7 @@ Nothing is downloaded and no frame is decoded here; whether a clip can be used i
 import dataclasses
 import difflib
 import json
+import os
 import pathlib
 
 import pandas as pd
@@ -16,7 +17,7 @@ from data_pipelines.manifest import write_manifest
 from data_pipelines.quality import QualityRow, quality_table
 from data_pipelines.sources import chalearn_first_impressions, deep_personality, folder, openface, udiva, voxceleb
 from data_pipelines.sources.collection import PROTOCOLS, Collection, SourceSettings
-from data_pipelines.sources.listing import named
+from data_pipelines.sources.listing import is_text, named
 from data_pipelines.sources.splits import apply_protocol
 
 # {name for config.data.dataset: SourceSettings -> Collection, which raises InputError where the folder is another one}
@@ -49,6 +50,8 @@ def make_manifest(name: str, settings: SourceSettings, place) -> Collection:
         raise InputError(f"config.data.source_fps is {settings.source_fps}; it must be frames per second, or 0.")
     if not settings.source.is_dir():
         raise InputError(f"There is no folder {settings.source}; config.data.source must name your copy of {name}.")
+    if not os.access(settings.source, os.R_OK | os.X_OK) or not is_text(str(settings.source)):
+        raise InputError(f"The folder {str(settings.source)!a} cannot be read; allow it, or give it a name in UTF-8.")
     collection = apply_protocol(SOURCES[name](settings), settings.split_protocol)
     notes = list(collection.notes)
     for reason in dict.fromkeys(collection.left_out.values()):

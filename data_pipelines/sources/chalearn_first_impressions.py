@@ -22,7 +22,7 @@ def collect(settings: SourceSettings) -> Collection:
     clips, left_out, doubled = {}, {}, []
     for file in listing.files:
         if file.suffix.lower() == ".mp4":
-            if file.stem not in labels.traits and not CLIP.fullmatch(file.stem):
+            if not CLIP.fullmatch(file.stem):
                 left_out[str(file.relative_to(root))] = NO_CLIP
             elif file.stem in clips:
                 doubled.append(file.stem)

@@ -50,12 +50,12 @@ def is_labels_file(path) -> bool:
 
 def read_labels(paths) -> Labels:
     """Reads the annotation files among `paths`. Raises InputError for one that is none or that contradicts another."""
-    splits, traits, notes, read = {}, {}, [], {}
+    splits, traits, notes, read, strange = {}, {}, [], {}, []
     for path in filter(is_labels_file, paths):
         split = split_of(FILE.fullmatch(path.name)[1])
         values = _values(path)
         if split in read:
-            if str(read[split][1]) != str(values):  # as text, in which one NaN is like another
+            if str(sorted(read[split][1].items())) != str(sorted(values.items())):  # as text, in which one NaN is like another
                 raise InputError(f"{read[split][0]} and {path} hold different labels of the split {split}; keep one of them.")
             continue
         read[split] = (path, values)
@@ -63,9 +63,14 @@ def read_labels(paths) -> Labels:
         if doubled:
             notes.append(f"{named(doubled)} are labelled in {path.name} too; the labels of {splits[doubled[0]]} count.")
         for clip, row in values.items():
+            if not CLIP.fullmatch(clip):
+                strange.append(clip)
+                continue
             splits.setdefault(clip, split)
             traits.setdefault(clip, row)
     notes.append(POLARITY if read else "No file annotation_*.pkl was found: no clip has labels.")
+    if strange:
+        notes.append(f"{len(strange)} labels are of names that no clip has, and are not used: {named(strange)}.")
     gaps = {name: sum(math.isnan(row[i]) for row in traits.values()) for i, name in enumerate(TRAITS)}
     gaps = [f"{name} of {n}" for name, n in gaps.items() if n]
     if gaps:

@@ -8,7 +8,7 @@ import os
 from data_pipelines.sources.chalearn_first_impressions import collected
 from data_pipelines.sources.chalearn_labels import CLIP, NO_CLIP, read_labels
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
-from data_pipelines.sources.listing import list_files, named
+from data_pipelines.sources.listing import is_text, list_files, named
 from data_pipelines.sources.splits import split_of
 from data_pipelines.video import FOLDER_FPS
 
@@ -70,4 +70,4 @@ def _folders(place, notes):
 
 
 def _wanted(entry):
-    return not entry.name.startswith(".") and entry.is_dir()
+    return not entry.name.startswith(".") and is_text(entry.name) and entry.is_dir()

@@ -45,7 +45,7 @@ def list_files(root, suffixes, enter=lambda name: True) -> Listing:
                 continue
             wanted = os.path.splitext(entry.name)[1].lower() in suffixes
             kind = _kind(entry)
-            if not _is_text(entry.name):
+            if not is_text(entry.name):
                 nameless += wanted or kind == "folder"
             elif kind == "folder":
                 folders.append(entry.path)
@@ -85,7 +85,8 @@ def _kind(entry):
         return "file"
 
 
-def _is_text(name):
+def is_text(name: str) -> bool:
+    """False for a file's name that is no UTF-8, which neither a CSV nor a terminal can hold."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -95,5 +96,5 @@ def _is_text(name):
 
 def named(names) -> str:
     """'a, b, c and 7 more'."""
-    names = [str(name) for name in names]
+    names = [str(name) if str(name).isprintable() else ascii(str(name)) for name in names]
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
