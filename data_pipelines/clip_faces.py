@@ -19,9 +19,9 @@ from data_pipelines.alignment import crop_jitter, crop_matrices, track_eyes, war
 from data_pipelines.detection import make_detector
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
-from data_pipelines.images import BLACK, encode_image
+from data_pipelines.images import encode_image
 from data_pipelines.manifest import ClipEntry
-from data_pipelines.openface import OpenFaceVideo, find_outputs, stamp
+from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
 from data_pipelines.tracking import Tracker, main_tracks
 from data_pipelines.video import Video, quiet
 

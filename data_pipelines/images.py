@@ -6,8 +6,6 @@ One place for the order of the colours: OpenCV has blue first, all arrays of our
 import cv2
 import numpy as np
 
-BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers write such frames where they failed
-
 
 def decode_image(encoded: bytes, channels: int) -> np.ndarray:
     """uint8 [H, W, C] from an encoded image; RGB or grey."""

@@ -11,9 +11,9 @@ import re
 from typing import NamedTuple
 
 from data_pipelines.errors import InputError
-from data_pipelines.images import BLACK
 from data_pipelines.video import FOLDER_FPS, read_image, resampled
 
+BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers write such frames where they failed
 ALIGNED = "_aligned"
 # The oldest versions, which knew one face, did not number it.
 IMAGE = re.compile(r"frame_det_(?:(\d+)_)?(\d+)\.(?:bmp|png|jpe?g|tiff?|webp)", re.IGNORECASE)
