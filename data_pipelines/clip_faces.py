@@ -41,12 +41,12 @@ class PrepareSettings:
     fps: float = 0.0
     detector: str = "auto"
     yunet_model: str = ""
+    min_confidence: float = 0.7
     detect_every: int = 5
     crop_scale: float = 2.5
     smoothing_seconds: float = 0.2
     min_face_pixels: int = 40
     main_person: str = "auto"
-    min_confidence: float = 0.7
     max_frames_per_record: int = 1000
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     workers: int = 0

@@ -35,12 +35,12 @@ def default_config() -> ConfigDict:
     data.fps = 0.0  # resample to this rate by timestamps; 0 = keep the file's own
     data.detector = "auto"  # 'haar', 'yunet', or 'auto' = yunet when yunet_model is set
     data.yunet_model = ""  # path of the YuNet ONNX file
+    data.min_confidence = 0.7  # of OpenFace's frames; a less certain one is left out
     data.detect_every = 5  # frames between detections; between them the face is tracked
     data.crop_scale = 2.5  # side of the crop in units of the distance between the eyes
     data.smoothing_seconds = 0.2  # of the alignment's parameters over time (standard deviation of the kernel)
     data.min_face_pixels = 40  # smaller faces are left out, width of the detected box in the video's pixels
     data.main_person = "auto"  # of several visible people: 'auto', 'left' or 'right'
-    data.min_confidence = 0.7  # of OpenFace's frames; a less certain one is left out
     data.max_frames_per_record = 1000  # a longer clip continues in a further record
     data.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test; by person, where the manifest has no split
     data.workers = 0  # processes that decode clips; 0 = one a core
