@@ -21,11 +21,11 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.images import encode_image
 from data_pipelines.manifest import ClipEntry
+from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
 from data_pipelines.tracking import Tracker, main_tracks
 from data_pipelines.video import Video, quiet
 
 LIGHT_EVERY = 5  # brightness and sharpness are told from every fifth crop
-BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers write such frames where they failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +41,7 @@ class PrepareSettings:
     fps: float = 0.0
     detector: str = "auto"
     yunet_model: str = ""
+    min_confidence: float = 0.7
     detect_every: int = 5
     crop_scale: float = 2.5
     smoothing_seconds: float = 0.2
@@ -69,9 +70,12 @@ class ClipFaces:
 
 def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
     """Names the clip's file as it is now, and the settings its crops depend on; 16 hexadecimal digits."""
-    names = FRAME_SETTINGS if entry.aligned else FRAME_SETTINGS + FACE_SETTINGS
+    outputs = find_outputs(entry.path)
+    names = FRAME_SETTINGS if entry.aligned or outputs else FRAME_SETTINGS + FACE_SETTINGS
     parts = [entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
-    if entry.path.is_dir():
+    if outputs:
+        parts += [settings.min_confidence, stamp(outputs)]
+    elif entry.path.is_dir():
         parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
     elif entry.path.is_file():
         parts.append((entry.path.stat().st_size, entry.path.stat().st_mtime_ns))
@@ -85,9 +89,13 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
     """
     row = quality.QualityRow(entry.clip_id, entry.person_id, str(entry.path))
     try:
-        video = Video(entry.path, settings.fps, entry.fps)
-        find = _aligned_faces if entry.aligned else _detected_faces
+        openface = bool(find_outputs(entry.path))
+        more = (settings.min_confidence,) if openface else ()
+        video = (OpenFaceVideo if openface else Video)(entry.path, settings.fps, entry.fps, *more)
+        find = _aligned_faces if entry.aligned or openface else _detected_faces
         faces = find(video, row, settings, keep)
+        if openface:
+            faces = dataclasses.replace(faces, row=video.complete(faces.row))
     except InputError as error:
         return _left_out(row, str(error))
     except (cv2.error, OSError) as error:

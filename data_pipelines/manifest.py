@@ -11,6 +11,7 @@ import pathlib
 import re
 
 from data_pipelines.errors import InputError
+from data_pipelines.files import atomic_path
 
 REQUIRED = ("clip_id", "person_id", "path")
 OPTIONAL = ("session", "task", "split", "fps", "aligned")
@@ -70,6 +71,32 @@ def read_manifest(path, trait_names=()) -> list[ClipEntry]:
     if not entries:
         raise InputError(f"The manifest {path} has a header but no clips; add a row a clip.")
     return entries
+
+
+def write_manifest(path, entries, trait_names=()) -> None:
+    """Writes the clips as a manifest that `read_manifest` gives back; paths under the CSV's folder are relative to it."""
+    path = pathlib.Path(path).absolute()
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(REQUIRED + OPTIONAL + tuple(trait_names))
+        for entry in entries:
+            fixed = (
+                entry.clip_id,
+                entry.person_id,
+                _path_cell(entry.path, path.parent),
+                entry.session,
+                entry.task,
+                entry.split,
+            )
+            fps, aligned = f"{entry.fps:.15g}" if entry.fps else "", "true" if entry.aligned else ""
+            writer.writerow((*fixed, fps, aligned, *("" if math.isnan(x) else repr(float(x)) for x in entry.traits)))
+
+
+def _path_cell(path, folder):
+    path = pathlib.Path(path).absolute()
+    relative = str(path.relative_to(folder)) if path.is_relative_to(folder) else ""
+    # A cell's spaces are stripped and its leading tilde stands for the home folder.
+    return relative if relative and relative == relative.strip() and not relative.startswith("~") else str(path)
 
 
 def _read_rows(path):

@@ -89,6 +89,8 @@ def check_settings(settings: PrepareSettings) -> None:
         raise InputError(f"config.data.image_format is {settings.image_format!r}; it must be 'png' or 'jpeg'.")
     if settings.detector not in ("auto", "haar", "yunet"):
         raise InputError(f"config.data.detector is {settings.detector!r}; it must be 'auto', 'haar' or 'yunet'.")
+    if not 0 <= settings.min_confidence <= 1:
+        raise InputError(f"config.data.min_confidence is {settings.min_confidence}; it must be between 0 and 1.")
     if settings.main_person not in ("auto", "left", "right"):
         raise InputError(f"config.data.main_person is {settings.main_person!r}; it must be 'auto', 'left' or 'right'.")
     for name, least in (("image_size", 8), ("detect_every", 1), ("max_frames_per_record", 1), ("crop_scale", 1)):

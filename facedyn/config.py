@@ -20,10 +20,13 @@ def default_config() -> ConfigDict:
     config.tensorboard = False  # also write event files (the extra `tensorboard`)
 
     config.data = data = ConfigDict()
-    data.dataset = "manifest"  # 'manifest' or 'synthetic'
+    data.dataset = "manifest"  # 'manifest', 'synthetic', or a source by its name in docs/data.md
     data.manifest = ""  # CSV: clip_id,person_id,path[,session,task,split,fps,aligned, one column a trait]
     data.pretrain_manifest = ""  # optional second, unlabelled pool for the generic model
     data.source = ""  # folder of a known dataset's own local copy
+    data.split_protocol = "official"  # of a source: its own split, or 'person_disjoint' = dealt out by split_fractions
+    data.source_fps = 0.0  # of a source's frames; 0 = as the files say, or 25 where they do not
+    data.person_pattern = ""  # who a file of a source shows: r'(?P<person>\w+)_(?P<session>\d+)'; '' = its folder's name
     data.data_dir = ""  # where the TFDS dataset lies; '' = WORKDIR/data
     data.traits = ()  # names of the manifest's trait columns
     data.image_size = 112  # side of the square face crop, pixels
@@ -32,6 +35,7 @@ def default_config() -> ConfigDict:
     data.fps = 0.0  # resample to this rate by timestamps; 0 = keep the file's own
     data.detector = "auto"  # 'haar', 'yunet', or 'auto' = yunet when yunet_model is set
     data.yunet_model = ""  # path of the YuNet ONNX file
+    data.min_confidence = 0.7  # of OpenFace's frames; a less certain one is left out
     data.detect_every = 5  # frames between detections; between them the face is tracked
     data.crop_scale = 2.5  # side of the crop in units of the distance between the eyes
     data.smoothing_seconds = 0.2  # of the alignment's parameters over time (standard deviation of the kernel)

@@ -8,7 +8,7 @@ from data_pipelines.errors import InputError
 from facedyn.stages.stopping import Stopped, on_sigterm
 
 STAGES = {
-    "prepare": "videos of a manifest (or synthetic faces) -> dataset of aligned face clips, quality.parquet",
+    "prepare": "videos of a manifest or of a known data set -> dataset of aligned face clips, quality.parquet",
     "pretrain": "dataset -> generic model of every scale, by the rank loss",
     "fit": "generic model, every person -> person filters: the table of representations",
     "traits": "table and labels -> cross-validated trait predictions, metrics, baselines",

@@ -109,7 +109,7 @@ def test_what_cannot_be_looked_at_at_all_is_exit_code_2(root, tmp_path, capsys):
         ({"data.manifest": ""}, "No videos are named"),
         ({"data.manifest": tmp_path / "no.csv"}, "There is no manifest at"),
         ({"data.dataset": "synthetic"}, "run prepare first"),
-        ({"data.dataset": "udiva"}, "run prepare first"),
+        ({"data.dataset": "udiva"}, "but no folder is named"),
     ):
         assert main(arguments(root, "x.csv", tmp_path / "w", **settings)) == 2
         error = capsys.readouterr().err

@@ -298,6 +298,7 @@ def test_detected_faces_are_cropped_counted_and_noted(tmp_path, monkeypatch):
         ({"detector": "yunet"}, "yunet_model"),
         ({"yunet_model": "nowhere.onnx"}, "no YuNet model at nowhere.onnx"),
         ({"main_person": "middle"}, "main_person"),
+        ({"min_confidence": 70.0}, "min_confidence"),
         ({"detect_every": 0}, "detect_every"),
         ({"fps": -1.0}, "fps"),
         ({"split_fractions": (0.5, 0.1, 0.1)}, "split_fractions"),

@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 
 from data_pipelines.clip_faces import PrepareSettings
+from data_pipelines.errors import InputError
+from data_pipelines.sources import SourceSettings, make_manifest
 
 
 def data_dir(config, workdir) -> pathlib.Path:
@@ -22,3 +24,17 @@ def prepare_settings(config, trait_names, smallest_scale: int) -> PrepareSetting
     values = {name: tuple(v) if isinstance(v := config.data[name], list | tuple) else v for name in names}
     min_frames = 2 * config.rank_loss.half_length * smallest_scale + 1
     return PrepareSettings(**values, seed=config.seed, min_frames=min_frames, trait_names=tuple(trait_names))
+
+
+def list_source(config, workdir) -> pathlib.Path:
+    """Lists a known data set's local copy into WORKDIR/manifest.csv; what the user should know of it is printed."""
+    data, place = config.data, pathlib.Path(workdir) / "manifest.csv"
+    if not data.source:
+        raise InputError(f"config.data.dataset is {data.dataset!r}, but no folder is named: give --config.data.source=DIR.")
+    settings = SourceSettings(
+        source=pathlib.Path(data.source).expanduser().absolute(),
+        **{name: data[name] for name in ("split_protocol", "source_fps", "person_pattern")},
+    )
+    for note in make_manifest(data.dataset, settings, place).notes:
+        print(note)
+    return place

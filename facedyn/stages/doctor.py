@@ -56,15 +56,17 @@ def run(config, workdir) -> dict:
 
 
 def _manifest(config, workdir) -> pathlib.Path:
-    """The manifest that prepare would take, or has made; it is not made here. Raises InputError where there is none."""
-    data = config.data
-    made = {"synthetic": workdir / "synthetic" / "manifest.csv", "source": workdir / "manifest.csv"}
-    kind = data.dataset if data.dataset in ("manifest", "synthetic") else "source"
-    if kind in made and not made[kind].is_file():
-        raise InputError(f"There is no {made[kind]} yet, which the stage prepare makes; run prepare first.")
-    if kind == "manifest" and not data.manifest:
+    """The manifest that prepare would take; a source is listed where it was not yet. Raises InputError where there is none."""
+    data, listed, faces = config.data, workdir / "manifest.csv", workdir / "synthetic" / "manifest.csv"
+    if data.dataset == "synthetic":
+        if not faces.is_file():
+            raise InputError(f"There is no {faces} yet, which the stage prepare makes; run prepare first.")
+        return faces
+    if data.dataset != "manifest":
+        return listed if listed.is_file() else data_settings.list_source(config, workdir)
+    if not data.manifest:
         raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
-    return made.get(kind) or pathlib.Path(data.manifest).expanduser()
+    return pathlib.Path(data.manifest)
 
 
 def _listing(manifest, workdir) -> dict:

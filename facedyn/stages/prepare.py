@@ -5,8 +5,9 @@ import pathlib
 from data_pipelines.errors import InputError
 from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
+from data_pipelines.sources import SOURCES, add_left_out
 from facedyn.stages import common
-from facedyn.stages.data_settings import prepare_settings
+from facedyn.stages.data_settings import list_source, prepare_settings
 
 
 def run(config, workdir) -> dict:
@@ -19,6 +20,8 @@ def run(config, workdir) -> dict:
         workdir / "quality.parquet",
         tuple(config.data.traits),
     )
+    if config.data.dataset in SOURCES:
+        summary["files_left_out"] = add_left_out(workdir / "manifest.json", workdir / "quality.parquet")
     if config.data.pretrain_manifest:
         place = common.pretrain_data_dir(config, workdir)
         summary["pretrain"] = _prepare(config, config.data.pretrain_manifest, place, workdir / "pretrain_quality.parquet", ())
@@ -36,7 +39,7 @@ def manifest(config, workdir) -> pathlib.Path:
         )
         return write_bench(workdir / "synthetic", settings, workers=data.workers)
     if data.dataset != "manifest":
-        raise InputError(f"config.data.dataset is {data.dataset!r}; it must be manifest or synthetic.")
+        return list_source(config, workdir)
     if not data.manifest:
         raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
     return pathlib.Path(data.manifest)

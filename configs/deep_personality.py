@@ -1,0 +1,21 @@
+r"""First Impressions as DeepPersonality unpacks it: image_data/<split>_data[_face]/<clip>/frame_1.jpg and the annotation files.
+
+  facedyn run --config=configs/deep_personality.py --config.data.source=DIR --workdir=runs/deep_personality \
+      --config.data.source_fps=30
+
+Give the rate at which the frames were taken from the videos; the images do not say it.
+Hardware: one GPU or TPU. Expected score: not measured.
+"""
+
+from facedyn.config import default_config
+
+
+def get_config():
+    config = default_config()
+
+    config.data.dataset = "deep_personality"
+    config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness", "interview")
+    config.data.image_format = "jpeg"
+
+    config.report.title = "First Impressions, DeepPersonality's frames"
+    return config

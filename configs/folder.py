@@ -1,0 +1,21 @@
+r"""A folder of one's own videos, no CSV needed; nobody has labels.
+
+  facedyn run --config=configs/folder.py --config.data.source=DIR --workdir=runs/folder
+
+Whom a video shows: the folder it lies in (a file that lies in none is a person of its own), or
+--config.data.person_pattern='(?P<person>\w+)_(?P<session>\d+)', searched for in its path.
+Hardware: one GPU or TPU. Expected score: not measured. On a laptop take the smaller model of configs/videos.py:
+
+  facedyn run --config=configs/videos.py --config.data.dataset=folder --config.data.source=DIR --workdir=runs/folder
+"""
+
+from facedyn.config import default_config
+
+
+def get_config():
+    config = default_config()
+
+    config.data.dataset = "folder"
+
+    config.report.title = "Facial dynamics of my videos"
+    return config
