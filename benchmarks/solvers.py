@@ -11,12 +11,10 @@ Columns: held-back ranking accuracy gained over the generic model; split-half id
 import argparse
 import json
 import pathlib
-import subprocess
-import sys
-import time
 
 import pandas as pd
 from machine import machine
+from variants import figures, link, run_stages
 
 BATCH = 16
 # (solver, steps of Adam or frames a unit, further settings)
@@ -36,42 +34,11 @@ def settings_of(solver: str, amount: int, more: dict) -> dict:
 def run_variant(a, name: str, settings: dict) -> float:
     """Fits and scores one variant, unless it has been; seconds of the stage `fit`."""
     folder = a.workdir / "solvers" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for shared in ("generic", "synthetic"):
-        if (a.workdir / shared).is_dir() and not (folder / shared).exists():
-            (folder / shared).symlink_to((a.workdir / shared).absolute())
-    flags = [f"--config={a.config}", f"--workdir={folder}", f"--config.data.data_dir={(a.workdir / 'data').absolute()}"]
+    link(folder, generic=a.workdir / "generic", synthetic=a.workdir / "synthetic")
+    flags = [f"--config={a.config}", f"--config.data.data_dir={(a.workdir / 'data').absolute()}"]
     always = {"fit.split_half": True, "traits.heads": "ridge", "report.examples": 0}
     flags += [*a.others, *(f"--config.{key}={value}" for key, value in (always | settings).items())]
-    seconds = folder / "seconds"
-    if not seconds.is_file():
-        for stage in ("fit", "traits"):
-            started = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "facedyn.main", stage, *flags], check=True, stdout=sys.stderr)
-            if stage == "fit":
-                taken = time.perf_counter() - started
-        seconds.write_text(f"{taken}")
-    return float(seconds.read_text())
-
-
-def figures(folder: pathlib.Path) -> dict:
-    """What the variant's scores.csv says, each with its 95 % interval."""
-    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
-
-    def of(method, metric, **equal):
-        rows = scores[(scores["method"] == method) & (scores["metric"] == metric)]
-        for column, value in equal.items():
-            rows = rows[rows[column] == value]
-        if rows.empty:
-            return ""
-        row = rows.iloc[-1]  # the last setting is the one with everything: all scales, all tasks
-        return f"{row['value']:.4f} [{row['low']:.4f}, {row['high']:.4f}]"
-
-    return {
-        "accuracy gained": of("representation_minus_generic", "ranking_accuracy"),
-        "top1": of("split_half", "top1"),
-        "PCC": of("representation", "pcc", trait="mean"),
-    }
+    return run_stages(["fit", "traits"], folder, flags)
 
 
 def main():

@@ -1,0 +1,41 @@
+"""The synthetic bench on which methods are compared: 200 people with known dynamics, 600 frames each, 60 more to learn from.
+
+    facedyn run --config=configs/bench.py --workdir=runs/bench
+
+Hardware: 2 CPU cores. Not yet run as a whole: no time and no score stand here. One change at a time: configs/ablation.py.
+"""
+
+from facedyn.config import default_config
+
+
+def get_config():
+    config = default_config()
+
+    config.data.dataset = "synthetic"
+    config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness")
+    config.data.image_size = 32
+    config.data.synthetic.people = 200
+    config.data.synthetic.pretrain_people = 60
+    config.data.synthetic.frames = (150, 150)  # two tasks of two clips
+
+    config.model.channels = (8, 16, 32)
+    config.model.groups = 4
+
+    config.rank_loss.scales = (1, 2, 4, 8)
+
+    config.pretrain.batch_size = 32
+    config.pretrain.steps = 1200
+    config.pretrain.learning_rate = 4e-3
+    config.pretrain.warmup_steps = 50
+    config.pretrain.eval_every = 200
+    config.pretrain.eval_windows = 16
+    config.pretrain.loader_threads = 2
+
+    config.fit.splits = ("test",)
+    config.fit.solver = "gauss_newton"
+    config.fit.max_frames = 192
+
+    config.traits.splits = ("test",)
+
+    config.report.title = "Bench: synthetic faces with known dynamics"
+    return config
