@@ -46,7 +46,7 @@ class PrepareSettings:
     smoothing_seconds: float = 0.2
     min_face_pixels: int = 40
     main_person: str = "auto"
-    max_frames_per_record: int = 1000
+    max_frames_per_record: int = 32
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     workers: int = 0
     seed: int = 0

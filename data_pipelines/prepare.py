@@ -20,14 +20,14 @@ import shutil
 import zipfile
 from concurrent import futures
 
-import numpy as np
 import pandas as pd
 
 from data_pipelines import clip_faces
 from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import EncodedClip, clean_up, open_face_clips, write_face_clips
+from data_pipelines.face_clips import EncodedClip, open_face_clips
 from data_pipelines.files import atomic_path
+from data_pipelines.packing import clean_up, write_face_clips
 from data_pipelines.progress import Progress
 from data_pipelines.quality import QualityRow, quality_table
 from data_pipelines.splits import clip_splits
@@ -146,21 +146,20 @@ class _OldDataset:
     """What an earlier run left under data_dir: its fingerprint, quality rows by (clip_id, key), and its clips."""
 
     def __init__(self, data_dir):
-        self.fingerprint, self.quality, self.rows, self._reader = "", None, {}, None
+        self.fingerprint, self.quality, self.rows, self._reader, self._numbers = "", None, {}, None, {}
         with contextlib.suppress(InputError, OSError):
             reader = open_face_clips(data_dir)
             self.quality = pd.read_parquet(reader.folder / "quality.parquet")
             self._reader, self.fingerprint = reader, reader.metadata["fingerprint"]
+            self._numbers = {clip.clip_id: i for i, clip in enumerate(reader.clips)}
             names = [f.name for f in dataclasses.fields(QualityRow)]
             for row in self.quality.to_dict("records"):
                 self.rows[row["clip_id"], row["key"]] = QualityRow(**{name: row[name] for name in names})
 
     def clip(self, clip_id):
-        """(frame_indices, iterator over the encoded frames) of a clip, its parts joined."""
-        index = self._reader.index
-        records = index[index.clip_id == clip_id].sort_values("part").index
-        frames = itertools.chain.from_iterable(map(self._reader.encoded, records))
-        return np.concatenate([self._reader.clips[record].frame_indices for record in records]), frames
+        """(frame_indices, iterator over the encoded frames) of a clip."""
+        i = self._numbers[clip_id]
+        return self._reader.clips[i].frame_indices, self._reader.encoded(i)
 
 
 def _pack(entries, splits, keys, files, table, old, fingerprint, data_dir, settings):
