@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from machine import log, machine
 
-from data_pipelines.face_clips import EncodedClip, open_face_clips
+from data_pipelines.face_clips import EncodedClip, Records, open_face_clips
 from data_pipelines.images import encode_image
 from data_pipelines.loaders import window_loader
 from data_pipelines.packing import write_face_clips
@@ -48,19 +48,19 @@ def write_dataset(folder, size: int, config) -> pathlib.Path:
     random = np.random.default_rng(0)
     noise = np.clip(random.normal(0, 1.5, (16, size, size, 3)), -6, 6)
 
-    def records():
-        for person in range(PEOPLE):
-            texture = cv2.GaussianBlur(random.uniform(0, 255, (size, size, 3)), (0, 0), size / 16)
-            texture = (texture - texture.min()) * 235 / np.ptp(texture) + 10
-            path = np.cumsum(random.normal(0, 0.5, FRAMES)).round().astype(int)
-            frames = [np.roll(texture, shift, 0) + noise[random.integers(16)] for shift in path]
-            for part, start in enumerate(range(0, FRAMES, config.data.max_frames_per_record)):
-                encoded = [encode_image(f.astype(np.uint8), "png") for f in frames[start:][: config.data.max_frames_per_record]]
-                numbers = np.arange(start, start + len(encoded), dtype=np.int32)
-                yield EncodedClip(f"c{person}", part, f"p{person}", "", "", "train", 25.0, numbers, encoded, ())
+    def records(person):
+        texture = cv2.GaussianBlur(random.uniform(0, 255, (size, size, 3)), (0, 0), size / 16)
+        texture = (texture - texture.min()) * 235 / np.ptp(texture) + 10
+        path = np.cumsum(random.normal(0, 0.5, FRAMES)).round().astype(int)
+        frames = [np.roll(texture, shift, 0) + noise[random.integers(16)] for shift in path]
+        for part, start in enumerate(range(0, FRAMES, config.data.max_frames_per_record)):
+            encoded = [encode_image(f.astype(np.uint8), "png") for f in frames[start:][: config.data.max_frames_per_record]]
+            numbers = np.arange(start, start + len(encoded), dtype=np.int32)
+            yield EncodedClip(f"c{person}", part, f"p{person}", "", "", "train", 25.0, numbers, encoded, ())
 
     shape = dict(image_size=size, channels=3, image_format="png")
-    write_face_clips(folder, {"train": records}, **shape, metadata={"trait_names": [], "fingerprint": ""})
+    train, keys = Records(tuple(range(PEOPLE)), records), {f"c{person}": "" for person in range(PEOPLE)}
+    write_face_clips(folder, {"train": train}, keys=keys, **shape, metadata={"trait_names": [], "fingerprint": ""})
     return folder
 
 

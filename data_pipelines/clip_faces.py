@@ -49,6 +49,7 @@ class PrepareSettings:
     max_frames_per_record: int = 32
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     workers: int = 0
+    beam_options: str = ""
     seed: int = 0
     min_frames: int = 9
     trait_names: tuple[str, ...] = ()

@@ -6,11 +6,13 @@ A record is a stretch of a clip, short enough that a window costs little more th
 
 import collections
 import dataclasses
+import functools
 import io
 import json
 import os
 import pathlib
 import threading
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import writer
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_pipelines import beam_pipelines
 from data_pipelines.errors import InputError
 from data_pipelines.images import decode_image
 
@@ -40,10 +43,7 @@ FIXED_COLUMNS = (
 
 @dataclasses.dataclass(frozen=True)
 class EncodedClip:
-    """A record to be written: ids, the kept frames' numbers int32 [T] and as many encoded images.
-
-    `key` names the input and the settings that the frames were made from.
-    """
+    """A record to be written: ids, the kept frames' numbers int32 [T] and as many encoded images."""
 
     clip_id: str
     part: int
@@ -55,7 +55,31 @@ class EncodedClip:
     frame_indices: np.ndarray
     frames: list[bytes]
     traits: tuple[float, ...]
-    key: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """The records of a split, clip by clip: `expand(job)` gives those of a job. Iterated here, or expanded by Beam's workers.
+
+    With Beam, jobs and `expand` are pickled.
+    """
+
+    jobs: tuple
+    expand: Callable
+
+    def examples(self):
+        """Iterates over (key, TFDS example)."""
+        for job in self.jobs:
+            yield from _examples(job, self.expand)
+
+
+def _examples(job, expand):
+    for clip in expand(job):
+        example = {f.name: getattr(clip, f.name) for f in dataclasses.fields(clip)}
+        example["traits"] = np.asarray(clip.traits, np.float32)
+        # A fresh stream an image: TFDS reads it to its end, and would import TensorFlow to encode an array.
+        example["frames"] = [io.BytesIO(image) for image in clip.frames]
+        yield f"{clip.clip_id}/{clip.part:06d}", example
 
 
 class KeepEncoded(tfds.decode.SkipDecoding):
@@ -85,9 +109,9 @@ class FaceClips(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version(VERSION)
     code_path = None  # nothing is downloaded, so TFDS has no checksums to look for beside the code
 
-    def __init__(self, *, records=None, image_size=112, channels=3, image_format="png", metadata=None, **kwargs):
-        """`records`: {split: function that returns an iterator of EncodedClip}; `metadata`: JSON-able, with `trait_names`."""
-        self._records, self._image = records or {}, (image_size, channels, image_format)
+    def __init__(self, *, records=None, beam=False, image_size=112, channels=3, image_format="png", metadata=None, **kwargs):
+        """`records`: {split: Records}; `beam`: yield Beam transforms; `metadata`: JSON-able, with `trait_names`."""
+        self._records, self._beam, self._image = records or {}, beam, (image_size, channels, image_format)
         self._metadata = metadata or {"trait_names": []}
         super().__init__(**kwargs)
 
@@ -118,18 +142,15 @@ class FaceClips(tfds.core.GeneratorBasedBuilder):
         return LightlyCompressed(self.info.file_format)
 
     def _split_generators(self, dl_manager):
-        return {split: self._examples(records) for split, records in self._records.items()}
+        if self._beam:
+            return {
+                split: beam_pipelines.examples(records.jobs, functools.partial(_examples, expand=records.expand))
+                for split, records in self._records.items()
+            }
+        return {split: records.examples() for split, records in self._records.items()}
 
     def _generate_examples(self, **kwargs):
         raise NotImplementedError  # the base class demands it; the splits' generators are given above
-
-    def _examples(self, records):
-        for clip in records():
-            example = {f.name: getattr(clip, f.name) for f in dataclasses.fields(clip) if f.name != "key"}
-            example["traits"] = np.asarray(clip.traits, np.float32)
-            # A fresh stream an image: TFDS reads it to its end, and would import TensorFlow to encode an array.
-            example["frames"] = [io.BytesIO(image) for image in clip.frames]
-            yield f"{clip.clip_id}/{clip.part:06d}", example
 
 
 def sources(builder):

@@ -31,13 +31,18 @@ def atomic_path(path):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise InputError(
-                f"The disk is full: {path} was not written; free some space and run the same command again."
-            ) from error
+        raise_if_full(error, path)
         raise
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def raise_if_full(error: OSError, path) -> None:
+    """Raises InputError when the error says that the disk, or a quota on it, is full."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise InputError(
+            f"The disk is full: {path} was not written; free some space and run the same command again."
+        ) from error
 
 
 def sweep(folder, stale_seconds: float = STALE_SECONDS) -> None:

@@ -10,33 +10,29 @@ import numpy as np
 import pandas as pd
 import tensorflow_datasets as tfds
 
+from data_pipelines import beam_pipelines
 from data_pipelines.face_clips import INDEX, NAME, VERSION, FaceClips, sources, text
+from data_pipelines.files import raise_if_full
 
 OLD, WRITING = ".old-face_clips", ".writing-"  # beside the dataset, while a new one takes its place
 
 
-def write_face_clips(data_dir, records, *, image_size, channels, image_format, metadata, quality=None) -> pathlib.Path:
+def write_face_clips(
+    data_dir, records, *, keys, image_size, channels, image_format, metadata, quality=None, beam_options=""
+) -> pathlib.Path:
     """Writes the dataset under `data_dir` and puts it in the place of an older one only when it is whole; returns its folder.
 
-    `records`: {split: function that returns an iterator of EncodedClip}, called once; `metadata` as in FaceClips; `quality`:
-    DataFrame that is stored with it. The clips pass one at a time; TFDS orders them by a hash.
+    `records`, `metadata` as in FaceClips; `keys`: {clip_id: names the input and the settings its frames were made from};
+    `quality`: DataFrame that is stored with it; `beam_options`: flags of Apache Beam, '' = without. The clips pass one at a
+    time; TFDS orders them by a hash. Raises InputError when the disk is full.
     """
     data_dir = pathlib.Path(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
-    keys = {}
-
-    def noting_keys(function):
-        def clips():
-            for clip in function():
-                keys[clip.clip_id] = clip.key
-                yield clip
-
-        return clips
-
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=WRITING, dir=data_dir))
     try:
         builder = FaceClips(
-            records={split: noting_keys(function) for split, function in records.items()},
+            records=records,
+            beam=bool(beam_options),
             image_size=image_size,
             channels=channels,
             image_format="jpeg" if image_format in ("jpg", "jpeg") else image_format,
@@ -45,7 +41,8 @@ def write_face_clips(data_dir, records, *, image_size, channels, image_format, m
             file_format="array_record",
         )
         with _quiet_tfds():
-            builder.download_and_prepare()
+            options = beam_pipelines.pipeline_options(beam_options) if beam_options else None
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_options=options))
         folder = temporary / NAME / VERSION
         # Read back rather than computed: TFDS chooses the order, and this is also the proof that every record can be read.
         rows = []
@@ -57,6 +54,9 @@ def write_face_clips(data_dir, records, *, image_size, channels, image_format, m
             quality.to_parquet(folder / "quality.parquet", index=False)
         temporary.chmod(0o755)
         return _swap_in(temporary / NAME, data_dir / NAME) / VERSION
+    except OSError as error:
+        raise_if_full(error, data_dir / NAME)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -228,7 +228,7 @@ def test_an_unfinished_dataset_never_takes_the_place_of_a_whole_one(tmp_path, mo
     monkeypatch.setattr(pd.DataFrame, "to_parquet", failing)
     with pytest.raises(KeyboardInterrupt):
         packing.write_face_clips(
-            tmp_path / "data", {}, image_size=16, channels=3, image_format="png", metadata={"trait_names": []}
+            tmp_path / "data", {}, keys={}, image_size=16, channels=3, image_format="png", metadata={"trait_names": []}
         )
     monkeypatch.undo()
     assert len(open_face_clips(tmp_path / "data").clips) == 2

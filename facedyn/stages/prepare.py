@@ -44,7 +44,7 @@ def manifest(config, workdir) -> pathlib.Path:
 def _prepare(config, manifest_path, data_dir, quality_path, traits) -> dict:
     names = (
         *("image_size", "channels", "image_format", "fps", "detector", "yunet_model", "detect_every", "crop_scale"),
-        *("smoothing_seconds", "min_face_pixels", "main_person", "max_frames_per_record", "workers"),
+        *("smoothing_seconds", "min_face_pixels", "main_person", "max_frames_per_record", "workers", "beam_options"),
     )
     settings = PrepareSettings(
         **{name: config.data[name] for name in names},
