@@ -7,12 +7,14 @@ import jax.numpy as jnp
 
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import FaceClipsReader, open_face_clips
+from data_pipelines.remote import refuse_url
 from facedyn.core.rank_loss import RankLoss
 from facedyn.core.unet import UNet
 
 
 def data_dir(config, workdir) -> pathlib.Path:
     """Where the dataset of the scored people lies."""
+    refuse_url(config.data.data_dir, "config.data.data_dir")
     return pathlib.Path(config.data.data_dir) if config.data.data_dir else pathlib.Path(workdir) / "data"
 
 
