@@ -37,9 +37,11 @@ def atomic_path(path):
         pathlib.Path(temporary).unlink(missing_ok=True)
 
 
-def raise_if_full(error: OSError, path) -> None:
+def raise_if_full(error: Exception, path) -> None:
     """Raises InputError when the error says that the disk, or a quota on it, is full."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    full = (errno.ENOSPC, errno.EDQUOT)
+    # ArrayRecord has nothing but the words.
+    if getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full):
         raise InputError(
             f"The disk is full: {path} was not written; free some space and run the same command again."
         ) from error

@@ -54,7 +54,7 @@ def write_face_clips(
             quality.to_parquet(folder / "quality.parquet", index=False)
         temporary.chmod(0o755)
         return _swap_in(temporary / NAME, data_dir / NAME) / VERSION
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise_if_full(error, data_dir / NAME)
         raise
     finally:

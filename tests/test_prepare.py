@@ -13,7 +13,7 @@ import pytest
 from conftest import drifting_blob, write_video
 from test_alignment import NoisyDetector, film
 
-from data_pipelines import clip_faces, images, packing
+from data_pipelines import clip_faces, face_clips, images, packing
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import open_face_clips
 from data_pipelines.manifest import ClipEntry, read_manifest
@@ -237,6 +237,25 @@ def test_an_unfinished_dataset_never_takes_the_place_of_a_whole_one(tmp_path, mo
     (tmp_path / "data" / "face_clips").rename(tmp_path / "data" / ".old-face_clips")
     (tmp_path / "data" / ".writing-abc").mkdir()
     assert prepare(entries, tmp_path)["clips_reused"] == 2
+    assert sorted(f.name for f in (tmp_path / "data").iterdir()) == ["face_clips"]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), RuntimeError("write() failed: No space left on device; writing x")])
+def test_packing_that_ends_early_loses_no_work(tmp_path, monkeypatch, end):
+    entries = blob_entries(tmp_path, 3)
+
+    def fail(self, path, examples):
+        raise end
+
+    monkeypatch.setattr(face_clips.LightlyCompressed, "write", fail)
+    with pytest.raises(InputError if isinstance(end, RuntimeError) else KeyboardInterrupt) as raised:
+        prepare(entries, tmp_path)
+    if isinstance(end, RuntimeError):
+        assert "The disk is full" in str(raised.value)
+        assert "run the same command again" in str(raised.value)
+    monkeypatch.undo()
+    assert prepare(entries, tmp_path)["clips_reused"] == 3
+    assert len(open_face_clips(tmp_path / "data").clips) == 3
     assert sorted(f.name for f in (tmp_path / "data").iterdir()) == ["face_clips"]
 
 
