@@ -41,7 +41,7 @@ WARM = 8 << 30
 PEOPLE, FRAMES = 24, 320
 THREADS = (0, 1, 2, 4, 8)
 STEPS = {32: 40, 112: 4}  # of `pretrain` in one round
-CHUNK, CHUNKS = 2, 4  # units in a chunk of `fit`, chunks in one round
+CHUNK, CHUNKS = {32: 4, 112: 1}, {32: 6, 112: 3}  # units in a chunk of `fit`, chunks in one round
 
 
 def write_dataset(folder, size: int, config) -> pathlib.Path:
@@ -119,7 +119,7 @@ def fitting(folder, size: int, rounds: int, config) -> dict:
     settings = dict(unit="person", scale=1, half_length=half_length, held_back=c.held_back, max_frames=c.max_frames)
     units, _ = plan(face_clips, range(len(face_clips.clips)), **settings, min_frames=c.min_frames)
     engine = Engine(config, face_clips)
-    chunks = chunks_of(units, {shape: CHUNK for shape in shapes_of([(1, units)], half_length)})[:CHUNKS]
+    chunks = chunks_of(units, {shape: CHUNK[size] for shape in shapes_of([(1, units)], half_length)})[: CHUNKS[size]]
     params = engine.put(unet.init(engine.unet, jax.random.key(0), size))
     in_memory = engine.load(chunks[0][2], *chunks[0][:2], 1)
     engine(params, in_memory, chunks[0][0])  # compiles
