@@ -36,7 +36,7 @@ class MadeUpClips:
         self.image_size, self.channels, self.frames_a_clip = size, channels, frames
         numbers, no_traits = np.arange(frames, dtype=np.int32), np.zeros(0, np.float32)
         self.clips = tuple(
-            ClipInfo(f"clip{i:05d}", 0, f"person{i:05d}", "talk", "", "test", 25.0, numbers, no_traits) for i in range(people)
+            ClipInfo(f"clip{i:05d}", f"person{i:05d}", "talk", "", "test", 25.0, numbers, no_traits) for i in range(people)
         )
 
     def frames(self, record: int, positions=None):

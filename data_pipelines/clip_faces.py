@@ -22,6 +22,7 @@ from data_pipelines.files import atomic_path
 from data_pipelines.images import encode_image
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
+from data_pipelines.remote import content_stamp, is_url, local_copy
 from data_pipelines.tracking import Tracker, main_tracks
 from data_pipelines.video import Video, quiet
 
@@ -47,9 +48,10 @@ class PrepareSettings:
     smoothing_seconds: float = 0.2
     min_face_pixels: int = 40
     main_person: str = "auto"
-    max_frames_per_record: int = 1000
+    max_frames_per_record: int = 32
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     workers: int = 0
+    beam_options: str = ""
     seed: int = 0
     min_frames: int = 9
     trait_names: tuple[str, ...] = ()
@@ -73,7 +75,9 @@ def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
     outputs = find_outputs(entry.path)
     names = FRAME_SETTINGS if entry.aligned or outputs else FRAME_SETTINGS + FACE_SETTINGS
     parts = [entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
-    if outputs:
+    if is_url(entry.path):
+        parts.append(content_stamp(entry.path))
+    elif outputs:
         parts += [settings.min_confidence, stamp(outputs)]
     elif entry.path.is_dir():
         parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
@@ -115,6 +119,19 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
         reason = f"Only {usable} frames with a face follow one another, a window needs {settings.min_frames}."
         return _left_out(row, "; ".join(filter(None, (reason, row.reason))))
     return ClipFaces(row, faces.frame_indices)
+
+
+def _process_remote_clip(entry, settings, keep):
+    """`process_clip` on a local copy; the row names the place it came from."""
+    place = str(entry.path)
+    try:
+        with local_copy(entry.path) as copy:
+            faces = process_clip(dataclasses.replace(entry, path=copy), settings, keep)
+    except InputError as error:
+        return _left_out(quality.QualityRow(entry.clip_id, entry.person_id, place), str(error))
+    return dataclasses.replace(
+        faces, row=dataclasses.replace(faces.row, path=place, reason=faces.row.reason.replace(str(copy), place))
+    )
 
 
 def _left_out(row, reason):
@@ -244,7 +261,8 @@ def process_to_file(entry: ClipEntry, settings: PrepareSettings, path) -> qualit
     with atomic_path(pathlib.Path(path)) as temporary:
         with zipfile.ZipFile(temporary, "w") as archive:
             numbers = itertools.count()
-            faces = process_clip(entry, settings, lambda image: archive.writestr(_frame_name(next(numbers)), image))
+            process = _process_remote_clip if is_url(entry.path) else process_clip
+            faces = process(entry, settings, lambda image: archive.writestr(_frame_name(next(numbers)), image))
             if faces.row.verdict == "ok":
                 archive.writestr(CLIP, _as_json(faces))
         if faces.row.verdict != "ok":  # what was cut out of it before it turned out to be unusable

@@ -31,13 +31,20 @@ def atomic_path(path):
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise InputError(
-                f"The disk is full: {path} was not written; free some space and run the same command again."
-            ) from error
+        raise_if_full(error, path)
         raise
     finally:
         pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def raise_if_full(error: Exception, path) -> None:
+    """Raises InputError when the error says that the disk, or a quota on it, is full."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    # ArrayRecord has nothing but the words.
+    if getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full):
+        raise InputError(
+            f"The disk is full: {path} was not written; free some space and run the same command again."
+        ) from error
 
 
 def sweep(folder, stale_seconds: float = STALE_SECONDS) -> None:

@@ -6,6 +6,8 @@ One place for the order of the colours: OpenCV has blue first, all arrays of our
 import cv2
 import numpy as np
 
+PNG = (cv2.IMWRITE_PNG_COMPRESSION, 0, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
+
 
 def decode_image(encoded: bytes, channels: int) -> np.ndarray:
     """uint8 [H, W, C] from an encoded image; RGB or grey."""
@@ -16,8 +18,12 @@ def decode_image(encoded: bytes, channels: int) -> np.ndarray:
 
 
 def encode_image(image: np.ndarray, image_format: str) -> bytes:
-    """Encodes uint8 [H, W, C], RGB or grey: 'png' without loss, 'jpeg' at quality 95."""
+    """Encodes uint8 [H, W, C], RGB or grey: 'png' without loss, 'jpeg' at quality 95.
+
+    The PNG is filtered but not deflated: ArrayRecord compresses what it stores, to less than deflate does, and a face is
+    encoded in a tenth of the time and decoded in a fifth (benchmarks/loader.py).
+    """
     image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
     if image_format == "png":
-        return cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes()
+        return cv2.imencode(".png", image, PNG)[1].tobytes()
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()

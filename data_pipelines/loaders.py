@@ -76,10 +76,11 @@ def window_loader(
     """Endless iterator of {'windows': uint8 [B, 2n+1, H, W, C]}, beginning with the batch of step `start_step`.
 
     batch_size is this process's own share B; over all processes the items of a step are disjoint. Only the windows' frames
-    are decoded, in `threads` threads, a few batches ahead. Raises InputError when the records hold no window.
+    are decoded, in `threads` threads of a batch each, so many batches ahead. Raises InputError when the records hold no window.
     """
     source = window_source(face_clips, records, scale=scale, half_length=half_length, seed=seed)
     first = start_step * batch_size * process_count + process_index
     items = grain.MapDataset.source(source).slice(slice(first, None, process_count))
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2 * batch_size, threads) if threads else 0)
-    return iter(items.to_iter_dataset(options).batch(batch_size, drop_remainder=True))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads) if threads else 0)
+    # Batched before the threads, not behind them: who computes finds the batch ready and has nothing to put together.
+    return iter(items.batch(batch_size, drop_remainder=True).to_iter_dataset(options))

@@ -12,6 +12,7 @@ import re
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
+from data_pipelines.remote import is_url, remote_path
 
 REQUIRED = ("clip_id", "person_id", "path")
 OPTIONAL = ("session", "task", "split", "fps", "aligned")
@@ -146,7 +147,7 @@ def _entry(path, line, row, trait_names):
     return ClipEntry(
         clip_id=row["clip_id"],
         person_id=row["person_id"],
-        path=(path.parent / pathlib.Path(row["path"]).expanduser()).absolute(),
+        path=_path(row["path"], path.parent),
         session=row.get("session", ""),
         task=row.get("task", ""),
         split=split,
@@ -154,6 +155,10 @@ def _entry(path, line, row, trait_names):
         aligned=aligned in TRUE,
         traits=tuple(_number(row[name], f"trait {name!r}", where, empty=math.nan) for name in trait_names),
     )
+
+
+def _path(cell, folder):
+    return remote_path(cell) if is_url(cell) else (folder / pathlib.Path(cell).expanduser()).absolute()
 
 
 def _number(cell, what, where, empty):

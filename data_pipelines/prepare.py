@@ -20,14 +20,15 @@ import shutil
 import zipfile
 from concurrent import futures
 
-import numpy as np
 import pandas as pd
 
-from data_pipelines import clip_faces
+from data_pipelines import beam_pipelines, clip_faces
 from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import EncodedClip, clean_up, open_face_clips, write_face_clips
+from data_pipelines.face_clips import EncodedClip, Records, open_face_clips
 from data_pipelines.files import atomic_path
+from data_pipelines.manifest import ClipEntry
+from data_pipelines.packing import clean_up, write_face_clips
 from data_pipelines.progress import Progress
 from data_pipelines.quality import QualityRow, quality_table
 from data_pipelines.splits import clip_splits
@@ -43,7 +44,7 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
     Raises InputError when a setting is unusable or not a single clip can be used; the quality table is written even then.
     """
     check_settings(settings)
-    data_dir = pathlib.Path(data_dir)
+    data_dir = pathlib.Path(data_dir).absolute()  # workers may run elsewhere
     clean_up(data_dir)
     splits = clip_splits(entries, settings.split_fractions, settings.seed)
     keys = [clip_key(entry, settings) for entry in entries]
@@ -76,7 +77,10 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
         raise InputError(
             f"Not one of {len(entries)} clips can be used, see {quality_path}; the first, {table.clip_id[0]}: {table.reason[0]}"
         )
-    _pack(entries, splits, keys, files, table, old, fingerprint, data_dir, settings)
+    try:
+        _pack(entries, splits, keys, files, table, old, fingerprint, data_dir, settings)
+    finally:
+        _old_dataset.cache_clear()
     shutil.rmtree(crops, ignore_errors=True)
     return _summary(table, entries, splits, reused)
 
@@ -99,6 +103,8 @@ def check_settings(settings: PrepareSettings) -> None:
     for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers"):
         if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
             raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must not be negative.")
+    if settings.beam_options:
+        beam_pipelines.pipeline_options(settings.beam_options)
     if settings.detector == "yunet" and not settings.yunet_model:
         raise InputError("config.data.detector is 'yunet', but config.data.yunet_model names no ONNX file.")
     if settings.detector != "haar" and settings.yunet_model and not pathlib.Path(settings.yunet_model).is_file():
@@ -107,6 +113,11 @@ def check_settings(settings: PrepareSettings) -> None:
 
 def _process(entries, files, todo, settings):
     """Yields (i, QualityRow) for every i of `todo` as it gets done."""
+    if settings.beam_options:
+        if todo:
+            beam_pipelines.process([entries[i] for i in todo], [files[i] for i in todo], settings.beam_options, settings)
+        yield from ((i, clip_faces.saved_clip(files[i]).row) for i in todo)
+        return
     workers = min(settings.workers or len(os.sched_getaffinity(0)), len(todo))
     if workers <= 1:
         quiet()
@@ -144,63 +155,85 @@ def _crashed(entry):
     )
 
 
+@functools.lru_cache(1)
+def _old_dataset(data_dir, fingerprint):
+    """Opened once in each process that makes records; the fingerprint tells a process that outlives a run which it is."""
+    return _OldDataset(data_dir)
+
+
 class _OldDataset:
     """What an earlier run left under data_dir: its fingerprint, quality rows by (clip_id, key), and its clips."""
 
     def __init__(self, data_dir):
-        self.fingerprint, self.quality, self.rows, self._reader = "", None, {}, None
+        self.fingerprint, self.quality, self.rows, self._reader, self._numbers = "", None, {}, None, {}
         with contextlib.suppress(InputError, OSError):
             reader = open_face_clips(data_dir)
             self.quality = pd.read_parquet(reader.folder / "quality.parquet")
             self._reader, self.fingerprint = reader, reader.metadata["fingerprint"]
+            self._numbers = {clip.clip_id: i for i, clip in enumerate(reader.clips)}
             names = [f.name for f in dataclasses.fields(QualityRow)]
             for row in self.quality.to_dict("records"):
                 self.rows[row["clip_id"], row["key"]] = QualityRow(**{name: row[name] for name in names})
 
     def clip(self, clip_id):
-        """(frame_indices, iterator over the encoded frames) of a clip, its parts joined."""
-        index = self._reader.index
-        records = index[index.clip_id == clip_id].sort_values("part").index
-        frames = itertools.chain.from_iterable(map(self._reader.encoded, records))
-        return np.concatenate([self._reader.clips[record].frame_indices for record in records]), frames
+        """(frame_indices, iterator over the encoded frames) of a clip."""
+        i = self._numbers[clip_id]
+        return self._reader.clips[i].frame_indices, self._reader.encoded(i)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ClipJob:
+    """All that is needed to make a clip's records, anywhere: its crops are in `file`, or in the dataset under `data_dir`."""
+
+    entry: ClipEntry
+    split: str
+    fps: float
+    file: pathlib.Path
+    data_dir: pathlib.Path
+    old: str  # the fingerprint of that dataset
+    length: int  # frames a record
+
+
+def _records(job):
+    """Iterates over the EncodedClips of a clip."""
+    entry = job.entry
+    if job.file.exists():
+        frame_indices, frames = clip_faces.saved_clip(job.file).frame_indices, clip_faces.saved_frames(job.file)
+    else:
+        frame_indices, frames = _old_dataset(job.data_dir, job.old).clip(entry.clip_id)
+    for part, start in enumerate(range(0, len(frame_indices), job.length)):
+        yield EncodedClip(
+            clip_id=entry.clip_id,
+            part=part,
+            person_id=entry.person_id,
+            task=entry.task,
+            session=entry.session,
+            split=job.split,
+            fps=job.fps,
+            frame_indices=frame_indices[start : start + job.length],
+            frames=list(itertools.islice(frames, job.length)),
+            traits=entry.traits,
+        )
 
 
 def _pack(entries, splits, keys, files, table, old, fingerprint, data_dir, settings):
     """Writes the TFDS dataset from the processed clips."""
-
-    def records(split):
-        for i, entry in enumerate(entries):
-            if splits[i] != split or table.verdict[i] != "ok":
-                continue
-            if files[i].exists():
-                frame_indices, frames = clip_faces.saved_clip(files[i]).frame_indices, clip_faces.saved_frames(files[i])
-            else:
-                frame_indices, frames = old.clip(entry.clip_id)
-            length = settings.max_frames_per_record
-            for part, start in enumerate(range(0, len(frame_indices), length)):
-                yield EncodedClip(
-                    clip_id=entry.clip_id,
-                    part=part,
-                    person_id=entry.person_id,
-                    task=entry.task,
-                    session=entry.session,
-                    split=split,
-                    fps=table.fps[i],
-                    frame_indices=frame_indices[start : start + length],
-                    frames=list(itertools.islice(frames, length)),
-                    traits=entry.traits,
-                    key=keys[i],
-                )
-
-    used = dict.fromkeys(split for split, verdict in zip(splits, table.verdict) if verdict == "ok")
+    jobs = {}
+    for i, entry in enumerate(entries):
+        if table.verdict[i] == "ok":
+            place = (files[i], data_dir, old.fingerprint)
+            job = _ClipJob(entry, splits[i], float(table.fps[i]), *place, settings.max_frames_per_record)
+            jobs.setdefault(splits[i], []).append(job)
     write_face_clips(
         data_dir,
-        {split: functools.partial(records, split) for split in used},
+        {split: Records(tuple(of_split), _records) for split, of_split in jobs.items()},
+        keys={entry.clip_id: key for entry, key in zip(entries, keys)},
         image_size=settings.image_size,
         channels=settings.channels,
         image_format=settings.image_format,
         metadata={"trait_names": list(settings.trait_names), "fingerprint": fingerprint},
         quality=table.assign(key=keys),
+        beam_options=settings.beam_options,
     )
 
 

@@ -41,9 +41,10 @@ def default_config() -> ConfigDict:
     data.smoothing_seconds = 0.2  # of the alignment's parameters over time (standard deviation of the kernel)
     data.min_face_pixels = 40  # smaller faces are left out, width of the detected box in the video's pixels
     data.main_person = "auto"  # of several visible people: 'auto', 'left' or 'right'
-    data.max_frames_per_record = 1000  # a longer clip continues in a further record
+    data.max_frames_per_record = 32  # a clip is stored in records of so many; a window reads the few that it lies in
     data.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test; by person, where the manifest has no split
     data.workers = 0  # processes that decode clips; 0 = one a core
+    data.beam_options = ""  # flags of Apache Beam (the extra `beam`), which then does the work of prepare; '' = no Beam
 
     data.synthetic = synthetic = ConfigDict()  # used when dataset = 'synthetic'
     synthetic.people = 96  # people in the test split, the ones who are scored
@@ -132,6 +133,7 @@ def default_config() -> ConfigDict:
 # stands for a whole section.
 WITHOUT_EFFECT = (
     "data.workers",
+    "data.beam_options",
     "pretrain.loader_threads",
     "pretrain.steps_per_call",
     "fit.chunk_size",

@@ -38,8 +38,7 @@ class FakeFaceClips:
         self.trait_names, self.image_size, self.channels = tuple(trait_names), size, 3
         self.clips = tuple(
             ClipInfo(
-                f"{person}-{task}",
-                part,
+                f"{person}-{task}-{take}",
                 person,
                 task,
                 "",
@@ -50,7 +49,7 @@ class FakeFaceClips:
             )
             for i, person in enumerate(people_ids(len(labels)))
             for task in tasks
-            for part in range(2)
+            for take in range(2)
         )
 
     def frames(self, i, positions=None):

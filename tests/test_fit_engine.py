@@ -22,8 +22,7 @@ class Clips:
         random = np.random.default_rng(0)
         self._frames = random.integers(0, 256, (people, length, 8, 8, 1), np.uint8)
         self.clips = tuple(
-            ClipInfo(f"c{i}", 0, f"p{i}", "", "", "", 25.0, np.arange(length, dtype=np.int32), np.zeros(0))
-            for i in range(people)
+            ClipInfo(f"c{i}", f"p{i}", "", "", "", 25.0, np.arange(length, dtype=np.int32), np.zeros(0)) for i in range(people)
         )
 
     def frames(self, record, positions):

@@ -16,7 +16,7 @@ class Counted:
 
     def __init__(self, lengths, people):
         self.clips = [
-            ClipInfo(f"c{i}", 0, person, "", "", "train", 25.0, np.delete(np.arange(n + 1, dtype=np.int32), 5), np.zeros(0))
+            ClipInfo(f"c{i}", person, "", "", "train", 25.0, np.delete(np.arange(n + 1, dtype=np.int32), 5), np.zeros(0))
             for i, (n, person) in enumerate(zip(lengths, people))
         ]
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import drifting_blob, write_video
 from test_alignment import NoisyDetector, film
 
-from data_pipelines import clip_faces, face_clips, images
+from data_pipelines import clip_faces, face_clips, images, packing
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import open_face_clips
 from data_pipelines.manifest import ClipEntry, read_manifest
@@ -74,7 +74,7 @@ def test_round_trip_without_loss(blob_manifest, tmp_path, monkeypatch):
             entry.session,
             entry.split,
         )
-        assert (clip.fps, clip.part) == (25, 0)
+        assert clip.fps == 25
         assert clip.frame_indices.tolist() == list(range(len(frames)))
         np.testing.assert_array_equal(clip.traits, np.float32(entry.traits))
     decoded, imdecode = [], cv2.imdecode
@@ -95,10 +95,12 @@ def test_grey_jpeg_resized_resampled_and_in_parts(tmp_path):
     data = open_face_clips(tmp_path / "data")
     assert data.channels == 1
     for clip_id in ("c0", "c1"):
-        parts = sorted((clip.part, i) for i, clip in enumerate(data.clips) if clip.clip_id == clip_id)
-        assert [part for part, _ in parts] == [0, 1, 2]
-        numbers = np.concatenate([data.clips[i].frame_indices for _, i in parts])
-        frames = np.concatenate([data.frames(i) for _, i in parts])
+        assert sorted(data.index.part[data.index.clip_id == clip_id]) == [0, 1, 2]
+        i = next(i for i, clip in enumerate(data.clips) if clip.clip_id == clip_id)
+        numbers, frames = data.clips[i].frame_indices, data.frames(i)
+        across = [21, 3, 9, 10, 21]  # any order, over the records' borders
+        np.testing.assert_array_equal(data.frames(i, across), frames[across])
+        assert len(list(data.encoded(i))) == len(frames)
         assert numbers.tolist() == list(range(len(numbers)))
         assert frames.shape == (len(numbers), 8, 8, 1)
         source = [image for _, _, image in Video(entries[int(clip_id[1])].path, fps=12.5)]
@@ -225,8 +227,8 @@ def test_an_unfinished_dataset_never_takes_the_place_of_a_whole_one(tmp_path, mo
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", failing)
     with pytest.raises(KeyboardInterrupt):
-        face_clips.write_face_clips(
-            tmp_path / "data", {}, image_size=16, channels=3, image_format="png", metadata={"trait_names": []}
+        packing.write_face_clips(
+            tmp_path / "data", {}, keys={}, image_size=16, channels=3, image_format="png", metadata={"trait_names": []}
         )
     monkeypatch.undo()
     assert len(open_face_clips(tmp_path / "data").clips) == 2
@@ -235,6 +237,25 @@ def test_an_unfinished_dataset_never_takes_the_place_of_a_whole_one(tmp_path, mo
     (tmp_path / "data" / "face_clips").rename(tmp_path / "data" / ".old-face_clips")
     (tmp_path / "data" / ".writing-abc").mkdir()
     assert prepare(entries, tmp_path)["clips_reused"] == 2
+    assert sorted(f.name for f in (tmp_path / "data").iterdir()) == ["face_clips"]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), RuntimeError("write() failed: No space left on device; writing x")])
+def test_packing_that_ends_early_loses_no_work(tmp_path, monkeypatch, end):
+    entries = blob_entries(tmp_path, 3)
+
+    def fail(self, path, examples):
+        raise end
+
+    monkeypatch.setattr(face_clips.LightlyCompressed, "write", fail)
+    with pytest.raises(InputError if isinstance(end, RuntimeError) else KeyboardInterrupt) as raised:
+        prepare(entries, tmp_path)
+    if isinstance(end, RuntimeError):
+        assert "The disk is full" in str(raised.value)
+        assert "run the same command again" in str(raised.value)
+    monkeypatch.undo()
+    assert prepare(entries, tmp_path)["clips_reused"] == 3
+    assert len(open_face_clips(tmp_path / "data").clips) == 3
     assert sorted(f.name for f in (tmp_path / "data").iterdir()) == ["face_clips"]
 
 
@@ -322,7 +343,7 @@ data = open_face_clips({str(tmp_path / "data")!r})
 next(window_loader(data, [0], scale=1, half_length=2, batch_size=2, seed=0, threads=2))
 assert "tensorflow" not in sys.modules, "reader"
 """
-    root = pathlib.Path(face_clips.__file__).parent.parent
+    root = pathlib.Path(packing.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

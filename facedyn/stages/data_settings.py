@@ -5,11 +5,13 @@ import pathlib
 
 from data_pipelines.clip_faces import PrepareSettings
 from data_pipelines.errors import InputError
+from data_pipelines.remote import refuse_url
 from data_pipelines.sources import SourceSettings, make_manifest
 
 
 def data_dir(config, workdir) -> pathlib.Path:
-    """Where the dataset of the scored people lies."""
+    """Where the dataset of the scored people lies. Raises InputError for a bucket."""
+    refuse_url(config.data.data_dir, "config.data.data_dir")
     return pathlib.Path(config.data.data_dir) if config.data.data_dir else pathlib.Path(workdir) / "data"
 
 

@@ -4,6 +4,7 @@ A unit's centre frames are split clip by clip: a share at each clip's end is hel
 much left out between that no frame is in a window of both. For identification the rest is cut into two halves alike.
 """
 
+import concurrent.futures
 import dataclasses
 from typing import NamedTuple
 
@@ -105,6 +106,7 @@ def plan(
 
 
 MOST_SHAPES = 4
+LOADING_THREADS = 8  # decoding is C++ that lets the other threads run
 
 
 class Shape(NamedTuple):
@@ -165,11 +167,15 @@ def load_units(face_clips, rows_of_units, n_rows: int, n_frames: int, scale: int
     people, size, channels = len(rows_of_units), face_clips.image_size, face_clips.channels
     frames = np.zeros((people, n_frames, size, size, channels), np.uint8)
     windows = np.zeros((people, n_rows, 2 * half_length + 1), np.int32)
-    for p, rows in enumerate(rows_of_units):
+
+    def load(p, rows):
         before, numbers = 0, np.asarray(rows, np.int64).reshape(-1, 2)
         for record, positions in frames_of(rows, scale, half_length).items():
             frames[p, before : before + len(positions)] = face_clips.frames(record, positions)
             own = np.flatnonzero(numbers[:, 0] == record)
             windows[p, own] = before + np.searchsorted(positions, window_positions(numbers[own, 1], scale, half_length))
             before += len(positions)
+
+    with concurrent.futures.ThreadPoolExecutor(LOADING_THREADS) as pool:
+        list(pool.map(load, range(people), rows_of_units))
     return frames, windows, np.asarray([len(rows) for rows in rows_of_units], np.int32)

@@ -33,7 +33,7 @@ class FeatureSet:
 
 def labels_by_person(face_clips, records) -> tuple[list[str], np.ndarray]:
     """Mean label of each person over his or her labelled clips: (sorted ids, float64 [N, T]); NaN where no clip has one."""
-    clips = {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}  # parts of a clip repeat its labels
+    clips = {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}
     people = sorted({clip.person_id for clip in clips.values()})
     number = {person: i for i, person in enumerate(people)}
     total = np.zeros((len(people), len(face_clips.trait_names)))
