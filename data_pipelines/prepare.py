@@ -171,7 +171,8 @@ class _OldDataset:
             self.quality = pd.read_parquet(reader.folder / "quality.parquet")
             self._reader, self.fingerprint = reader, reader.metadata["fingerprint"]
             self._numbers = {clip.clip_id: i for i, clip in enumerate(reader.clips)}
-            names = [f.name for f in dataclasses.fields(QualityRow)]
+            # A table of an older version may lack some.
+            names = [f.name for f in dataclasses.fields(QualityRow) if f.name in self.quality]
             for row in self.quality.to_dict("records"):
                 self.rows[row["clip_id"], row["key"]] = QualityRow(**{name: row[name] for name in names})
 
