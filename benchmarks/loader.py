@@ -8,7 +8,7 @@ the loader of configs/demo.py:
   where every window reads its records anew;
 - the compiled step of `pretrain`, cold: the share of the time that is not spent waiting for the next batch, and the time of
   the same step on batches that lie in memory over its time with the loader, which competes for the same cores;
-- the chunks of `fit`, cold, with one chunk loaded ahead as the stage does it: the same two shares.
+- the chunks of `fit` (32 pixels), cold, with one chunk loaded ahead as the stage does it: the same two shares.
 """
 
 import argparse
@@ -41,7 +41,8 @@ WARM = 8 << 30
 PEOPLE, FRAMES = 24, 320
 THREADS = (0, 1, 2, 4, 8)
 STEPS = {32: 40, 112: 4}  # of `pretrain` in one round
-CHUNK, CHUNKS = {32: 4, 112: 1}, {32: 6, 112: 3}  # units in a chunk of `fit`, chunks in one round
+FIT_SIZE = 32  # larger faces take minutes to fit on a CPU
+CHUNK, CHUNKS = 4, 6  # units in a chunk of `fit`, chunks in one round
 
 
 def write_dataset(folder, size: int, config) -> pathlib.Path:
@@ -119,7 +120,7 @@ def fitting(folder, size: int, rounds: int, config) -> dict:
     settings = dict(unit="person", scale=1, half_length=half_length, held_back=c.held_back, max_frames=c.max_frames)
     units, _ = plan(face_clips, range(len(face_clips.clips)), **settings, min_frames=c.min_frames)
     engine = Engine(config, face_clips)
-    chunks = chunks_of(units, {shape: CHUNK[size] for shape in shapes_of([(1, units)], half_length)})[: CHUNKS[size]]
+    chunks = chunks_of(units, {shape: CHUNK for shape in shapes_of([(1, units)], half_length)})[:CHUNKS]
     params = engine.put(unet.init(engine.unet, jax.random.key(0), size))
     in_memory = engine.load(chunks[0][2], *chunks[0][:2], 1)
     engine(params, in_memory, chunks[0][0])  # compiles
@@ -180,7 +181,9 @@ def main():
                 row = {"size": size, "dataset": name}
                 row |= {f"{n} threads": windows_a_second(folder, n, cache, a.seconds, config) for n in THREADS}
                 found["loader"].append(row)
-            for stage, run in (("pretrain", pretraining), ("fit", fitting)):
+                log(str(row))
+            stages = [("pretrain", pretraining)] + [("fit", fitting)] * (size <= FIT_SIZE)
+            for stage, run in stages:
                 row = {"size": size, "stage": stage} | run(folder, size, a.rounds, config)
                 found["computing"].append(row)
                 log(str(row))

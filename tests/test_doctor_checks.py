@@ -321,3 +321,12 @@ def test_the_manifest_of_a_user_is_read_as_prepare_reads_it(blob_manifest):
     )
     assert {d.severity for d in found.defects} <= {doctor.REMARK}
     assert {row["n"] for row in found.scores if row["setting"] == "split=test"} == {6}
+
+
+def test_videos_in_a_bucket_are_not_looked_at(tmp_path):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("clip_id,person_id,path\n" + "".join(f"c{i},p{i},gs://bucket/c{i}.mp4\n" for i in range(4)))
+    settings = PrepareSettings()
+    found = doctor.examine(read_manifest(manifest), settings, data_dir=tmp_path / "d", quality_path=tmp_path / "q").defects
+    assert ids(kinds(found)["remote_file"]) == ["c0", "c1", "c2", "c3"]
+    assert not kinds(found).keys() & {"missing_file", "extra_file", "duplicate_clip"}

@@ -10,6 +10,7 @@ from data_pipelines.clip_faces import PrepareSettings
 from data_pipelines.doctor import dataset, duplicates, files, identity, people, quality, traits
 from data_pipelines.doctor.defects import KINDS, REMARK, SPOILS, Defect, counted, defect, share
 from data_pipelines.errors import InputError
+from data_pipelines.remote import is_url
 from data_pipelines.splits import clip_splits
 
 __all__ = ["KINDS", "REMARK", "SPOILS", "Defect", "Findings", "examine"]
@@ -48,7 +49,12 @@ def examine(
     baseline = identity.sentence(scores)
     listing, clip_ids = listing or {}, {entry.clip_id for entry in entries}
     extra = [name for name in listing.get("extra", ()) if name not in clip_ids]
-    found = files.file_defects(entries, [entry.path for entry in pool or ()], extra)
+    local = [entry for entry in entries if not is_url(entry.path)]
+    found = files.file_defects(local, [entry.path for entry in pool or ()], extra)
+    if len(local) < len(entries):
+        remote = [entry.clip_id for entry in entries if is_url(entry.path)]
+        what = f"{share(len(remote), len(entries))} clips lie in a bucket: their files were not looked at."
+        found.append(defect("remote_file", what, remote))
     bad_files = {item[0] for d in found if d.severity == SPOILS for item in d.items}
     found += _of_source(listing, clip_ids)
     found += duplicates.duplicate_defects(entries, splits)

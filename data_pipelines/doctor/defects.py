@@ -19,6 +19,7 @@ KINDS = {
     "unreadable_file": (SPOILS, "Allow your user to read the files and their folders (chmod, chown), or copy them."),
     "not_a_video": (SPOILS, "Download the files again: what lies there is a text, such as an error page or a Git LFS pointer."),
     "extra_file": (REMARK, "Add rows for the videos that belong to the data; nothing need be done about the others."),
+    "remote_file": (REMARK, "Nothing; prepare says which of them cannot be fetched or read."),
     "absent_from_copy": (REMARK, "Complete the copy, or say that the figures are about the part that is there."),
     "left_out_of_source": (REMARK, "Mend the files, or say that the figures are about the part that could be used."),
     "duplicate_across_people": (SPOILS, "Find out whom the video shows, keep that row and drop the others."),

@@ -8,6 +8,7 @@ import os
 
 from data_pipelines.doctor.defects import counted, grouped
 from data_pipelines.doctor.files import images_in
+from data_pipelines.remote import is_url
 from data_pipelines.video import natural_key
 
 # Different videos of equal size (crops of one size as BMP files) differ within so many bytes, nearly always.
@@ -46,7 +47,7 @@ def duplicate_groups(entries) -> list[list]:
     A file's content is its bytes; a folder's the bytes of its images in natural order of their names, whatever the names are.
     Clips that cannot be read are nobody's duplicate.
     """
-    groups = [entries]
+    groups = [[entry for entry in entries if not is_url(entry.path)]]
     for key in (_size, _head_hash, _full_hash):
         groups = [finer for group in groups for finer in _equal(group, key)]
     return groups
