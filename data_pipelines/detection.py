@@ -39,7 +39,7 @@ class YuNetDetector:
     """YuNet: box and five landmarks, of which the eyes are used. Made from the path of the ONNX file."""
 
     SIDES = (320, 640)  # the second only where the first shows nothing: small faces in large frames
-    LOCAL_FACE = 96  # a face whose place is known is looked at in this width, pixels
+    LOCAL_SIDE, LOCAL_PART = 96, 1.75  # a face whose place is known: side of the square looked at, pixels and sizes of the face
 
     def __init__(self, model_path, score: float = 0.6):
         if not pathlib.Path(model_path).is_file():
@@ -53,7 +53,7 @@ class YuNetDetector:
     def detect(self, rgb: np.ndarray, near: Face | None = None) -> list[Face]:
         """Faces of an RGB frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was."""
         if near is not None:
-            view = _View.around(rgb, near.box, self.LOCAL_FACE)
+            view = _View.square(rgb, near.box, self.LOCAL_PART, self.LOCAL_SIDE)
             return _best_first(self._faces(view, 0.7 * self._score), near)
         faces, factor = [], 0.0
         for side in self.SIDES:
@@ -180,10 +180,20 @@ class _View:
             size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
             # The factor that rounding to whole pixels leaves, along x and y.
             self.factors = np.array(size) / image.shape[1::-1]
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+            image = _resized(image, size)
         else:
             self.factors = np.ones(2)
         self.image, self.factor = image, factor
+
+    @classmethod
+    def square(cls, image, box, part, side):
+        """The square around `box` that is `part` times its longer side, `side` pixels wide whatever the place."""
+        height, width = image.shape[:2]
+        whole = min(round(part * max(box[2:])), height, width)
+        x, y = np.clip(box[:2] + box[2:] / 2 - whole / 2, 0, [width - whole, height - whole]).round()
+        view = cls(image, region=(x, y, whole - 0.5, whole - 0.5), factor=1)
+        view.factors, view.image = np.full(2, side / whole), _resized(view.image, (side, side))
+        return view
 
     @classmethod
     def around(cls, image, box, face_width):
@@ -196,3 +206,14 @@ class _View:
 
     def box_out(self, box):
         return np.concatenate([self.points_out(box[:2]), np.asarray(box[2:], np.float64) / self.factors])
+
+
+def _resized(image, size):
+    """The image at (width, height) `size`. Reduces by a whole number first, which is many times as fast as by any other."""
+    factor = int(min(image.shape[1] / size[0], image.shape[0] / size[1]))
+    if factor > 1:
+        height, width = (side // factor * factor for side in image.shape[:2])
+        if (height, width) == image.shape[:2]:  # else the edge that is left over would shift what is seen
+            image = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    smaller = size[0] < image.shape[1]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
