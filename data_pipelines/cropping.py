@@ -5,12 +5,13 @@ frame: memory is bounded by the look-ahead, whatever the length of the video.
 """
 
 import collections
+import math
 
 import cv2
 import numpy as np
 
 from data_pipelines import quality
-from data_pipelines.alignment import BLOCK, crop_matrices, eyes_between, look_ahead
+from data_pipelines.alignment import BLOCK, EYE_LINE, crop_matrices, eyes_between, look_ahead
 from data_pipelines.images import encode_image
 from data_pipelines.tracking import Track, by_chance
 
@@ -87,16 +88,17 @@ class _Strip:
 
     def add(self, rgb, settings):
         """Keeps the surroundings of the face in the newest frame."""
-        face = self.track.here
+        (x0, y0), (x1, y1) = self.track.here.eyes.tolist()
         # One wrong detection with its eyes close together must not make the surroundings too small.
-        self._distance = max(float(np.hypot(*(face.eyes[1] - face.eyes[0]))), 0.95 * self._distance)
+        self._distance = max(math.hypot(x1 - x0, y1 - y0), 0.95 * self._distance)
         side = settings.crop_scale * self._distance
         shrink = side / settings.image_size
         if not self._factor - 0.3 <= shrink < self._factor + 1.3:  # not to and fro, which would be seen as flicker
             self._factor = max(1, int(shrink))
         # The crop's middle lies below that of the eyes.
-        middle = face.eyes.mean(0) + [0, 0.17 * side]
-        self.waiting.append(Surroundings(rgb, middle - MARGIN * side, middle + MARGIN * side, self._factor))
+        x, y = (x0 + x1) / 2, (y0 + y1) / 2 + (0.5 - EYE_LINE) * side
+        reach = MARGIN * side
+        self.waiting.append(Surroundings(rgb, (x - reach, y - reach), (x + reach, y + reach), self._factor))
 
 
 class Surroundings:

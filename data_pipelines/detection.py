@@ -39,7 +39,8 @@ class YuNetDetector:
     """YuNet: box and five landmarks, of which the eyes are used. Made from the path of the ONNX file."""
 
     SIDES = (320, 640)  # the second only where the first shows nothing: small faces in large frames
-    LOCAL_SIDE, LOCAL_PART = 96, 1.75  # a face whose place is known: side of the square looked at, pixels and sizes of the face
+    LEAST = 16  # width of the smallest face that is to be found, pixels of what is looked at
+    LOCAL_SIDE, LOCAL_PART = 64, 1.5  # a face whose place is known: side of the square looked at, pixels and sizes of the face
 
     def __init__(self, model_path, score: float = 0.6):
         if not pathlib.Path(model_path).is_file():
@@ -50,13 +51,17 @@ class YuNetDetector:
         except cv2.error as error:
             raise InputError(f"The file {model_path} cannot be loaded as a YuNet model; download it again.") from error
 
-    def detect(self, rgb: np.ndarray, near: Face | None = None) -> list[Face]:
-        """Faces of an RGB frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was."""
+    def detect(self, rgb: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
+        """Faces of an RGB frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
+
+        `smallest`: narrower faces, in pixels, need not be found, which makes the search faster; 0 = find all.
+        """
         if near is not None:
             view = _View.square(rgb, near.box, self.LOCAL_PART, self.LOCAL_SIDE)
             return _best_first(self._faces(view, 0.7 * self._score), near)
         faces, factor = [], 0.0
-        for side in self.SIDES:
+        needed = self.LEAST / smallest * max(rgb.shape[:2]) if smallest else self.SIDES[0]
+        for side in self.SIDES if needed >= self.SIDES[0] else (max(96, round(needed)),):
             view = _View(rgb, side)
             if not faces and view.factor > factor:
                 faces = self._faces(view, self._score)
@@ -89,8 +94,11 @@ class HaarDetector:
         self._eye = _cascade("haarcascade_eye.xml")
         self._min_face = min_face_pixels
 
-    def detect(self, rgb: np.ndarray, near: Face | None = None) -> list[Face]:
-        """Faces of an RGB frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was."""
+    def detect(self, rgb: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
+        """Faces of an RGB frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
+
+        `smallest`: narrower faces, in pixels, are not looked for, which makes the search faster.
+        """
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
         if near is not None:
             view = _View.around(grey, near.box, self.LOCAL_FACE)
@@ -102,7 +110,7 @@ class HaarDetector:
             view = _View(grey, side)
             if not faces and view.factor > factor:
                 step = 1.1 if side == self.SIDES[0] else 1.2
-                faces = self._faces(grey, view, step, 3, max(24, self._min_face * view.factor), side, self.SURE)
+                faces = self._faces(grey, view, step, 3, max(24, max(smallest, self._min_face) * view.factor), side, self.SURE)
             factor = view.factor
         return _best_first(faces)
 

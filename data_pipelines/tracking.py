@@ -6,6 +6,7 @@ when it lies between two detections of it that are near in time and joined by th
 
 import collections
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -24,10 +25,10 @@ class CutDetector:
     def step(self, image: np.ndarray) -> bool:
         """True when the frame, RGB uint8 [H, W, 3] or grey [H, W], begins a new scene."""
         # Averaging every pixel of a large frame would cost a tenth of its decoding; one in some does as well.
-        small = cv2.resize(image, (256, 144), interpolation=cv2.INTER_NEAREST)
+        small = cv2.resize(image, (128, 72), interpolation=cv2.INTER_NEAREST)
         small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if small.ndim == 3 else small
-        small = cv2.resize(small, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
-        small -= small.mean()  # a light switched on is no cut
+        small = cv2.resize(small, (64, 36), interpolation=cv2.INTER_AREA)
+        small = small - np.float32(cv2.mean(small)[0])  # a light switched on is no cut
         last, self._last = self._last, small
         if last is None:
             return False
@@ -48,14 +49,14 @@ class FaceFlow:
     of its own). Begun on a frame RGB uint8 [H, W, 3] with the face in `box`; then `step` for each further frame.
     """
 
-    WIDTH = 64  # pixels of the face that the flow sees, at least, where the video has them
-    POINTS = 40
+    WIDTH = 48  # pixels of the face that the flow sees, at least, where the video has them
+    POINTS = 32
 
     def __init__(self, rgb: np.ndarray, box):
         self._factor = max(1, int(box[2] / self.WIDTH))
         height, width = rgb.shape[:2]
-        size = np.ceil([1.5 * box[2], 1.3 * box[3]]) // self._factor * self._factor
-        self._size = np.minimum(size, [width, height]).astype(int)
+        size = min(1.5 * box[2], width), min(1.3 * box[3], height)
+        self._size = tuple(max(1, int(side) // self._factor) * self._factor for side in size)
         self._patch, self._origin = self._cut(rgb, box)
         self._points = None
         if min(self._size) >= 24:
@@ -73,7 +74,7 @@ class FaceFlow:
         if self._points is None or len(self._points) < 8:
             return None
         patch, origin = self._cut(rgb, box)
-        ended = cv2.calcOpticalFlowPyrLK(self._patch, patch, self._points, None, winSize=(11, 11), maxLevel=2)
+        ended = cv2.calcOpticalFlowPyrLK(self._patch, patch, self._points, None, winSize=(9, 9), maxLevel=2)
         after, good = ended[0], ended[1][:, 0] > 0
         if good.sum() < 8:
             return None
@@ -94,12 +95,12 @@ class FaceFlow:
 
     def _cut(self, rgb, box):
         """(grey patch around the box, reduced; its corner): always of the same size, inside the frame."""
-        height, width = rgb.shape[:2]
-        middle = np.array([box[0] + 0.5 * box[2], box[1] + 0.4 * box[3]])
-        x, y = np.clip(middle - self._size / 2, 0, [width, height] - self._size).astype(int)
-        patch = cv2.cvtColor(rgb[y : y + self._size[1], x : x + self._size[0]], cv2.COLOR_RGB2GRAY)
+        width, height = self._size
+        x = int(min(max(box[0] + 0.5 * box[2] - 0.5 * width, 0), rgb.shape[1] - width))
+        y = int(min(max(box[1] + 0.4 * box[3] - 0.5 * height, 0), rgb.shape[0] - height))
+        patch = cv2.cvtColor(rgb[y : y + height, x : x + width], cv2.COLOR_RGB2GRAY)
         if self._factor > 1:
-            patch = cv2.resize(patch, tuple(self._size // self._factor), interpolation=cv2.INTER_AREA)
+            patch = cv2.resize(patch, (width // self._factor, height // self._factor), interpolation=cv2.INTER_AREA)
         return patch, np.array([x, y])
 
 
@@ -110,9 +111,13 @@ def moved(motion: np.ndarray, points) -> np.ndarray:
 
 def moved_face(motion: np.ndarray, face: Face) -> Face:
     """The face after the similarity: its box keeps upright."""
-    size = face.box[2:] * np.hypot(motion[0, 0], motion[1, 0])
-    centre = moved(motion, [face.box[:2] + face.box[2:] / 2])[0]
-    return dataclasses.replace(face, box=np.concatenate([centre - size / 2, size]), eyes=moved(motion, face.eyes))
+    (a, b, x), (c, d, y) = motion.tolist()
+    left, top, width, height = face.box.tolist()
+    scale = math.hypot(a, c)
+    middle = left + width / 2, top + height / 2
+    width, height = width * scale, height * scale
+    left, top = a * middle[0] + b * middle[1] + x - width / 2, c * middle[0] + d * middle[1] + y - height / 2
+    return Face(np.array([left, top, width, height]), moved(motion, face.eyes), face.score, face.eyes_seen)
 
 
 @dataclasses.dataclass(eq=False)
@@ -209,7 +214,9 @@ class Tracker:
         self._searches += 1
         found = []
         if whole:
-            found = self._usable(self._detector.detect(rgb))
+            # Beside a face that is followed only one at least half as wide could take its place.
+            smallest = max((0.5 * track.here.box[2] for track in self.live), default=0.0)
+            found = self._usable(self._detector.detect(rgb, smallest=smallest))
             self.n_searched += 1
             self.n_two_faces += len(found) > 1
         for track in self.live:

@@ -56,7 +56,7 @@ class NoisyDetector:
         self.eyes = eyes + np.random.default_rng(0).normal(0, noise, eyes.shape)
         self.blind, self.others, self.looked = set(blind), others, []
 
-    def detect(self, rgb, near=None):
+    def detect(self, rgb, near=None, smallest=0.0):
         t = int(rgb[0, 0, 0])
         self.looked.append(t)
         faces = []
