@@ -155,7 +155,7 @@ def _detected_faces(video, row, settings, keep):
     """One pass over the video: the tracker finds the face, the cropper cuts it out some seconds later."""
     tracker, cropper = make_tracker(settings), Cropper(settings, keep)
     numbers, (height, width) = [], (0, 0)
-    for index, seconds, image in video:
+    for index, seconds, image in video.passing_frames():
         tracker.step(index, seconds, image)
         cropper.step(tracker, image)
         numbers.append(index)
@@ -193,7 +193,7 @@ def make_tracker(settings: PrepareSettings) -> Tracker:
 def follow_faces(video, settings: PrepareSettings):
     """Only finds the face: (the Tracker that saw all frames, their numbers, (height, width) of the frames)."""
     tracker, numbers, shape = make_tracker(settings), [], (0, 0)
-    for index, seconds, image in video:
+    for index, seconds, image in video.passing_frames():
         tracker.step(index, seconds, image)
         numbers.append(index)
         shape = image.shape[:2]

@@ -26,12 +26,12 @@ class Cropper:
         self._live: dict[Track, _Strip] = {}
         self._done: dict[Track, _Strip] = {}
 
-    def step(self, tracker, rgb: np.ndarray) -> None:
-        """Takes the newest frame, RGB uint8 [H, W, 3], which the tracker has just seen."""
+    def step(self, tracker, bgr: np.ndarray) -> None:
+        """Takes the newest frame, BGR uint8 [H, W, 3], which the tracker has just seen."""
         for track in tracker.live:
             if track not in self._live:
                 self._live[track] = _Strip(track)
-            self._live[track].add(rgb, self._settings)
+            self._live[track].add(bgr, self._settings)
         self._let_go(tracker.live)
         for strip in self._live.values():
             ready = strip.n_done + BLOCK
@@ -48,11 +48,11 @@ class Cropper:
             self._done[track] = strip
 
     def _crop(self, strip, end):
-        settings = self._settings
+        settings, grey = self._settings, self._settings.channels == 1
         eyes = eyes_between(strip.track, strip.n_done, end, settings.smoothing_seconds)
         for matrix in crop_matrices(eyes, settings.image_size, settings.crop_scale):
             crop = strip.waiting.popleft().warped(matrix, settings.image_size)
-            crop = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None] if settings.channels == 1 else crop
+            crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[..., None] if grey else cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
             strip.matrices.append(matrix)
             strip.positions.append(self._n_kept)
             strip.light.append(quality.brightness_and_sharpness(crop) if strip.n_done % quality.LIGHT_EVERY == 0 else None)
@@ -86,7 +86,7 @@ class _Strip:
         """How far the confirmed part reaches beyond frame n - 1."""
         return self.track.seconds[self.known - 1] - self.track.seconds[n - 1]
 
-    def add(self, rgb, settings):
+    def add(self, bgr, settings):
         """Keeps the surroundings of the face in the newest frame."""
         (x0, y0), (x1, y1) = self.track.here.eyes.tolist()
         # One wrong detection with its eyes close together must not make the surroundings too small.
@@ -98,7 +98,7 @@ class _Strip:
         # The crop's middle lies below that of the eyes.
         x, y = (x0 + x1) / 2, (y0 + y1) / 2 + (0.5 - EYE_LINE) * side
         reach = MARGIN * side
-        self.waiting.append(Surroundings(rgb, (x - reach, y - reach), (x + reach, y + reach), self._factor))
+        self.waiting.append(Surroundings(bgr, (x - reach, y - reach), (x + reach, y + reach), self._factor))
 
 
 class Surroundings:
@@ -107,12 +107,12 @@ class Surroundings:
     Reducing a frame strongly in the warp alone would skip pixels, and flicker.
     """
 
-    def __init__(self, rgb, low, high, factor):
-        height, width = rgb.shape[:2]
+    def __init__(self, bgr, low, high, factor):
+        height, width = bgr.shape[:2]
         x0, y0 = (int(min(max(v, 0), most - factor)) for v, most in zip(low, (width, height)))
         x1, y1 = (int(min(max(v, v0 + factor), most)) for v, v0, most in zip(high, (x0, y0), (width, height)))
         x1, y1 = x0 + (x1 - x0) // factor * factor, y0 + (y1 - y0) // factor * factor
-        part = rgb[y0:y1, x0:x1]
+        part = bgr[y0:y1, x0:x1]
         if factor > 1:
             size = (x1 - x0) // factor, (y1 - y0) // factor
             self._image = cv2.resize(part, size, interpolation=cv2.INTER_AREA)

@@ -51,18 +51,18 @@ class YuNetDetector:
         except cv2.error as error:
             raise InputError(f"The file {model_path} cannot be loaded as a YuNet model; download it again.") from error
 
-    def detect(self, rgb: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
-        """Faces of an RGB frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
+    def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
+        """Faces of a BGR frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
 
         `smallest`: narrower faces, in pixels, need not be found, which makes the search faster; 0 = find all.
         """
         if near is not None:
-            view = _View.square(rgb, near.box, self.LOCAL_PART, self.LOCAL_SIDE)
+            view = _View.square(bgr, near.box, self.LOCAL_PART, self.LOCAL_SIDE)
             return _best_first(self._faces(view, 0.7 * self._score), near)
         faces, factor = [], 0.0
-        needed = self.LEAST / smallest * max(rgb.shape[:2]) if smallest else self.SIDES[0]
+        needed = self.LEAST / smallest * max(bgr.shape[:2]) if smallest else self.SIDES[0]
         for side in self.SIDES if needed >= self.SIDES[0] else (max(96, round(needed)),):
-            view = _View(rgb, side)
+            view = _View(bgr, side)
             if not faces and view.factor > factor:
                 faces = self._faces(view, self._score)
             factor = view.factor
@@ -71,7 +71,7 @@ class YuNetDetector:
     def _faces(self, view, score):
         self._net.setInputSize(view.image.shape[1::-1])
         self._net.setScoreThreshold(score)
-        _, found = self._net.detect(cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR))
+        _, found = self._net.detect(view.image)
         found = [] if found is None else found
         return [Face(view.box_out(row[:4]), view.points_out(row[4:8].reshape(2, 2)), float(row[14])) for row in found]
 
@@ -94,12 +94,12 @@ class HaarDetector:
         self._eye = _cascade("haarcascade_eye.xml")
         self._min_face = min_face_pixels
 
-    def detect(self, rgb: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
-        """Faces of an RGB frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
+    def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
+        """Faces of a BGR frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
 
         `smallest`: narrower faces, in pixels, are not looked for, which makes the search faster.
         """
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
         if near is not None:
             view = _View.around(grey, near.box, self.LOCAL_FACE)
             turn = np.arctan2(*(near.eyes[1] - near.eyes[0])[::-1])

@@ -23,10 +23,10 @@ class CutDetector:
         self._last, self._recent = None, collections.deque(maxlen=15)
 
     def step(self, image: np.ndarray) -> bool:
-        """True when the frame, RGB uint8 [H, W, 3] or grey [H, W], begins a new scene."""
+        """True when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new scene."""
         # Averaging every pixel of a large frame would cost a tenth of its decoding; one in some does as well.
         small = cv2.resize(image, (128, 72), interpolation=cv2.INTER_NEAREST)
-        small = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if small.ndim == 3 else small
+        small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if small.ndim == 3 else small
         small = cv2.resize(small, (64, 36), interpolation=cv2.INTER_AREA)
         small = small - np.float32(cv2.mean(small)[0])  # a light switched on is no cut
         last, self._last = self._last, small
@@ -46,18 +46,18 @@ class CutDetector:
 
 class FaceFlow:
     """The motion of one face from frame to frame, by Lucas-Kanade flow of corners in its upper part (the mouth moves too much
-    of its own). Begun on a frame RGB uint8 [H, W, 3] with the face in `box`; then `step` for each further frame.
+    of its own). Begun on a frame BGR uint8 [H, W, 3] with the face in `box`; then `step` for each further frame.
     """
 
-    WIDTH = 48  # pixels of the face that the flow sees, at least, where the video has them
-    POINTS = 32
+    WIDTH = 56  # pixels of the face that the flow sees, at least, where the video has them
+    POINTS = 40
 
-    def __init__(self, rgb: np.ndarray, box):
+    def __init__(self, bgr: np.ndarray, box):
         self._factor = max(1, int(box[2] / self.WIDTH))
-        height, width = rgb.shape[:2]
+        height, width = bgr.shape[:2]
         size = min(1.5 * box[2], width), min(1.3 * box[3], height)
         self._size = tuple(max(1, int(side) // self._factor) * self._factor for side in size)
-        self._patch, self._origin = self._cut(rgb, box)
+        self._patch, self._origin = self._cut(bgr, box)
         self._points = None
         if min(self._size) >= 24:
             mask = np.zeros_like(self._patch)
@@ -66,15 +66,15 @@ class FaceFlow:
             cv2.ellipse(mask, tuple(map(round, centre)), tuple(map(round, axes)), 0, 0, 360, 255, -1)
             self._points = cv2.goodFeaturesToTrack(self._patch, self.POINTS, 0.01, 3, mask=mask)
 
-    def step(self, rgb: np.ndarray, box) -> np.ndarray | None:
+    def step(self, bgr: np.ndarray, box) -> np.ndarray | None:
         """Similarity float64 [2, 3] from the last frame, where the face was in `box`, to this one; None when it cannot be told.
 
         After None the flow has ended.
         """
         if self._points is None or len(self._points) < 8:
             return None
-        patch, origin = self._cut(rgb, box)
-        ended = cv2.calcOpticalFlowPyrLK(self._patch, patch, self._points, None, winSize=(9, 9), maxLevel=2)
+        patch, origin = self._cut(bgr, box)
+        ended = cv2.calcOpticalFlowPyrLK(self._patch, patch, self._points, None, winSize=(11, 11), maxLevel=2)
         after, good = ended[0], ended[1][:, 0] > 0
         if good.sum() < 8:
             return None
@@ -93,12 +93,12 @@ class FaceFlow:
     def _inside(self, point):
         return (np.asarray(point) - self._origin) / self._factor
 
-    def _cut(self, rgb, box):
+    def _cut(self, bgr, box):
         """(grey patch around the box, reduced; its corner): always of the same size, inside the frame."""
         width, height = self._size
-        x = int(min(max(box[0] + 0.5 * box[2] - 0.5 * width, 0), rgb.shape[1] - width))
-        y = int(min(max(box[1] + 0.4 * box[3] - 0.5 * height, 0), rgb.shape[0] - height))
-        patch = cv2.cvtColor(rgb[y : y + height, x : x + width], cv2.COLOR_RGB2GRAY)
+        x = int(min(max(box[0] + 0.5 * box[2] - 0.5 * width, 0), bgr.shape[1] - width))
+        y = int(min(max(box[1] + 0.4 * box[3] - 0.5 * height, 0), bgr.shape[0] - height))
+        patch = cv2.cvtColor(bgr[y : y + height, x : x + width], cv2.COLOR_BGR2GRAY)
         if self._factor > 1:
             patch = cv2.resize(patch, (width // self._factor, height // self._factor), interpolation=cv2.INTER_AREA)
         return patch, np.array([x, y])
@@ -164,38 +164,38 @@ class Tracker:
         self.n_searched = self.n_two_faces = self.n_cuts = 0
         self.largest_too_small = 0.0
 
-    def step(self, number: int, seconds: float, rgb: np.ndarray) -> None:
-        """Takes frame `number` (gaps in the numbers end all tracks), RGB uint8 [H, W, 3]."""
+    def step(self, number: int, seconds: float, bgr: np.ndarray) -> None:
+        """Takes frame `number` (gaps in the numbers end all tracks), BGR uint8 [H, W, 3]."""
         self._frame += 1
-        cut = self._cuts.step(rgb)
-        if self._last is not None and (cut or number != self._last_number + 1 or rgb.shape != self._last.shape):
+        cut = self._cuts.step(bgr)
+        if self._last is not None and (cut or number != self._last_number + 1 or bgr.shape != self._last.shape):
             self.n_cuts += cut
             self._close_all()
             self._lost = self._frame
         for track in list(self.live):
-            motion = self._motion(track, rgb)
+            motion = self._motion(track, bgr)
             if motion is None:
                 self._close(track)
                 continue
             track.motions.append(motion)
             track.seconds.append(seconds)
             track.here = moved_face(motion, track.here)
-        self._last, self._last_number = rgb, number
+        self._last, self._last_number = bgr, number
         if self.live:
             due = any(track.newest - track.last_seen >= self._every for track in self.live)
         else:  # a face that was lost is waited for in every frame, but not for ever
             due = self._frame % self._every == 0 or self._frame - self._lost < 2 * self._every
         if due:
-            self._detect(rgb, seconds)
+            self._detect(bgr, seconds)
         for track in [t for t in self.live if t.newest - t.last_seen >= 2 * self._every]:
             self._close(track)
         for track in self.live:
             if track.flow is None or track.last_seen == track.newest:
-                track.flow = FaceFlow(rgb, track.here.box)
+                track.flow = FaceFlow(bgr, track.here.box)
 
-    def _motion(self, track, rgb):
+    def _motion(self, track, bgr):
         """The similarity from the last frame to this one, by flow, or where it fails by a detection in both; None when lost."""
-        motion = track.flow.step(rgb, track.here.box)
+        motion = track.flow.step(bgr, track.here.box)
         if motion is None:
             track.flow = None
             if track.newest != track.last_seen:
@@ -203,12 +203,12 @@ class Tracker:
                 if not before:
                     return None
                 track.see(track.newest, before[0])
-            after = self._detector.detect(rgb, near=track.here)
+            after = self._detector.detect(bgr, near=track.here)
             if after and after[0].eyes_seen and track.here.eyes_seen:
                 motion = similarity(track.here.eyes, after[0].eyes)
         return motion
 
-    def _detect(self, rgb, seconds):
+    def _detect(self, bgr, seconds):
         # One of two faces may be lost while the other is followed.
         whole = self._searches % FULL_SEARCH == 0 or not self.live or self._frame - self._lost < FULL_SEARCH * self._every
         self._searches += 1
@@ -216,13 +216,13 @@ class Tracker:
         if whole:
             # Beside a face that is followed only one at least half as wide could take its place.
             smallest = max((0.5 * track.here.box[2] for track in self.live), default=0.0)
-            found = self._usable(self._detector.detect(rgb, smallest=smallest))
+            found = self._usable(self._detector.detect(bgr, smallest=smallest))
             self.n_searched += 1
             self.n_two_faces += len(found) > 1
         for track in self.live:
             # In the whole frame the face is seen at another size, which moves its eyes: what is there already is looked at alone.
             found = [face for face in found if overlap(face.box, track.here.box) <= 0.4]
-            best = next(iter(self._detector.detect(rgb, near=track.here)), None)
+            best = next(iter(self._detector.detect(bgr, near=track.here)), None)
             if best is not None:
                 track.see(track.newest, best)
         for face in found:
@@ -243,10 +243,10 @@ class Tracker:
 
     def _close_all(self):
         """Ends all tracks with the last frame, confirming in it those that are between two detections."""
-        rgb = self._last
+        bgr = self._last
         for track in list(self.live):
             if track.last_seen != track.newest:
-                found = self._detector.detect(rgb, near=track.here)
+                found = self._detector.detect(bgr, near=track.here)
                 if found:
                     track.see(track.newest, found[0])
             self._close(track)
