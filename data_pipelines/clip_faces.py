@@ -75,10 +75,13 @@ def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
     """Names the clip's file as it is now, and the settings its crops depend on; 16 hexadecimal digits."""
     names = FRAME_SETTINGS if entry.aligned else FRAME_SETTINGS + FACE_SETTINGS
     parts = [entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
-    if entry.path.is_dir():
-        parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
-    elif entry.path.is_file():
-        parts.append((entry.path.stat().st_size, entry.path.stat().st_mtime_ns))
+    try:
+        if entry.path.is_dir():
+            parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
+        elif entry.path.is_file():
+            parts.append((entry.path.stat().st_size, entry.path.stat().st_mtime_ns))
+    except OSError as error:  # of which the clip's row will tell
+        parts.append(str(error))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
