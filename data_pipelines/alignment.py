@@ -9,7 +9,7 @@ import bisect
 import cv2
 import numpy as np
 
-from data_pipelines.tracking import Track, moved, similarity
+from data_pipelines.tracking import Track, similarity
 
 EYE_LINE = 0.33  # height of the eyes in the crop, share of its side
 DETECTION_SECONDS = 5.0  # the detections' noise is averaged over so many times smoothing_seconds

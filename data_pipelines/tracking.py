@@ -153,7 +153,8 @@ class Track:
 class Tracker:
     """Turns frames into tracks: `step` for each frame in order, then `finish`.
 
-    live: the tracks that go on; n_searched counts whole-frame searches, n_two_faces those that showed more than one face, n_cuts the scene cuts.
+    live: the tracks that go on; n_searched counts whole-frame searches, n_two_faces those that showed more than one face,
+    n_cuts the scene cuts.
     """
 
     def __init__(self, detector, detect_every: int = 5, min_face_pixels: int = 40):
@@ -220,7 +221,7 @@ class Tracker:
             self.n_searched += 1
             self.n_two_faces += len(found) > 1
         for track in self.live:
-            # In the whole frame the face is seen at another size, which moves its eyes: what is there already is looked at alone.
+            # In the whole frame the face is seen at another size, which moves its eyes: what is known is looked at alone.
             found = [face for face in found if overlap(face.box, track.here.box) <= 0.4]
             best = next(iter(self._detector.detect(bgr, near=track.here)), None)
             if best is not None:

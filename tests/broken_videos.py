@@ -77,7 +77,7 @@ def uneven_times(path, runs) -> None:
     assert data.find(b"mdat") < start, "the frames must lie before the header, or their places would change"
     data[start:end] = content
     # Every box around it grows with it.
-    for name, first, last in list(boxes(path.read_bytes())):
+    for _, first, last in list(boxes(path.read_bytes())):
         if first <= start < last:
             (size,) = struct.unpack_from(">I", data, first - 8)
             struct.pack_into(">I", data, first - 8, size + grown)
