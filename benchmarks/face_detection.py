@@ -33,7 +33,7 @@ def measure_clip(entry, yunet_model, every):
     row = {"clip_id": entry.clip_id, "direct_frames": 0, "direct_iou_ok": 0, "direct_iou_sum": 0.0, "direct_both": 0}
     detectors = {name: make_detector(name, yunet_model) for name in DETECTORS}
     row |= {f"direct_{name}{what}": 0 for name in DETECTORS for what in ("", "_seconds")}
-    for number, (_, _, image) in enumerate(Video(entry.path)):
+    for number, (_, _, image) in enumerate(Video(entry.path).passing_frames()):
         if number % every == 0:
             boxes = {}
             for name, detector in detectors.items():

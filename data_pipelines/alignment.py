@@ -4,13 +4,17 @@ Jitter of the crop would be false dynamics of the face, so what is smoothed are 
 eyes, size, angle. Nothing is smoothed across the ends of a track, so neither across a scene cut nor a loss of the face.
 """
 
+import bisect
+
 import cv2
 import numpy as np
 
-from data_pipelines.tracking import Track, moved, similarity
+from data_pipelines.tracking import Track, similarity
 
 EYE_LINE = 0.33  # height of the eyes in the crop, share of its side
 DETECTION_SECONDS = 5.0  # the detections' noise is averaged over so many times smoothing_seconds
+REACH = 4  # standard deviations, beyond which a Gaussian is taken for 0
+BLOCK = 50  # frames whose eyes are told at a time
 SEEN_WEIGHT = (0.05, 0.3, 1.0)  # of a detection by the number of eyes seen in it
 
 
@@ -43,44 +47,70 @@ def gaussian_smooth(values, times, at, seconds: float, weights=None) -> np.ndarr
     if seconds <= 0 or len(times) == 1:
         return np.column_stack([np.interp(at, times, column) for column in values.T])
     weights = np.ones(len(times)) if weights is None else np.asarray(weights, float)
-    smooth = np.empty((len(at), values.shape[1]))
-    first = np.searchsorted(times, at - 5 * seconds)
-    last = np.searchsorted(times, at + 5 * seconds, side="right")
-    for row, (time, i, j) in enumerate(zip(at, first, last)):
-        i, j = min(i, len(times) - 1), max(j, 1)
-        t = (times[i:j] - time) / seconds
-        w = weights[i:j] * np.exp(-0.5 * t * t) + 1e-12
-        m0, m1, m2 = w.sum(), (w * t).sum(), (w * t * t).sum()
-        determinant = m0 * m2 - m1 * m1
-        # Where all detections lie on one side or on one spot the line is not determined; the mean takes its place smoothly.
-        w = w * (m2 + 0.02 * m0 - m1 * t) / (determinant + 0.02 * m0 * m0)
-        smooth[row] = w @ values[i:j]
-    return smooth
+    t = (times - at[:, None]) / seconds  # [M, N]
+    w = weights * np.exp(-0.5 * t * t) + 1e-12
+    m0, m1, m2 = w.sum(1, keepdims=True), (w * t).sum(1, keepdims=True), (w * t * t).sum(1, keepdims=True)
+    determinant = m0 * m2 - m1 * m1
+    # Where all detections lie on one side or on one spot the line is not determined; the mean takes its place smoothly.
+    return w * (m2 + 0.02 * m0 - m1 * t) / (determinant + 0.02 * m0 * m0) @ values
+
+
+def look_ahead(smoothing_seconds: float) -> float:
+    """Seconds of a track that must be known beyond a frame before its eyes can be told."""
+    return REACH * (1 + DETECTION_SECONDS) * smoothing_seconds
 
 
 def track_eyes(track: Track, smoothing_seconds: float) -> np.ndarray:
-    """Eyes [T, 2, 2] in the T frames of the track.
+    """Eyes [T, 2, 2] in the T frames of the track, as `eyes_between` tells them block by block."""
+    n = len(track.seconds)
+    blocks = [eyes_between(track, i, min(i + BLOCK, n), smoothing_seconds) for i in range(0, n, BLOCK)]
+    return np.concatenate(blocks)
 
-    The flow of the frames tells the motion, the detections the place: carried back along the flow to the first frame, the
+
+def eyes_between(track: Track, first: int, last: int, smoothing_seconds: float) -> np.ndarray:
+    """Eyes [last - first, 2, 2] in the frames first, ..., last - 1 of the track, counted from its start.
+
+    The flow of the frames tells the motion, the detections the place: carried back along the flow to one frame, the
     detections should all agree, so there they are cleaned of outliers and averaged over a second or so, and then carried
     forward again. The crop's parameters are then smoothed with standard deviation `smoothing_seconds`. At 0 the eyes are, in
-    the frames with a detection, exactly the detected ones.
+    the frames with a detection, exactly the detected ones. Looks at no more of the track than `look_ahead` before and after.
     """
-    seconds = np.asarray(track.seconds)
-    forward = np.tile(np.eye(3), (len(seconds), 1, 1))
-    for i, motion in enumerate(track.motions):
-        forward[i + 1] = np.vstack([motion, [0, 0, 1]]) @ forward[i]
-    frames = np.array(sorted(track.faces)) - track.start
-    faces = [track.faces[track.start + frame] for frame in frames]
-    back = np.linalg.inv(forward[frames])
-    still = np.stack([moved(m[:2], face.eyes) for m, face in zip(back, faces)])
+    near = REACH * smoothing_seconds  # of the second smoothing, whose input reaches as far as the first one's output
+    far = look_ahead(smoothing_seconds)
+    seconds, all_seen = track.seconds, [frame - track.start for frame in track.faces]
+    begin, end = seconds[first], seconds[last - 1]
+    # All detections in reach, and one more where there would be none on a side.
+    i = min(_at(seconds, all_seen, begin - far), max(bisect.bisect_right(all_seen, first) - 1, 0))
+    j = max(_at(seconds, all_seen, end + far), bisect.bisect_left(all_seen, last - 1) + 1)
+    seen = np.array(all_seen[i:j])
+    here = bisect.bisect_left(seconds, begin - near), bisect.bisect_right(seconds, end + near)  # for the second smoothing
+    origin = min(here[0], seen[0])
+    forward = np.tile(np.eye(3), (max(here[1], seen[-1] + 1) - origin, 1, 1))
+    for k, motion in enumerate(track.motions[origin : origin + len(forward) - 1]):
+        forward[k + 1, :2] = motion[:, :2] @ forward[k, :2]
+        forward[k + 1, :2, 2] += motion[:, 2]
+    back = np.linalg.inv(forward[seen - origin])
+    faces = [track.faces[track.start + int(frame)] for frame in seen]
+    parameters = eye_parameters(_all_moved(back, np.stack([face.eyes for face in faces])))
     weights = np.array([SEEN_WEIGHT[face.eyes_seen] for face in faces])
-    parameters = eye_parameters(still)
     if smoothing_seconds > 0:
         weights = weights * _inliers(parameters)
-    parameters = gaussian_smooth(parameters, seconds[frames], seconds, DETECTION_SECONDS * smoothing_seconds, weights)
-    eyes = np.stack([moved(m[:2], e) for m, e in zip(forward, eyes_of(parameters))])
-    return eyes_of(gaussian_smooth(eye_parameters(eyes), seconds, seconds, smoothing_seconds))
+    times = np.array(seconds[here[0] : here[1]])
+    of_seen = np.array([seconds[frame] for frame in seen])
+    parameters = gaussian_smooth(parameters, of_seen, times, DETECTION_SECONDS * smoothing_seconds, weights)
+    eyes = _all_moved(forward[here[0] - origin : here[1] - origin], eyes_of(parameters))
+    wanted = np.array(seconds[first:last])
+    return eyes_of(gaussian_smooth(eye_parameters(eyes), times, wanted, smoothing_seconds))
+
+
+def _at(seconds, frames, time):
+    """How many of the `frames` lie before `time`."""
+    return bisect.bisect_left(frames, time, key=lambda frame: seconds[frame])
+
+
+def _all_moved(matrices, points):
+    """Points [N, 2, 2] after the matrices [N, 3, 3], each by its own."""
+    return np.einsum("nij,npj->npi", matrices[:, :2, :2], points) + matrices[:, None, :2, 2]
 
 
 def _inliers(parameters, window: int = 7) -> np.ndarray:
@@ -101,19 +131,6 @@ def crop_matrices(eyes: np.ndarray, size: int, crop_scale: float) -> np.ndarray:
     """Similarities [T, 2, 3] from the frame's pixels to the crop's that map eyes [T, 2, 2] to their canonical places."""
     target = canonical_eyes(size, crop_scale)
     return np.stack([similarity(pair, target) for pair in eyes])
-
-
-def warp(rgb: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """The crop uint8 [size, size, 3]; where it reaches over the frame's edge the edge is continued."""
-    shrink = np.hypot(matrix[0, 0], matrix[1, 0])
-    if shrink < 0.5:  # so strong a reduction would skip pixels and flicker: average them first
-        factor = 1 / int(1 / shrink)
-        small = cv2.resize(rgb, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        fx, fy = small.shape[1] / rgb.shape[1], small.shape[0] / rgb.shape[0]
-        # Pixel centres: x_small = fx (x + 1/2) - 1/2.
-        to_full = np.array([[1 / fx, 0, 0.5 / fx - 0.5], [0, 1 / fy, 0.5 / fy - 0.5], [0, 0, 1]])
-        rgb, matrix = small, matrix @ to_full
-    return cv2.warpAffine(rgb, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def crop_jitter(matrices: np.ndarray, size: int) -> float:

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from data_pipelines import quality
-from data_pipelines.alignment import crop_jitter, crop_matrices, track_eyes, warp
+from data_pipelines.alignment import crop_jitter
+from data_pipelines.cropping import Cropper
 from data_pipelines.detection import make_detector
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
@@ -25,8 +26,6 @@ from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
 from data_pipelines.remote import content_stamp, is_url, local_copy
 from data_pipelines.tracking import Tracker, main_tracks
 from data_pipelines.video import Video, quiet
-
-LIGHT_EVERY = 5  # brightness and sharpness are told from every fifth crop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +63,14 @@ FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoot
 
 @dataclasses.dataclass(frozen=True)
 class ClipFaces:
-    """A processed clip: quality row and numbers of the kept frames, int32 [T]."""
+    """A processed clip: quality row, numbers of the kept frames int32 [T], and which of the images handed on they are [T]."""
 
     row: quality.QualityRow
     frame_indices: np.ndarray
+    positions: np.ndarray
+
+
+NOTHING = np.zeros(0, np.int32)
 
 
 def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
@@ -75,19 +78,22 @@ def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
     outputs = find_outputs(entry.path)
     names = FRAME_SETTINGS if entry.aligned or outputs else FRAME_SETTINGS + FACE_SETTINGS
     parts = [entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
-    if is_url(entry.path):
-        parts.append(content_stamp(entry.path))
-    elif outputs:
-        parts += [settings.min_confidence, stamp(outputs)]
-    elif entry.path.is_dir():
-        parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
-    elif entry.path.is_file():
-        parts.append((entry.path.stat().st_size, entry.path.stat().st_mtime_ns))
+    try:
+        if is_url(entry.path):
+            parts.append(content_stamp(entry.path))
+        elif outputs:
+            parts += [settings.min_confidence, stamp(outputs)]
+        elif entry.path.is_dir():
+            parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
+        elif entry.path.is_file():
+            parts.append((entry.path.stat().st_size, entry.path.stat().st_mtime_ns))
+    except OSError as error:  # of which the clip's row will tell
+        parts.append(str(error))
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces:
-    """Hands the clip's face crops, encoded, to `keep` one by one; they count only when the row's verdict is 'ok'.
+    """Hands face crops, encoded, to `keep` one by one; those at `positions` count, and only when the row's verdict is 'ok'.
 
     Whatever is wrong with the clip becomes the verdict of its row, not an exception. Memory does not grow with the length.
     """
@@ -118,7 +124,7 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
     if usable < settings.min_frames:
         reason = f"Only {usable} frames with a face follow one another, a window needs {settings.min_frames}."
         return _left_out(row, "; ".join(filter(None, (reason, row.reason))))
-    return ClipFaces(row, faces.frame_indices)
+    return ClipFaces(row, faces.frame_indices, faces.positions)
 
 
 def _process_remote_clip(entry, settings, keep):
@@ -135,7 +141,7 @@ def _process_remote_clip(entry, settings, keep):
 
 
 def _left_out(row, reason):
-    return ClipFaces(row.left_out(reason), np.zeros(0, np.int32))
+    return ClipFaces(row.left_out(reason), NOTHING, NOTHING)
 
 
 def _aligned_faces(video, row, settings, keep):
@@ -146,7 +152,7 @@ def _aligned_faces(video, row, settings, keep):
         if image.max() >= BLACK:
             crop = resized(image, settings.image_size, settings.channels)
             indices.append(index)
-            if len(indices) % LIGHT_EVERY == 1:
+            if len(indices) % quality.LIGHT_EVERY == 1:
                 light.append(quality.brightness_and_sharpness(crop))
             keep(encode_image(crop, settings.image_format))
     brightness, sharpness = np.mean(light, axis=0) if light else (np.nan, np.nan)
@@ -158,7 +164,7 @@ def _aligned_faces(video, row, settings, keep):
         sharpness=float(sharpness),
         reason="" if indices else f"All of its {n_decoded} frames are black.",
     )
-    return ClipFaces(row, np.array(indices, np.int32))
+    return ClipFaces(row, np.array(indices, np.int32), np.arange(len(indices), dtype=np.int32))
 
 
 def resized(image: np.ndarray, size: int, channels: int) -> np.ndarray:
@@ -173,51 +179,48 @@ def resized(image: np.ndarray, size: int, channels: int) -> np.ndarray:
 
 
 def _detected_faces(video, row, settings, keep):
-    """Two passes over the video: the first finds the face in all frames, the second cuts it out, so memory stays bounded."""
-    tracker, numbers, (height, width) = follow_faces(video, settings)
+    """One pass over the video: the tracker finds the face, the cropper cuts it out some seconds later."""
+    tracker, cropper = make_tracker(settings), Cropper(settings, keep)
+    numbers, (height, width) = [], (0, 0)
+    for index, seconds, image in video.passing_frames():
+        tracker.step(index, seconds, image)
+        cropper.step(tracker, image)
+        numbers.append(index)
+        height, width = image.shape[:2]
     tracks = main_tracks(tracker.finish(), width, height, settings.main_person)
+    cut = cropper.finish()
     row = dataclasses.replace(row, n_decoded=len(numbers), n_two_faces=tracker.n_two_faces, fps=video.fps)
     if not tracks:
-        return ClipFaces(dataclasses.replace(row, reason=_no_face(tracker, settings, len(numbers))), np.zeros(0, np.int32))
-    matrices = {}
-    for track in tracks:
-        crops = crop_matrices(track_eyes(track, settings.smoothing_seconds), settings.image_size, settings.crop_scale)
-        matrices |= dict(enumerate(crops, track.start))
-    indices, light = [], []
-    for frame, (index, _, image) in enumerate(video):
-        if frame in matrices:
-            crop = warp(image, matrices[frame], settings.image_size)
-            crop = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None] if settings.channels == 1 else crop
-            indices.append(index)
-            if len(indices) % LIGHT_EVERY == 1:
-                light.append(quality.brightness_and_sharpness(crop))
-            keep(encode_image(crop, settings.image_format))
+        return ClipFaces(dataclasses.replace(row, reason=_no_face(tracker, settings, len(numbers))), NOTHING, NOTHING)
+    frames = [track.start + i for track in tracks for i in range(len(track.seconds))]
     faces = [face for track in tracks for face in track.faces.values()]
-    jitters = [
-        (len(t.seconds), crop_jitter(np.stack([matrices[t.start + i] for i in range(len(t.seconds))]), settings.image_size))
-        for t in tracks
-    ]
+    jitters = [(len(t.seconds), crop_jitter(np.stack(cut[t].matrices), settings.image_size)) for t in tracks]
     jitters = [(n, jitter) for n, jitter in jitters if np.isfinite(jitter)]
-    brightness, sharpness = np.mean(light, axis=0)
+    brightness, sharpness = np.mean([seen for track in tracks for seen in cut[track].light if seen], axis=0)
     row = dataclasses.replace(
         row,
-        n_found=len(indices),
+        n_found=len(frames),
         jitter=float(np.sqrt(np.average([j * j for _, j in jitters], weights=[n for n, _ in jitters]))) if jitters else np.nan,
         mean_confidence=float(np.mean([face.score for face in faces])),
         face_size=float(np.mean([face.box[2] for face in faces])),
         brightness=float(brightness),
         sharpness=float(sharpness),
-        reason="; ".join(_remarks(tracker, settings, len(numbers) - len(indices))),
+        reason="; ".join(_remarks(tracker, settings, len(numbers) - len(frames))),
     )
-    return ClipFaces(row, np.array(indices, np.int32))
+    positions = [position for track in tracks for position in cut[track].positions]
+    return ClipFaces(row, np.array([numbers[frame] for frame in frames], np.int32), np.array(positions, np.int32))
+
+
+def make_tracker(settings: PrepareSettings) -> Tracker:
+    """The Tracker that the settings ask for, with its detector."""
+    detector = make_detector(settings.detector, settings.yunet_model, settings.min_face_pixels)
+    return Tracker(detector, settings.detect_every, settings.min_face_pixels)
 
 
 def follow_faces(video, settings: PrepareSettings):
-    """First pass: (the Tracker that saw all frames, their numbers, (height, width) of the frames)."""
-    detector = make_detector(settings.detector, settings.yunet_model, settings.min_face_pixels)
-    tracker = Tracker(detector, settings.detect_every, settings.min_face_pixels)
-    numbers, shape = [], (0, 0)
-    for index, seconds, image in video:
+    """Only finds the face: (the Tracker that saw all frames, their numbers, (height, width) of the frames)."""
+    tracker, numbers, shape = make_tracker(settings), [], (0, 0)
+    for index, seconds, image in video.passing_frames():
         tracker.step(index, seconds, image)
         numbers.append(index)
         shape = image.shape[:2]
@@ -279,20 +282,26 @@ def _frame_name(number):
 
 
 def _as_json(faces):
-    return json.dumps({"row": dataclasses.asdict(faces.row), "frame_indices": faces.frame_indices.tolist()})
+    arrays = {"frame_indices": faces.frame_indices.tolist(), "positions": faces.positions.tolist()}
+    return json.dumps({"row": dataclasses.asdict(faces.row)} | arrays)
 
 
 def saved_clip(path) -> ClipFaces:
-    """The quality row and frame numbers of a processed clip."""
+    """A processed clip, without its crops."""
     with zipfile.ZipFile(path) as archive:
-        clip = json.loads(archive.read(CLIP))
-        if clip["row"]["n_kept"] != len(archive.namelist()) - 1:
-            raise zipfile.BadZipFile(f"{path} lacks frames")
-    return ClipFaces(quality.QualityRow(**clip["row"]), np.array(clip["frame_indices"], np.int32))
+        return _read_clip(archive)
+
+
+def _read_clip(archive):
+    clip = json.loads(archive.read(CLIP))
+    positions = np.array(clip["positions"], np.int32)
+    if len(positions) != clip["row"]["n_kept"] or (len(positions) and max(positions) >= len(archive.namelist()) - 1):
+        raise zipfile.BadZipFile(f"{archive.filename} lacks frames")
+    return ClipFaces(quality.QualityRow(**clip["row"]), np.array(clip["frame_indices"], np.int32), positions)
 
 
 def saved_frames(path):
     """Iterates over the encoded crops of a processed clip."""
     with zipfile.ZipFile(path) as archive:
-        for number in range(len(archive.namelist()) - 1):
-            yield archive.read(_frame_name(number))
+        for position in _read_clip(archive).positions:
+            yield archive.read(_frame_name(position))

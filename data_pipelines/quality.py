@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 NAN = float("nan")
+LIGHT_EVERY = 5  # brightness and sharpness are told from every fifth crop
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,13 +6,14 @@ when it lies between two detections of it that are near in time and joined by th
 
 import collections
 import dataclasses
+import math
 
 import cv2
 import numpy as np
 
 from data_pipelines.detection import Face, overlap
 
-FULL_SEARCH = 5  # every so many detections the whole frame is searched; the others look where the face was
+FULL_SEARCH = 10  # every so many detections the whole frame is searched; the others look where the face was
 
 
 class CutDetector:
@@ -21,17 +22,21 @@ class CutDetector:
     def __init__(self):
         self._last, self._recent = None, collections.deque(maxlen=15)
 
-    def step(self, grey: np.ndarray) -> bool:
-        """True when the frame uint8 [H, W] begins a new scene."""
-        small = cv2.resize(grey, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
-        small -= small.mean()  # a light switched on is no cut
+    def step(self, image: np.ndarray) -> bool:
+        """True when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new scene."""
+        # Averaging every pixel of a large frame would cost a tenth of its decoding; one in some does as well.
+        small = cv2.resize(image, (128, 72), interpolation=cv2.INTER_NEAREST)
+        small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if small.ndim == 3 else small
+        small = cv2.resize(small, (64, 36), interpolation=cv2.INTER_AREA)
+        small = small - np.float32(cv2.mean(small)[0])  # a light switched on is no cut
         last, self._last = self._last, small
         if last is None:
             return False
-        change = float(np.abs(small - last).mean())
-        usual = float(np.median(self._recent)) if self._recent else 0.0
-        likeness = float((small * last).sum() / (np.linalg.norm(small) * np.linalg.norm(last) + 1e-6))
-        cut = change > 12 and change > 3 * usual and likeness < 0.6  # a head that jerks in front of a still wall stays above
+        change = cv2.norm(small, last, cv2.NORM_L1) / small.size
+        cut = False
+        if change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0):
+            likeness = float((small * last).sum() / (np.linalg.norm(small) * np.linalg.norm(last) + 1e-6))
+            cut = likeness < 0.6  # a head that jerks in front of a still wall stays above
         if cut:
             self._recent.clear()
         else:
@@ -39,40 +44,64 @@ class CutDetector:
         return cut
 
 
-def face_motion(before: np.ndarray, after: np.ndarray, box) -> np.ndarray | None:
-    """Similarity float64 [2, 3] that carries the face in `box` from one grey frame to the next, or None when it cannot be told.
-
-    Corners of the face's upper part (the mouth moves too much of its own) are followed by Lucas-Kanade flow; the motion is
-    the robust fit to them.
+class FaceFlow:
+    """The motion of one face from frame to frame, by Lucas-Kanade flow of corners in its upper part (the mouth moves too much
+    of its own). Begun on a frame BGR uint8 [H, W, 3] with the face in `box`; then `step` for each further frame.
     """
-    factor = min(1.0, 96 / box[2])
-    height, width = before.shape
-    x0, y0 = max(0, int(box[0] - 0.25 * box[2])), max(0, int(box[1] - 0.25 * box[3]))
-    x1, y1 = min(width, int(box[0] + 1.25 * box[2])), min(height, int(box[1] + 1.25 * box[3]))
-    if x1 - x0 < 24 or y1 - y0 < 24:
-        return None
-    patches = [image[y0:y1, x0:x1] for image in (before, after)]
-    if factor < 1:
-        patches = [cv2.resize(p, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for p in patches]
-    scale = np.array(patches[0].shape[1::-1]) / (x1 - x0, y1 - y0)
-    mask = np.zeros_like(patches[0])
-    centre = ((box[0] + 0.5 * box[2] - x0) * scale[0], (box[1] + 0.42 * box[3] - y0) * scale[1])
-    axes = (0.4 * box[2] * scale[0], 0.32 * box[3] * scale[1])
-    cv2.ellipse(mask, tuple(map(round, centre)), tuple(map(round, axes)), 0, 0, 360, 255, -1)
-    points = cv2.goodFeaturesToTrack(patches[0], 80, 0.01, 3, mask=mask)
-    if points is None or len(points) < 8:
-        return None
-    window = {"winSize": (13, 13), "maxLevel": 2}
-    moved, good, _ = cv2.calcOpticalFlowPyrLK(*patches, points, None, **window)
-    back, good_back, _ = cv2.calcOpticalFlowPyrLK(*patches[::-1], moved, None, **window)
-    keep = (good & good_back).astype(bool)[:, 0] & (np.linalg.norm(back - points, axis=-1)[:, 0] < 0.7)
-    if keep.sum() < 8:
-        return None
-    start, end = (p[keep, 0] / scale + (x0, y0) for p in (points, moved))
-    motion, inliers = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=0.75 / scale[0])
-    if motion is None or inliers.mean() < 0.4 or not 0.8 < np.hypot(motion[0, 0], motion[1, 0]) < 1.25:
-        return None
-    return motion
+
+    WIDTH = 56  # pixels of the face that the flow sees, at least, where the video has them
+    POINTS = 40
+
+    def __init__(self, bgr: np.ndarray, box):
+        self._factor = max(1, int(box[2] / self.WIDTH))
+        height, width = bgr.shape[:2]
+        size = min(1.5 * box[2], width), min(1.3 * box[3], height)
+        self._size = tuple(max(1, int(side) // self._factor) * self._factor for side in size)
+        self._patch, self._origin = self._cut(bgr, box)
+        self._points = None
+        if min(self._size) >= 24:
+            mask = np.zeros_like(self._patch)
+            centre = self._inside((box[0] + 0.5 * box[2], box[1] + 0.42 * box[3]))
+            axes = np.array([0.4 * box[2], 0.32 * box[3]]) / self._factor
+            cv2.ellipse(mask, tuple(map(round, centre)), tuple(map(round, axes)), 0, 0, 360, 255, -1)
+            self._points = cv2.goodFeaturesToTrack(self._patch, self.POINTS, 0.01, 3, mask=mask)
+
+    def step(self, bgr: np.ndarray, box) -> np.ndarray | None:
+        """Similarity float64 [2, 3] from the last frame, where the face was in `box`, to this one; None when it cannot be told.
+
+        After None the flow has ended.
+        """
+        if self._points is None or len(self._points) < 8:
+            return None
+        patch, origin = self._cut(bgr, box)
+        ended = cv2.calcOpticalFlowPyrLK(self._patch, patch, self._points, None, winSize=(11, 11), maxLevel=2)
+        after, good = ended[0], ended[1][:, 0] > 0
+        if good.sum() < 8:
+            return None
+        # Pixels of the frame, but for the half a pixel that is the same in both.
+        start = self._points[good, 0] * self._factor + self._origin
+        end = after[good, 0] * self._factor + origin
+        motion, inliers = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=0.75 * self._factor)
+        if motion is None or not 0.8 < np.hypot(motion[0, 0], motion[1, 0]) < 1.25:
+            return None
+        kept = after[good][inliers[:, 0] > 0]
+        if len(kept) < max(8, 0.4 * len(self._points)):
+            return None
+        self._patch, self._origin, self._points = patch, origin, kept
+        return motion
+
+    def _inside(self, point):
+        return (np.asarray(point) - self._origin) / self._factor
+
+    def _cut(self, bgr, box):
+        """(grey patch around the box, reduced; its corner): always of the same size, inside the frame."""
+        width, height = self._size
+        x = int(min(max(box[0] + 0.5 * box[2] - 0.5 * width, 0), bgr.shape[1] - width))
+        y = int(min(max(box[1] + 0.4 * box[3] - 0.5 * height, 0), bgr.shape[0] - height))
+        patch = cv2.cvtColor(bgr[y : y + height, x : x + width], cv2.COLOR_BGR2GRAY)
+        if self._factor > 1:
+            patch = cv2.resize(patch, (width // self._factor, height // self._factor), interpolation=cv2.INTER_AREA)
+        return patch, np.array([x, y])
 
 
 def moved(motion: np.ndarray, points) -> np.ndarray:
@@ -82,12 +111,16 @@ def moved(motion: np.ndarray, points) -> np.ndarray:
 
 def moved_face(motion: np.ndarray, face: Face) -> Face:
     """The face after the similarity: its box keeps upright."""
-    size = face.box[2:] * np.hypot(motion[0, 0], motion[1, 0])
-    centre = moved(motion, [face.box[:2] + face.box[2:] / 2])[0]
-    return dataclasses.replace(face, box=np.concatenate([centre - size / 2, size]), eyes=moved(motion, face.eyes))
+    (a, b, x), (c, d, y) = motion.tolist()
+    left, top, width, height = face.box.tolist()
+    scale = math.hypot(a, c)
+    middle = left + width / 2, top + height / 2
+    width, height = width * scale, height * scale
+    left, top = a * middle[0] + b * middle[1] + x - width / 2, c * middle[0] + d * middle[1] + y - height / 2
+    return Face(np.array([left, top, width, height]), moved(motion, face.eyes), face.score, face.eyes_seen)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Track:
     """One face through consecutive frames: `motions[i]` carries it from frame start + i to the next; `faces` by frame."""
 
@@ -96,10 +129,11 @@ class Track:
     motions: list[np.ndarray] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
     here: Face | None = None  # where it is thought to be in the newest frame
+    flow: FaceFlow | None = None
 
     @property
     def last_seen(self) -> int:
-        return max(self.faces)
+        return next(reversed(self.faces))  # they are seen in order
 
     @property
     def newest(self) -> int:
@@ -112,85 +146,91 @@ class Track:
         """The track up to its last detection: what follows was never confirmed."""
         n = self.last_seen - self.start
         del self.motions[n:], self.seconds[n + 1 :]
+        self.flow = None
         return self
 
 
 class Tracker:
     """Turns frames into tracks: `step` for each frame in order, then `finish`.
 
-    n_searched counts whole-frame searches, n_two_faces those that showed more than one face, n_cuts the scene cuts.
+    live: the tracks that go on; n_searched counts whole-frame searches, n_two_faces those that showed more than one face,
+    n_cuts the scene cuts.
     """
 
     def __init__(self, detector, detect_every: int = 5, min_face_pixels: int = 40):
         self._detector, self._every, self._min_face = detector, detect_every, min_face_pixels
-        self._cuts, self._live, self._done = CutDetector(), [], []
+        self._cuts, self.live, self._done = CutDetector(), [], []
         self._last = self._last_number = None
-        self._searches, self._frame, self._lost = 0, -1, -4 * detect_every
+        self._searches, self._frame, self._lost = 0, -1, -FULL_SEARCH * detect_every - 1
         self.n_searched = self.n_two_faces = self.n_cuts = 0
         self.largest_too_small = 0.0
 
-    def step(self, number: int, seconds: float, rgb: np.ndarray) -> None:
-        """Takes frame `number` (gaps in the numbers end all tracks), RGB uint8 [H, W, 3]."""
+    def step(self, number: int, seconds: float, bgr: np.ndarray) -> None:
+        """Takes frame `number` (gaps in the numbers end all tracks), BGR uint8 [H, W, 3]."""
         self._frame += 1
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-        cut = self._cuts.step(grey)
-        if self._last is not None and (cut or number != self._last_number + 1 or grey.shape != self._last[1].shape):
+        cut = self._cuts.step(bgr)
+        if self._last is not None and (cut or number != self._last_number + 1 or bgr.shape != self._last.shape):
             self.n_cuts += cut
             self._close_all()
             self._lost = self._frame
-        for track in list(self._live):
-            motion = self._motion(track, rgb, grey)
+        for track in list(self.live):
+            motion = self._motion(track, bgr)
             if motion is None:
                 self._close(track)
                 continue
             track.motions.append(motion)
             track.seconds.append(seconds)
             track.here = moved_face(motion, track.here)
-        self._last, self._last_number = (rgb, grey), number
-        if self._live:
-            due = any(track.newest - track.last_seen >= self._every for track in self._live)
+        self._last, self._last_number = bgr, number
+        if self.live:
+            due = any(track.newest - track.last_seen >= self._every for track in self.live)
         else:  # a face that was lost is waited for in every frame, but not for ever
             due = self._frame % self._every == 0 or self._frame - self._lost < 2 * self._every
         if due:
-            self._detect(rgb, seconds)
-        for track in [t for t in self._live if t.newest - t.last_seen >= 2 * self._every]:
+            self._detect(bgr, seconds)
+        for track in [t for t in self.live if t.newest - t.last_seen >= 2 * self._every]:
             self._close(track)
+        for track in self.live:
+            if track.flow is None or track.last_seen == track.newest:
+                track.flow = FaceFlow(bgr, track.here.box)
 
-    def _motion(self, track, rgb, grey):
+    def _motion(self, track, bgr):
         """The similarity from the last frame to this one, by flow, or where it fails by a detection in both; None when lost."""
-        motion = face_motion(self._last[1], grey, track.here.box)
+        motion = track.flow.step(bgr, track.here.box)
         if motion is None:
+            track.flow = None
             if track.newest != track.last_seen:
-                before = self._detector.detect(self._last[0], near=track.here)
+                before = self._detector.detect(self._last, near=track.here)
                 if not before:
                     return None
                 track.see(track.newest, before[0])
-            after = self._detector.detect(rgb, near=track.here)
+            after = self._detector.detect(bgr, near=track.here)
             if after and after[0].eyes_seen and track.here.eyes_seen:
                 motion = similarity(track.here.eyes, after[0].eyes)
         return motion
 
-    def _detect(self, rgb, seconds):
-        whole = self._searches % FULL_SEARCH == 0 or not self._live
+    def _detect(self, bgr, seconds):
+        # One of two faces may be lost while the other is followed.
+        whole = self._searches % FULL_SEARCH == 0 or not self.live or self._frame - self._lost < FULL_SEARCH * self._every
         self._searches += 1
         found = []
         if whole:
-            found = self._usable(self._detector.detect(rgb))
+            # Beside a face that is followed only one at least half as wide could take its place.
+            smallest = max((0.5 * track.here.box[2] for track in self.live), default=0.0)
+            found = self._usable(self._detector.detect(bgr, smallest=smallest))
             self.n_searched += 1
             self.n_two_faces += len(found) > 1
-        for track in self._live:
-            best = max(found, key=lambda face: overlap(face.box, track.here.box), default=None)
-            if best is not None and overlap(best.box, track.here.box) > 0.4:
-                found = [face for face in found if face is not best]
-            else:
-                best = next(iter(self._detector.detect(rgb, near=track.here)), None)
+        for track in self.live:
+            # In the whole frame the face is seen at another size, which moves its eyes: what is known is looked at alone.
+            found = [face for face in found if overlap(face.box, track.here.box) <= 0.4]
+            best = next(iter(self._detector.detect(bgr, near=track.here)), None)
             if best is not None:
                 track.see(track.newest, best)
         for face in found:
-            if not any(overlap(face.box, track.here.box) > 0.2 for track in self._live):
+            if not any(overlap(face.box, track.here.box) > 0.2 for track in self.live):
                 track = Track(self._frame, seconds=[seconds])
                 track.see(self._frame, face)
-                self._live.append(track)
+                self.live.append(track)
 
     def _usable(self, faces):
         widths = [face.box[2] for face in faces if face.box[2] < self._min_face]
@@ -198,16 +238,16 @@ class Tracker:
         return [face for face in faces if face.box[2] >= self._min_face]
 
     def _close(self, track):
-        self._live.remove(track)
+        self.live.remove(track)
         self._lost = self._frame
         self._done.append(track.closed())
 
     def _close_all(self):
         """Ends all tracks with the last frame, confirming in it those that are between two detections."""
-        rgb = self._last[0]
-        for track in list(self._live):
+        bgr = self._last
+        for track in list(self.live):
             if track.last_seen != track.newest:
-                found = self._detector.detect(rgb, near=track.here)
+                found = self._detector.detect(bgr, near=track.here)
                 if found:
                     track.see(track.newest, found[0])
             self._close(track)
@@ -227,18 +267,24 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
+def by_chance(track: Track) -> bool:
+    """Whether a finished track is taken for a chance hit: fewer than three detections, or hardly ever an eye seen."""
+    seen = [face.eyes_seen > 0 for face in track.faces.values()]
+    return (len(seen) < 3 and len(track.seconds) > 1) or np.mean(seen) < 0.3
+
+
 def main_tracks(tracks, width: int, height: int, which: str = "auto") -> list[Track]:
     """The tracks of the clip's main person, disjoint in time, by start.
 
     A track weighs what it covers: the sum over its frames of the face's area times its nearness to the middle of the frame.
     The heaviest is the main person; where it is absent (after a cut, or a loss) the heaviest other track of a face of like size
     (half to twice the width) stands in. `which` = 'left' or 'right': only faces whose middle lies in that half of the frame.
-    Tracks with fewer than three detections, or hardly ever an eye seen, are taken for chance hits.
+    Tracks `by_chance` never count.
     """
     candidates = []
     for track in tracks:
         faces = list(track.faces.values())
-        if (len(faces) < 3 and len(track.seconds) > 1) or np.mean([face.eyes_seen > 0 for face in faces]) < 0.3:
+        if by_chance(track):
             continue
         boxes = np.array([face.box for face in faces])
         x, y = np.median(boxes[:, 0] + boxes[:, 2] / 2) / width, np.median(boxes[:, 1] + boxes[:, 3] / 2) / height

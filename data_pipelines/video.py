@@ -51,33 +51,44 @@ class Video:
         self.fps = fps or self._source_fps
 
     def __iter__(self):
-        self.note = ""
-        frames = self._folder_frames() if self._files is not None else self._file_frames()
+        frames = self._file_frames(reuse=False) if self._files is None else self._folder_frames()
+        return ((i, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) for i, seconds, image in self._resampled(frames))
+
+    def passing_frames(self):
+        """The same as BGR, for those who only look at each frame: it is written over when the next but one comes."""
+        # Resampling may hold a frame for longer.
+        frames = self._file_frames(reuse=not self._resample_fps) if self._files is None else self._folder_frames()
+        return self._resampled(frames)
+
+    def _resampled(self, frames):
         return resampled(frames, self._resample_fps) if self._resample_fps else frames
 
     def _folder_frames(self):
-        broken = 0
+        self.note, broken = "", 0
         for file, number in zip(self._files, self._numbers):
             image = read_image(file)
             if image is None:
                 broken += 1
                 self.note = f"{broken} of its {len(self._files)} images cannot be read"
             else:
-                yield number, number / self._source_fps, image
+                yield number, number / self._source_fps, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
-    def _file_frames(self):
-        capture = _open(self.path)
-        index, last = 0, -math.inf
+    def _file_frames(self, reuse):
+        self.note, capture = "", _open(self.path)
+        index, last, buffers = 0, -math.inf, [None, None]
         try:
             while True:
-                ok, image = capture.read()
+                # Fresh memory for every frame would cost a tenth of the decoding.
+                ok, image = capture.read(buffers[index % 2])
                 if not ok:
                     break
+                if reuse:
+                    buffers[index % 2] = image
                 seconds = index / self._source_fps if self._override else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
                 if not seconds > last:  # some containers have no timestamps, or broken ones
                     seconds = last + 1 / self._source_fps if index else 0.0
                 last = seconds
-                yield index, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                yield index, seconds, image
                 index += 1
         finally:
             capture.release()

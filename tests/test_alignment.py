@@ -12,8 +12,8 @@ from data_pipelines.alignment import (
     eyes_of,
     gaussian_smooth,
     track_eyes,
-    warp,
 )
+from data_pipelines.cropping import Surroundings
 from data_pipelines.detection import Face, HaarDetector, make_detector, overlap
 from data_pipelines.errors import InputError
 from data_pipelines.tracking import CutDetector, Track, Tracker, main_tracks, moved, similarity
@@ -56,7 +56,7 @@ class NoisyDetector:
         self.eyes = eyes + np.random.default_rng(0).normal(0, noise, eyes.shape)
         self.blind, self.others, self.looked = set(blind), others, []
 
-    def detect(self, rgb, near=None):
+    def detect(self, rgb, near=None, smallest=0.0):
         t = int(rgb[0, 0, 0])
         self.looked.append(t)
         faces = []
@@ -214,7 +214,8 @@ def test_the_jitter_of_white_noise():
 
 def test_a_strongly_reduced_crop_does_not_alias():
     board = ((np.indices((800, 800)).sum(0) % 2) * 255).astype(np.uint8)
-    crop = warp(np.repeat(board[..., None], 3, -1), similarity([[0, 0], [800, 0]], [[0, 0], [80, 0]]), 80)
+    part = Surroundings(np.repeat(board[..., None], 3, -1), (0, 0), (800, 800), 10)
+    crop = part.warped(similarity([[0, 0], [800, 0]], [[0, 0], [80, 0]]), 80)
     assert np.abs(crop.astype(int) - 127).max() < 20
 
 

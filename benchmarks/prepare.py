@@ -1,0 +1,135 @@
+"""How fast `prepare` is beside plain decoding of the same files on the same cores, and what it keeps.
+
+    python benchmarks/prepare.py --manifest clips.csv --yunet-model yunet.onnx [--hd 4] [--long 60] [--json out.json]
+
+Side by side, with as many processes as cores: (i) every frame decoded and thrown away, (ii) `prepare` with a detection in
+every frame, (iii) with one in every fifth. --hd N: the same for N of the clips scaled to 1280 x 720 (mp4v, as the OpenCV wheels
+write no H.264). --long M: peak memory of a process that prepares a video of M minutes made from the first clip.
+"Times real time per core": seconds of video a second of one core.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+import resource
+import tempfile
+import time
+
+import cv2
+import numpy as np
+
+from data_pipelines.clip_faces import PrepareSettings, process_to_file, start_worker
+from data_pipelines.manifest import read_manifest
+from data_pipelines.video import Video
+
+
+def decode(entry) -> int:
+    """Frames of the file, every one decoded."""
+    capture = cv2.VideoCapture(str(entry.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    return sum(1 for _ in iter(lambda: capture.read()[0], False))
+
+
+def measure(pool, workers, entries, settings, folder):
+    """Rows of figures of the three ways; each is run twice and the faster one counts, as other work may share the machine."""
+    jobs = {"decode": (decode,)}
+    for every in (1, 5):
+        changed = dataclasses.replace(settings, detect_every=every)
+        jobs[f"every {every}"] = (
+            process_to_file,
+            itertools.repeat(changed),
+            [folder / f"{i}.zip" for i in range(len(entries))],
+        )
+    seconds, rows = {name: [] for name in jobs}, {}
+    for _ in range(2):
+        for name, (function, *others) in jobs.items():
+            start = time.perf_counter()
+            rows[name] = list(pool.map(function, entries, *others))
+            seconds[name].append(time.perf_counter() - start)
+    frames = sum(rows["decode"])
+    length = sum(row.n_decoded / row.fps for row in rows["every 5"])
+    table = {}
+    for name in jobs:
+        best = min(seconds[name])
+        table[name] = {"frames/s": frames / best, "of decoding": min(seconds["decode"]) / best}
+        table[name]["times real time per core"] = length / best / workers
+        if name != "decode":
+            table[name]["kept"] = sum(row.n_kept for row in rows[name]) / frames
+            table[name]["jitter"] = float(np.mean([row.jitter for row in rows[name]]))
+    return table
+
+
+def scaled(entry, path, size=(1280, 720)):
+    """The clip as an mp4v file of that size; portrait clips turned into a strip in the middle."""
+    video = Video(entry.path)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), video.fps, size)
+    for _, _, image in video:
+        factor = min(size[0] / image.shape[1], size[1] / image.shape[0])
+        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+        frame = np.zeros((size[1], size[0], 3), np.uint8)
+        x = (size[0] - small.shape[1]) // 2
+        frame[: small.shape[0], x : x + small.shape[1]] = small[: size[1], : size[0], ::-1]
+        writer.write(frame)
+    writer.release()
+    return dataclasses.replace(entry, path=path)
+
+
+def long_video(entry, path, minutes):
+    """The clip to and fro for so many minutes, small."""
+    images = [cv2.resize(image, (320, 240), interpolation=cv2.INTER_AREA) for _, _, image in Video(entry.path)]
+    frames = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images + images[::-1]]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (320, 240))
+    for i in range(round(minutes * 60 * 25)):
+        writer.write(frames[i % len(frames)])
+    writer.release()
+    return dataclasses.replace(entry, path=path)
+
+
+def peak_memory(entry, settings, path):
+    """(quality row, peak resident MiB of this process)."""
+    row = process_to_file(entry, settings, path)
+    return row, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--yunet-model", default="")
+    parser.add_argument("--clips", type=int, default=0, help="only the first so many; 0 = all")
+    parser.add_argument("--hd", type=int, default=0)
+    parser.add_argument("--long", type=float, default=0.0)
+    parser.add_argument("--json", default="")
+    arguments = parser.parse_args()
+    settings = PrepareSettings(yunet_model=arguments.yunet_model)
+    entries = read_manifest(arguments.manifest)[: arguments.clips or None]
+    workers, tables = len(os.sched_getaffinity(0)), {}
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        with concurrent.futures.ProcessPoolExecutor(workers, spawn, start_worker) as pool:
+            list(pool.map(decode, entries[:workers]))  # the processes have started
+            tables["clips"] = measure(pool, workers, entries, settings, folder)
+            if arguments.hd:
+                chosen = [entries[i] for i in np.linspace(0, len(entries) - 1, arguments.hd).astype(int)]
+                hd = [scaled(entry, folder / f"hd{i}.mp4") for i, entry in enumerate(chosen)]
+                tables["720p"] = measure(pool, workers, hd, settings, folder)
+        for name, table in tables.items():
+            print(f"\n{name}, {workers} cores, OpenCV {cv2.__version__}")
+            for way, figures in table.items():
+                print(f"  {way:10}", ", ".join(f"{what} {value:.3g}" for what, value in figures.items()))
+        if arguments.long:
+            with concurrent.futures.ProcessPoolExecutor(1, spawn, start_worker) as pool:
+                entry = long_video(entries[0], folder / "long.mp4", arguments.long)
+                row, peak = pool.submit(peak_memory, entry, settings, folder / "long.zip").result()
+            tables["long"] = {"minutes": arguments.long, "frames": row.n_decoded, "kept": row.n_kept, "peak MiB": peak}
+            print("\nlong", tables["long"])
+    if arguments.json:
+        pathlib.Path(arguments.json).write_text(json.dumps(tables, indent=1))
+
+
+if __name__ == "__main__":
+    main()
