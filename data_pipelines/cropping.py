@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines import quality
 from data_pipelines.alignment import BLOCK, EYE_LINE, crop_matrices, eyes_between, look_ahead
-from data_pipelines.images import encode_image
+from data_pipelines.images import encode_image, power_of_two, reduced
 from data_pipelines.tracking import Track, by_chance
 
 MARGIN = 0.75  # half the side of the surroundings that are kept, in units of the crop's side
@@ -93,8 +93,8 @@ class _Strip:
         self._distance = max(math.hypot(x1 - x0, y1 - y0), 0.95 * self._distance)
         side = settings.crop_scale * self._distance
         shrink = side / settings.image_size
-        if not self._factor - 0.3 <= shrink < self._factor + 1.3:  # not to and fro, which would be seen as flicker
-            self._factor = max(1, int(shrink))
+        if not 0.9 * self._factor <= shrink < 2.2 * self._factor:  # not to and fro, which would be seen as flicker
+            self._factor = power_of_two(shrink)
         # The crop's middle lies below that of the eyes.
         x, y = (x0 + x1) / 2, (y0 + y1) / 2 + (0.5 - EYE_LINE) * side
         reach = MARGIN * side
@@ -108,16 +108,14 @@ class Surroundings:
     """
 
     def __init__(self, bgr, low, high, factor):
+        """`factor`: a power of two."""
         height, width = bgr.shape[:2]
         x0, y0 = (int(min(max(v, 0), most - factor)) for v, most in zip(low, (width, height)))
         x1, y1 = (int(min(max(v, v0 + factor), most)) for v, v0, most in zip(high, (x0, y0), (width, height)))
         x1, y1 = x0 + (x1 - x0) // factor * factor, y0 + (y1 - y0) // factor * factor
         part = bgr[y0:y1, x0:x1]
-        if factor > 1:
-            size = (x1 - x0) // factor, (y1 - y0) // factor
-            self._image = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-        else:
-            self._image = part.copy()  # not a view, which would hold the whole frame
+        # Not a view, which would hold the whole frame.
+        self._image = reduced(part, factor) if factor > 1 else part.copy()
         # Middles of pixels: x = factor (x_part + 1/2) - 1/2 + x0.
         half = (factor - 1) / 2
         self._to_frame = np.array([[factor, 0, x0 + half], [0, factor, y0 + half], [0, 0, 1]])

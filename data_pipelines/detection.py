@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.images import power_of_two, reduced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +199,8 @@ class _View:
         """The square around `box` that is `part` times its longer side, `side` pixels wide whatever the place."""
         height, width = image.shape[:2]
         whole = min(round(part * max(box[2:])), height, width)
+        factor = power_of_two(whole / side)  # so that it can be halved
+        whole = whole // factor * factor
         x, y = np.clip(box[:2] + box[2:] / 2 - whole / 2, 0, [width - whole, height - whole]).round()
         view = cls(image, region=(x, y, whole - 0.5, whole - 0.5), factor=1)
         view.factors, view.image = np.full(2, side / whole), _resized(view.image, (side, side))
@@ -217,11 +220,10 @@ class _View:
 
 
 def _resized(image, size):
-    """The image at (width, height) `size`. Reduces by a whole number first, which is many times as fast as by any other."""
-    factor = int(min(image.shape[1] / size[0], image.shape[0] / size[1]))
-    if factor > 1:
-        height, width = (side // factor * factor for side in image.shape[:2])
-        if (height, width) == image.shape[:2]:  # else the edge that is left over would shift what is seen
-            image = cv2.resize(image, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    """The image at (width, height) `size`; halved first as long as that leaves no edge over, which would shift what is seen."""
+    factor = power_of_two(min(image.shape[1] / size[0], image.shape[0] / size[1]))
+    while image.shape[0] % factor or image.shape[1] % factor:
+        factor //= 2
+    image = reduced(image, factor)
     smaller = size[0] < image.shape[1]
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)

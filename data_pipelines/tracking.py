@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from data_pipelines.detection import Face, overlap
+from data_pipelines.images import power_of_two, reduced
 
 FULL_SEARCH = 10  # every so many detections the whole frame is searched; the others look where the face was
 
@@ -53,7 +54,7 @@ class FaceFlow:
     POINTS = 40
 
     def __init__(self, bgr: np.ndarray, box):
-        self._factor = max(1, int(box[2] / self.WIDTH))
+        self._factor = power_of_two(box[2] / self.WIDTH)
         height, width = bgr.shape[:2]
         size = min(1.5 * box[2], width), min(1.3 * box[3], height)
         self._size = tuple(max(1, int(side) // self._factor) * self._factor for side in size)
@@ -98,10 +99,8 @@ class FaceFlow:
         width, height = self._size
         x = int(min(max(box[0] + 0.5 * box[2] - 0.5 * width, 0), bgr.shape[1] - width))
         y = int(min(max(box[1] + 0.4 * box[3] - 0.5 * height, 0), bgr.shape[0] - height))
-        patch = cv2.cvtColor(bgr[y : y + height, x : x + width], cv2.COLOR_BGR2GRAY)
-        if self._factor > 1:
-            patch = cv2.resize(patch, (width // self._factor, height // self._factor), interpolation=cv2.INTER_AREA)
-        return patch, np.array([x, y])
+        patch = reduced(bgr[y : y + height, x : x + width], self._factor)
+        return cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY), np.array([x, y])
 
 
 def moved(motion: np.ndarray, points) -> np.ndarray:
