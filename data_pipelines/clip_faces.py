@@ -52,7 +52,7 @@ class PrepareSettings:
     min_face_pixels: int = 40
     main_person: str = "auto"
     max_enlargement: float = 2.0
-    min_sharpness: float = 20.0
+    min_sharpness: float = 10.0
     min_brightness: float = 20.0
     max_turn: float = 1.0
     max_frames_per_record: int = 32

@@ -41,7 +41,7 @@ def default_config() -> ConfigDict:
     data.smoothing_seconds = 0.2  # of the alignment's parameters over time (standard deviation of the kernel)
     data.min_face_pixels = 40  # smaller faces are left out, width of the detected box in the video's pixels
     data.max_enlargement = 2.0  # of the face to fill the crop; above it a frame is flagged as tiny (columns of quality.parquet)
-    data.min_sharpness = 20.0  # variance of the crop's Laplacian, grey values squared; below it a frame is flagged as blurred
+    data.min_sharpness = 10.0  # variance of the crop's Laplacian, grey values squared; below it a frame is flagged as blurred
     data.min_brightness = 20.0  # mean grey value of the crop, of 255; below it a frame is flagged as dark
     data.max_turn = 1.0  # nose off the eyes' middle, in half their distance (YuNet); above it, 45 degrees, flagged as turned
     data.main_person = "auto"  # of several visible people: 'auto', 'left' or 'right'

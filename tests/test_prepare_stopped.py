@@ -72,11 +72,7 @@ def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, 
         )
     try:
         # All short clips are done, and both workers are in the midst of a long one.
-        until(
-            lambda: (
-                (len(list(crops.glob("s*.zip"))) == SHORT and len(list(crops.glob(".l*"))) == 2) or process.poll() is not None
-            )
-        )
+        until(lambda: process.poll() is not None or (len([*crops.glob("s*.zip")]), len([*crops.glob(".l*")])) == (SHORT, 2))
         assert process.poll() is None, said.read_text()
         workers = children(process.pid)
         assert len(workers) >= 2
