@@ -104,7 +104,8 @@ def check_settings(settings: PrepareSettings) -> None:
     for name, least in (("image_size", 8), ("detect_every", 1), ("max_frames_per_record", 1), ("crop_scale", 1)):
         if getattr(settings, name) < least:
             raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must be at least {least}.")
-    for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers"):
+    thresholds = ("max_enlargement", "min_sharpness", "min_brightness", "max_turn")
+    for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers", *thresholds):
         if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
             raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must not be negative.")
     if settings.beam_options:

@@ -63,7 +63,7 @@ def flags(settings, n: int, enlargements, light, turns=()) -> dict[str, int]:
     Each of as many frames as were looked at.
     """
     # The defaults, seen with YuNet in the first 80 frames of 31 real, mostly frontal clips at 112 pixels, of which they flag
-    # none: enlargement 0.23 to 1.07; sharpness 36 to 1870, and 5 to 14 once the crop is blurred by a Gaussian of 2 pixels;
+    # none: enlargement 0.23 to 1.07; sharpness 36 to 1870, and 4 to 14 once the crop is blurred by a Gaussian of 2 pixels;
     # brightness 70 to 146, while YuNet still finds a face darkened to about 10; turn -0.49 to 0.43. A turn of 1 is 45
     # degrees because the tip of the nose lies about as far before the eyes as each of them is from their middle.
     brightness, sharpness = np.asarray(light, float).reshape(-1, 2).T

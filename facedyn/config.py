@@ -47,7 +47,7 @@ def default_config() -> ConfigDict:
     data.main_person = "auto"  # of several visible people: 'auto', 'left' or 'right'
     data.max_frames_per_record = 32  # a clip is stored in records of so many; a window reads the few that it lies in
     data.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test; by person, where the manifest has no split
-    data.workers = 0  # processes that decode clips; 0 = one a core
+    data.workers = 0  # processes that decode clips; 0 = one a core, and where there are fewer clips, more threads each
     data.beam_options = ""  # flags of Apache Beam (the extra `beam`), which then does the work of prepare; '' = no Beam
 
     data.synthetic = synthetic = ConfigDict()  # used when dataset = 'synthetic'
