@@ -52,7 +52,7 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
         (
             "stale_frames",
             changed,
-            "clips were prepared from another path, file or setting, or by another version, than today's.",
+            "clips were prepared from another path, file, setting or version than today's.",
         ),
         ("stale_labels", labels, "clips of the dataset have another person, split, task, session or label than the manifest."),
     ):
