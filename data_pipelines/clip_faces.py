@@ -3,12 +3,15 @@
 Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of a second and stays small.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import signal
+import threading
 import zipfile
 
 import cv2
@@ -32,7 +35,8 @@ from data_pipelines.video import Video, quiet
 class PrepareSettings:
     """The settings of `prepare`; meanings as in `facedyn.config`, section data.
 
-    min_frames: a clip without so many consecutive frames with a face is left out (the shortest window's length).
+    min_frames: a clip without so many consecutive frames with a face is left out (the shortest window's length);
+    decoder_threads: of each clip, without an effect on its frames.
     """
 
     image_size: int = 112
@@ -47,9 +51,14 @@ class PrepareSettings:
     smoothing_seconds: float = 0.2
     min_face_pixels: int = 40
     main_person: str = "auto"
+    max_enlargement: float = 2.0
+    min_sharpness: float = 10.0
+    min_brightness: float = 20.0
+    max_turn: float = 1.0
     max_frames_per_record: int = 32
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     workers: int = 0
+    decoder_threads: int = 1
     beam_options: str = ""
     seed: int = 0
     min_frames: int = 9
@@ -58,7 +67,11 @@ class PrepareSettings:
 
 # What the frames of a clip depend on; the other settings only matter when the clips are packed.
 FRAME_SETTINGS = ("image_size", "channels", "image_format", "fps", "min_frames")
+FRAME_SETTINGS += ("max_enlargement", "min_sharpness", "min_brightness")
 FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
+FACE_SETTINGS += ("max_turn",)
+# To be raised with every change of the code that changes crops or quality rows: clips of an older number are done again.
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +90,7 @@ def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
     """Names the clip's file as it is now, and the settings its crops depend on; 16 hexadecimal digits."""
     outputs = find_outputs(entry.path)
     names = FRAME_SETTINGS if entry.aligned or outputs else FRAME_SETTINGS + FACE_SETTINGS
-    parts = [entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
+    parts = [VERSION, entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
     try:
         if is_url(entry.path):
             parts.append(content_stamp(entry.path))
@@ -100,8 +113,8 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
     row = quality.QualityRow(entry.clip_id, entry.person_id, str(entry.path))
     try:
         openface = bool(find_outputs(entry.path))
-        more = (settings.min_confidence,) if openface else ()
-        video = (OpenFaceVideo if openface else Video)(entry.path, settings.fps, entry.fps, *more)
+        make, more = (OpenFaceVideo, settings.min_confidence) if openface else (Video, settings.decoder_threads)
+        video = make(entry.path, settings.fps, entry.fps, more)
         find = _aligned_faces if entry.aligned or openface else _detected_faces
         faces = find(video, row, settings, keep)
         if openface:
@@ -118,12 +131,17 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
         share_found=faces.row.n_found / max(faces.row.n_decoded, 1),
         reason="; ".join(filter(None, (video.note, faces.row.reason))),
     )
+    row = dataclasses.replace(row, reason="; ".join(filter(None, (row.reason, *quality.flag_remarks(row)))))
     usable = quality.longest_run(faces.frame_indices)
     if row.n_found == 0:
         return _left_out(row, row.reason or f"No face was found in any of its {row.n_decoded} frames.")
     if usable < settings.min_frames:
         reason = f"Only {usable} frames with a face follow one another, a window needs {settings.min_frames}."
         return _left_out(row, "; ".join(filter(None, (reason, row.reason))))
+    if row.n_dark > quality.TOO_DARK_ABOVE * row.n_kept:
+        dark = f"Its faces are too dark: a mean grey value of {row.brightness:.0f}"
+        asked = f"config.data.min_brightness asks for {settings.min_brightness:g}"
+        return _left_out(row, f"{dark}, {asked}.")
     return ClipFaces(row, faces.frame_indices, faces.positions)
 
 
@@ -146,7 +164,7 @@ def _left_out(row, reason):
 
 def _aligned_faces(video, row, settings, keep):
     """Frames that are face crops already: resized, and dropped where they are black."""
-    indices, light, n_decoded = [], [], 0
+    indices, light, enlargements, n_decoded = [], [], [], 0
     for index, _, image in video:
         n_decoded += 1
         if image.max() >= BLACK:
@@ -154,6 +172,7 @@ def _aligned_faces(video, row, settings, keep):
             indices.append(index)
             if len(indices) % quality.LIGHT_EVERY == 1:
                 light.append(quality.brightness_and_sharpness(crop))
+                enlargements.append(settings.image_size / min(image.shape[:2]))
             keep(encode_image(crop, settings.image_format))
     brightness, sharpness = np.mean(light, axis=0) if light else (np.nan, np.nan)
     row = dataclasses.replace(
@@ -163,6 +182,7 @@ def _aligned_faces(video, row, settings, keep):
         brightness=float(brightness),
         sharpness=float(sharpness),
         reason="" if indices else f"All of its {n_decoded} frames are black.",
+        **quality.flags(settings, len(indices), enlargements, light),
     )
     return ClipFaces(row, np.array(indices, np.int32), np.arange(len(indices), dtype=np.int32))
 
@@ -196,7 +216,9 @@ def _detected_faces(video, row, settings, keep):
     faces = [face for track in tracks for face in track.faces.values()]
     jitters = [(len(t.seconds), crop_jitter(np.stack(cut[t].matrices), settings.image_size)) for t in tracks]
     jitters = [(n, jitter) for n, jitter in jitters if np.isfinite(jitter)]
-    brightness, sharpness = np.mean([seen for track in tracks for seen in cut[track].light if seen], axis=0)
+    light = [seen for track in tracks for seen in cut[track].light if seen]
+    brightness, sharpness = np.mean(light, axis=0)
+    enlargements = [np.hypot(*matrix[:, 0]) for track in tracks for matrix in cut[track].matrices]
     row = dataclasses.replace(
         row,
         n_found=len(frames),
@@ -206,6 +228,7 @@ def _detected_faces(video, row, settings, keep):
         brightness=float(brightness),
         sharpness=float(sharpness),
         reason="; ".join(_remarks(tracker, settings, len(numbers) - len(frames))),
+        **quality.flags(settings, len(frames), enlargements, light, [face.turn for face in faces]),
     )
     positions = [position for track in tracks for position in cut[track].positions]
     return ClipFaces(row, np.array([numbers[frame] for frame in frames], np.int32), np.array(positions, np.int32))
@@ -249,11 +272,22 @@ def _remarks(tracker, settings, lost):
         yield f"{tracker.n_cuts} scene cuts"
 
 
-def start_worker() -> None:
-    """Called once in every worker process: one thread each, as there are as many workers as cores."""
+def start_worker(parent=None) -> None:
+    """Called once in every worker process: one thread each, as there are as many workers as cores.
+
+    parent: Connection to the parent process; when that closes its end, or dies, this process ends in the midst of its clip.
+    """
     cv2.setNumThreads(1)
     quiet()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption is the parent's to report, once
+
+
+def _end_with(parent):
+    with contextlib.suppress(EOFError, OSError):
+        parent.recv_bytes()  # nothing is ever sent
+    os._exit(1)  # the pool would catch anything milder and take the next clip
 
 
 def process_to_file(entry: ClipEntry, settings: PrepareSettings, path) -> quality.QualityRow:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import pathlib
 import tempfile
@@ -45,6 +46,13 @@ def raise_if_full(error: Exception, path) -> None:
         raise InputError(
             f"The disk is full: {path} was not written; free some space and run the same command again."
         ) from error
+
+
+def discard(path) -> None:
+    """Deletes what a process that has been ended was writing to `path`."""
+    path = pathlib.Path(path)
+    for temporary in path.parent.glob(f".{glob.escape(path.stem)}.{TEMPORARY}*"):
+        temporary.unlink(missing_ok=True)
 
 
 def sweep(folder, stale_seconds: float = STALE_SECONDS) -> None:

@@ -26,7 +26,7 @@ from data_pipelines import beam_pipelines, clip_faces
 from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import EncodedClip, Records, open_face_clips
-from data_pipelines.files import atomic_path
+from data_pipelines.files import atomic_path, discard, sweep
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.packing import clean_up, write_face_clips
 from data_pipelines.progress import Progress
@@ -64,8 +64,12 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
     if reused:
         note(f"{reused} of {len(entries)} clips were processed before and are taken over.")
     todo = [i for i in range(len(entries)) if i not in rows]
-    with Progress("prepare", len(entries), unit="clips", done=reused) as progress:
-        for i, row in _process(entries, files, todo, settings):
+    sweep(crops)
+    with (
+        Progress("prepare", len(entries), unit="clips", done=reused) as progress,
+        contextlib.closing(_process(entries, files, todo, settings)) as processed,
+    ):
+        for i, row in processed:
             rows[i] = row
             progress.advance(1, row.clip_id)
     # The person is the manifest's word of today; a row taken over may have been made when it said another.
@@ -100,7 +104,8 @@ def check_settings(settings: PrepareSettings) -> None:
     for name, least in (("image_size", 8), ("detect_every", 1), ("max_frames_per_record", 1), ("crop_scale", 1)):
         if getattr(settings, name) < least:
             raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must be at least {least}.")
-    for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers"):
+    thresholds = ("max_enlargement", "min_sharpness", "min_brightness", "max_turn")
+    for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers", *thresholds):
         if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
             raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must not be negative.")
     if settings.beam_options:
@@ -118,7 +123,10 @@ def _process(entries, files, todo, settings):
             beam_pipelines.process([entries[i] for i in todo], [files[i] for i in todo], settings.beam_options, settings)
         yield from ((i, clip_faces.saved_clip(files[i]).row) for i in todo)
         return
-    workers = min(settings.workers or len(os.sched_getaffinity(0)), len(todo))
+    cores = settings.workers or len(os.sched_getaffinity(0))
+    workers = min(cores, len(todo))
+    # Where there are fewer clips than cores the decoders take the spare ones.
+    settings = dataclasses.replace(settings, decoder_threads=cores // max(workers, 1))
     if workers <= 1:
         quiet()
         for i in todo:
@@ -127,7 +135,9 @@ def _process(entries, files, todo, settings):
     waiting = collections.deque(todo)
     while waiting:
         # Spawned, not forked: the parent may hold threads of JAX or Grain.
-        pool = futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), clip_faces.start_worker)
+        context = multiprocessing.get_context("spawn")
+        theirs, ours = context.Pipe(duplex=False)  # ours is closed when this process ends, however it does
+        pool = futures.ProcessPoolExecutor(workers, context, clip_faces.start_worker, (theirs,))
         running = {}
         try:
             while waiting or running:
@@ -146,7 +156,13 @@ def _process(entries, files, todo, settings):
             waiting.extendleft(reversed(suspects))
             workers = 1
         finally:
+            if running:  # asked to stop: the clips in hand, which may be long, are not waited for
+                ours.close()
             pool.shutdown(wait=True, cancel_futures=True)
+            ours.close()
+            theirs.close()
+            for i in running.values():
+                discard(files[i])
 
 
 def _crashed(entry):

@@ -116,7 +116,7 @@ def moved_face(motion: np.ndarray, face: Face) -> Face:
     middle = left + width / 2, top + height / 2
     width, height = width * scale, height * scale
     left, top = a * middle[0] + b * middle[1] + x - width / 2, c * middle[0] + d * middle[1] + y - height / 2
-    return Face(np.array([left, top, width, height]), moved(motion, face.eyes), face.score, face.eyes_seen)
+    return Face(np.array([left, top, width, height]), moved(motion, face.eyes), face.score, face.eyes_seen, face.turn)
 
 
 @dataclasses.dataclass(eq=False)

@@ -32,9 +32,12 @@ class Video:
     can be decoded.
     """
 
-    def __init__(self, path, fps: float = 0.0, source_fps: float = 0.0):
-        """`fps`: resample to this rate by timestamps, 0 = do not; `source_fps`: overrides the file's own rate, 0 = trust it."""
-        self.path, self.note = pathlib.Path(path), ""
+    def __init__(self, path, fps: float = 0.0, source_fps: float = 0.0, threads: int = 1):
+        """`fps`: resample to this rate by timestamps, 0 = do not; `source_fps`: overrides the file's own rate, 0 = trust it.
+
+        `threads`: of the decoder.
+        """
+        self.path, self.note, self._threads = pathlib.Path(path), "", threads
         if not self.path.exists():
             raise InputError(f"There is no file or folder {self.path}.")
         if self.path.is_dir():
@@ -74,7 +77,7 @@ class Video:
                 yield number, number / self._source_fps, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
 
     def _file_frames(self, reuse):
-        self.note, capture = "", _open(self.path)
+        self.note, capture = "", _open(self.path, self._threads)
         index, last, buffers = 0, -math.inf, [None, None]
         try:
             while True:
@@ -133,11 +136,10 @@ def quiet() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def _open(path):
+def _open(path, threads=1):
     if path.stat().st_size == 0:
         raise InputError(f"The file {path} is empty.")
-    # One decoding thread: prepare works on as many clips at once as there are cores.
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
     if not capture.isOpened():
         capture.release()
         raise InputError(

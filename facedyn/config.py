@@ -40,10 +40,14 @@ def default_config() -> ConfigDict:
     data.crop_scale = 2.5  # side of the crop in units of the distance between the eyes
     data.smoothing_seconds = 0.2  # of the alignment's parameters over time (standard deviation of the kernel)
     data.min_face_pixels = 40  # smaller faces are left out, width of the detected box in the video's pixels
+    data.max_enlargement = 2.0  # of the face to fill the crop; above it a frame is flagged as tiny (columns of quality.parquet)
+    data.min_sharpness = 10.0  # variance of the crop's Laplacian, grey values squared; below it a frame is flagged as blurred
+    data.min_brightness = 20.0  # mean grey value of the crop, of 255; below it a frame is flagged as dark
+    data.max_turn = 1.0  # nose off the eyes' middle, in half their distance (YuNet); above it, 45 degrees, flagged as turned
     data.main_person = "auto"  # of several visible people: 'auto', 'left' or 'right'
     data.max_frames_per_record = 32  # a clip is stored in records of so many; a window reads the few that it lies in
     data.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test; by person, where the manifest has no split
-    data.workers = 0  # processes that decode clips; 0 = one a core
+    data.workers = 0  # processes that decode clips; 0 = one a core, and where there are fewer clips, more threads each
     data.beam_options = ""  # flags of Apache Beam (the extra `beam`), which then does the work of prepare; '' = no Beam
 
     data.synthetic = synthetic = ConfigDict()  # used when dataset = 'synthetic'

@@ -323,6 +323,7 @@ def test_detected_faces_are_cropped_counted_and_noted(tmp_path, monkeypatch):
         ({"min_confidence": 70.0}, "min_confidence"),
         ({"detect_every": 0}, "detect_every"),
         ({"fps": -1.0}, "fps"),
+        ({"min_sharpness": float("nan")}, "min_sharpness"),
         ({"split_fractions": (0.5, 0.1, 0.1)}, "split_fractions"),
     ],
 )

@@ -3,9 +3,13 @@
 import cv2
 import numpy as np
 import pytest
-from conftest import write_video
+from broken_videos import write_mp4
+from conftest import drifting_blob, write_video
 
+from data_pipelines import prepare
+from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.errors import InputError
+from data_pipelines.manifest import ClipEntry
 from data_pipelines.video import Video, natural_key, quiet, resampled
 
 
@@ -41,6 +45,21 @@ def test_compressed_files(tmp_path, suffix, codec):
     writer.release()
     images = np.stack([image for _, _, image in Video(tmp_path / f"a{suffix}")])
     np.testing.assert_allclose(images.mean((1, 2, 3)), frames.mean((1, 2, 3)), atol=4)
+
+
+def test_spare_cores_decode_and_change_no_frame(tmp_path, monkeypatch):
+    write_mp4(tmp_path / "a.mp4", drifting_blob(60, 0, 64))
+    one, four = ([(i, s, f.tobytes()) for i, s, f in Video(tmp_path / "a.mp4", threads=n)] for n in (1, 4))
+    assert one == four
+
+    threads = []
+    monkeypatch.setattr(prepare.os, "sched_getaffinity", lambda pid: range(8))
+    monkeypatch.setattr(prepare.clip_faces, "process_to_file", lambda entry, settings, file: threads.append(settings))
+    for workers in (0, 1):
+        list(prepare._process([None], [tmp_path / "a"], [0], PrepareSettings(workers=workers)))
+    assert [settings.decoder_threads for settings in threads] == [8, 1]
+    entry = ClipEntry("a", "p", tmp_path / "a.mp4")
+    assert clip_key(entry, threads[0]) == clip_key(entry, threads[1])
 
 
 def test_resampling_takes_the_nearest_frame_in_time():

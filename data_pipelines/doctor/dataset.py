@@ -49,7 +49,11 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
     defects = []
     for kind, items, words in (
         ("not_in_dataset", new, "clips of the manifest were not there when the dataset was prepared."),
-        ("stale_frames", changed, "clips were prepared from another path, file or setting than today's."),
+        (
+            "stale_frames",
+            changed,
+            "clips were prepared from another path, file, setting or version than today's.",
+        ),
         ("stale_labels", labels, "clips of the dataset have another person, split, task, session or label than the manifest."),
     ):
         if items:

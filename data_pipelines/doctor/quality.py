@@ -100,17 +100,16 @@ def _reason_without_names(reason, path):
 
 
 def _light(ok):
-    """Dark, glaring and blurred clips, told from the means where the table does not count flagged frames."""
-    defects = []
-    if "n_dark" not in ok:
-        bad = (ok["brightness"] < DARK) | (ok["brightness"] > BRIGHT)
-        words = f"The mean grey value is below {DARK:g} or above {BRIGHT:g} (of 255)"
-        defects += _clips("light", words, ok, ok["brightness"], bad)
+    """Dark, glaring and blurred clips, told from the means, but for those that `_flagged` names."""
+    bad = ((ok["brightness"] < DARK) | (ok["brightness"] > BRIGHT)) & (_share(ok, "dark") <= FLAGGED_SHARE)
+    words = f"The mean grey value is below {DARK:g} or above {BRIGHT:g} (of 255)"
+    defects = _clips("light", words, ok, ok["brightness"], bad)
     sharpness = ok["sharpness"].where(ok["sharpness"] > 0)
-    if "n_blurred" not in ok and sharpness.notna().any():
+    if sharpness.notna().any():
         logarithm = np.log(sharpness)
         low, middle, high = logarithm.quantile([0.25, 0.5, 0.75])
         bad = logarithm < middle - BLURRED * max((high - low) / 1.349, 0.1)
+        bad &= _share(ok, "blurred") <= FLAGGED_SHARE
         words = f"The sharpness is far below the other clips' ({np.exp(middle):.3g} in the middle)"
         defects += _clips("blurred", words, ok, ok["sharpness"], bad)
     return defects
@@ -119,11 +118,14 @@ def _light(ok):
 def _flagged(ok):
     defects = []
     for flag, words in FLAGS.items():
-        if f"n_{flag}" in ok:
-            flagged = ok[f"n_{flag}"] / ok["n_kept"].clip(lower=1)
-            kind = "light" if flag == "dark" else flag
-            defects += _clips(kind, f"{words} in over {FLAGGED_SHARE:.0%} of the frames", ok, flagged, flagged > FLAGGED_SHARE)
+        flagged, kind = _share(ok, flag), "light" if flag == "dark" else flag
+        defects += _clips(kind, f"{words} in over {FLAGGED_SHARE:.0%} of the frames", ok, flagged, flagged > FLAGGED_SHARE)
     return defects
+
+
+def _share(ok, flag):
+    """Share of each clip's kept frames that have the flag; 0 where the table, of an older version, does not count them."""
+    return ok.get(f"n_{flag}", 0 * ok["n_kept"]) / ok["n_kept"].clip(lower=1)
 
 
 def _rates(ok):
