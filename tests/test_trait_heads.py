@@ -126,7 +126,7 @@ class HeldRidge(Ridge):
 
 
 def plain_nested(x, y, ids, settings, fold):
-    """The protocol with scikit-learn, one trait, fold and candidate after the other: predictions, choices, inner predictions."""
+    """The protocol with scikit-learn, a trait, fold and candidate at a time: predictions, choices, inner predictions."""
     folds, grid = fold.max() + 1, [(c, p) for c in np.atleast_1d(settings.components) for p in settings.penalties]
     predictions, inner_predictions = np.full(y.shape, np.nan), np.full((folds, *y.shape), np.nan)
     chosen = np.zeros((folds, y.shape[1], 2))
@@ -189,7 +189,7 @@ def test_nested_cross_validation_is_that_of_a_plain_loop(components, missing, so
 def test_one_person_a_fold_and_people_who_only_train():
     x, y, _ = nested_example()
     x, y, ids = x[:14], y[:14], np.arange(14)
-    settings = cv.RidgeSettings((10.0,), inner_folds=3)
+    settings = cv.RidgeSettings((10.0,), inner_folds=3, solver="closed_form")
     split = LeaveOneOut().split(x)
     expected = np.stack([make_pipeline(StandardScaler(), Ridge(10.0)).fit(x[a], y[a]).predict(x[b])[0] for a, b in split])
     found = cv.cross_validate_ridge(x, y, ids, settings, fold=ids)
@@ -207,20 +207,21 @@ def test_one_person_a_fold_and_people_who_only_train():
 
 
 def test_without_signal_the_choice_of_the_penalty_costs_next_to_nothing(monkeypatch):
-    """Mean PCC over 12 draws of noise (standard error 0.015): near 0, where an unbounded choice is clearly below it."""
+    """Mean PCC over ten draws of noise (standard error 0.014): near 0, where an unbounded choice is clearly below it."""
 
     def mean_pcc():
         found = []
-        for seed in range(12):
+        for seed in range(10):
             rng = np.random.default_rng(seed)
-            x, y = rng.normal(size=(60, 90)), rng.normal(size=(60, 6))
-            settings = cv.RidgeSettings(tuple(10.0**i for i in range(6)), folds=6, inner_folds=3, seed=seed)
-            out = cv.cross_validate_ridge(x, y, np.arange(60), settings).predictions
+            x, y = rng.normal(size=(96, 20)), rng.normal(size=(96, 6))
+            penalties = tuple(10.0**i for i in range(6))
+            settings = cv.RidgeSettings(penalties, folds=10, inner_folds=5, seed=seed, solver="closed_form")
+            out = cv.cross_validate_ridge(x, y, np.arange(96), settings).predictions
             found += [np.corrcoef(out[:, t], y[:, t])[0, 1] for t in range(6)]
         return np.mean(found)
 
     bounded = mean_pcc()
-    assert abs(bounded) < 0.05
+    assert abs(bounded) < 0.03
     monkeypatch.setattr(cv, "MOST_SHRINKAGE", 1e9)
     cv._select_and_fit.clear_cache()
     unbounded = mean_pcc()
@@ -263,7 +264,7 @@ def test_mlp_generalises_and_its_head_reads_raw_features():
     x, y, ids = nested_example()
     y[::7, 2] = np.nan
     fold = cv.person_folds(ids, 4, 0)
-    settings = mlp_validation.MlpSettings((0.01, 10.0), (0, 4), networks=3, inner_folds=3, hidden=16, steps=150)
+    settings = mlp_validation.MlpSettings((0.01, 10.0), (0, 4), networks=3, inner_folds=3, hidden=16, steps=120)
     found = mlp_validation.cross_validate_mlp(x, y, ids, settings, fold)
     assert np.corrcoef(found.predictions[:, 0], y[:, 0])[0, 1] > 0.6
     np.testing.assert_allclose(found.predictions, found.networks.mean(0), rtol=1e-5)
@@ -327,7 +328,7 @@ def test_stacking_is_a_plain_loop_and_prefers_the_member_that_knows():
         ).x
         weights, means = stacking.convex_weights(p.T, y[train, t])
         np.testing.assert_allclose(weights, reference, atol=2e-3)
-        assert weights[0] > 0.6
+        assert weights.argmax() == 0
         expected = y[train, t].mean() + (out[:, test, t].T - means) @ weights
         np.testing.assert_allclose(found[test, t], expected, atol=1e-5)
     np.testing.assert_array_equal(stacking.choose(inner, y, fold), 0)

@@ -4,7 +4,6 @@ import fake_workdir as fake
 import numpy as np
 import pandas as pd
 import pytest
-
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
