@@ -109,9 +109,9 @@ def default_config() -> ConfigDict:
     traits.ridge_solver = "lbfgs"  # or 'closed_form', the same minimum without iterating
     traits.pca = (0,)  # candidates of how many principal components are kept, fitted inside the fold; 0 = all
     traits.mlp_hidden = 64
-    traits.mlp_steps = 300
-    traits.mlp_learning_rate = 1e-3
-    traits.mlp_weight_decay = (1e-2, 1e-1, 1e0)  # candidates, chosen inside the fold
+    traits.mlp_steps = 100
+    traits.mlp_learning_rate = 3e-3
+    traits.mlp_weight_decay = (1e-1, 1e0)  # candidates, chosen inside the fold
     traits.mlp_seeds = 3  # networks from different starts, their predictions averaged
     traits.bootstrap = 2000  # resamplings of the people, for the intervals
 
