@@ -109,14 +109,19 @@ def default_config() -> ConfigDict:
     config.traits = traits = ConfigDict()
     traits.splits = ()  # whose people are scored by cross-validation; () = everyone with labels
     traits.heads = ("ridge", "mlp")
-    traits.folds = 10  # disjoint by person
+    traits.protocol = "k_fold"  # 'k_fold', 'leave_one_out' (person) or 'official': train and validation against test
+    traits.aggregate = "person"  # several units a person: mean 'person' representation, or each 'clip' predicted, then the mean
+    traits.folds = 10  # of 'k_fold', disjoint by person
+    traits.seeds = (0,)  # dealings of the folds; with several, figures are means over them
     traits.inner_folds = 5
     traits.penalties = (1e0, 1e1, 1e2, 1e3, 1e4, 1e5)  # candidates of the ridge penalty
-    traits.pca = 0  # components kept, fitted inside the fold; 0 = none
+    traits.ridge_solver = "lbfgs"  # or 'closed_form', the same minimum without iterating
+    traits.pca = (0,)  # candidates of how many principal components are kept, fitted inside the fold; 0 = all
     traits.mlp_hidden = 64
-    traits.mlp_steps = 300
-    traits.mlp_learning_rate = 1e-3
-    traits.mlp_weight_decay = 1e-1
+    traits.mlp_steps = 100
+    traits.mlp_learning_rate = 3e-3
+    traits.mlp_weight_decay = (1e-1, 1e0)  # candidates, chosen inside the fold
+    traits.mlp_seeds = 3  # networks from different starts, their predictions averaged
     traits.bootstrap = 2000  # resamplings of the people, for the intervals
 
     config.report = report = ConfigDict()

@@ -21,6 +21,8 @@ def small_config(**changes):
     config.data.image_size = 8
     config.traits.folds, config.traits.inner_folds = 5, 3
     config.traits.mlp_steps, config.traits.bootstrap = 60, 400
+    config.traits.ridge_solver = "closed_form"  # compiles faster
+    config.traits.mlp_weight_decay, config.traits.mlp_seeds = (1e-1, 1.0), 2
     for name, value in changes.items():
         section, _, leaf = name.rpartition("__")
         (config[section] if section else config)[leaf] = value
@@ -34,7 +36,7 @@ def people_ids(n):
 class FakeFaceClips:
     """What `traits` uses of data_pipelines.face_clips.FaceClipsReader: two clips a person and task, noise for frames."""
 
-    def __init__(self, labels, trait_names=TRAITS, tasks=TASKS, size=8):
+    def __init__(self, labels, trait_names=TRAITS, tasks=TASKS, size=8, splits=()):
         self.trait_names, self.image_size, self.channels = tuple(trait_names), size, 3
         self.clips = tuple(
             ClipInfo(
@@ -42,7 +44,7 @@ class FakeFaceClips:
                 person,
                 task,
                 "",
-                "test",
+                self.split(splits[i] if splits else "test", task),
                 25.0,
                 np.arange(6, dtype=np.int32),
                 labels[i].astype(np.float32),
@@ -51,6 +53,11 @@ class FakeFaceClips:
             for task in tasks
             for take in range(2)
         )
+
+    @staticmethod
+    def split(splits, task):
+        """The split itself, or, of two, one for each task."""
+        return splits if isinstance(splits, str) else splits[TASKS.index(task)]
 
     def frames(self, i, positions=None):
         n = len(self.clips[i].frame_indices) if positions is None else len(positions)

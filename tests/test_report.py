@@ -8,7 +8,7 @@ import pytest
 
 from facedyn.report import plots
 from facedyn.stages import report
-from facedyn.store.scores import load_scores, replace_scores
+from facedyn.store.scores import load_scores, replace_scores, score_table
 
 SECTIONS = ("traits", "scatter", "comparison", "pretraining", "filters", "dynamics", "quality", "settings")
 EVIL = "<script>alert('p')</script>"
@@ -131,6 +131,35 @@ def test_figures_are_those_of_the_table(full):
     assert "no face was found in any of 200 frames" in text
     assert "fit.learning_rate" in text
     assert "a$b_c$" in text  # not read as mathematics
+
+
+def test_findings_are_sentences_with_figure_and_interval(full_workdir):
+    setting = "ridge;scales=1+2;tasks=all;fusion={};transductive"
+    figures = {
+        ("finding_fused_tasks", setting.format("features")): (0.08, 0.02, 0.14),
+        ("finding_fused_tasks", setting.format("stacking")): (0.05, -0.02, 0.12),
+        ("finding_multi_scale", setting.format("features")): (0.01, -0.04, 0.06),
+        ("finding_task_matters", "ridge;scales=1+2;tasks=best;fusion=features;transductive"): (-0.2, -0.3, -0.1),
+    }
+    old = load_scores(full_workdir)
+    own = [
+        dict(zip(("method", "setting", "value", "low", "high"), (*key, *numbers))) | dict(trait="mean", metric="pcc", n=48)
+        for key, numbers in figures.items()
+    ]
+    replace_scores(full_workdir, "traits", old[old["stage"] == "traits"].to_dict("records") + own)
+    text = make(full_workdir)
+    parsed(text)
+    sentences = (
+        "Tasks fused predict better than the best single task: features fused 0.08 [0.02, 0.14]; stacking 0.05 [−0.02, 0.12].",
+        "Whether several scales predict better than the best single scale cannot be told: features fused 0.01 [−0.04, 0.06].",
+        "worse than the one that looks worst: features fused −0.20 [−0.30, −0.10].",
+    )
+    for sentence in sentences:
+        assert sentence in text
+    assert "finding" not in text.split("<h2")[1]  # differences are no rows among the figures
+    printed = score_table(load_scores(full_workdir))
+    assert "Findings: paired difference" in printed
+    assert "0.080 [0.020, 0.140]" in printed
 
 
 def test_everything_that_comes_in_is_escaped(full):

@@ -1,16 +1,19 @@
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from facedyn.core import cross_validation as cv
-from facedyn.core import trait_heads
+from facedyn.core import mlp_validation, stacking, trait_heads
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 ALWAYS_TEN = (10.0,) * 5  # as many candidates, so that it shares the compilation
@@ -112,29 +115,44 @@ def test_balanced_folds_take_the_bias_from_a_head_that_learnt_nothing():
 # Nested cross-validation
 
 
+class HeldRidge(Ridge):
+    """scikit-learn's, its penalty held at three times the mean curvature of the training features."""
+
+    def fit(self, x, y):
+        spread = np.linalg.svd(x - x.mean(0), compute_uv=False) ** 2
+        spread = spread[spread > 1e-10 * spread[0]]
+        self.held_ = self.alpha = min(self.alpha, 3 * spread.mean())
+        return super().fit(x, y)
+
+
 def plain_nested(x, y, ids, settings, fold):
-    """The protocol with scikit-learn, one trait, fold and penalty after the other."""
-    predictions, chosen = np.full(y.shape, np.nan), np.zeros((fold.max() + 1, y.shape[1]))
+    """The protocol with scikit-learn, a trait, fold and candidate at a time: predictions, choices, inner predictions."""
+    folds, grid = fold.max() + 1, [(c, p) for c in np.atleast_1d(settings.components) for p in settings.penalties]
+    predictions, inner_predictions = np.full(y.shape, np.nan), np.full((folds, *y.shape), np.nan)
+    chosen = np.zeros((folds, y.shape[1], 2))
 
-    def model(penalty):
-        steps = [StandardScaler()] + ([PCA(settings.components, svd_solver="full")] if settings.components else [])
-        return make_pipeline(*steps, Ridge(alpha=penalty))
+    def model(components, penalty):
+        steps = [StandardScaler()] + ([PCA(components, svd_solver="full")] if components else [])
+        return make_pipeline(*steps, HeldRidge(alpha=penalty))
 
-    for k in range(fold.max() + 1):
+    for k in range(folds):
         train = np.flatnonzero(fold != k)
         inner = cv.person_folds(ids[train], settings.inner_folds, settings.seed + 1 + k)
         for t in range(y.shape[1]):
             known = np.isfinite(y[:, t])
-            errors = np.zeros(len(settings.penalties))
+            guesses = np.full((len(grid), len(y)), np.nan)
             for j in range(inner.max() + 1):
                 fit, judge = train[inner != j], train[inner == j]
                 fit, judge = fit[known[fit]], judge[known[judge]]
-                for i, penalty in enumerate(settings.penalties):
-                    errors[i] += np.sum((model(penalty).fit(x[fit], y[fit, t]).predict(x[judge]) - y[judge, t]) ** 2)
-            chosen[k, t] = settings.penalties[errors.argmin()]
+                for i, candidate in enumerate(grid):
+                    guesses[i, judge] = model(*candidate).fit(x[fit], y[fit, t]).predict(x[judge])
+            best = np.nansum((guesses - y[:, t]) ** 2, 1).argmin()
+            inner_predictions[k, :, t] = guesses[best]
             fit, test = train[known[train]], np.flatnonzero(fold == k)
-            predictions[test, t] = model(chosen[k, t]).fit(x[fit], y[fit, t]).predict(x[test])
-    return predictions, chosen
+            fitted = model(*grid[best]).fit(x[fit], y[fit, t])
+            predictions[test, t] = fitted.predict(x[test])
+            chosen[k, t] = grid[best][0], fitted[-1].held_
+    return predictions, chosen, inner_predictions
 
 
 def nested_example():
@@ -148,19 +166,67 @@ def nested_example():
     return x.astype(np.float32).astype(float), y.astype(np.float32).astype(float), ids
 
 
-@pytest.mark.parametrize("components", [0, 6])
-@pytest.mark.parametrize("missing", [False, True])
-def test_nested_cross_validation_is_that_of_a_plain_loop(components, missing):
+@pytest.mark.parametrize(
+    ("components", "missing", "solver"), [(0, False, "lbfgs"), (6, True, "lbfgs"), ((3, 0), True, "closed_form")]
+)
+def test_nested_cross_validation_is_that_of_a_plain_loop(components, missing, solver):
     x, y, ids = nested_example()
     if missing:
         y[::5, 0] = np.nan
-    settings = cv.RidgeSettings(PENALTIES, folds=4, inner_folds=3, components=components, seed=3)
+    settings = cv.RidgeSettings(PENALTIES, folds=4, inner_folds=3, components=components, seed=3, solver=solver)
     fold = cv.person_folds(ids, 4, 3, y)
     found = cv.cross_validate_ridge(x, y, ids, settings)
-    expected, penalties = plain_nested(x, y, ids, settings, fold)
-    np.testing.assert_array_equal(found.penalties, penalties)
-    assert len(np.unique(penalties)) > 1
+    expected, chosen, inner = plain_nested(x, y, ids, settings, fold)
+    np.testing.assert_allclose(found.penalties, chosen[..., 1], rtol=1e-4)
+    assert len(np.unique(found.penalties.round(3))) > 2
+    if not np.isscalar(components):
+        assert len(np.unique(chosen[..., 0])) > 1
+        np.testing.assert_array_equal(found.components == 3, chosen[..., 0] == 3)
     np.testing.assert_allclose(found.predictions, expected, atol=1e-4)
+    np.testing.assert_allclose(found.inner, inner, atol=1e-4)
+
+
+def test_one_person_a_fold_and_people_who_only_train():
+    x, y, _ = nested_example()
+    x, y, ids = x[:14], y[:14], np.arange(14)
+    settings = cv.RidgeSettings((10.0,), inner_folds=3, solver="closed_form")
+    split = LeaveOneOut().split(x)
+    expected = np.stack([make_pipeline(StandardScaler(), Ridge(10.0)).fit(x[a], y[a]).predict(x[b])[0] for a, b in split])
+    found = cv.cross_validate_ridge(x, y, ids, settings, fold=ids)
+    np.testing.assert_allclose(found.predictions, expected, atol=1e-4)
+
+    fold = np.where(ids < 9, -1, 0)
+    found = cv.cross_validate_ridge(x, y, ids, settings, fold)
+    expected = make_pipeline(StandardScaler(), Ridge(10.0)).fit(x[:9], y[:9]).predict(x[9:])
+    np.testing.assert_allclose(found.predictions[9:], expected, atol=1e-4)
+    assert np.isnan(found.predictions[:9]).all()
+    assert np.isnan(found.inner[0, 9:]).all()
+    means = cv.predict_mean(y, fold)
+    np.testing.assert_allclose(means[9:], np.tile(y[:9].mean(0), (5, 1)), rtol=1e-5)
+    assert np.isnan(means[:9]).all()
+
+
+def test_without_signal_the_choice_of_the_penalty_costs_next_to_nothing(monkeypatch):
+    """Mean PCC over ten draws of noise (standard error 0.014): near 0, where an unbounded choice is clearly below it."""
+
+    def mean_pcc():
+        found = []
+        for seed in range(10):
+            rng = np.random.default_rng(seed)
+            x, y = rng.normal(size=(96, 20)), rng.normal(size=(96, 6))
+            penalties = tuple(10.0**i for i in range(6))
+            settings = cv.RidgeSettings(penalties, folds=10, inner_folds=5, seed=seed, solver="closed_form")
+            out = cv.cross_validate_ridge(x, y, np.arange(96), settings).predictions
+            found += [np.corrcoef(out[:, t], y[:, t])[0, 1] for t in range(6)]
+        return np.mean(found)
+
+    bounded = mean_pcc()
+    assert abs(bounded) < 0.03
+    monkeypatch.setattr(cv, "MOST_SHRINKAGE", 1e9)
+    cv._select_and_fit.clear_cache()
+    unbounded = mean_pcc()
+    cv._select_and_fit.clear_cache()
+    assert unbounded < bounded - 0.03
 
 
 def test_test_labels_never_reach_their_own_prediction():
@@ -181,7 +247,7 @@ def test_fitted_heads_predict_from_raw_features(components):
     x, y, ids = nested_example()
     y[::6, 1] = np.nan
     settings = cv.RidgeSettings(ALWAYS_TEN, folds=4, inner_folds=3, components=components)
-    head, penalties = cv.fit_ridge(x, y, ids, settings)
+    head, penalties, kept = cv.fit_ridge(x, y, ids, settings)
     predicted = np.asarray(trait_heads.predict(head, jnp.asarray(x, jnp.float32)))
     steps = [PCA(components, svd_solver="full")] if components else []
     for t in range(3):
@@ -196,11 +262,97 @@ def test_fitted_heads_predict_from_raw_features(components):
 
 def test_mlp_generalises_and_its_head_reads_raw_features():
     x, y, ids = nested_example()
+    y[::7, 2] = np.nan
     fold = cv.person_folds(ids, 4, 0)
-    out, head = cv.cross_validate_mlp(x, y, fold, jax.random.key(0), hidden=16, steps=200, learning_rate=1e-3)
-    assert np.corrcoef(out[:, 0], y[:, 0])[0, 1] > 0.6
-    predicted = np.asarray(trait_heads.predict(head, jnp.asarray(x, jnp.float32)))
-    assert np.corrcoef(predicted[:, 0], y[:, 0])[0, 1] > 0.9
+    settings = mlp_validation.MlpSettings((0.01, 10.0), (0, 4), networks=3, inner_folds=3, hidden=16, steps=120)
+    found = mlp_validation.cross_validate_mlp(x, y, ids, settings, fold)
+    assert np.corrcoef(found.predictions[:, 0], y[:, 0])[0, 1] > 0.6
+    np.testing.assert_allclose(found.predictions, found.networks.mean(0), rtol=1e-5)
+    assert found.networks.std(0).max() > 0
+    predicted = np.asarray(trait_heads.predict(found.head, jnp.asarray(x, jnp.float32)))
+    assert np.corrcoef(predicted[:, 0], y[:, 0])[0, 1] > 0.8
+    # What is predicted for a fold is what a head of its training rows says.
+    held = mlp_validation.cross_validate_mlp(x, y, ids, settings, np.where(fold == 0, 0, -1), head_rows=fold != 0)
+    same = mlp_validation.cross_validate_mlp(
+        x,
+        y,
+        ids,
+        dataclasses.replace(settings, weight_decays=(held.weight_decays[1],), components=4),
+        fold,
+        head_rows=fold != 0,
+    )
+    assert np.isnan(held.predictions[fold != 0]).all()
+    for one in (held, same):
+        out = np.asarray(trait_heads.predict(one.head, jnp.asarray(x, jnp.float32)))
+        if one is same:
+            np.testing.assert_allclose(out[fold == 0], one.predictions[fold == 0], atol=1e-3)
+
+
+def test_mlp_chooses_by_the_training_people_only():
+    x, y, ids = nested_example()
+    fold = cv.person_folds(ids, 3, 0)
+    settings = mlp_validation.MlpSettings((0.01, 10.0), inner_folds=3, hidden=8, steps=40)
+    before = mlp_validation.cross_validate_mlp(x, y, ids, settings, fold)
+    y[fold == 1] *= -50
+    after = mlp_validation.cross_validate_mlp(x, y, ids, settings, fold)
+    np.testing.assert_array_equal(after.weight_decays[1], before.weight_decays[1])
+    np.testing.assert_allclose(after.predictions[fold == 1], before.predictions[fold == 1], atol=1e-5)
+    assert np.abs(after.predictions[fold == 0] - before.predictions[fold == 0]).max() > 0.1
+
+
+# Stacking
+
+
+def test_stacking_is_a_plain_loop_and_prefers_the_member_that_knows():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=(60, 2))
+    x = [
+        np.concatenate([y + rng.normal(size=y.shape), rng.normal(size=(60, 5))], 1),
+        rng.normal(size=(60, 8)),
+        rng.normal(size=(60, 4)),
+    ]
+    ids, fold = np.arange(60), cv.person_folds(np.arange(60), 4, 0)
+    settings = cv.RidgeSettings(PENALTIES, folds=4, inner_folds=3, solver="closed_form")
+    members = [cv.cross_validate_ridge(m, y, ids, settings, fold) for m in x]
+    inner, out = np.stack([m.inner for m in members]), np.stack([m.predictions for m in members])
+    found = stacking.stack(inner, out, y, fold)
+    for k, t in np.ndindex(4, 2):
+        train, test = fold != k, fold == k
+        p = inner[:, k, train, t].T.astype(float)
+        reference = scipy.optimize.minimize(
+            lambda w, p=p, train=train, t=t: np.sum((y[train, t] - y[train, t].mean() - (p - p.mean(0)) @ w) ** 2),
+            np.full(3, 1 / 3),
+            bounds=[(0, 1)] * 3,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+            tol=1e-10,
+        ).x
+        weights, means = stacking.convex_weights(p.T, y[train, t])
+        np.testing.assert_allclose(weights, reference, atol=2e-3)
+        expected = y[train, t].mean() + (out[:, test, t].T - means) @ weights
+        np.testing.assert_allclose(found[test, t], expected, atol=1e-5)
+    for t in range(2):  # nearly as good as the member that knows, though nobody said which that is
+        best, mixed = (np.corrcoef(p[:, t], y[:, t])[0, 1] for p in (out[0], found))
+        assert mixed > best - 0.1
+    np.testing.assert_array_equal(stacking.choose(inner, y, fold), 0)
+    assert (stacking.choose(inner, y, fold, worst=True) > 0).all()
+
+
+def test_stacking_without_a_member_or_its_labels():
+    rng = np.random.default_rng(1)
+    y = rng.normal(size=(40, 1))
+    x = [y + rng.normal(size=(40, 3)), y + rng.normal(size=(40, 3))]
+    x[0][:5], x[1][2:8] = np.nan, np.nan
+    fold = cv.person_folds(np.arange(40), 4, 0)
+    settings = cv.RidgeSettings(PENALTIES, folds=4, inner_folds=3, solver="closed_form")
+
+    def stacked(y):
+        members = [cv.cross_validate_ridge(m, y, np.arange(40), settings, fold) for m in x]
+        return stacking.stack(np.stack([m.inner for m in members]), np.stack([m.predictions for m in members]), y, fold)
+
+    found = stacked(y)
+    np.testing.assert_array_equal(np.isnan(found[:, 0]), (np.arange(40) >= 2) & (np.arange(40) < 5))
+    changed = np.where((fold == 1)[:, None], 100 * rng.normal(size=y.shape), y)
+    np.testing.assert_allclose(stacked(changed)[fold == 1], found[fold == 1], atol=1e-5)
 
 
 def test_people_without_features_are_left_out_and_single_gaps_are_filled():

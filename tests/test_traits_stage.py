@@ -1,15 +1,16 @@
-import json
+import functools
 
 import fake_workdir as fake
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
-from facedyn.core.trait_heads import predict
-from facedyn.stages import common, trait_features, traits
-from facedyn.store import checkpoints
+from facedyn.stages import common, saved_heads, traits
+from facedyn.stages.trait_predictions import FUSIONS
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import load_scores, parse_setting
 
@@ -21,9 +22,9 @@ HEADLINE = "ridge;scales=1+2;tasks=all;fusion=features"
 def run_stage(tmp_path, monkeypatch, capsys):
     """Runs the stage on planted tables: run(labels, rows, vectors, **settings) -> (summary, scores, printed text)."""
 
-    def run(labels, rows, vectors, trait_names=fake.TRAITS, **settings):
+    def run(labels, rows, vectors, trait_names=fake.TRAITS, splits=(), **settings):
         fake.write_table(tmp_path, rows, vectors)
-        monkeypatch.setattr(common, "open_face_clips", lambda _: fake.FakeFaceClips(labels, trait_names))
+        monkeypatch.setattr(common, "open_face_clips", lambda _: fake.FakeFaceClips(labels, trait_names, splits=splits))
         summary = traits.run(fake.small_config(**settings), tmp_path)
         return summary, load_scores(tmp_path), capsys.readouterr().out
 
@@ -49,13 +50,16 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
         assert row["value"] < 0.25
 
     settings = set(scores[scores["method"] == "representation"]["setting"])
-    fused = {f"ridge;scales={s};tasks=all;fusion={f}" for s in ("1", "2", "1+2") for f in ("features", "predictions")}
-    fused |= {f"ridge;scales=1+2;tasks={t};fusion={f}" for t in fake.TASKS for f in ("features", "predictions")}
+    fused = {f"ridge;scales={s};tasks=all;fusion={f}" for s in ("1", "2", "1+2") for f in FUSIONS}
+    fused |= {f"ridge;scales=1+2;tasks={t};fusion={f}" for t in fake.TASKS for f in FUSIONS}
     single = {f"ridge;scales={s};tasks={t}" for s in "12" for t in fake.TASKS}
     assert settings == fused | single | {HEADLINE.replace("ridge", "mlp")}
-    assert set(scores["metric"]) == {"pcc", "ccc", "acc", "rmse", "r2"}
+    assert set(scores["metric"]) == {"pcc", "ccc", "acc", "rmse", "r2", "pcc_sd"}
     assert set(scores["trait"]) == {*fake.TRAITS, "mean"}
-    assert (scores["low"] <= scores["high"]).all()
+    spread = scores[scores["metric"] == "pcc_sd"]
+    assert list(spread["setting"]) == [HEADLINE.replace("ridge", "mlp")]
+    assert 0 < spread["value"].iloc[0] < 0.2
+    assert (scores["low"] <= scores["high"])[scores["metric"] != "pcc_sd"].all()
 
     # The table of scores and the predictions tell the same story, and prediction fusion is the average of its members.
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
@@ -70,15 +74,36 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
     assert one.groupby("person_id")["fold"].nunique().max() == 1
     np.testing.assert_allclose(one.set_index("person_id")["label"].sort_index(), labels[:, 1], rtol=1e-5)
 
-    # The stored heads work on the raw representations.
-    described = json.loads((tmp_path / "traits" / "heads" / "heads.json").read_text())
-    frame, matrix = load_representations(tmp_path)
-    blocks = trait_features.blocks_by_person(frame, matrix, fake.people_ids(N))
+    folds = pd.read_csv(tmp_path / "traits" / "folds.csv")
+    np.testing.assert_array_equal(folds["person_id"], fake.people_ids(N))
+    np.testing.assert_array_equal(folds["fold"], one.set_index("person_id")["fold"].loc[fake.people_ids(N)])
+
+
+def test_saved_heads_predict_new_people(run_stage, tmp_path):
+    labels, rows, vectors = fake.planted(n=2 * N, noise=0.3)
+    known = [i for i, row in enumerate(rows) if row["person_id"] < f"p{N:03d}"]
+    run_stage(labels[:N], [rows[i] for i in known], vectors[known])
+    heads = saved_heads.load_heads(tmp_path)
+    new = [i for i in range(len(rows)) if i not in known]
+    lacking = [i for i in new if not (rows[i]["person_id"] == "p050" and rows[i]["task"] == "talk")]
+    frame = pd.DataFrame([rows[i] for i in lacking])
     for name in ("ridge", "mlp"):
-        assert described[name]["traits"] == list(fake.TRAITS)
-        x = np.concatenate([blocks[scale, task] for scale, task in described[name]["blocks"]], 1)
-        predicted = np.asarray(predict(checkpoints.load_pytree(tmp_path / "traits" / "heads" / name), jnp.asarray(x)))
-        assert np.corrcoef(predicted[:, 0], labels[:, 0])[0, 1] > 0.8
+        head = heads[name]
+        assert head.traits == fake.TRAITS
+        assert head.setting == HEADLINE.replace("ridge", name)
+        assert head.blocks == tuple((scale, task) for scale in (1, 2) for task in fake.TASKS)
+        people, predicted = head.predict(frame, vectors[lacking])
+        assert people == fake.people_ids(2 * N)[N:]
+        for t in range(2):
+            assert np.corrcoef(predicted[:, t], labels[N:, t])[0, 1] > 0.8
+    # One person alone is predicted as among others, also when one task is all that there is.
+    alone = [i for i in lacking if rows[i]["person_id"] == "p050"]
+    _, single = head.predict(pd.DataFrame([rows[i] for i in alone]), vectors[alone])
+    np.testing.assert_allclose(single[0], predicted[people.index("p050")], rtol=1e-4)
+    with pytest.raises(InputError, match="have 23 values, the saved head expects 24"):
+        head.predict(frame, vectors[lacking][:, 1:])
+    with pytest.raises(InputError, match="no trait heads"):
+        saved_heads.load_heads(tmp_path / "elsewhere")
 
 
 def test_permuted_labels_give_nothing(run_stage):
@@ -96,8 +121,7 @@ def test_units_that_span_tasks_and_the_generic_models_pool(run_stage, tmp_path):
     assert settings == {
         "ridge;scales=1;tasks=all;transductive",
         "ridge;scales=2;tasks=all;transductive",
-        "ridge;scales=1+2;tasks=all;fusion=features;transductive",
-        "ridge;scales=1+2;tasks=all;fusion=predictions;transductive",
+        *(f"ridge;scales=1+2;tasks=all;fusion={f};transductive" for f in FUSIONS),
     }
     assert "1 of 40 people were in the generic model's pool" in out
     assert not any(parse_setting(s)["transductive"] for s in scores[scores["method"] == "mean_face"]["setting"])
@@ -114,7 +138,7 @@ def test_what_is_left_out_is_said(run_stage):
     assert "1 representations are not finite and are left out: p000/talk (scale 1)" in out
     assert "1 people have labels but no representation and are left out: p002" in out
     assert "1 people have no representation of scale 1, task talk: p000" in out
-    people = scores[scores["metric"] == "pcc"].set_index(["setting", "trait"])["n"]
+    people = scores[(scores["metric"] == "pcc") & (scores["method"] == "representation")].set_index(["setting", "trait"])["n"]
     assert people[HEADLINE, "extraversion"] == N
     assert people[HEADLINE, "openness"] == N - 4
     assert people["ridge;scales=1;tasks=talk", "extraversion"] == N - 1
@@ -138,6 +162,122 @@ def test_without_labels_the_stage_skips_and_says_why(run_stage, tmp_path, trait_
 
 def test_settings_that_cannot_be_are_refused(run_stage):
     labels, rows, vectors = fake.planted(n=10)
-    for name, value in (("heads", ("rigde",)), ("folds", 1), ("penalties", (0.0,))):
+    for name, value in (("heads", ("rigde",)), ("folds", 1), ("penalties", (0.0,)), ("protocol", "loo"), ("seeds", (1, 1))):
         with pytest.raises(InputError, match=f"config.traits.{name}="):
             run_stage(labels, rows, vectors, **{f"traits__{name}": value})
+
+
+# Protocols
+
+
+def small(run_stage, labels, rows, vectors, **settings):
+    return run_stage(labels, rows, vectors, **({"traits__heads": ("ridge",), "traits__penalties": (10.0, 1000.0)} | settings))
+
+
+def test_leave_one_out_finds_signal_and_says_nothing_without(run_stage, tmp_path):
+    labels, rows, vectors = fake.planted(n=24, scales=(1,))
+    summary, scores, _ = small(run_stage, labels, rows, vectors, traits__protocol="leave_one_out")
+    assert summary["folds"] == 24
+    headline = "ridge;scales=1;tasks=all;fusion=features"
+    assert mean_pcc(scores, setting=headline)["low"] > 0.3
+    assert abs(mean_pcc(scores, "mean_predictor", "")["value"]) < 1e-3  # not -1, which is what the training means' drift gives
+    assert pd.read_csv(tmp_path / "traits" / "folds.csv")["fold"].nunique() == 24
+    noise = [
+        mean_pcc(small(run_stage, *other, traits__protocol="leave_one_out")[1], setting=headline)["value"]
+        for other in ((np.random.default_rng(seed).permutation(labels), rows, vectors) for seed in range(4))
+    ]
+    assert abs(np.mean(noise)) < 0.2
+
+
+def test_official_splits_train_on_theirs_and_score_on_test_alone(run_stage, tmp_path):
+    labels, rows, vectors = fake.planted(n=N)
+    splits = ["train"] * 20 + ["validation"] * 4 + ["test"] * (N - 24)
+    run = functools.partial(small, run_stage, traits__protocol="official")
+    summary, scores, _ = run(labels, rows, vectors, splits=splits)
+    assert (summary["people"], summary["folds"]) == (N - 24, 1)
+    assert mean_pcc(scores)["n"] == N - 24
+    assert mean_pcc(scores)["value"] > 0.5
+    table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
+    assert set(table["person_id"]) == set(fake.people_ids(N)[24:])
+    folds = pd.read_csv(tmp_path / "traits" / "folds.csv")
+    assert list(folds["fold"]) == [-1] * 24 + [0] * (N - 24)
+    # The saved head is the one that was scored: no test person's label is in it.
+    people, predicted = saved_heads.load_heads(tmp_path)["ridge"].predict(*load_representations(tmp_path))
+    own = table[(table["setting"] == HEADLINE) & (table["trait"] == "openness")].set_index("person_id")["prediction"]
+    np.testing.assert_allclose(predicted[24:, 1], own.loc[people[24:]], atol=1e-4)
+
+    with pytest.raises(InputError, match="'p003' is in both"):
+        run(labels, rows, vectors, splits=[("train", "test") if i == 3 else s for i, s in enumerate(splits)])
+    with pytest.raises(InputError, match="people with a representation in the split 'test'"):
+        run(labels, rows, vectors, splits=["train"] * N)
+
+
+def test_clips_are_predicted_one_by_one_and_averaged_by_person(run_stage, tmp_path):
+    labels, rows, vectors = fake.planted(n=N, noise=1.0)
+    for row in rows:  # a unit a clip: the person's clip of each task
+        row["unit_id"] = f"{row['person_id']}-{row['task']}"
+    headline = "ridge;scales=1+2;tasks=all;fusion=features;aggregate=clip"
+    settings = dict(traits__aggregate="clip", fit__unit="clip")
+    _, scores, _ = small(run_stage, labels, rows, vectors, **settings)
+    found = set(scores[scores["method"] == "representation"]["setting"])
+    assert headline in found
+    assert "ridge;scales=1;tasks=talk;aggregate=clip" in found
+    row = mean_pcc(scores, setting=headline)
+    assert (row["n"], row["low"] > 0.1) == (N, True)
+
+    # A plain loop over folds with the same rows: both clips of a person are in the same fold.
+    table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
+    own = table[(table["setting"] == headline) & (table["trait"] == "openness")].set_index("person_id")
+    small(run_stage, labels, rows, vectors, **settings | {"traits__penalties": (100.0, 100.0)})
+    table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
+    own = table[(table["setting"] == headline) & (table["trait"] == "openness")].set_index("person_id").sort_index()
+    frame, matrix = load_representations(tmp_path)
+    clips = sorted(set(frame["unit_id"]))
+    x = np.concatenate(
+        [matrix[[np.flatnonzero((frame["unit_id"] == c) & (frame["scale"] == s))[0] for c in clips]] for s in (1, 2)], 1
+    )
+    person = np.array([c.split("-")[0] for c in clips])
+    y, fold = labels[[int(p[1:]) for p in person], 1], own["fold"].loc[person].to_numpy()
+    predicted = np.zeros(len(clips))
+    for k in range(fold.max() + 1):
+        model = make_pipeline(StandardScaler(), Ridge(100.0)).fit(x[fold != k], y[fold != k])
+        predicted[fold == k] = model.predict(x[fold == k])
+    expected = pd.Series(predicted, person).groupby(level=0).mean()
+    np.testing.assert_allclose(own["prediction"], expected.loc[own.index], atol=1e-4)
+    with pytest.raises(InputError, match="needs several units a person"):
+        small(run_stage, labels, rows, vectors, traits__aggregate="clip")
+
+
+def test_several_dealings_of_the_folds_are_averaged(run_stage, tmp_path):
+    labels, rows, vectors = fake.planted(n=N, scales=(1,), noise=1.0)
+    headline = "ridge;scales=1;tasks=all;fusion=features"
+    _, scores, _ = small(run_stage, labels, rows, vectors, traits__seeds=(0, 4))
+    single = [mean_pcc(scores, "fold_seed", f"{headline};seed={seed}")["value"] for seed in (0, 4)]
+    assert mean_pcc(scores, setting=headline)["value"] == pytest.approx(np.mean(single), abs=1e-4)
+    assert single[0] != single[1]
+    folds = pd.read_csv(tmp_path / "traits" / "folds.csv").pivot(index="person_id", columns="seed", values="fold")
+    assert (folds[0] != folds[4]).any()
+    _, alone, _ = small(run_stage, labels, rows, vectors, traits__seeds=(4,))
+    assert mean_pcc(alone, setting=headline)["value"] == pytest.approx(single[1], abs=1e-5)
+
+
+def test_findings_are_paired_differences_of_choices_made_in_the_folds(run_stage):
+    """One task and one scale hold the labels, the others noise: every question has a known answer."""
+    labels, rows, vectors = fake.planted(n=N, noise=0.4)
+    noise = np.random.default_rng(3).normal(size=vectors.shape).astype(np.float32)
+    silent = np.array([row["task"] == "watch" or row["scale"] == 2 for row in rows])
+    _, scores, _ = small(run_stage, labels, rows, np.where(silent[:, None], noise, vectors))
+    matters = mean_pcc(scores, "finding_task_matters", "ridge;scales=1+2;tasks=best;fusion=features")
+    assert matters["low"] > 0.2
+    best = "ridge;scales=1+2;tasks=talk;fusion=features"
+    worst = "ridge;scales=1+2;tasks=watch;fusion=features"
+    difference = mean_pcc(scores, setting=best)["value"] - mean_pcc(scores, setting=worst)["value"]
+    assert matters["value"] == pytest.approx(difference, abs=1e-5)
+    for fusion in FUSIONS:
+        whole = f"ridge;scales=1+2;tasks=all;fusion={fusion}"
+        finding = mean_pcc(scores, "finding_fused_tasks", whole)
+        against = best.replace("features", fusion)
+        difference = mean_pcc(scores, setting=whole)["value"] - mean_pcc(scores, setting=against)["value"]
+        assert finding["value"] == pytest.approx(difference, abs=1e-5)
+        assert finding["high"] < 0.15  # nothing is to be gained from a task of noise
+        assert mean_pcc(scores, "finding_multi_scale", whole)["high"] < 0.15

@@ -1,8 +1,7 @@
 """Person-disjoint cross-validation of trait heads, with the ridge penalty chosen inside the training people only.
 
-A ridge sees features only through inner products with its training rows. So each training set's z-scored features are
-turned, exactly, into principal coordinates of at most as many columns as there are rows (host, float64); all fits then run
-on arrays whose shape does not depend on the number of features, and one compilation serves every feature set.
+Each training set's features become principal coordinates on the host; the whole nested computation, penalties x
+numbers of components x inner folds x outer folds x traits, is one vmapped call.
 """
 
 import dataclasses
@@ -13,33 +12,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from facedyn.core import trait_heads
+from facedyn.core.coordinates import coordinate_columns, has_features, head_of, principal_coordinates, usable_rows
 
-# A feature whose spread over the training people is below this share of its magnitude is rounding, not signal.
-CONSTANT = 1e-6
 # Folds are balanced by at most so many swaps of two people, each the best of so many drawn at random.
 SWAPS, SWAP_CANDIDATES = 400, 4000
-# Up to this many rows the coordinates are padded to one column a row, so that small feature sets share the compilation.
-PAD_ROWS = 512
+# Outer folds computed in one call hold at most so many bytes of coordinates.
+BYTES_AT_ONCE = 2**28
+# The strongest penalty worth having, in units of the mean curvature (squared singular value) of the training features: it
+# leaves a quarter of an average direction. Stronger ones differ in the size of the predictions only; choosing among them makes
+# that size differ from fold to fold, by chance, which costs correlation (-0.06 without any signal, 96 people).
+MOST_SHRINKAGE = 3.0
+SOLVERS = ("lbfgs", "closed_form")
 
 
 @dataclasses.dataclass(frozen=True)
 class RidgeSettings:
-    """How a ridge is chosen and judged; all counts are of people."""
+    """How a ridge is chosen and judged; folds are of people. Penalty and components are chosen together, trait by trait."""
 
     penalties: tuple[float, ...]
     folds: int = 10
     inner_folds: int = 5
-    components: int = 0  # principal components kept, 0 = all
+    components: int | tuple[int, ...] = 0  # candidates of how many principal components are kept, 0 = all
     seed: int = 0
+    solver: str = "lbfgs"  # of the outer fit, 'lbfgs' or 'closed_form'
 
 
 @dataclasses.dataclass(frozen=True)
 class CrossValidated:
-    """Out-of-fold predictions and what led to them."""
+    """Out-of-fold predictions and what led to them; K outer folds."""
 
-    predictions: np.ndarray  # float32 [N, T], NaN where the row has no features
-    penalties: np.ndarray  # float32 [K, T], the choice in each fold
+    predictions: np.ndarray  # float32 [N, T], NaN where the row has no features or is in no fold
+    penalties: np.ndarray  # float32 [K, T], the choice in each fold, held at MOST_SHRINKAGE
+    components: np.ndarray  # float32 [K, T], likewise, the number of coordinates where all are kept
     scored: np.ndarray  # bool [N, T], rows with features and a label
+    inner: np.ndarray  # float32 [K, N, T], what the choice predicts for each fold's training rows in the inner folds, else NaN
 
 
 def person_folds(person_ids, folds: int, seed: int, labels=None) -> np.ndarray:
@@ -64,218 +70,155 @@ def person_folds(person_ids, folds: int, seed: int, labels=None) -> np.ndarray:
 
 
 def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None) -> CrossValidated:
-    """Out-of-fold ridge predictions of each trait, the penalty of each trait chosen by inner person-disjoint folds.
+    """Out-of-fold ridge predictions of each trait, its penalty and number of components chosen by inner person-disjoint folds.
 
     Each trait's head, normalisation included, is fitted to the training rows that have features and a label for it. The
-    penalty with the smallest squared error over all inner validation rows is chosen; the head of the outer fold is
-    then fitted by L-BFGS.
+    candidate with the smallest squared error over all inner validation rows is chosen.
 
     Args:
       x: float [N, D]; a row of NaN only has no features and is left out; a single NaN counts as the training mean.
       y: float [N, T] labels, NaN = missing.
       person_ids: [N]; all rows of a person are in the same fold.
-      fold: int [N] to be used instead of `person_folds(person_ids, settings.folds, settings.seed, y)`.
+      fold: int [N] to be used instead of `person_folds(person_ids, settings.folds, settings.seed, y)`; rows of fold -1 are
+        always in training and never predicted.
     """
     fold = person_folds(person_ids, settings.folds, settings.seed, y) if fold is None else np.asarray(fold)
-    usable = usable_rows(x, y)
-    predictions = np.full(y.shape, np.nan, np.float32)
-    penalties = np.full((fold.max() + 1, y.shape[1]), np.nan, np.float32)
-    for k in range(fold.max() + 1):
-        train, test = fold != k, fold == k
-        out, penalties[k] = _ridge_fold(x, y, person_ids, train, usable, settings, settings.seed + 1 + k)[:2]
-        predictions[test] = out[test]
-    predictions[~has_features(x)] = np.nan
-    return CrossValidated(predictions, penalties, usable)
+    usable, known = usable_rows(x, y), has_features(x)
+    folds = range(fold.max() + 1)
+    found = _ridge_folds(x, y, person_ids, [fold != k for k in folds], usable, settings, [settings.seed + 1 + k for k in folds])
+    predictions = np.where((known & (fold >= 0))[:, None], found.out[fold, :, np.arange(len(fold))], np.nan)
+    components, penalties = np.moveaxis(found.chosen, 2, 0)
+    return CrossValidated(predictions.astype(np.float32), penalties, components, usable, found.inner.swapaxes(1, 2))
 
 
 def fit_ridge(x, y, person_ids, settings: RidgeSettings):
     """Ridge heads of all traits, fitted to all rows as an outer fold of `cross_validate_ridge` would be.
 
-    Returns: (head, penalties [T]): stacked heads for `trait_heads.predict`, whose weights are of the features themselves
-    (the principal components, where settings.components asks for them, are folded in).
+    Returns: (head, penalties [T], components [T]): stacked heads for `trait_heads.predict`, whose weights are of the features
+    themselves (the principal components are folded in).
     """
     usable = usable_rows(x, y)
-    _, penalties, weights, bases = _ridge_fold(x, y, person_ids, np.ones(len(y), bool), usable, settings, settings.seed)
+    found = _ridge_folds(x, y, person_ids, [np.ones(len(y), bool)], usable, settings, [settings.seed])
     heads = []
     for t in range(y.shape[1]):
         bias = np.array([y[usable[:, t], t].mean()], np.float32)
-        heads.append(_head(x, usable[:, t], [{"weights": bases[t] @ weights[t][:, None], "bias": bias}]))
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), penalties
-
-
-def cross_validate_mlp(x, y, fold, key, *, components=0, **settings):
-    """Out-of-fold predictions of an MLP for all traits, and the head fitted to all rows; one vmapped call fits them all.
-
-    Args: x, y, fold as in `cross_validate_ridge`; components: principal components kept, 0 = all; settings: of `fit_mlp`.
-    Returns: (predictions float32 [N, T], head for `trait_heads.predict`, whose first layer is in terms of the features).
-    """
-    usable, columns = usable_rows(x, y), coordinate_columns(x)
-    trains = [usable & (fold != k)[:, None] for k in range(fold.max() + 1)] + [usable]
-    z = []
-    for train in trains:
-        coordinates, basis = principal_coordinates(x, train.any(1), columns, components)
-        scaled, factor = unit_scale(coordinates, train.any(1))
-        z.append(scaled)
-    keys = jax.random.split(key, len(trains))
-    out, layers = _fit_mlps(
-        keys, jnp.asarray(np.stack(z)), jnp.asarray(y, jnp.float32), jnp.asarray(np.stack(trains)), **settings
-    )
-    predictions = np.asarray(out)[fold, np.arange(len(fold))]  # [N, T], each row from the fold that held it out
-    first, last = jax.tree.map(lambda leaf: np.asarray(leaf[-1]), layers)
-    head = _head(x, usable.any(1), [first | {"weights": factor * (basis @ first["weights"].astype(float))}, last])
-    return np.where(has_features(x)[:, None], predictions, np.nan).astype(np.float32), head
+        heads.append(head_of(x, usable[:, t], [{"weights": found.bases[t] @ found.weights[0, t][:, None], "bias": bias}]))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), found.chosen[0, :, 1], found.chosen[0, :, 0]
 
 
 def predict_mean(y, fold) -> np.ndarray:
-    """The mean-predictor baseline: each row gets its training people's mean label. y [N, T] -> float32 [N, T]."""
+    """The mean-predictor baseline: each row gets its training people's mean label. y [N, T] -> float32 [N, T].
+
+    NaN for the rows of fold -1, which are in training only.
+    """
     means = np.stack([np.nanmean(y[fold != k], 0) for k in range(fold.max() + 1)])
-    return means[fold].astype(np.float32)
+    return np.where(fold[:, None] >= 0, means[fold], np.nan).astype(np.float32)
 
 
-def has_features(x) -> np.ndarray:
-    """Rows that are not NaN all over: bool [N]."""
-    return ~np.isnan(x).all(1)
+def inner_splits(person_ids, train, inner_folds: int, seed: int) -> list[np.ndarray]:
+    """The training rows less one inner fold each, and all of them last: inner_folds + 1 masks, bool [N]."""
+    inner = np.full(len(train), -1)
+    inner[train] = person_folds(np.asarray(person_ids)[train], inner_folds, seed)
+    return [*(train & (inner != k) for k in range(inner_folds)), train]
 
 
-def usable_rows(x, y) -> np.ndarray:
-    """Rows with features and a label, per trait: bool [N, T]."""
-    return np.isfinite(y) & has_features(x)[:, None]
+def fewest_people(person_ids, trains) -> int:
+    """People in the smallest of the training sets; no more inner folds than that can be dealt out."""
+    return min(len(np.unique(np.asarray(person_ids)[train])) for train in trains)
 
 
-def coordinate_columns(x) -> int:
-    """Columns of the principal coordinates: one a row, unless there are many rows and fewer features."""
-    return len(x) if len(x) <= PAD_ROWS else min(x.shape)
+@dataclasses.dataclass
+class _Fitted:
+    """Ridges of K training sets, float32."""
+
+    out: np.ndarray  # [K, T, N] predictions of all rows
+    inner: np.ndarray  # [K, T, N] predictions of the training rows in the inner folds, NaN elsewhere
+    chosen: np.ndarray  # [K, T, 2] components, penalty
+    weights: np.ndarray  # [K, T, R]
+    bases: list  # [N, R] a trait, of the last training set (see principal_coordinates)
 
 
-def principal_coordinates(x, train, columns: int, components: int = 0):
-    """Principal coordinates of the features z-scored by the training rows, in falling order of spread.
-
-    Training rows have uncorrelated, centred columns, and inner products with any training row are those of the z-scored
-    features (of their leading components where `components` is not 0), so a ridge on them is the ridge on the features.
-
-    Args: x [N, D]; train bool [N]; columns: width R of the result, padded with zeros.
-    Returns: (coordinates float32 [N, R], basis float64 [N, R]): for z-scores z, coordinates = z (z^T basis).
-    """
-    z = standardise(x, *moments(x, train))
-    gram = z @ z.T
-    values, vectors = np.linalg.eigh(gram[np.ix_(train, train)])
-    largest = values[-1] if len(values) else 0.0
-    rank = int((values > 1e-12 * largest).sum()) if largest > 0 else 0  # the null space is left out
-    rank = min(rank, components) if components else rank
-    basis = np.zeros((len(x), columns))
-    kept = slice(len(values) - rank, None)
-    basis[train, :rank] = (vectors[:, kept] / np.sqrt(values[kept]))[:, ::-1]
-    return (gram @ basis).astype(np.float32), basis
-
-
-def moments(x, train):
-    """Mean and standard deviation of each feature over the training rows, NaN left out; sd = 0 for a constant feature."""
-    x = np.asarray(x[train], float)
-    missing = np.isnan(x)
-    count = np.maximum((~missing).sum(0), 1)
-    x[missing] = 0.0
-    mean = x.sum(0) / count
-    x -= mean
-    x[missing] = 0.0
-    sd = np.sqrt((x * x).sum(0) / count)
-    return mean, np.where(sd > CONSTANT * np.abs(mean), sd, 0.0)
-
-
-def standardise(x, mean, sd) -> np.ndarray:
-    """float64 [N, D] z-scores; 0 for constant features and for NaN."""
-    z = x - mean
-    z *= np.where(sd > 0, 1.0 / np.where(sd > 0, sd, 1.0), 0.0)
-    z[np.isnan(z)] = 0.0
-    return z
-
-
-def unit_scale(coordinates, train):
-    """Coordinates times one factor that brings their mean variance over the training rows to 1, and that factor."""
-    total = float((coordinates[train] ** 2).mean(0).sum())
-    used = int((coordinates[train] != 0).any(0).sum())
-    factor = np.float32(np.sqrt(used / total)) if total else np.float32(1.0)
-    return coordinates * factor, factor
-
-
-def _head(x, train, layers):
-    """A head for `predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores."""
-    mean, sd = moments(x, train)
-    first = {"weights": (standardise(x, mean, sd).T @ layers[0]["weights"]).astype(np.float32), "bias": layers[0]["bias"]}
-    return {"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "layers": [first, *layers[1:]]}
-
-
-def _ridge_fold(x, y, person_ids, train, usable, settings, seed):
-    """Chooses the penalties within the training rows and fits.
-
-    Returns: predictions [N, T], penalties [T], weights [T, R], and each trait's basis [N, R] (see principal_coordinates).
-    """
-    person_ids, columns = np.asarray(person_ids), coordinate_columns(x)
-    inner = np.full(len(y), -1)
-    people = len(np.unique(person_ids[train]))
-    inner[train] = person_folds(person_ids[train], min(settings.inner_folds, people), seed)
-    splits = [train & (inner != k) for k in range(inner.max() + 1)]
+def _ridge_folds(x, y, person_ids, trains, usable, settings, seeds) -> _Fitted:
+    """Chooses within each training set (bool [N], K of them, a seed each for its inner folds) and fits."""
+    columns, (n, t), k = coordinate_columns(x), y.shape, len(trains)
+    inner_folds = min(settings.inner_folds, fewest_people(person_ids, trains))
+    splits = [inner_splits(person_ids, train, inner_folds, seed) for train, seed in zip(trains, seeds)]
+    components = [c or columns for c in np.atleast_1d(settings.components)]
+    grid = jnp.array([(c, p) for c in components for p in settings.penalties], jnp.float32)
     target = jnp.asarray(y, jnp.float32)
-    out = np.zeros(y.shape, np.float32)
-    penalties, weights = np.zeros(y.shape[1], np.float32), np.zeros((y.shape[1], columns), np.float32)
-    bases = [None] * y.shape[1]
+    found = _Fitted(*(np.zeros((k, t, last), np.float32) for last in (n, n, 2, columns)), [None] * t)
+    # One size of call for all feature sets and for final heads, as each size is compiled anew.
+    size = max(1, min(max(k, settings.folds), BYTES_AT_ONCE // (4 * (inner_folds + 1) * n * columns)))
     # Traits with labels for the same people share their coordinates; as a rule that is one group.
-    patterns, group = np.unique(usable[train].T, axis=0, return_inverse=True)
-    for g in range(len(patterns)):
+    patterns, group = np.unique(usable.T, axis=0, return_inverse=True)
+    for g, rows in enumerate(patterns):
         traits = np.flatnonzero(group.reshape(-1) == g)
-        rows = usable[:, traits[0]]
-        coordinates = []
-        for split in [*splits, train]:
-            found, basis = principal_coordinates(x, split & rows, columns, settings.components)
-            coordinates.append(found)
-        fits = jnp.asarray(np.stack([s & rows for s in [*splits, train]]))
-        tests = jnp.asarray(np.stack([train & ~s & rows for s in splits]))
-        fitted = _select_and_fit(jnp.asarray(np.stack(coordinates)), target, fits, tests, jnp.asarray(settings.penalties))
-        fitted_out, chosen, fitted_weights = map(np.asarray, fitted)
-        out[:, traits], penalties[traits], weights[traits] = fitted_out[:, traits], chosen[traits], fitted_weights[traits]
-        for t in traits:
-            bases[t] = basis  # of the last split, the whole training set
-    return out, penalties, weights, bases
+        for first in range(0, k, size):
+            part = slice(first, min(first + size, k))
+            fits = np.zeros((size, inner_folds + 1, n), bool)
+            fits[: part.stop - first] = np.stack(splits[part]) & rows
+            coordinates = np.zeros((*fits.shape, columns), np.float32)
+            for i, j in np.ndindex(part.stop - first, inner_folds + 1):
+                coordinates[i, j], basis = principal_coordinates(x, fits[i, j], columns)
+            outputs = _select_and_fit(jnp.asarray(coordinates), target, jnp.asarray(fits), grid, solver=settings.solver)
+            for array, output in zip((found.out, found.inner, found.chosen, found.weights), outputs):
+                array[part][:, traits] = np.asarray(output)[: part.stop - first, traits]
+        for trait in traits:
+            found.bases[trait] = basis
+    return found
 
 
-@jax.jit
-def _select_and_fit(coordinates, y, fits, tests, penalties):
-    """Inner selection in closed form over splits x penalties x traits, then the outer fit by L-BFGS over traits.
+@functools.partial(jax.jit, static_argnames="solver")
+def _select_and_fit(coordinates, y, fits, grid, *, solver):
+    """Selection in closed form over outer folds x inner folds x candidates x traits, then the outer fits over folds x traits.
 
-    Args: coordinates [I + 1, N, R], the last of the outer fold; y [N, T]; fits bool [I + 1, N] training rows; tests bool
-      [I, N] rows to judge the penalty on; penalties [L].
-    Returns: predictions [N, T], chosen penalties [T], weights [T, R].
+    Args: coordinates [K, I + 1, N, R], a fold's inner training sets and last the whole one; y [N, T]; fits bool [K, I + 1, N]
+      their rows; grid [L, 2] candidates (components, penalty).
+    Returns: as the first four of `_Fitted`.
     """
     y = jnp.where(jnp.isfinite(y), y, 0.0)
 
-    def target(fit):
-        mean = jnp.sum(jnp.where(fit[:, None], y, 0.0), 0) / jnp.maximum(jnp.sum(fit), 1)  # [T]
-        return mean, jnp.where(fit[:, None], y - mean[None], 0.0)
+    def problem(c, fit):
+        """Mean label [T], centred labels [N, T] and coordinates [N, R] of the training rows, and their curvature [R]."""
+        mean = jnp.sum(jnp.where(fit[:, None], y, 0.0), 0) / jnp.maximum(jnp.sum(fit), 1)
+        c = jnp.where(fit[:, None], c, 0.0)
+        return mean, jnp.where(fit[:, None], y - mean[None], 0.0), c, jnp.sum(c**2, 0)
 
-    def inner(c, fit, test):  # -> squared errors [L, T]
-        mean, centred = target(fit)
-        c_fit = jnp.where(fit[:, None], c, 0.0)
-        curvature, slope = jnp.sum(c_fit**2, 0), jnp.matmul(c_fit.T, centred, precision="highest")  # [R], [R, T]
-        weights = slope[None] / (curvature[None, :, None] + penalties[:, None, None])  # [L, R, T]
-        error = mean[None, None] + jnp.matmul(c[None], weights, precision="highest") - y[None]  # [L, N, T]
-        return jnp.sum(jnp.where(test[None, :, None], error**2, 0.0), 1)
+    def candidate(curvature, components, penalty):
+        """Columns kept, [R] of 0 and 1, and the penalty, held at MOST_SHRINKAGE times their mean curvature."""
+        keep = (jnp.arange(len(curvature)) < components).astype(curvature.dtype)
+        kept = keep * curvature
+        limit = MOST_SHRINKAGE * jnp.sum(kept) / jnp.maximum(jnp.sum(kept > 0), 1)
+        return keep, jnp.where(limit > 0, jnp.minimum(penalty, limit), penalty)
 
-    errors = jnp.sum(jax.vmap(inner)(coordinates[:-1], fits[:-1], tests), 0)  # [L, T]
-    chosen = penalties[jnp.argmin(errors, 0)]  # [T]
-    mean, centred = target(fits[-1])
-    c_fit = jnp.where(fits[-1][:, None], coordinates[-1], 0.0)
-    weights = jax.vmap(functools.partial(trait_heads.ridge_lbfgs_rotated, c_fit))(centred.T, chosen)  # [T, R]
-    return mean[None] + jnp.matmul(coordinates[-1], weights.T, precision="highest"), chosen, weights
+    def inner(c, fit):  # -> predictions of all rows [L, N, T]
+        mean, centred, c_fit, curvature = problem(c, fit)
+        keep, penalty = jax.vmap(functools.partial(candidate, curvature))(*grid.T)  # [L, R], [L]
+        shrunk = keep / (curvature[None] + penalty[:, None])  # [L, R]
+        weights = shrunk[..., None] * jnp.matmul(c_fit.T, centred, precision="highest")[None]  # [L, R, T]
+        return mean[None, None] + jnp.matmul(c[None], weights, precision="highest")
 
+    def outer(c, fit):
+        tests = (fit[-1:] & ~fit[:-1])[:, None, :, None]  # [I, 1, N, 1]; each training row is in one
+        predicted = jnp.sum(jnp.where(tests, jax.vmap(inner)(c[:-1], fit[:-1]), 0.0), 0)  # [L, N, T]
+        errors = jnp.sum(jnp.where(fit[-1][None, :, None], (predicted - y[None]) ** 2, 0.0), 1)  # [L, T]
+        best = jnp.argmin(errors, 0)  # [T]
+        of_best = jnp.take_along_axis(predicted, best[None, None], 0)[0]  # [N, T]
+        mean, centred, c_fit, curvature = problem(c[-1], fit[-1])
 
-@functools.partial(jax.jit, static_argnames=("hidden", "steps"))
-def _fit_mlps(keys, z, y, where, **settings):
-    """An MLP a training set. keys [K]; z [K, N, R]; y [N, T]; where [K, N, T] -> predictions of all rows [K, N, T], layers."""
+        def solve(target, best):
+            keep, penalty = candidate(curvature, *grid[best])
+            if solver == "lbfgs":
+                weights = trait_heads.ridge_lbfgs_rotated(c_fit * keep[None], target, penalty)
+            else:  # the columns of c_fit are orthogonal
+                weights = keep * jnp.matmul(c_fit.T, target, precision="highest") / (curvature + penalty)
+            return weights, jnp.stack([jnp.sum(keep), penalty])
 
-    def one(key, z, where):
-        layers, _ = trait_heads.fit_mlp(key, z, y, where, **settings)
-        return trait_heads.apply_layers(layers, z), layers
+        weights, chosen = jax.vmap(solve)(centred.T, best)  # [T, R], [T, 2]
+        out = mean[:, None] + jnp.matmul(weights, c[-1].T, precision="highest")
+        return out, jnp.where(fit[-1][None], of_best.T, jnp.nan), chosen, weights
 
-    return jax.vmap(one)(keys, z, where)
+    return jax.vmap(outer)(coordinates, fits)
 
 
 def _person_means(labels, index, people):

@@ -79,6 +79,18 @@ def trait_metrics(labels, predictions, where):
     return jnp.concatenate([values, mean[:, None]], 1)
 
 
+def mean_trait_metrics(labels, predictions, where):
+    """`trait_metrics` averaged over several predictions of the same rows. labels, where [N, T]; predictions [S, N, T]."""
+    return jnp.mean(jax.vmap(trait_metrics, (None, 0, None))(labels, predictions, where), 0)
+
+
+def trait_metric_differences(labels, predictions, where):
+    """`mean_trait_metrics` of one method minus that of another: with `bootstrap` a paired comparison, as both are judged on
+    the same resampled people. labels, where [N, T]; predictions [2, S, N, T] -> [M, T + 1].
+    """
+    return mean_trait_metrics(labels, predictions[0], where) - mean_trait_metrics(labels, predictions[1], where)
+
+
 def resampled_people(key, people: int):
     """How often each person is drawn when `people` are drawn with replacement: float32 [people], sum = people."""
     drawn = jax.random.randint(key, (people,), 0, people)

@@ -10,8 +10,18 @@ import math
 import numpy as np
 
 from facedyn.report import page, plots
+from facedyn.report.findings import findings
 from facedyn.report.inputs import Inputs
-from facedyn.store.scores import METHOD_NAMES, describe, headline_first, number, parse_setting, pivot_metrics, with_interval
+from facedyn.store.scores import (
+    FINDINGS,
+    METHOD_NAMES,
+    describe,
+    headline_first,
+    number,
+    parse_setting,
+    pivot_metrics,
+    with_interval,
+)
 
 METRICS = ("pcc", "ccc", "acc", "rmse", "r2")
 METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "acc": "ACC", "rmse": "RMSE", "r2": "R²"}
@@ -110,7 +120,7 @@ def comparison(inputs: Inputs) -> str:
         "Mean PCC over the traits with its 95 % interval: person filters on all tasks, on single tasks, and the baselines."
     )
     svg = plots.forest("forest", drawn, "PCC, mean over the traits")
-    return page.section("comparison", "Scales, tasks and fusion", page.figure(svg, caption, wide=True))
+    return page.section("comparison", "Scales, tasks and fusion", *findings(inputs), page.figure(svg, caption, wide=True))
 
 
 def pretraining(inputs: Inputs) -> str:
@@ -294,7 +304,7 @@ def settings(inputs: Inputs) -> str:
 
 def _means(inputs):
     traits = inputs["traits"]
-    return traits[traits["trait"] == "mean"]
+    return traits[(traits["trait"] == "mean") & ~traits["method"].isin(FINDINGS)]
 
 
 def _row(rows, method, setting, metric):

@@ -1,6 +1,7 @@
-"""From tables to matrices for the stage `traits`: labels per person, and the feature sets that are compared.
+"""From tables to matrices for the stage `traits`: labels, rows that heads are fitted to, and the feature sets compared.
 
-A block is what one scale and one task say of every person; a feature set is one or several blocks side by side.
+A block is what one scale and one task say of every row; a feature set is one or several blocks side by side. A row is a
+person, or a fit unit of his or hers.
 """
 
 import concurrent.futures
@@ -31,6 +32,28 @@ class FeatureSet:
         return text + (f";fusion={fusion}" if len(self.blocks) > 1 else "")
 
 
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """What heads are fitted to and predict."""
+
+    people: int  # P
+    person: np.ndarray  # int [R], number of the row's person, in 0 .. P - 1
+    labels: np.ndarray  # float64 [R, T], NaN = missing
+    blocks: dict  # {(scale, task): float32 [R, D]}, a row of NaN where there is none
+
+    def by_person(self, predictions) -> np.ndarray:
+        """`mean_by_person` of predictions [R, T]."""
+        return mean_by_person(predictions, self.person, self.people)
+
+
+def mean_by_person(values, person, people: int) -> np.ndarray:
+    """Mean of the known values [R, T] of each person (int [R] in 0 .. P - 1): float32 [P, T], NaN for one without any."""
+    total, count = np.zeros((2, people, values.shape[1]))
+    np.add.at(total, person, np.nan_to_num(values))
+    np.add.at(count, person, np.isfinite(values))
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
 def labels_by_person(face_clips, records) -> tuple[list[str], np.ndarray]:
     """Mean label of each person over his or her labelled clips: (sorted ids, float64 [N, T]); NaN where no clip has one."""
     clips = {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}
@@ -45,28 +68,72 @@ def labels_by_person(face_clips, records) -> tuple[list[str], np.ndarray]:
     return people, np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def blocks_by_person(rows, vectors, people) -> dict[tuple[int, str], np.ndarray]:
-    """{(scale, task): float32 [N, D]}: each person's mean representation; a row of NaN for one who has none.
-
-    Where units span tasks, or there is one task only, the task is 'all'. `rows` and `vectors` as of `load_representations`;
-    people who are not in `people` are left out.
-    """
+def tasks_of(rows) -> np.ndarray:
+    """Task of each row of the table: 'all' where units span tasks or there is one task only, 'unnamed' where it is ''."""
     tasks = np.asarray(rows["task"].astype(str))
     if len(set(tasks)) < 2:
-        tasks = np.full(len(rows), ALL_TASKS)
-    elif ALL_TASKS in tasks:
+        return np.full(len(rows), ALL_TASKS, object)
+    if ALL_TASKS in tasks:
         raise InputError(
             f"A task is called {ALL_TASKS!r}, which means all tasks together in the scores; rename it in the manifest."
         )
-    elif "" in tasks:
-        tasks = np.where(tasks == "", "unnamed", tasks)
-    number = {person: i for i, person in enumerate(people)}
-    index = np.array([number.get(person, -1) for person in rows["person_id"].astype(str)], int)
+    return np.where(tasks == "", "unnamed", tasks).astype(object)
+
+
+def blocks_by_person(rows, vectors, people, tasks=None) -> dict[tuple[int, str], np.ndarray]:
+    """{(scale, task): float32 [P, D]}: each person's mean representation; a row of NaN for one who has none.
+
+    `rows` and `vectors` as of `load_representations`; people who are not in `people` are left out; `tasks` [N] instead of
+    `tasks_of(rows)`.
+    """
+    tasks = tasks_of(rows) if tasks is None else tasks
+    return mean_blocks(rows, vectors, tasks, rows["person_id"].astype(str), people)
+
+
+def samples_by_person(rows, vectors, people, labels) -> Samples:
+    """A row a person. labels [P, T]."""
+    return Samples(len(people), np.arange(len(people)), labels, blocks_by_person(rows, vectors, people))
+
+
+def samples_by_unit(rows, vectors, people, unit_labels, labels) -> Samples:
+    """A row a fit unit, with its own label; all tasks together are all units, a single task the units of that task.
+
+    Args: unit_labels: {unit_id: [T]}; a unit that is not in it is left out; labels [P, T] count where a unit has none.
+    """
+    tasks, number = tasks_of(rows), {person: i for i, person in enumerate(people)}
+    owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
+    units = sorted(unit for unit, person in owner.items() if person in number and unit in unit_labels)
+    person = np.array([number[owner[unit]] for unit in units])
+    own = np.array([unit_labels[unit] for unit in units])
+    ids = rows["unit_id"].astype(str)
+    blocks = mean_blocks(rows, vectors, np.full(len(rows), ALL_TASKS, object), ids, units)
+    if len(set(tasks)) > 1:
+        blocks |= mean_blocks(rows, vectors, tasks, ids, units)
+    return Samples(len(people), person, np.where(np.isfinite(own), own, labels[person]), blocks)
+
+
+def labels_by_unit(face_clips, records, unit_of) -> dict[str, np.ndarray]:
+    """{unit_id: mean label [T] over the unit's labelled clips, NaN where there is none}; unit_of: clip -> unit_id."""
+    clips = {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}
+    found = {}
+    for clip in clips.values():
+        found.setdefault(unit_of(clip), []).append(clip.traits)
+    values = {unit: (np.isfinite(own), np.asarray(own, float)) for unit, own in found.items()}
+    return {
+        unit: np.where(known.any(0), np.where(known, own, 0.0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+        for unit, (known, own) in values.items()
+    }
+
+
+def mean_blocks(rows, vectors, tasks, keys, wanted):
+    """{(scale, task): float32 [len(wanted), D]}: mean of the vectors of each key, NaN where there is none."""
+    number = {key: i for i, key in enumerate(wanted)}
+    index = np.array([number.get(key, -1) for key in keys], int)
     blocks = {}
     for scale in sorted(set(rows["scale"])):
         for task in sorted(set(tasks)):
             chosen = (np.asarray(rows["scale"]) == scale) & (tasks == task) & (index >= 0)
-            total, count = np.zeros((len(people), vectors.shape[1]), np.float32), np.zeros(len(people), np.float32)
+            total, count = np.zeros((len(wanted), vectors.shape[1]), np.float32), np.zeros(len(wanted), np.float32)
             np.add.at(total, index[chosen], vectors[chosen])
             np.add.at(count, index[chosen], 1.0)
             total[count == 0] = np.nan
@@ -76,9 +143,10 @@ def blocks_by_person(rows, vectors, people) -> dict[tuple[int, str], np.ndarray]
 
 def feature_sets(blocks) -> list[FeatureSet]:
     """What is compared: every scale, and all of them, with every task, and all of them; the headline, all of both, first."""
-    scales, tasks = sorted({scale for scale, _ in blocks}), sorted({task for _, task in blocks})
+    scales, tasks = sorted({scale for scale, _ in blocks}), sorted({task for _, task in blocks} - {ALL_TASKS})
+    together = [ALL_TASKS] if (scales[0], ALL_TASKS) in blocks else tasks
     scale_choices = ([tuple(scales)] if len(scales) > 1 else []) + [(scale,) for scale in scales]
-    task_choices = [(ALL_TASKS, tasks)] + ([(task, [task]) for task in tasks] if len(tasks) > 1 else [])
+    task_choices = [(ALL_TASKS, together)] + ([(task, [task]) for task in tasks] if len(tasks) > 1 else [])
     return [
         FeatureSet(chosen, name, tuple((scale, task) for scale in chosen for task in members))
         for name, members in task_choices

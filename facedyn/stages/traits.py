@@ -1,30 +1,23 @@
 """Stage `traits`: representations and labels -> cross-validated predictions, metrics with intervals, baselines, heads.
 
-All feature sets and all baselines are judged on the same people by the same folds. Everything is per person: several units
-of a person and task (sessions, clips) count as their mean, and so do several labels.
+All feature sets and all baselines are judged on the same people by the same folds. Figures are per person: several units of a
+person and task (sessions, clips) count as their mean, or their predictions do (config.traits.aggregate); several labels do too.
 """
 
-import json
 import pathlib
 import time
-import warnings
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path, write_text
-from data_pipelines.progress import Progress
 from facedyn.core import cross_validation as cv
-from facedyn.core import metrics
-from facedyn.stages import common, trait_features
+from facedyn.stages import common, saved_heads, trait_features, trait_predictions, trait_protocol, trait_scores
+from facedyn.stages.fit_units import unit_id
 from facedyn.store import checkpoints, stamps
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import replace_scores
 
-HEADS = ("ridge", "mlp")
+HEADS, AGGREGATES = ("ridge", "mlp"), ("person", "clip")
 # Fewer labelled people than this give no figure worth printing.
 MIN_PEOPLE = 6
 # How many ids a line names before it says "and so many more".
@@ -32,13 +25,13 @@ NAMED = 8
 
 
 def run(config, workdir) -> dict:
-    """Scores every feature set and baseline; writes the stage's rows of scores.csv, predictions and the headline's heads.
+    """Scores every feature set and baseline; writes rows of scores.csv, predictions, folds and the headline's heads.
 
     Returns: summary; {'skipped': reason} where nobody has labels and representations, which a printed line says too.
     Raises InputError for a missing dataset or table, or a setting that cannot be.
     """
     workdir, start = pathlib.Path(workdir), time.monotonic()
-    _check(config.traits)
+    _check(config)
     face_clips = common.open_data(common.data_dir(config, workdir), config)
     records = common.records_of(face_clips, config.traits.splits)
     people, labels = trait_features.labels_by_person(face_clips, records)
@@ -51,45 +44,117 @@ def run(config, workdir) -> dict:
     if not trait_names:
         return _skip(workdir, f"no trait has {MIN_PEOPLE} people with a label and a representation")
 
-    blocks = trait_features.blocks_by_person(rows, vectors, people)
-    _say_missing(blocks, people)
-    folds = min(config.traits.folds, len(people))
-    fold = cv.person_folds(people, folds, config.seed, labels)
-    predictions = _representation_predictions(config, workdir, blocks, people, labels, trait_names, fold)
-    predictions |= _baseline_predictions(config, workdir, face_clips, records, people, labels, fold)
+    samples = _samples(config, face_clips, records, rows, vectors, people, labels, trait_names)
+    end = trait_predictions.ending(config) + _transductive(workdir, people)
+    folds = [trait_protocol.folds(config, face_clips, records, people, labels, seed) for seed in config.traits.seeds]
+    dealings, first = [], None  # (scored, findings) of each
+    for fold in folds:
+        own = trait_predictions.predict(config, samples, fold, end)
+        first = first or own
+        own_baselines = _baseline_predictions(config, workdir, face_clips, records, people, labels, fold)
+        dealings.append(
+            [_as_scored(config, own.scored | own_baselines, labels, fold), _as_scored(config, own.findings, labels, fold)]
+        )
+    predictions, pairs = ({key: np.stack([one[key] for one in each], -3) for key in each[0]} for each in zip(*dealings))
 
-    score_rows = _score(config, predictions, labels, trait_names)
-    _write_predictions(workdir, predictions, people, labels, trait_names, fold)
-    replace_scores(workdir, "traits", score_rows)
+    tested = folds[0] >= 0
+    score_rows = trait_scores.score_rows(config, _rows(predictions, tested), labels[tested], trait_names)
     headline = next(r for r in score_rows if r["trait"] == "mean" and r["metric"] == "pcc")
+    score_rows += trait_scores.spread_rows(_rows(first.networks, tested), labels[tested])
+    score_rows += trait_scores.finding_rows(config, _rows(pairs, tested), labels[tested], trait_names)
+    if len(folds) > 1:
+        lead = predictions[headline["method"], headline["setting"]]
+        single = {("fold_seed", f"{headline['setting']};seed={s}"): lead[i : i + 1] for i, s in enumerate(config.traits.seeds)}
+        score_rows += trait_scores.score_rows(config, _rows(single, tested), labels[tested], trait_names)
+    trait_scores.write_predictions(workdir, predictions, people, labels, trait_names, folds, config.traits.seeds)
+    trait_scores.write_folds(workdir, people, folds, config.traits.seeds)
+    heads = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end, trait_names)
+    saved_heads.write_heads(workdir, *heads)
+    replace_scores(workdir, "traits", score_rows)
     return {
-        "people": len(people),
+        "people": int(tested.sum()),
         "traits": list(trait_names),
-        "folds": folds,
+        "folds": int(folds[0].max()) + 1,
         "headline": headline["setting"],
         "pcc": headline["value"],
         "seconds": round(time.monotonic() - start, 1),
     }
 
 
-def _check(traits):
+def _check(config):
     """Raises InputError for settings under which nothing can be computed."""
+    traits = config.traits
     unknown = [head for head in traits.heads if head not in HEADS]
     if unknown or not traits.heads:
         raise InputError(f"config.traits.heads={tuple(traits.heads)} must name some of {', '.join(HEADS)}.")
-    for name, least in (("folds", 2), ("inner_folds", 2), ("bootstrap", 1), ("pca", 0), ("mlp_hidden", 1), ("mlp_steps", 1)):
+    smallest = {"folds": 2, "inner_folds": 2, "bootstrap": 1, "mlp_hidden": 1, "mlp_steps": 1, "mlp_seeds": 1}
+    for name, least in smallest.items():
         if traits[name] < least:
             raise InputError(f"config.traits.{name}={traits[name]} must be at least {least}.")
-    if not traits.penalties or min(traits.penalties) <= 0:
-        raise InputError(f"config.traits.penalties={tuple(traits.penalties)} must be positive, for example (1, 100, 10000).")
+    for name in ("penalties", "mlp_weight_decay"):
+        if not traits[name] or min(traits[name]) <= 0:
+            raise InputError(f"config.traits.{name}={tuple(traits[name])} must be positive, for example (0.1, 1, 10).")
+    if not traits.pca or min(traits.pca) < 0:
+        raise InputError(
+            f"config.traits.pca={tuple(traits.pca)} must be numbers of components, 0 for all, for example (0, 32)."
+        )
+    if not traits.seeds or len(set(traits.seeds)) < len(traits.seeds):
+        raise InputError(f"config.traits.seeds={tuple(traits.seeds)} must be different whole numbers, for example (0, 1, 2).")
+    choices = (("ridge_solver", cv.SOLVERS), ("protocol", trait_protocol.PROTOCOLS), ("aggregate", AGGREGATES))
+    for name, known in choices:
+        if traits[name] not in known:
+            raise InputError(f"config.traits.{name}={traits[name]!r} must be one of {', '.join(known)}.")
+    if len(traits.seeds) > 1 and traits.protocol != "k_fold":
+        raise InputError(
+            f"config.traits.seeds={tuple(traits.seeds)} deal out folds, of which {traits.protocol!r} has one choice only."
+        )
+    if traits.aggregate == "clip" and config.fit.unit == "person":
+        raise InputError(
+            "config.traits.aggregate='clip' needs several units a person: fit with config.fit.unit='clip' or 'session'."
+        )
+
+
+def _samples(config, face_clips, records, rows, vectors, people, labels, trait_names):
+    """What the heads are fitted to, a row a person or a fit unit."""
+    if config.traits.aggregate == "person":
+        samples = trait_features.samples_by_person(rows, vectors, people, labels)
+        _say_missing(samples.blocks, people)
+        return samples
+    chosen = [face_clips.trait_names.index(name) for name in trait_names]
+    unit_labels = trait_features.labels_by_unit(face_clips, records, lambda clip: unit_id(clip, config.fit.unit))
+    unit_labels = {unit: values[chosen] for unit, values in unit_labels.items()}
+    return trait_features.samples_by_unit(rows, vectors, people, unit_labels, labels)
+
+
+def _as_scored(config, predictions, labels, fold):
+    """{key: predictions [..., P, T]} as they are scored; see `trait_protocol.without_drift`."""
+    if config.traits.protocol != "leave_one_out":
+        return predictions
+    return {key: trait_protocol.without_drift(one, labels, fold) for key, one in predictions.items()}
+
+
+def _rows(predictions, tested):
+    """Only the people who are tested."""
+    return {key: one[..., tested, :] for key, one in predictions.items()}
+
+
+def _transductive(workdir, people) -> str:
+    """What settings end with when the generic model has seen some of the people."""
+    pretrain = stamps.read_stamp(workdir, "pretrain") or {"summary": {}}
+    seen = set(people) & set(pretrain["summary"].get("people", ()))
+    if seen:
+        print(
+            f"traits: {len(seen)} of {len(people)} people were in the generic model's pool, unlabelled: scores say transductive"
+        )
+    return ";transductive" if seen else ""
 
 
 def _skip(workdir, reason):
     """Leaves no row and no prediction of an earlier run behind."""
     print(f"traits: skipped, {reason}")
     replace_scores(workdir, "traits", [])
-    (workdir / "traits" / "predictions.parquet").unlink(missing_ok=True)
-    checkpoints.remove(workdir / "traits" / "heads")
+    trait_scores.remove(workdir)
+    checkpoints.remove(workdir / saved_heads.FOLDER)
     return {"skipped": reason}
 
 
@@ -136,58 +201,9 @@ def _say_missing(blocks, people):
             )
 
 
-def _ridge_settings(config) -> cv.RidgeSettings:
-    t = config.traits
-    return cv.RidgeSettings(tuple(map(float, t.penalties)), t.folds, t.inner_folds, t.pca, config.seed)
-
-
-def _mlp_settings(config) -> dict:
-    names = ("hidden", "steps", "learning_rate", "weight_decay")
-    return {"components": config.traits.pca} | {name: config.traits[f"mlp_{name}"] for name in names}
-
-
-def _representation_predictions(config, workdir, blocks, people, labels, trait_names, fold) -> dict:
-    """{(method, setting): out-of-fold predictions [N, T]}, the headline first; writes the headline's heads."""
-    sets, settings = trait_features.feature_sets(blocks), _ridge_settings(config)
-    pretrain = stamps.read_stamp(workdir, "pretrain") or {"summary": {}}
-    seen = set(people) & set(pretrain["summary"].get("people", ()))
-    ending = ";transductive" if seen else ""
-    if seen:
-        print(
-            f"traits: {len(seen)} of {len(people)} people were in the generic model's pool, unlabelled: scores say transductive"
-        )
-    headline, heads, described, found = sets[0], {}, {}, {}
-    x = trait_features.matrix(blocks, headline)
-    ridge = "ridge" in config.traits.heads
-    with Progress("traits", len(sets) if ridge else 1, unit="feature sets") as progress:
-        if ridge:
-            heads["ridge"], penalties = cv.fit_ridge(x, labels, people, settings)
-            described["ridge"] = {"penalties": dict(zip(trait_names, map(float, penalties)))}
-            own = {}
-            for feature_set in sets:
-                own[feature_set] = cv.cross_validate_ridge(
-                    trait_features.matrix(blocks, feature_set), labels, people, settings, fold
-                ).predictions
-                progress.advance(note=feature_set.setting("ridge"))
-            alone = {s.blocks[0]: p for s, p in own.items() if len(s.blocks) == 1}
-            for feature_set in sets:
-                found["representation", feature_set.setting("ridge") + ending] = own[feature_set]
-                if len(feature_set.blocks) > 1:
-                    members = np.stack([alone[block] for block in feature_set.blocks])
-                    found["representation", feature_set.setting("ridge", "predictions") + ending] = _mean_of_known(members)
-        if "mlp" in config.traits.heads:
-            setting, described["mlp"] = headline.setting("mlp") + ending, {}
-            mlp = cv.cross_validate_mlp(x, labels, fold, jax.random.key(config.seed), **_mlp_settings(config))
-            found["representation", setting], heads["mlp"] = mlp
-            if not ridge:
-                progress.advance(note=setting)
-    _write_heads(workdir, heads, described, headline, trait_names)
-    return found
-
-
 def _baseline_predictions(config, workdir, face_clips, records, people, labels, fold) -> dict:
     """The same protocol and folds on what needs no personalisation."""
-    settings = _ridge_settings(config)
+    settings = trait_predictions.ridge_settings(config)
     found = {("mean_predictor", ""): cv.predict_mean(labels, fold)}
     faces = trait_features.mean_faces(face_clips, records, people)
     found["mean_face", "ridge"] = cv.cross_validate_ridge(faces, labels, people, settings, fold).predictions
@@ -197,57 +213,3 @@ def _baseline_predictions(config, workdir, face_clips, records, people, labels, 
         oracle = trait_features.aligned_rows(people, *oracle_features(workdir / "synthetic"))
         found["oracle", "ridge"] = cv.cross_validate_ridge(oracle, labels, people, settings, fold).predictions
     return found
-
-
-def _mean_of_known(members) -> np.ndarray:
-    """Mean over the first axis of what is not NaN. [M, N, T] -> [N, T]"""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a person without any of them stays NaN
-        return np.nanmean(members, 0)
-
-
-def _score(config, predictions, labels, trait_names) -> list[dict]:
-    """Rows for scores.csv: every metric of every trait and their mean, with intervals from the same resamplings of people."""
-    key, n_people, score_rows = jax.random.key(config.seed), len(labels), []
-    for (method, setting), predicted in predictions.items():
-        where = np.isfinite(labels) & np.isfinite(predicted)
-        figures = metrics.bootstrap(
-            metrics.trait_metrics,
-            jnp.asarray(labels, jnp.float32),
-            jnp.asarray(predicted, jnp.float32),
-            jnp.arange(n_people),
-            key,
-            config.traits.bootstrap,
-            n_people=n_people,
-            where=jnp.asarray(where),
-        )
-        value, low, high = map(np.asarray, figures)  # each [M, T + 1]
-        counts = [*where.sum(0), where.any(1).sum()]
-        for t, trait in enumerate([*trait_names, "mean"]):
-            for m, metric in enumerate(metrics.METRICS):
-                figures = dict(value=float(value[m, t]), low=float(low[m, t]), high=float(high[m, t]), n=int(counts[t]))
-                score_rows.append(dict(method=method, setting=setting, trait=trait, metric=metric) | figures)
-    return score_rows
-
-
-def _write_predictions(workdir, predictions, people, labels, trait_names, fold):
-    """traits/predictions.parquet: a row a method, setting, trait and person who has both label and prediction."""
-    tables, people = [], np.asarray(people, object)
-    for (method, setting), predicted in predictions.items():
-        for t, trait in enumerate(trait_names):
-            known = np.isfinite(labels[:, t]) & np.isfinite(predicted[:, t])
-            columns = dict(method=method, setting=setting, trait=trait, person_id=people[known], fold=fold[known])
-            tables.append(pd.DataFrame(columns | dict(label=labels[known, t], prediction=predicted[known, t].astype(float))))
-    with atomic_path(workdir / "traits" / "predictions.parquet") as temporary:
-        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
-
-
-def _write_heads(workdir, heads, described, headline, trait_names):
-    """The headline's heads, fitted to all people: traits/heads/<head>, and in heads.json what goes in and comes out."""
-    folder = workdir / "traits" / "heads"
-    checkpoints.remove(folder)
-    for name, head in heads.items():
-        checkpoints.save_pytree(folder / name, head)
-        blocks = [list(block) for block in headline.blocks]
-        described[name] |= {"setting": headline.setting(name), "traits": list(trait_names), "blocks": blocks}
-    write_text(folder / "heads.json", json.dumps(described, indent=1) + "\n")

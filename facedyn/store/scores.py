@@ -24,6 +24,12 @@ WIDTH = 100
 # What a setting may say, and what holds where it says nothing.
 SETTING_PARTS = {"head": "", "scales": (), "tasks": "", "fusion": "", "transductive": False}
 
+# Paired differences that answer a question, of `traits`; what is single is chosen in each fold by its training people.
+FINDINGS = {
+    "finding_fused_tasks": "all tasks minus the best single task",
+    "finding_multi_scale": "all scales minus the best single scale",
+    "finding_task_matters": "best task minus worst task",
+}
 # The methods that the figures are about come first in every table, then what they are compared with.
 METHOD_ORDER = ("representation", "generic", "split_half")
 METHOD_NAMES = {
@@ -39,7 +45,8 @@ METHOD_NAMES = {
     "untrained": "untrained U-net",
     "oracle_dynamic_image": "oracle dynamic image",
     "split_half": "split half",
-}
+    "fold_seed": "one dealing of the folds",
+} | FINDINGS
 
 
 def scores_path(workdir) -> pathlib.Path:
@@ -165,7 +172,8 @@ def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
 def score_table(scores: pd.DataFrame) -> str:
     """The table for a terminal of 100 columns: trait metrics (headline first), ranking accuracy, identification."""
     console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False, color_system=None)
-    traits = headline_first(scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")])
+    means = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    traits, findings = headline_first(means[~means["method"].isin(FINDINGS)]), means[means["method"].isin(FINDINGS)]
     if len(traits):
         n = int(traits["n"].max())
         table = _table(f"Traits: mean over the traits, {n} people, 95 % interval by resampling people", "method", "setting")
@@ -174,6 +182,12 @@ def score_table(scores: pd.DataFrame) -> str:
         for entry in pivot_metrics(traits):
             cells = [_interval_cell(entry.get("pcc")), *(_cell(entry.get(m)) for m in ("ccc", "acc", "rmse"))]
             table.add_row(*describe(entry["method"], entry["setting"]), *cells)
+        console.print(table)
+    if len(findings):
+        table = _table("Findings: paired difference of the mean PCC, same resampled people", "difference", "setting")
+        table.add_column("PCC", justify="right", no_wrap=True)
+        for row in findings[findings["metric"] == "pcc"].itertuples(index=False):
+            table.add_row(*describe(row.method, row.setting), with_interval(row.value, row.low, row.high))
         console.print(table)
     per_trait = scores[(scores["stage"] == "traits") & ~scores["trait"].isin(["mean", ""]) & (scores["metric"] == "pcc")]
     if len(traits) and len(per_trait):

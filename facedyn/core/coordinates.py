@@ -1,0 +1,83 @@
+"""Principal coordinates: features z-scored by the training rows, turned into at most one column a training row.
+
+A linear head sees features only through inner products with its training rows, so it loses nothing (host, float64). All fits
+then run on arrays whose shape does not depend on the number of features, and one compilation serves every feature set.
+"""
+
+import numpy as np
+
+# A feature whose spread over the training people is below this share of its magnitude is rounding, not signal.
+CONSTANT = 1e-6
+# Up to this many rows the coordinates are padded to one column a row, so that small feature sets share the compilation.
+PAD_ROWS = 512
+
+
+def has_features(x) -> np.ndarray:
+    """Rows that are not NaN all over: bool [N]."""
+    return ~np.isnan(x).all(1)
+
+
+def usable_rows(x, y) -> np.ndarray:
+    """Rows with features and a label, per trait: bool [N, T]."""
+    return np.isfinite(y) & has_features(x)[:, None]
+
+
+def coordinate_columns(x) -> int:
+    """Columns of the principal coordinates: one a row, unless there are many rows and fewer features."""
+    return len(x) if len(x) <= PAD_ROWS else min(x.shape)
+
+
+def principal_coordinates(x, train, columns: int):
+    """Principal coordinates of the features z-scored by the training rows, in falling order of spread.
+
+    Training rows have uncorrelated, centred columns, and inner products with any training row are those of the z-scored
+    features, so a ridge on them is the ridge on the features, and one on the first c of them that on c principal components.
+
+    Args: x [N, D]; train bool [N]; columns: width R of the result, padded with zeros.
+    Returns: (coordinates float32 [N, R], basis float64 [N, R]): for z-scores z, coordinates = z (z^T basis).
+    """
+    z = standardise(x, *moments(x, train))
+    gram = z @ z.T
+    values, vectors = np.linalg.eigh(gram[np.ix_(train, train)])
+    largest = values[-1] if len(values) else 0.0
+    rank = int((values > 1e-12 * largest).sum()) if largest > 0 else 0  # the null space is left out
+    basis = np.zeros((len(x), columns))
+    kept = slice(len(values) - rank, None)
+    basis[train, :rank] = (vectors[:, kept] / np.sqrt(values[kept]))[:, ::-1]
+    return (gram @ basis).astype(np.float32), basis
+
+
+def moments(x, train):
+    """Mean and standard deviation of each feature over the training rows, NaN left out; sd = 0 for a constant feature."""
+    x = np.asarray(x[train], float)
+    missing = np.isnan(x)
+    count = np.maximum((~missing).sum(0), 1)
+    x[missing] = 0.0
+    mean = x.sum(0) / count
+    x -= mean
+    x[missing] = 0.0
+    sd = np.sqrt((x * x).sum(0) / count)
+    return mean, np.where(sd > CONSTANT * np.abs(mean), sd, 0.0)
+
+
+def standardise(x, mean, sd) -> np.ndarray:
+    """float64 [N, D] z-scores; 0 for constant features and for NaN."""
+    z = x - mean
+    z *= np.where(sd > 0, 1.0 / np.where(sd > 0, sd, 1.0), 0.0)
+    z[np.isnan(z)] = 0.0
+    return z
+
+
+def unit_scale(coordinates, train):
+    """Coordinates times one factor that brings their mean variance over the training rows to 1, and that factor."""
+    total = float((coordinates[train] ** 2).mean(0).sum())
+    used = int((coordinates[train] != 0).any(0).sum())
+    factor = np.float32(np.sqrt(used / total)) if total else np.float32(1.0)
+    return coordinates * factor, factor
+
+
+def head_of(x, train, layers):
+    """A head for `trait_heads.predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores."""
+    mean, sd = moments(x, train)
+    first = {"weights": (standardise(x, mean, sd).T @ layers[0]["weights"]).astype(np.float32), "bias": layers[0]["bias"]}
+    return {"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "layers": [first, *layers[1:]]}

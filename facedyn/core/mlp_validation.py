@@ -1,0 +1,119 @@
+"""Person-disjoint cross-validation of the MLP head: weight decay and components chosen inside, several networks averaged.
+
+Coordinates and folds are those of the ridge (coordinates.py, cross_validation.py); one compiled call fits every network.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from facedyn.core import trait_heads
+from facedyn.core.coordinates import coordinate_columns, has_features, head_of, principal_coordinates, usable_rows
+from facedyn.core.cross_validation import fewest_people, inner_splits
+
+# Training sets whose networks are fitted side by side hold at most so many bytes of inputs.
+BYTES_AT_ONCE = 2**28
+
+
+@dataclasses.dataclass(frozen=True)
+class MlpSettings:
+    """How the network is chosen and fitted; all traits share one. Candidates are judged by a network each."""
+
+    weight_decays: tuple[float, ...] = (0.1,)
+    components: int | tuple[int, ...] = 0  # candidates of how many principal components are kept, 0 = all
+    networks: int = 1  # fitted from different starts and averaged
+    inner_folds: int = 5
+    hidden: int = 64
+    steps: int = 300
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MlpValidated:
+    """What `cross_validate_mlp` finds; S networks, K outer folds."""
+
+    predictions: np.ndarray  # float32 [N, T], mean over the networks; NaN without features or a fold
+    networks: np.ndarray  # float32 [S, N, T], each network's own
+    weight_decays: np.ndarray  # float32 [K + 1], the choice in each fold, and that of the head
+    components: np.ndarray  # float32 [K + 1], likewise
+    head: dict  # for `trait_heads.predict`, fitted to the rows named; the mean of the networks as one of S times the width
+
+
+def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=None) -> MlpValidated:
+    """Out-of-fold predictions of the mean of several MLPs for all traits, and the head.
+
+    In each training set the candidate (weight decay, components) with the smallest squared error in units of each trait's
+    variance, over the inner folds, is chosen; with one candidate nothing needs choosing.
+
+    Args: x, y, person_ids, fold as in `cross_validate_ridge`; head_rows: bool [N] that the head is fitted to, None = all.
+    """
+    usable, columns, n = usable_rows(x, y), coordinate_columns(x), len(y)
+    trains = [fold != k for k in range(fold.max() + 1)] + [np.ones(n, bool) if head_rows is None else head_rows]
+    components = [c or columns for c in np.atleast_1d(settings.components)]
+    grid = np.array([(c, decay) for c in components for decay in settings.weight_decays], np.float32)
+    inner_folds = min(settings.inner_folds, fewest_people(person_ids, trains)) if len(grid) > 1 else 0
+    fits = np.zeros((len(trains), inner_folds + 1, n), bool)
+    z = np.zeros((*fits.shape, columns), np.float32)
+    for k, train in enumerate(trains):
+        splits = inner_splits(person_ids, train, inner_folds, settings.seed + 1 + k) if inner_folds else [train]
+        for i, split in enumerate(splits):
+            fits[k, i] = split & usable.any(1)
+            z[k, i], basis = principal_coordinates(x, fits[k, i], columns)
+    outputs = _select_and_fit(
+        jax.random.split(jax.random.key(settings.seed), settings.networks),
+        *map(jnp.asarray, (z, y.astype(np.float32), usable, fits, grid)),
+        at_once=int(np.clip(BYTES_AT_ONCE // (z[0].nbytes * len(grid)), 1, len(trains))),
+        **{name: getattr(settings, name) for name in ("hidden", "steps", "learning_rate")},
+    )
+    out, layers, chosen = jax.tree.map(np.asarray, outputs)
+    predicted = (has_features(x) & (fold >= 0))[None, :, None]
+    networks = np.where(predicted, np.moveaxis(out[fold, :, np.arange(n)], 1, 0), np.nan)
+    first, last = jax.tree.map(lambda leaf: leaf[-1], layers)
+    joined = {"weights": np.concatenate(first["weights"], 1), "bias": first["bias"].reshape(-1)}
+    joined["weights"] = basis @ joined["weights"].astype(float)
+    mean = {"weights": np.concatenate(last["weights"]) / settings.networks, "bias": last["bias"].mean(0)}
+    head = head_of(x, fits[-1, -1], [joined, mean])
+    return MlpValidated(networks.mean(0), networks, chosen[:, 1], chosen[:, 0], head)
+
+
+@functools.partial(jax.jit, static_argnames=("at_once", "hidden", "steps"))
+def _select_and_fit(keys, z, y, usable, fits, grid, *, at_once, **settings):
+    """Selection over training sets x inner folds x candidates, then fits over training sets x networks.
+
+    Args: keys [S]; z [K, I + 1, N, R] coordinates; y, usable [N, T]; fits bool [K, I + 1, N]; grid [L, 2] candidates
+      (components, weight decay).
+    Returns: predictions [K, S, N, T], layers in terms of the coordinates [K, S, ...], chosen [K, 2].
+    """
+
+    def network(key, z, fit, choice):
+        """One MLP on the components kept, brought to mean variance 1 over the training rows."""
+        keep = (jnp.arange(z.shape[1]) < choice[0]) & jnp.any(fit[:, None] & (z != 0), 0)  # [R]
+        variance = jnp.sum(jnp.where(fit[:, None] & keep[None], z**2, 0.0)) / jnp.maximum(jnp.sum(fit), 1)
+        scale = keep * jnp.where(variance > 0, jnp.sqrt(jnp.sum(keep) / jnp.where(variance > 0, variance, 1.0)), 1.0)
+        where = usable & fit[:, None]
+        (first, last), _ = trait_heads.fit_mlp(key, z * scale[None], y, where, weight_decay=choice[1], **settings)
+        layers = [first | {"weights": scale[:, None] * first["weights"]}, last]
+        return trait_heads.apply_layers(layers, z), layers
+
+    def training_set(z_and_fits):
+        z, fits = z_and_fits
+        if len(fits) > 1:
+            over_candidates = jax.vmap(functools.partial(network, keys[0]), (None, None, 0))
+            predicted, _ = jax.vmap(over_candidates, (0, 0, None))(z[:-1], fits[:-1], grid)  # [I, L, N, T]
+            test = (usable & fits[-1][:, None])[None] & ~fits[:-1][..., None]  # [I, N, T]
+            truth = jnp.where(usable, y, 0.0)
+            mean = jnp.sum(jnp.where(test, truth[None], 0.0), (0, 1)) / jnp.maximum(jnp.sum(test, (0, 1)), 1)  # [T]
+            variance = jnp.sum(jnp.where(test, (truth - mean[None])[None] ** 2, 0.0), (0, 1))
+            errors = jnp.sum(jnp.where(test[:, None], (predicted - truth[None, None]) ** 2, 0.0), (0, 2))  # [L, T]
+            relative = jnp.where(variance > 0, errors / jnp.where(variance > 0, variance, 1.0)[None], 0.0)
+            choice = grid[jnp.argmin(jnp.sum(relative, 1))]
+        else:
+            choice = grid[0]
+        out, layers = jax.vmap(network, (0, None, None, None))(keys, z[-1], fits[-1], choice)
+        return out, layers, choice
+
+    return jax.lax.map(training_set, (z, fits), batch_size=at_once)

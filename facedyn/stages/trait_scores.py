@@ -1,0 +1,91 @@
+"""Figures and tables of the stage `traits`: rows of scores.csv, every prediction, and every fold's people."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from data_pipelines.files import atomic_path
+from facedyn.core import metrics
+
+FOLDER, PREDICTIONS, FOLDS = "traits", "predictions.parquet", "folds.csv"
+
+
+def score_rows(config, predictions, labels, trait_names, statistic=metrics.mean_trait_metrics) -> list[dict]:
+    """Rows for scores.csv: every metric of every trait and their mean, with intervals from the same resamplings of people.
+
+    Args: predictions: {(method, setting): [S, P, T]}, S dealings of the folds, or [2, S, P, T] where `statistic` is
+      `metrics.trait_metric_differences`; labels [P, T], only of people who are tested.
+    """
+    key, n_people, rows = jax.random.key(config.seed), len(labels), []
+    for (method, setting), predicted in predictions.items():
+        where = np.isfinite(labels) & np.isfinite(predicted).all(tuple(range(predicted.ndim - 2)))
+        figures = metrics.bootstrap(
+            statistic,
+            jnp.asarray(labels, jnp.float32),
+            jnp.asarray(predicted, jnp.float32),
+            jnp.arange(n_people),
+            key,
+            config.traits.bootstrap,
+            n_people=n_people,
+            where=jnp.asarray(where),
+        )
+        value, low, high = map(np.asarray, figures)  # each [M, T + 1]
+        counts = [*where.sum(0), where.any(1).sum()]
+        for t, trait in enumerate([*trait_names, "mean"]):
+            for m, metric in enumerate(metrics.METRICS):
+                figures = dict(value=float(value[m, t]), low=float(low[m, t]), high=float(high[m, t]), n=int(counts[t]))
+                rows.append(dict(method=method, setting=setting, trait=trait, metric=metric) | figures)
+    return rows
+
+
+def finding_rows(config, pairs, labels, trait_names) -> list[dict]:
+    """Rows of paired differences. pairs: {(method, setting): [2, S, P, T]}, the first minus the second."""
+    return score_rows(config, pairs, labels, trait_names, metrics.trait_metric_differences)
+
+
+def spread_rows(networks, labels) -> list[dict]:
+    """Standard deviation of the mean PCC over the networks whose mean is the MLP. networks: {setting: [S, P, T]}."""
+    rows = []
+    for setting, predicted in networks.items():
+        if len(predicted) > 1:
+            where = np.isfinite(labels) & np.isfinite(predicted).all(0)
+            pcc = [
+                metrics.trait_metrics(labels, one, jnp.asarray(where))[list(metrics.METRICS).index("pcc"), -1]
+                for one in predicted
+            ]
+            figures = dict(trait="mean", metric="pcc_sd", value=float(np.std(pcc)), n=int(where.any(1).sum()))
+            rows.append(dict(method="representation", setting=setting) | figures)
+    return rows
+
+
+def write_predictions(workdir, predictions, people, labels, trait_names, folds, seeds) -> None:
+    """traits/predictions.parquet: a row a method, setting, seed, trait and person who has both label and prediction.
+
+    Args: predictions: {(method, setting): [S, P, T]}; people [P]; folds int [S, P].
+    """
+    tables, people = [], np.asarray(people, object)
+    for (method, setting), predicted in predictions.items():
+        for seed, fold, one in zip(seeds, folds, predicted):
+            for t, trait in enumerate(trait_names):
+                known = np.isfinite(labels[:, t]) & np.isfinite(one[:, t])
+                columns = dict(
+                    method=method, setting=setting, trait=trait, person_id=people[known], fold=fold[known], seed=seed
+                )
+                columns |= dict(label=labels[known, t], prediction=one[known, t].astype(float))
+                tables.append(pd.DataFrame(columns))
+    with atomic_path(workdir / FOLDER / PREDICTIONS) as temporary:
+        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
+
+
+def write_folds(workdir, people, folds, seeds) -> None:
+    """traits/folds.csv: seed, person_id, fold; fold -1 is in training only. folds int [S, P]."""
+    tables = [pd.DataFrame({"seed": seed, "person_id": people, "fold": fold}) for seed, fold in zip(seeds, folds)]
+    with atomic_path(workdir / FOLDER / FOLDS) as temporary:
+        pd.concat(tables).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def remove(workdir) -> None:
+    """Deletes both tables of an earlier run."""
+    for name in (PREDICTIONS, FOLDS):
+        (workdir / FOLDER / name).unlink(missing_ok=True)
