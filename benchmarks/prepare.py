@@ -5,7 +5,7 @@
 Side by side, with as many processes as cores: (i) every frame decoded and thrown away, (ii) `prepare` with a detection in
 every frame, (iii) with one in every fifth. --hd N: the same for N of the clips scaled to 1280 x 720 (mp4v, as the OpenCV wheels
 write no H.264). --long M: peak memory of a process that prepares a video of M minutes made from the first clip.
-"Times real time per core": seconds of video a second of one core.
+"Times real time per core": seconds of video a second of one core. Only seconds that the processes had a core are counted.
 """
 
 import argparse
