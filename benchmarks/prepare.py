@@ -3,8 +3,8 @@
     python benchmarks/prepare.py --manifest clips.csv --yunet-model yunet.onnx [--hd 4] [--long 60] [--json out.json]
 
 Side by side, with as many processes as cores: (i) every frame decoded and thrown away, (ii) `prepare` with a detection in
-every frame, (iii) with one in every fifth. --hd N: the same for N of the clips scaled to 1280 x 720 (mp4v, as the OpenCV wheels
-write no H.264). --long M: peak memory of a process that prepares a video of M minutes made from the first clip.
+every frame, (iii) with one in every fifth. --hd N: the same for N of the clips scaled to 1280 x 720 (mp4v).
+--long M: peak memory of a process that prepares a video of M minutes made from the first clip.
 "Times real time per core": seconds of video a second of one core. Only seconds that the processes had a core are counted.
 """
 
