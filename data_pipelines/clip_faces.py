@@ -3,15 +3,12 @@
 Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of a second and stays small.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 import signal
-import threading
 import zipfile
 
 import cv2
@@ -272,22 +269,11 @@ def _remarks(tracker, settings, lost):
         yield f"{tracker.n_cuts} scene cuts"
 
 
-def start_worker(parent=None) -> None:
-    """Called once in every worker process: one thread each, as there are as many workers as cores.
-
-    parent: Connection to the parent process; when that closes its end, or dies, this process ends in the midst of its clip.
-    """
+def start_worker() -> None:
+    """Called once in every worker process: one thread each, as there are as many workers as cores."""
     cv2.setNumThreads(1)
     quiet()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption is the parent's to report, once
-
-
-def _end_with(parent):
-    with contextlib.suppress(EOFError, OSError):
-        parent.recv_bytes()  # nothing is ever sent
-    os._exit(1)  # the pool would catch anything milder and take the next clip
 
 
 def process_to_file(entry: ClipEntry, settings: PrepareSettings, path) -> quality.QualityRow:

@@ -12,7 +12,6 @@ import hashlib
 import itertools
 import json
 import math
-import multiprocessing
 import os
 import pathlib
 import re
@@ -33,6 +32,7 @@ from data_pipelines.progress import Progress
 from data_pipelines.quality import QualityRow, quality_table
 from data_pipelines.splits import clip_splits
 from data_pipelines.video import quiet
+from data_pipelines.worker_pool import worker_pool
 
 __all__ = ["PrepareSettings", "prepare_face_clips"]
 
@@ -134,19 +134,16 @@ def _process(entries, files, todo, settings):
         return
     waiting = collections.deque(todo)
     while waiting:
-        # Spawned, not forked: the parent may hold threads of JAX or Grain.
-        context = multiprocessing.get_context("spawn")
-        theirs, ours = context.Pipe(duplex=False)  # ours is closed when this process ends, however it does
-        pool = futures.ProcessPoolExecutor(workers, context, clip_faces.start_worker, (theirs,))
         running = {}
         try:
-            while waiting or running:
-                while waiting and len(running) < (2 * workers if workers > 1 else 1):
-                    i = waiting.popleft()
-                    running[pool.submit(clip_faces.process_to_file, entries[i], settings, files[i])] = i
-                for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
-                    row = future.result()
-                    yield running.pop(future), row
+            with worker_pool(workers, clip_faces.start_worker) as pool:
+                while waiting or running:
+                    while waiting and len(running) < (2 * workers if workers > 1 else 1):
+                        i = waiting.popleft()
+                        running[pool.submit(clip_faces.process_to_file, entries[i], settings, files[i])] = i
+                    for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                        row = future.result()
+                        yield running.pop(future), row
         except futures.process.BrokenProcessPool:
             # A decoder took its process down; running the suspects one at a time tells which clip it was.
             suspects = sorted(running.values())
@@ -156,11 +153,6 @@ def _process(entries, files, todo, settings):
             waiting.extendleft(reversed(suspects))
             workers = 1
         finally:
-            if running:  # asked to stop: the clips in hand, which may be long, are not waited for
-                ours.close()
-            pool.shutdown(wait=True, cancel_futures=True)
-            ours.close()
-            theirs.close()
             for i in running.values():
                 discard(files[i])
 

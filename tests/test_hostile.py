@@ -109,7 +109,7 @@ def test_what_may_not_be_read_gets_its_row(tmp_path, monkeypatch, folder):
     entry = ClipEntry("a", "p", tmp_path / "a", aligned=True)
     (tmp_path / "a").mkdir() if folder else write_mp4(tmp_path / "a.mp4", drifting_blob(3, 0))
 
-    def denied(*_):
+    def denied(*_, **__):
         raise PermissionError(13, "Permission denied", str(entry.path))
 
     monkeypatch.setattr(type(tmp_path), "iterdir" if folder else "stat", denied)

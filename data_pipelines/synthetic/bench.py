@@ -8,7 +8,6 @@ import concurrent.futures
 import csv
 import dataclasses
 import json
-import multiprocessing
 import os
 import pathlib
 import re
@@ -24,6 +23,7 @@ from data_pipelines.synthetic.appearance import draw_appearance
 from data_pipelines.synthetic.dynamics import PARAMETERS, TRAITS, draw_dynamics, simulate, true_traits
 from data_pipelines.synthetic.rendering import render
 from data_pipelines.synthetic.track_statistics import dynamics_statistics
+from data_pipelines.worker_pool import worker_pool
 
 FPS = 25.0
 VERSION = 1  # of what is drawn; a bench of another version is not the same bench
@@ -111,8 +111,7 @@ def write_bench(directory, settings: SyntheticSettings, workers: int = 0, note=p
             for job in jobs:
                 progress.advance(_write_person(job))
         else:
-            spawn = multiprocessing.get_context("spawn")
-            with concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn, initializer=_one_thread) as pool:
+            with worker_pool(workers, _one_thread) as pool:
                 for future in concurrent.futures.as_completed([pool.submit(_write_person, job) for job in jobs]):
                     progress.advance(future.result())
 
