@@ -37,8 +37,8 @@ CHANGES = {
     "frames_96": {"fit.max_frames": 96},
     "frames_512": {"fit.max_frames": 512},
     # the head
-    "pca_50": {"traits.pca": 50},
-    "pca_100": {"traits.pca": 100},
+    "pca_50": {"traits.pca": (50,)},
+    "pca_100": {"traits.pca": (100,)},
 }
 
 

@@ -23,7 +23,7 @@ def get_config():
     config.fit.filter_kind = "pointwise"
     config.fit.filter_sites = "connections"
 
-    config.traits.pca = 0
+    config.traits.pca = (0,)
 
     config.report.title = "Person-specific facial dynamics, as in the paper's abstract"
     return config

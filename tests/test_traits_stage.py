@@ -215,7 +215,7 @@ def test_official_splits_train_on_theirs_and_score_on_test_alone(run_stage, tmp_
 def test_clips_are_predicted_one_by_one_and_averaged_by_person(run_stage, tmp_path):
     labels, rows, vectors = fake.planted(n=N, noise=1.0)
     for row in rows:  # a unit a clip: the person's clip of each task
-        row["unit_id"] = f"{row['person_id']}-{row['task']}"
+        row["unit_id"] = f"{row['person_id']}-{row['task']}-0"
     headline = "ridge;scales=1+2;tasks=all;fusion=features;aggregate=clip"
     settings = dict(traits__aggregate="clip", fit__unit="clip")
     _, scores, _ = small(run_stage, labels, rows, vectors, **settings)

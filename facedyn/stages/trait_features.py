@@ -103,6 +103,10 @@ def samples_by_unit(rows, vectors, people, unit_labels, labels) -> Samples:
     tasks, number = tasks_of(rows), {person: i for i, person in enumerate(people)}
     owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
     units = sorted(unit for unit, person in owner.items() if person in number and unit in unit_labels)
+    if not units:
+        raise InputError(
+            "None of the table's units is one of the dataset's, as config.fit.unit now says: run the stage fit again."
+        )
     person = np.array([number[owner[unit]] for unit in units])
     own = np.array([unit_labels[unit] for unit in units])
     ids = rows["unit_id"].astype(str)
