@@ -2,7 +2,7 @@
 
     facedyn run --config=configs/demo.py --workdir=runs/demo
 
-2 CPU cores that other work shared throughout: 8 minutes. Ranking accuracy on held-out people 0.85 at scale 1 and 0.80 at scale 2
+2 CPU cores that other work shared: 8 minutes. Ranking accuracy on held-out people 0.85 at scale 1 and 0.80 at scale 2
 (copied input 0.76 and 0.74), with person filters 0.012 and 0.014 more on frames held back; mean trait PCC 0.13 [0.04, 0.21],
 mean face -0.07 [-0.15, 0.02].
 """
