@@ -1,9 +1,10 @@
-"""ChaLearn First Impressions V2 (apparent personality): clips, labels and split as handed out, archives unpacked.
+"""ChaLearn First Impressions V2 (apparent personality): clips and labels as handed out, archives unpacked.
 
   facedyn run --config=configs/chalearn_first_impressions.py --config.data.source=DIR --workdir=runs/first_impressions
 
-Hardware: one GPU or TPU, and as many cores as there are for `prepare`. Expected score: not measured. In the official split most
-test clips show someone of the training clips; people kept apart: --config.data.split_protocol=person_disjoint.
+Hardware: one GPU or TPU, and as many cores as there are for `prepare`. Expected score: not measured. People are kept apart:
+in the official split (--config.data.split_protocol=official) most validation and test clips show someone of the training clips,
+which `pretrain` refuses; `prepare` and `doctor` take it, and `doctor` says what the look-up of people alone scores there.
 `emotional_stability` is what the data set calls neuroticism (high = stable).
 """
 
@@ -15,6 +16,7 @@ def get_config():
 
     config.data.dataset = "chalearn_first_impressions"
     config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness", "interview")
+    config.data.split_protocol = "person_disjoint"
     config.data.image_format = "jpeg"  # ten thousand clips: a fifth of the disk
 
     config.report.title = "ChaLearn First Impressions V2"

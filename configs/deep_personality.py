@@ -4,6 +4,7 @@ r"""First Impressions as DeepPersonality unpacks it: image_data/<split>_data[_fa
       --config.data.source_fps=30
 
 Give the rate at which the frames were taken from the videos; the images do not say it.
+People are kept apart, as in configs/chalearn_first_impressions.py.
 Hardware: one GPU or TPU. Expected score: not measured.
 """
 
@@ -15,6 +16,7 @@ def get_config():
 
     config.data.dataset = "deep_personality"
     config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness", "interview")
+    config.data.split_protocol = "person_disjoint"
     config.data.image_format = "jpeg"
 
     config.report.title = "First Impressions, DeepPersonality's frames"

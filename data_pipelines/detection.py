@@ -173,7 +173,7 @@ def make_detector(name: str, yunet_model: str = "", min_face_pixels: int = 40):
 def _cascade(name):
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + name)
     if cascade.empty():
-        raise InputError(f"This OpenCV ({cv2.__version__}) comes without {name}; install opencv-python-headless>=4.10,<5.")
+        raise InputError(f"This OpenCV ({cv2.__version__}) comes without {name}; install opencv-python-headless>=4.12,<5.")
     return cascade
 
 
