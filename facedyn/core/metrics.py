@@ -79,6 +79,15 @@ def trait_metrics(labels, predictions, where):
     return jnp.concatenate([values, mean[:, None]], 1)
 
 
+def metric_differences(labels, predictions, where):
+    """`trait_metrics` of one method minus those of another, on the same rows; `bootstrap` resamples both alike.
+
+    Args: labels, where [N, T]; predictions [N, 2, T], the two methods'.
+    Returns: [M, T + 1].
+    """
+    return trait_metrics(labels, predictions[:, 0], where) - trait_metrics(labels, predictions[:, 1], where)
+
+
 def resampled_people(key, people: int):
     """How often each person is drawn when `people` are drawn with replacement: float32 [people], sum = people."""
     drawn = jax.random.randint(key, (people,), 0, people)
@@ -96,7 +105,7 @@ def bootstrap(statistic, labels, predictions, people, key, n: int = 2000, *, n_p
 
     Args:
       statistic: function (labels, predictions, where) -> array of any shape.
-      labels, predictions: [N] or [N, T].
+      labels, predictions: [N] or [N, T]; predictions [N, 2, T] for `metric_differences`.
       people: int [N], index of the row's person in 0 .. n_people - 1.
       key: jax.random key; resampling i uses its child number i, so equal keys give paired resamplings.
       where: optional mask, shaped like `labels`.

@@ -19,7 +19,7 @@ from data_pipelines.files import atomic_path, write_text
 from data_pipelines.progress import Progress
 from facedyn.core import cross_validation as cv
 from facedyn.core import metrics
-from facedyn.stages import common, trait_features
+from facedyn.stages import baselines, common, comparisons, trait_features
 from facedyn.store import checkpoints, stamps
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import replace_scores
@@ -56,9 +56,11 @@ def run(config, workdir) -> dict:
     folds = min(config.traits.folds, len(people))
     fold = cv.person_folds(people, folds, config.seed, labels)
     predictions = _representation_predictions(config, workdir, blocks, people, labels, trait_names, fold)
-    predictions |= _baseline_predictions(config, workdir, face_clips, records, people, labels, fold)
+    scored = comparisons.Scored(people, labels, fold, trait_names, _ridge_settings(config))
+    others, rows_of_others = baselines.run(config, workdir, face_clips, records, blocks, scored, predictions)
+    predictions |= others
 
-    score_rows = _score(config, predictions, labels, trait_names)
+    score_rows = _score(config, predictions, labels, trait_names) + rows_of_others
     _write_predictions(workdir, predictions, people, labels, trait_names, fold)
     replace_scores(workdir, "traits", score_rows)
     headline = next(r for r in score_rows if r["trait"] == "mean" and r["metric"] == "pcc")
@@ -74,6 +76,7 @@ def run(config, workdir) -> dict:
 
 def _check(traits):
     """Raises InputError for settings under which nothing can be computed."""
+    baselines.check(traits)
     unknown = [head for head in traits.heads if head not in HEADS]
     if unknown or not traits.heads:
         raise InputError(f"config.traits.heads={tuple(traits.heads)} must name some of {', '.join(HEADS)}.")
@@ -182,20 +185,6 @@ def _representation_predictions(config, workdir, blocks, people, labels, trait_n
             if not ridge:
                 progress.advance(note=setting)
     _write_heads(workdir, heads, described, headline, trait_names)
-    return found
-
-
-def _baseline_predictions(config, workdir, face_clips, records, people, labels, fold) -> dict:
-    """The same protocol and folds on what needs no personalisation."""
-    settings = _ridge_settings(config)
-    found = {("mean_predictor", ""): cv.predict_mean(labels, fold)}
-    faces = trait_features.mean_faces(face_clips, records, people)
-    found["mean_face", "ridge"] = cv.cross_validate_ridge(faces, labels, people, settings, fold).predictions
-    if config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():  # absent with another run's data_dir
-        from data_pipelines.synthetic.bench import oracle_features
-
-        oracle = trait_features.aligned_rows(people, *oracle_features(workdir / "synthetic"))
-        found["oracle", "ridge"] = cv.cross_validate_ridge(oracle, labels, people, settings, fold).predictions
     return found
 
 

@@ -1,0 +1,227 @@
+"""What the representation is compared with, by the same protocol: same people, clips, folds and ridge.
+
+Each person's frames are read once for all baselines on pixels. None sees a label but through the folds; what is fitted
+without labels (the principal images of `linear_dynamics`) is fitted to the generic model's own pool of people.
+"""
+
+import concurrent.futures
+
+import jax
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.progress import Progress
+from facedyn.core import clip_features as pixels
+from facedyn.core import cross_validation as cv
+from facedyn.core import unet
+from facedyn.stages import common, comparisons, trait_features
+from facedyn.stages.pretrain import load_generic
+from facedyn.store import representations, stamps
+
+# Baselines that are a vector a person, read from frames; the others need none.
+ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
+NAMES = ("mean_predictor", "same_identity", *ON_PIXELS, "permuted_labels", "oracle")
+# Side of the grey faces that movement is taken from, pixels.
+SIZE = 32
+COMPONENTS = 8
+# Frames of the pool that the principal images are fitted to, and of a person that go through the generic model.
+POOL_CLIPS, POOL_FRAMES, GENERIC_FRAMES = 400, 25, 64
+THREADS, PEOPLE_AT_ONCE = 4, 16
+
+
+def check(traits) -> None:
+    """Raises InputError for a baseline that does not exist, or cannot be fused."""
+    for name, valid in (("baselines", NAMES), ("fused_baselines", ON_PIXELS)):
+        unknown = [baseline for baseline in traits[name] if baseline not in valid]
+        if unknown:
+            raise InputError(f"config.traits.{name} names {unknown[0]!r}; it may name some of {', '.join(valid)}.")
+    for name, least in (("baseline_frames", 1), ("permutations", 1)):
+        if traits[name] < least:
+            raise InputError(f"config.traits.{name}={traits[name]} must be at least {least}.")
+
+
+def run(config, workdir, face_clips, records, blocks, scored: comparisons.Scored, predictions) -> tuple[dict, list[dict]]:
+    """({(method, setting): predictions [N, T]} of baselines and controls, further rows for scores.csv).
+
+    `blocks` of the representation; `predictions` of the representation, the headline first. The rows are those that no
+    predictions of people lead to: look-ups, permuted labels, paired differences from the headline.
+    """
+    names, lead = tuple(config.traits.baselines), next(iter(predictions))
+    features = {}
+    wanted = tuple(n for n in ON_PIXELS if n in {*names, *config.traits.fused_baselines})
+    if wanted:
+        features = _pixel_features(config, workdir, face_clips, records, scored.people, wanted)
+    if "oracle" in names and config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():
+        from data_pipelines.synthetic.bench import oracle_features  # absent with another run's data_dir
+
+        features["oracle", "ridge"] = trait_features.aligned_rows(scored.people, *oracle_features(workdir / "synthetic"))
+    found, x = {}, trait_features.matrix(blocks, trait_features.feature_sets(blocks)[0])
+    if "mean_predictor" in names:
+        found["mean_predictor", ""] = cv.predict_mean(scored.labels, scored.fold)
+    own = features | _control_features(workdir, scored.people)
+    fused = {f"representation+{key[0]}": key for key in _widest(features) if key[0] in config.traits.fused_baselines}
+    permuted = "permuted_labels" in names
+    with Progress("baselines", len(own) + len(fused) + permuted, unit="feature sets") as progress:
+        for key, value in own.items():
+            found[key] = scored.predict(value)
+            progress.advance(note=key[0])
+        for both, key in fused.items():
+            found[both, _fused_setting(lead[1], "features")] = scored.predict(side_by_side(x, features[key]))
+            found[both, _fused_setting(lead[1], "predictions")] = (predictions[lead] + found[key]) / 2
+            progress.advance(note=both)
+        rows = comparisons.permuted_rows(config, scored, x, lead[1]) if permuted else []
+        progress.advance(int(permuted), note="permuted_labels")
+    if "same_identity" in names:
+        rows += comparisons.identity_rows(config, face_clips, records)
+    return found, rows + comparisons.differences(config, predictions | found, lead, fused, scored)
+
+
+def side_by_side(x, other) -> np.ndarray:
+    """Two feature sets for one ridge, each with about the same say: the narrower one's columns are repeated.
+
+    The ridge z-scores each column, so that the wider set would outvote the narrower one. x [N, D], other [N, d].
+    """
+    repeats = max(1, round(x.shape[1] / other.shape[1])), max(1, round(other.shape[1] / x.shape[1]))
+    return np.concatenate([np.tile(x, (1, repeats[1])), np.tile(other, (1, repeats[0]))], 1)
+
+
+def _pixel_features(config, workdir, face_clips, records, people, names) -> dict:
+    """{(name, setting): float32 [N, d]}, a row of NaN for a person without frames."""
+    by_person = {person: [] for person in people}
+    for record in records:
+        clip = face_clips.clips[record]
+        if clip.person_id in by_person and len(clip.frame_indices):
+            by_person[clip.person_id].append(record)
+    basis, ending, generic = None, "", {}
+    if {"linear_dynamics", "generic_feature"} & set(names):
+        pool, of_pool = _pool(config, workdir, face_clips, records)
+        ending = ";transductive" if {pool.clips[i].person_id for i in of_pool} & set(people) else ""
+        basis = pixels.principal_images(_pool_runs(pool, of_pool), COMPONENTS)
+    if "generic_feature" in names:
+        generic = {
+            scale: load_generic(config, workdir, scale)
+            for scale in common.scales(config)
+            if (common.generic_dir(workdir, scale) / "best").is_dir()
+        }
+        if not generic:
+            print(f"traits: the baseline generic_feature is left out, there is no generic model in {workdir / 'generic'}")
+    scales, n, model = common.scales(config), config.rank_loss.half_length, common.unet(config)
+
+    def of_person(person):
+        """What a thread does: (the person's features, frames for the generic model)."""
+        return _person_features(face_clips, by_person[person], config.traits.baseline_frames, names, basis, scales, n)
+
+    columns = {}
+    with (
+        concurrent.futures.ThreadPoolExecutor(THREADS) as threads,
+        Progress("baselines on pixels", len(people), unit="people") as progress,
+    ):
+        for start in range(0, len(people), PEOPLE_AT_ONCE):  # no more frames in memory than theirs
+            some = people[start : start + PEOPLE_AT_ONCE]
+            for person, (own, frames) in zip(some, threads.map(of_person, some)):
+                if frames is not None:
+                    own |= {
+                        ("generic_feature", f"ridge;scales={scale}"): np.asarray(_pooled(model, params, frames))
+                        for scale, params in generic.items()
+                    }
+                for key, vector in own.items():
+                    columns.setdefault(key, {})[person] = vector
+                progress.advance(note=person)
+    marked = ("linear_dynamics", "generic_feature")
+    table = {
+        (name, setting + ending * (name in marked)): trait_features.aligned_rows(people, list(rows), np.stack([*rows.values()]))
+        for (name, setting), rows in columns.items()
+    }
+    several = [x for (name, _), x in table.items() if name == "generic_feature"]
+    if len(several) > 1:
+        setting = f"ridge;scales={'+'.join(map(str, generic))};fusion=features{ending}"
+        table["generic_feature", setting] = np.concatenate(several, 1)
+    return {key: table[key] for name in names for key in table if key[0] == name}
+
+
+def _person_features(face_clips, records, most_frames, names, basis, scales, half_length):
+    """({(name, setting): vector}, frames [GENERIC_FRAMES, H, W, C] or None) of one person; ({}, None) without frames."""
+    if not records:
+        return {}, None
+    share = -(-most_frames // len(records))
+    means, runs, samples, found = [], [], [], {}
+    for record in records:
+        frame_indices = face_clips.clips[record].frame_indices[:share]
+        frames = face_clips.frames(record, np.arange(len(frame_indices)))
+        means.append(frames.mean(0, dtype=np.float32).reshape(-1))
+        samples.append(frames[np.unique(np.linspace(0, len(frames) - 1, GENERIC_FRAMES).round().astype(int))])
+        small = pixels.grey(frames, SIZE)
+        runs += [small[run] for run in pixels.runs(frame_indices)]
+    if "mean_face" in names:
+        found["mean_face", "ridge"] = np.mean(means, 0)
+    if "rank_pooling" in names:
+        found["rank_pooling", "ridge"] = np.mean([pixels.rank_pooling(run) for run in runs], 0)
+    if "dynamic_images" in names:
+        of_scale = [_mean_dynamic_image(runs, half_length, scale) for scale in scales]
+        found["dynamic_images", f"ridge;scales={'+'.join(map(str, scales))}"] = np.concatenate(of_scale)
+    if "linear_dynamics" in names:
+        tracks = [run.reshape(len(run), -1) @ basis for run in runs]
+        found["linear_dynamics", f"ridge;components={COMPONENTS}"] = pixels.linear_dynamics(tracks)
+    if "optical_flow" in names:
+        found["optical_flow", "ridge"] = pixels.optical_flow(runs)
+    samples = np.concatenate(samples)
+    return found, samples[np.linspace(0, len(samples) - 1, GENERIC_FRAMES).round().astype(int)]
+
+
+def _mean_dynamic_image(runs, half_length, scale):
+    images = np.concatenate([pixels.dynamic_images(run, half_length, scale) for run in runs])
+    return pixels.signed_means(images) if len(images) else np.full(2 * runs[0][0].size, np.nan, np.float32)
+
+
+_pooled = jax.jit(unet.pooled_features, static_argnums=0)
+
+
+def _pool(config, workdir, face_clips, records):
+    """(reader, its records) of the people that the generic model learnt from; of the scored people where that is not known."""
+    pretrain = stamps.read_stamp(workdir, "pretrain") or {"summary": {}}
+    people = set(pretrain["summary"].get("people", ()))
+    reader = (
+        common.open_data(common.pretrain_data_dir(config, workdir), config) if config.data.pretrain_manifest else face_clips
+    )
+    chosen = [i for i, clip in enumerate(reader.clips) if clip.person_id in people]
+    return (reader, chosen) if chosen else (face_clips, records)
+
+
+def _pool_runs(reader, records):
+    """A few frames of each of some clips, evenly spaced: grey [t, s, s]."""
+    records = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, POOL_CLIPS).round().astype(int))]
+
+    def some(record):
+        length = len(reader.clips[record].frame_indices)
+        positions = np.unique(np.linspace(0, length - 1, min(length, POOL_FRAMES)).round().astype(int))
+        return pixels.grey(reader.frames(record, positions), SIZE)
+
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(some, [r for r in records if len(reader.clips[r].frame_indices)]))
+
+
+def _control_features(workdir, people) -> dict:
+    """{(control, setting): [N, D]} of the tables of controls that the stage fit has left."""
+    found = {}
+    for control in representations.CONTROLS:
+        rows, vectors = representations.read_parts(workdir / representations.FOLDER / control)
+        finite = np.isfinite(vectors).all(1) if len(rows) else np.zeros(0, bool)
+        if finite.any():
+            blocks = trait_features.blocks_by_person(rows[finite], vectors[finite], people)
+            chosen = trait_features.feature_sets(blocks)[0]
+            found[control, chosen.setting("ridge")] = trait_features.matrix(blocks, chosen)
+    return found
+
+
+def _widest(features) -> list:
+    """Of each baseline the one key with the most features: all scales together."""
+    best = {}
+    for key, x in features.items():
+        if key[0] not in best or x.shape[1] > features[best[key[0]]].shape[1]:
+            best[key[0]] = key
+    return list(best.values())
+
+
+def _fused_setting(lead: str, fusion: str) -> str:
+    parts = [p for p in lead.split(";") if not p.startswith("fusion=") and p != "transductive"]
+    return ";".join([*parts, f"fusion={fusion}", *(["transductive"] if "transductive" in lead.split(";") else [])])
