@@ -12,7 +12,7 @@ import numpy as np
 LAGS = (1, 2, 4, 8)
 # The ridge of the ranking machine, as a share of the mean squared length of a centred frame.
 RANKING_RIDGE = 0.1
-FLOW_GRID = 4
+FLOW_GRID, FLOW_PAIRS = 4, 200
 # Farneback's parameters, for faces of few pixels: a window of a fifth of the face, one coarser level.
 FLOW = dict(pyr_scale=0.5, levels=1, winsize=7, iterations=2, poly_n=5, poly_sigma=1.1, flags=0)
 
@@ -114,25 +114,23 @@ def linear_dynamics(tracks, lags=LAGS) -> np.ndarray:
     return np.concatenate(found).astype(np.float32)
 
 
-def optical_flow(runs, grid: int = FLOW_GRID) -> np.ndarray:
+def optical_flow(runs, grid: int = FLOW_GRID, most: int = FLOW_PAIRS) -> np.ndarray:
     """Statistics of the flow between neighbouring frames on a coarse grid: runs of [T, H, W] -> [6 * grid^2].
 
     Per cell, over time: mean flow rightwards, downwards, leftwards and upwards, mean and spread of its magnitude, in pixels a
-    frame (G. Farneback, "Two-frame motion estimation based on polynomial expansion", SCIA 2003). NaN without two
-    neighbouring frames.
+    frame (G. Farneback, "Two-frame motion estimation based on polynomial expansion", SCIA 2003). At most `most` pairs of
+    frames are looked at, evenly spaced. NaN without two neighbouring frames.
     """
+    pairs = [pair for run in runs for pair in itertools.pairwise(run)]
     cells = []
-    for run in runs:
-        frames = np.round(run * 255).astype(np.uint8)
-        for first, second in itertools.pairwise(frames):
-            flow = cv2.calcOpticalFlowFarneback(first, second, None, **FLOW)
-            parts = np.concatenate(
-                [np.maximum(flow, 0), np.maximum(-flow, 0), np.sqrt((flow**2).sum(-1, keepdims=True))], -1
-            )  # [H, W, 5]
-            cells.append(_cell_means(parts, grid))
+    for i in np.unique(np.linspace(0, len(pairs) - 1, most).round().astype(int)) if pairs else ():
+        first, second = (np.round(frame * 255).astype(np.uint8) for frame in pairs[i])
+        flow = cv2.calcOpticalFlowFarneback(first, second, None, **FLOW)
+        magnitude = np.sqrt((flow**2).sum(-1, keepdims=True))
+        cells.append(_cell_means(np.concatenate([np.maximum(flow, 0), np.maximum(-flow, 0), magnitude], -1), grid))
     if not cells:
         return np.full(6 * grid**2, np.nan, np.float32)
-    cells = np.stack(cells)
+    cells = np.stack(cells)  # [pairs, cells, 5]
     return np.concatenate([cells.mean(0).T.reshape(-1), cells[..., 4].std(0)]).astype(np.float32)
 
 

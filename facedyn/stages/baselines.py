@@ -5,6 +5,7 @@ without labels (the principal images of `linear_dynamics`) is fitted to the gene
 """
 
 import concurrent.futures
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -107,9 +108,8 @@ def _pixel_features(config, workdir, face_clips, records, people, names) -> dict
             print(f"traits: the baseline generic_feature is left out, there is no generic model in {workdir / 'generic'}")
     scales, n, model = common.scales(config), config.rank_loss.half_length, common.unet(config)
 
-    def of_person(person):
-        """What a thread does: (the person's features, frames for the generic model)."""
-        return _person_features(face_clips, by_person[person], config.traits.baseline_frames, names, basis, scales, n)
+    def read(person):
+        return _read(face_clips, by_person[person], config.traits.baseline_frames, "optical_flow" in names)
 
     columns = {}
     with (
@@ -118,10 +118,11 @@ def _pixel_features(config, workdir, face_clips, records, people, names) -> dict
     ):
         for start in range(0, len(people), PEOPLE_AT_ONCE):  # no more frames in memory than theirs
             some = people[start : start + PEOPLE_AT_ONCE]
-            for person, (own, frames) in zip(some, threads.map(of_person, some)):
-                if frames is not None:
+            for person, seen in zip(some, threads.map(read, some)):
+                own = _person_features(seen, names, basis, scales, n) if seen else {}
+                if seen:
                     own |= {
-                        ("generic_feature", f"ridge;scales={scale}"): np.asarray(_pooled(model, params, frames))
+                        ("generic_feature", f"ridge;scales={scale}"): np.asarray(_pooled(model, params, seen.samples))
                         for scale, params in generic.items()
                     }
                 for key, vector in own.items():
@@ -139,21 +140,37 @@ def _pixel_features(config, workdir, face_clips, records, people, names) -> dict
     return {key: table[key] for name in names for key in table if key[0] == name}
 
 
-def _person_features(face_clips, records, most_frames, names, basis, scales, half_length):
-    """({(name, setting): vector}, frames [GENERIC_FRAMES, H, W, C] or None) of one person; ({}, None) without frames."""
+class _Seen(NamedTuple):
+    """What is kept of a person's frames: little, so that several people fit into memory."""
+
+    mean_face: np.ndarray  # float32 [H * W * C]
+    runs: list[np.ndarray]  # grey, [T, s, s] each
+    samples: np.ndarray  # uint8 [GENERIC_FRAMES, H, W, C], evenly spaced
+    flow: np.ndarray | None
+
+
+def _read(face_clips, records, most_frames, flow) -> _Seen | None:
+    """Reads a person's frames, in a thread: what is here lets other threads work. None without a frame."""
     if not records:
-        return {}, None
-    share = -(-most_frames // len(records))
-    means, runs, samples, found = [], [], [], {}
+        return None
+    share, means, runs, samples = -(-most_frames // len(records)), [], [], []
     for record in records:
         frame_indices = face_clips.clips[record].frame_indices[:share]
         frames = face_clips.frames(record, np.arange(len(frame_indices)))
         means.append(frames.mean(0, dtype=np.float32).reshape(-1))
-        samples.append(frames[np.unique(np.linspace(0, len(frames) - 1, GENERIC_FRAMES).round().astype(int))])
+        samples.append(frames[_evenly(len(frames), GENERIC_FRAMES)])
         small = pixels.grey(frames, SIZE)
         runs += [small[run] for run in pixels.runs(frame_indices)]
+    samples = np.concatenate(samples)
+    samples = samples[np.linspace(0, len(samples) - 1, GENERIC_FRAMES).round().astype(int)]  # one shape for all
+    return _Seen(np.mean(means, 0), runs, samples, pixels.optical_flow(runs) if flow else None)
+
+
+def _person_features(seen, names, basis, scales, half_length) -> dict:
+    """{(name, setting): vector} of one person."""
+    found, runs = {}, seen.runs
     if "mean_face" in names:
-        found["mean_face", "ridge"] = np.mean(means, 0)
+        found["mean_face", "ridge"] = seen.mean_face
     if "rank_pooling" in names:
         found["rank_pooling", "ridge"] = np.mean([pixels.rank_pooling(run) for run in runs], 0)
     if "dynamic_images" in names:
@@ -163,9 +180,13 @@ def _person_features(face_clips, records, most_frames, names, basis, scales, hal
         tracks = [run.reshape(len(run), -1) @ basis for run in runs]
         found["linear_dynamics", f"ridge;components={COMPONENTS}"] = pixels.linear_dynamics(tracks)
     if "optical_flow" in names:
-        found["optical_flow", "ridge"] = pixels.optical_flow(runs)
-    samples = np.concatenate(samples)
-    return found, samples[np.linspace(0, len(samples) - 1, GENERIC_FRAMES).round().astype(int)]
+        found["optical_flow", "ridge"] = seen.flow
+    return found
+
+
+def _evenly(length, most):
+    """At most `most` of 0 .. length - 1, evenly spaced, ascending."""
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
 
 
 def _mean_dynamic_image(runs, half_length, scale):
@@ -189,12 +210,11 @@ def _pool(config, workdir, face_clips, records):
 
 def _pool_runs(reader, records):
     """A few frames of each of some clips, evenly spaced: grey [t, s, s]."""
-    records = [records[i] for i in np.unique(np.linspace(0, len(records) - 1, POOL_CLIPS).round().astype(int))]
+    records = [records[i] for i in _evenly(len(records), POOL_CLIPS)]
 
     def some(record):
         length = len(reader.clips[record].frame_indices)
-        positions = np.unique(np.linspace(0, length - 1, min(length, POOL_FRAMES)).round().astype(int))
-        return pixels.grey(reader.frames(record, positions), SIZE)
+        return pixels.grey(reader.frames(record, _evenly(length, POOL_FRAMES)), SIZE)
 
     with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(some, [r for r in records if len(reader.clips[r].frame_indices)]))
