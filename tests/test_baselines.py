@@ -117,7 +117,7 @@ def test_optical_flow_is_farneback_on_a_grid():
     flows = [cv2.calcOpticalFlowFarneback(a, b, None, **clip_features.FLOW) for a, b in itertools.pairwise(frames)]
     magnitude = np.linalg.norm(flows, axis=-1)[:, 8:16, 24:32].mean((1, 2))
     np.testing.assert_allclose(found[4:, 1, 3], (magnitude.mean(), magnitude.std()), rtol=1e-4)
-    assert (clip_features.optical_flow([run[:1].repeat(3, 0)]) == 0).all()
+    assert clip_features.optical_flow([run[:1].repeat(3, 0)]).max() < 0.05
     assert np.isnan(clip_features.optical_flow([run[:1]])).all()
 
 
@@ -238,9 +238,11 @@ def frame(rows, vectors):
 def test_no_baseline_sees_the_labels_of_the_people_it_predicts(scored_fake, capsys):
     run, labels, fold = scored_fake
     found, rows = run(labels)
-    assert "generic_feature is left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "generic_feature is left out, there is no generic model" in said
+    assert "dynamic_images (ridge;scales=1+2+4) is left out, no clip is long enough" in said  # six frames a clip
     assert {method for method, _ in found} == {
-        *("mean_predictor", "mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "optical_flow"),
+        *("mean_predictor", "mean_face", "rank_pooling", "linear_dynamics", "optical_flow"),
         "representation+linear_dynamics",
     }
     # The pool is not known here, so the principal images are those of the scored people.

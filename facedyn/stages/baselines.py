@@ -137,6 +137,9 @@ def _pixel_features(config, workdir, face_clips, records, people, names) -> dict
     if len(several) > 1:
         setting = f"ridge;scales={'+'.join(map(str, generic))};fusion=features{ending}"
         table["generic_feature", setting] = np.concatenate(several, 1)
+    for name, setting in [key for key, x in table.items() if np.isnan(x).all()]:
+        print(f"traits: the baseline {name} ({setting}) is left out, no clip is long enough for it")
+        del table[name, setting]
     return {key: table[key] for name in names for key in table if key[0] == name}
 
 
