@@ -59,9 +59,11 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
 
     # The table of scores and the predictions tell the same story, and prediction fusion is the average of its members.
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
+    table = table[table["method"] == "representation"]
     wide = table[table["trait"] == "openness"].pivot(index="person_id", columns="setting", values="prediction")
     members = wide[[f"ridge;scales=1;tasks={t}" for t in fake.TASKS]].mean(axis=1)
     np.testing.assert_allclose(wide["ridge;scales=1;tasks=all;fusion=predictions"], members, rtol=1e-5)
+    scores = scores[scores["method"] == "representation"]
     one = table[(table["setting"] == HEADLINE) & (table["trait"] == "openness")]
     stored = scores[(scores["setting"] == HEADLINE) & (scores["trait"] == "openness") & (scores["metric"] == "pcc")][
         "value"
@@ -114,7 +116,8 @@ def test_what_is_left_out_is_said(run_stage):
     assert "1 representations are not finite and are left out: p000/talk (scale 1)" in out
     assert "1 people have labels but no representation and are left out: p002" in out
     assert "1 people have no representation of scale 1, task talk: p000" in out
-    people = scores[scores["metric"] == "pcc"].set_index(["setting", "trait"])["n"]
+    own = scores[(scores["metric"] == "pcc") & (scores["method"] == "representation")]
+    people = own.set_index(["setting", "trait"])["n"]
     assert people[HEADLINE, "extraversion"] == N
     assert people[HEADLINE, "openness"] == N - 4
     assert people["ridge;scales=1;tasks=talk", "extraversion"] == N - 1
