@@ -250,5 +250,6 @@ def _controls(config, workdir, samples_of, seen) -> dict:
 
 
 def _fused_setting(lead: str, fusion: str) -> str:
-    parts = [p for p in lead.split(";") if not p.startswith("fusion=") and p != "transductive"]
-    return ";".join([*parts, f"fusion={fusion}", *(["transductive"] if "transductive" in lead.split(";") else [])])
+    """The headline's setting, which starts with head, scales and tasks, with another way of fusing."""
+    parts = [part for part in lead.split(";") if not part.startswith("fusion=")]
+    return ";".join([*parts[:3], f"fusion={fusion}", *parts[3:]])
