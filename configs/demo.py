@@ -39,6 +39,8 @@ def get_config():
     config.fit.split_half = False
 
     config.traits.splits = ("test",)
+    slow = ("rank_pooling", "optical_flow")
+    config.traits.baselines = tuple(name for name in config.traits.baselines if name not in slow)
 
     config.report.title = "Demo: synthetic faces with known dynamics"
     return config

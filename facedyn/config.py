@@ -104,6 +104,7 @@ def default_config() -> ConfigDict:
     fit.chunk_size = 0  # units fitted at once; 0 = chosen from the memory at hand
     fit.memory_gb = 0.0  # of each device, for one chunk; 0 = what the device has (4 on CPU)
     fit.steps_per_call = 0  # as in pretrain
+    fit.controls = ()  # further fits for comparison: 'time_shuffled' frames, the 'untrained' generic model
     fit.split_half = True  # also fit each half of a unit's frames, for identification
 
     config.traits = traits = ConfigDict()
@@ -123,6 +124,21 @@ def default_config() -> ConfigDict:
     traits.mlp_weight_decay = (1e-1, 1e0)  # candidates, chosen inside the fold
     traits.mlp_seeds = 3  # networks from different starts, their predictions averaged
     traits.bootstrap = 2000  # resamplings of the people, for the intervals
+    traits.baselines = (  # what the representation is compared with, by the same folds
+        "mean_predictor",
+        "same_identity",
+        "mean_face",
+        "rank_pooling",
+        "dynamic_images",
+        "linear_dynamics",
+        "generic_feature",
+        "optical_flow",
+        "permuted_labels",
+        "oracle",  # on synthetic faces only
+    )
+    traits.fused_baselines = ("linear_dynamics",)  # also scored together with the representation
+    traits.baseline_frames = 2000  # of a person that the baselines on pixels look at, evenly over the clips
+    traits.permutations = 20  # of the labels
 
     config.report = report = ConfigDict()
     report.title = "Facial dynamics"

@@ -17,8 +17,8 @@ from data_pipelines.face_clips import FaceClipsReader
 from facedyn.command_line import parse
 from facedyn.core import unet
 from facedyn.main import STAGES, main
-from facedyn.stages import common, fit_engine, pretrain, processes, run
-from facedyn.stages.fit_units import FitUnit, by_shape, load_units, n_frames, plan, shapes_of, split_centres
+from facedyn.stages import common, fit_engine, fit_scores, pretrain, processes, run
+from facedyn.stages.fit_units import FitUnit, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of, split_centres
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
 
@@ -103,6 +103,60 @@ def test_a_fit_killed_between_parts_loses_nobody_and_doubles_nobody(arguments, w
     halves, _ = representations.read_parts(pretrained / "representations" / "halves")
     assert len(halves) == 12 * 2 * 2
     assert not halves.duplicated(["unit_id", "scale"]).any()
+
+
+def test_controls_are_fitted_beside_and_may_be_added_later(arguments, workdir, tmp_path, capsys):
+    shutil.copytree(workdir, tmp_path / "w")
+    controls = {"fit__controls": "time_shuffled,untrained"}
+    assert main(arguments("fit", tmp_path / "w", **controls)) == 0
+    assert capsys.readouterr().out.count("12 of 12 units are in the table already") == 2 * 3  # scales, halves
+    rows, vectors = facedyn.load_representations(workdir)
+    np.testing.assert_array_equal(facedyn.load_representations(tmp_path / "w")[1], vectors)
+    for control in representations.CONTROLS:
+        own_rows, own = representations.read_parts(tmp_path / "w" / "representations" / control)
+        assert own_rows["unit_id"].tolist() == rows["unit_id"].tolist()
+        assert (np.abs(own - vectors).max(1) > 1e-6).all()
+    scores = facedyn.load_scores(tmp_path / "w")
+    of_fit = scores[scores["stage"] == "fit"]
+    for method in ("split_half", *representations.CONTROLS):
+        metrics = set(of_fit.loc[of_fit["method"] == method, "metric"])
+        assert {"top1", "mrr", "within_distance", "between_distance", "icc"} <= metrics
+    assert main(arguments("traits", tmp_path / "w", **controls)) == 0
+    scores = facedyn.load_scores(tmp_path / "w")
+    of_traits = set(scores.loc[scores["stage"] == "traits", "method"])
+    assert {*representations.CONTROLS, "generic_feature", "representation_minus_time_shuffled"} <= of_traits
+    assert main(arguments("fit", tmp_path / "w", fit__controls="shuffled")) == 2
+
+
+def test_time_shuffled_windows_are_cut_from_frames_of_the_same_part_of_the_clip(workdir):
+    face_clips = common.open_face_clips(workdir / "data")
+    rows = [(0, c) for c in range(2, 20)]
+    shuffled = TimeShuffled(face_clips, 3)
+    assert shuffled.image_size == face_clips.image_size
+    (frames, windows, counts), (other, other_windows, other_counts) = (
+        load_units(reader, [rows], len(rows), 24, 1, 2) for reader in (face_clips, shuffled)
+    )
+    np.testing.assert_array_equal(windows, other_windows)
+    assert counts == other_counts
+    assert not (frames == other).all()
+    as_sets = [sorted(frame.tobytes() for frame in f[0]) for f in (frames, other)]
+    assert as_sets[0] == as_sets[1]
+
+
+def test_people_are_told_apart_across_sessions(tmp_path, arguments):
+    rng, rows, vectors = np.random.default_rng(0), [], []
+    for person in range(8):
+        own = rng.normal(size=6)
+        for session in ("a", "b", "c")[: 1 + (person > 0) + (person > 3)]:
+            rows.append(dict.fromkeys((n for n, _ in representations.COLUMNS), 0.5))
+            rows[-1] |= dict(unit_id=f"p{person}/{session}", person_id=f"p{person}", task="", session=session, scale=1)
+            rows[-1] |= dict(n_frames=9, finite=True, config_hash="")
+            vectors.append(own + 0.01 * rng.normal(size=6))
+    representations.write_part(tmp_path, rows, np.array(vectors, np.float32))
+    config = parse(arguments("fit", tmp_path, fit__unit="session"), STAGES)[1]
+    found = fit_scores.score_rows(config, tmp_path)
+    top1 = next(row for row in found if row["method"] == "cross_session" and row["metric"] == "top1")
+    assert (top1["value"], top1["n"]) == (1.0, 7)  # p0 was seen once
 
 
 def test_a_half_written_part_is_not_a_part(tmp_path, monkeypatch):

@@ -63,9 +63,11 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
 
     # The table of scores and the predictions tell the same story, and prediction fusion is the average of its members.
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
+    table = table[table["method"] == "representation"]
     wide = table[table["trait"] == "openness"].pivot(index="person_id", columns="setting", values="prediction")
     members = wide[[f"ridge;scales=1;tasks={t}" for t in fake.TASKS]].mean(axis=1)
     np.testing.assert_allclose(wide["ridge;scales=1;tasks=all;fusion=predictions"], members, rtol=1e-5)
+    scores = scores[scores["method"] == "representation"]
     one = table[(table["setting"] == HEADLINE) & (table["trait"] == "openness")]
     stored = scores[(scores["setting"] == HEADLINE) & (scores["trait"] == "openness") & (scores["metric"] == "pcc")][
         "value"
@@ -138,7 +140,8 @@ def test_what_is_left_out_is_said(run_stage):
     assert "1 representations are not finite and are left out: p000/talk (scale 1)" in out
     assert "1 people have labels but no representation and are left out: p002" in out
     assert "1 people have no representation of scale 1, task talk: p000" in out
-    people = scores[(scores["metric"] == "pcc") & (scores["method"] == "representation")].set_index(["setting", "trait"])["n"]
+    own = scores[(scores["metric"] == "pcc") & (scores["method"] == "representation")]
+    people = own.set_index(["setting", "trait"])["n"]
     assert people[HEADLINE, "extraversion"] == N
     assert people[HEADLINE, "openness"] == N - 4
     assert people["ridge;scales=1;tasks=talk", "extraversion"] == N - 1
@@ -182,6 +185,8 @@ def test_leave_one_out_finds_signal_and_says_nothing_without(run_stage, tmp_path
     assert mean_pcc(scores, setting=headline)["low"] > 0.3
     assert abs(mean_pcc(scores, "mean_predictor", "")["value"]) < 1e-3  # not -1, which is what the training means' drift gives
     assert pd.read_csv(tmp_path / "traits" / "folds.csv")["fold"].nunique() == 24
+    permuted = scores[scores["method"] == "permuted_labels"]["setting"].iloc[0]
+    assert abs(mean_pcc(scores, "permuted_labels", permuted)["value"]) < 0.2
     noise = [
         mean_pcc(small(run_stage, *other, traits__protocol="leave_one_out")[1], setting=headline)["value"]
         for other in ((np.random.default_rng(seed).permutation(labels), rows, vectors) for seed in range(4))
@@ -199,10 +204,13 @@ def test_official_splits_train_on_theirs_and_score_on_test_alone(run_stage, tmp_
     assert mean_pcc(scores)["value"] > 0.5
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
     assert set(table["person_id"]) == set(fake.people_ids(N)[24:])
+    assert set(scores[scores["trait"] == "mean"]["n"]) == {N - 24}  # baselines and differences too
+    assert {"representation_minus_mean_face", "permuted_labels", "representation+linear_dynamics"} <= set(scores["method"])
     folds = pd.read_csv(tmp_path / "traits" / "folds.csv")
     assert list(folds["fold"]) == [-1] * 24 + [0] * (N - 24)
     # The saved head is the one that was scored: no test person's label is in it.
     people, predicted = saved_heads.load_heads(tmp_path)["ridge"].predict(*load_representations(tmp_path))
+    table = table[table["method"] == "representation"]
     own = table[(table["setting"] == HEADLINE) & (table["trait"] == "openness")].set_index("person_id")["prediction"]
     np.testing.assert_allclose(predicted[24:, 1], own.loc[people[24:]], atol=1e-4)
 
@@ -226,10 +234,12 @@ def test_clips_are_predicted_one_by_one_and_averaged_by_person(run_stage, tmp_pa
     assert (row["n"], row["low"] > 0.1) == (N, True)
 
     # A plain loop over folds with the same rows: both clips of a person are in the same fold.
-    table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
-    own = table[(table["setting"] == headline) & (table["trait"] == "openness")].set_index("person_id")
     small(run_stage, labels, rows, vectors, **settings | {"traits__penalties": (100.0, 100.0)})
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
+    fused = table[table["method"] == "representation+linear_dynamics"]
+    assert fused.groupby(["setting", "trait"])["person_id"].nunique().eq(N).all()
+    assert set(fused["setting"].str.split("fusion=").str[1]) == {"features;aggregate=clip", "predictions;aggregate=clip"}
+    table = table[table["method"] == "representation"]
     own = table[(table["setting"] == headline) & (table["trait"] == "openness")].set_index("person_id").sort_index()
     frame, matrix = load_representations(tmp_path)
     clips = sorted(set(frame["unit_id"]))

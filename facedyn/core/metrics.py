@@ -108,7 +108,7 @@ def bootstrap(statistic, labels, predictions, people, key, n: int = 2000, *, n_p
 
     Args:
       statistic: function (labels, predictions, where) -> array of any shape.
-      labels, predictions: [N] or [N, T].
+      labels, predictions: [N] or [N, T]; predictions [2, S, N, T] for `trait_metric_differences`.
       people: int [N], index of the row's person in 0 .. n_people - 1.
       key: jax.random key; resampling i uses its child number i, so equal keys give paired resamplings.
       where: optional mask, shaped like `labels`.
@@ -136,6 +136,29 @@ def bootstrap_mean(values, key, n: int = 2000):
 
 
 @jax.jit
+def standardised(queries, gallery):
+    """Features z-scored over gallery and queries together, 0 where constant: two [N, D] -> two [N, D]."""
+    queries, gallery = jnp.asarray(queries, jnp.float32), jnp.asarray(gallery, jnp.float32)
+    both = jnp.concatenate([gallery, queries])
+    centred, constant = jax.vmap(_centred, (1, None), (1, 0))(both, jnp.ones(len(both)))  # [2N, D], [D]
+    centred = jnp.where(constant[None], 0.0, centred / jnp.where(constant, 1.0, jnp.max(jnp.abs(centred), 0))[None])
+    both = centred / jnp.where(constant, 1.0, jnp.sqrt(jnp.mean(centred**2, 0)))[None]
+    return both[len(gallery) :], both[: len(gallery)]
+
+
+@jax.jit
+def similarities(queries, gallery):
+    """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row."""
+    queries, gallery = standardised(queries, gallery)
+
+    def unit(x):
+        length = jnp.linalg.norm(x, axis=1, keepdims=True)
+        return x / jnp.where(length > 0, length, 1.0)
+
+    return jnp.matmul(unit(queries), unit(gallery).T, precision="highest")
+
+
+@jax.jit
 def match_ranks(queries, gallery):
     """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
 
@@ -145,15 +168,44 @@ def match_ranks(queries, gallery):
     Args: queries, gallery [N, D], finite.
     Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
-    queries, gallery = jnp.asarray(queries, jnp.float32), jnp.asarray(gallery, jnp.float32)
-    both = jnp.concatenate([gallery, queries])
-    centred, constant = jax.vmap(_centred, (1, None), (1, 0))(both, jnp.ones(len(both)))  # [2N, D], [D]
-    centred = jnp.where(constant[None], 0.0, centred / jnp.where(constant, 1.0, jnp.max(jnp.abs(centred), 0))[None])
-    both = centred / jnp.where(constant, 1.0, jnp.sqrt(jnp.mean(centred**2, 0)))[None]
-    length = jnp.linalg.norm(both, axis=1, keepdims=True)
-    both = both / jnp.where(length > 0, length, 1.0)
-    similarity = jnp.matmul(both[len(gallery) :], both[: len(gallery)].T, precision="highest")  # [N, N]
+    similarity = similarities(queries, gallery)
     return jnp.sum(similarity >= jnp.diagonal(similarity)[:, None], 1)  # includes the match itself
+
+
+def distances(queries, gallery):
+    """Cosine distance of each query to its match, and the mean one to other gallery rows: ([N], [N]), in [0, 2]."""
+    distance = 1.0 - similarities(queries, gallery)
+    own = jnp.diagonal(distance)
+    return own, (jnp.sum(distance, 1) - own) / jnp.maximum(len(distance) - 1, 1)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def leading_components(queries, gallery, components: int):
+    """The leading principal components of both, `standardised` and taken together: [N, D], [N, D] -> [N, K], [N, K]."""
+    queries, gallery = standardised(queries, gallery)
+    both = jnp.concatenate([queries, gallery])
+    values, vectors = jnp.linalg.eigh(jnp.matmul(both, both.T, precision="highest"))
+    found = (vectors * jnp.sqrt(jnp.maximum(values, 0.0)))[:, ::-1][:, :components]
+    return found[: len(queries)], found[len(queries) :]
+
+
+def icc(first, second, where=None):
+    """Intraclass correlation ICC(1, 1) of two measurements of each person, in [-1, 1]; 0 where nothing varies. [N] -> scalar.
+
+    (MSB - MSW) / (MSB + MSW), mean squares between and within people. P. Shrout and J. Fleiss, "Intraclass correlations: uses
+    in assessing rater reliability", Psychological Bulletin 86, 1979.
+    """
+    first, second, weights = _rows(first, second, where)
+    deviation, _ = _centred((first + second) / 2, weights)
+    between = 2 * jnp.sum(weights * deviation**2) / jnp.maximum(jnp.sum(weights) - 1, 1.0)
+    within = _mean((first - second) ** 2, weights) / 2
+    total = between + within
+    return jnp.where(total > 0, (between - within) / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+def mean_icc(first, second, where):
+    """Mean `icc` of several measurements: [N, K], [N, K] -> scalar."""
+    return jnp.mean(jax.vmap(icc, 1)(first, second, where))
 
 
 def identification(queries, gallery):

@@ -223,3 +223,8 @@ def encode(model: UNet, params, frames):
 def decode(model: UNet, params, features, tap: Tap = no_tap):
     """See UNet.decode."""
     return model.apply(params, features, tap, method="decode")
+
+
+def pooled_features(model: UNet, params, frames):
+    """Mean of skips and bottleneck over places and frames: [B, H, W, C] -> float32 [sum of the channels]."""
+    return jnp.concatenate([h.astype(jnp.float32).mean((0, 1, 2)) for h in encode(model, params, frames)])

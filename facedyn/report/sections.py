@@ -13,10 +13,12 @@ from facedyn.report import page, plots
 from facedyn.report.findings import findings
 from facedyn.report.inputs import Inputs
 from facedyn.store.scores import (
-    FINDINGS,
+    IDENTIFICATION,
     METHOD_NAMES,
     describe,
     headline_first,
+    is_comparison,
+    is_difference,
     number,
     parse_setting,
     pivot_metrics,
@@ -26,7 +28,7 @@ from facedyn.store.scores import (
 METRICS = ("pcc", "ccc", "acc", "rmse", "r2")
 METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "acc": "ACC", "rmse": "RMSE", "r2": "R²"}
 METRIC_NAMES |= {"top1": "top-1", "mrr": "mean reciprocal rank", "ranking_accuracy": "ranking accuracy"}
-IDENTIFICATION = ("top1", "mrr")
+METRIC_NAMES |= {"within_distance": "distance within", "between_distance": "between people", "icc": "ICC"}
 METRIC_HEADS = [METRIC_NAMES[m] for m in METRICS]
 # Clips that were left out are named one by one up to this many, points of a curve drawn up to that many.
 NAMED_CLIPS, CURVE_POINTS = 200, 400
@@ -51,7 +53,7 @@ def tiles(inputs: Inputs) -> str:
         if before is not None:
             figure = f"{number(before.value)} → {number(after.value)}"
             items.append(("Ranking accuracy, generic → person filters", figure, describe("", setting)[1]))
-    found = inputs["fit"][inputs["fit"]["metric"] == "top1"]
+    found = inputs["fit"][(inputs["fit"]["metric"] == "top1") & (inputs["fit"]["method"] == "split_half")]
     if len(found):
         row = max(found.itertuples(index=False), key=lambda r: len(parse_setting(r.setting)["scales"]))
         items.append(
@@ -74,6 +76,7 @@ def trait_scores(inputs: Inputs) -> str:
     columns = ["method", *METRIC_HEADS, "people"]
     caption = "Mean over the traits; beneath each figure its 95 % interval, by resampling people."
     parts = [page.table(columns, body, numbers=range(1, 7), lead=(0,), breaks=baselines[:1], caption=caption)]
+    parts += _differences(inputs)
     of_lead = inputs["traits"][(inputs["traits"]["method"] == lead[0]) & (inputs["traits"]["setting"] == lead[1])]
     body = []
     for trait in _in_order(of_lead["trait"]):
@@ -85,6 +88,25 @@ def trait_scores(inputs: Inputs) -> str:
         words = "Transductive: people scored here were, without labels, among those the generic model learnt from."
         parts.append(page.paragraph(words, note=True))
     return page.section("traits", "Trait prediction", *parts)
+
+
+def _differences(inputs) -> list[str]:
+    """Paired differences between the person filters, alone or fused, and what they are compared with."""
+    rows = inputs["traits"][inputs["traits"]["trait"] == "mean"]
+    entries = pivot_metrics(rows[rows["method"].map(is_difference).astype(bool)])
+    if not entries:
+        return []
+    body = [[describe(e["method"], e["setting"]), *(_cell(e.get(m)) for m in ("pcc", "ccc")), str(e["n"])] for e in entries]
+    words = (
+        "Mean over the traits of one method minus that of the other, both on the same resampled people: where the interval "
+        "excludes 0, the difference is more than chance among people."
+    )
+    columns = ["difference", "PCC", "CCC", "people"]
+    return [
+        page.heading("Against the baselines"),
+        page.paragraph(words, note=True),
+        page.table(columns, body, numbers=(1, 2, 3), lead=(0,)),
+    ]
 
 
 def scatters(inputs: Inputs) -> str:
@@ -168,15 +190,15 @@ def personalisation(inputs: Inputs) -> str:
 
 def _identification(scored) -> list[str]:
     entries = pivot_metrics(scored[scored["metric"].isin(IDENTIFICATION)])
-    body = [
-        [_sentence(describe("", e["setting"])[1]), *(_cell(e.get(m)) for m in IDENTIFICATION), str(e["n"])] for e in entries
-    ]
+    body = [[describe(e["method"], e["setting"]), *(_cell(e.get(m)) for m in IDENTIFICATION), str(e["n"])] for e in entries]
     if not body:
         return []
     words = (
-        "Filters fitted to one half of a person's frames: is, among all people, the other half of the same person the nearest?"
+        "Filters fitted to one half of a person's frames: is, among all people, the other half of the same person the nearest? "
+        "Beside it the mean cosine distance within and between people, and the intraclass correlation of leading components."
     )
-    table = page.table(["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"], body, numbers=(1, 2, 3))
+    columns = ["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"]
+    table = page.table(columns, body, numbers=range(1, len(columns)), lead=(0,))
     return [page.heading("Identification"), page.paragraph(words, note=True), table]
 
 
@@ -303,8 +325,9 @@ def settings(inputs: Inputs) -> str:
 
 
 def _means(inputs):
+    """Mean over the traits of every method; differences of two are none."""
     traits = inputs["traits"]
-    return traits[(traits["trait"] == "mean") & ~traits["method"].isin(FINDINGS)]
+    return traits[(traits["trait"] == "mean") & ~traits["method"].map(is_comparison).astype(bool)]
 
 
 def _row(rows, method, setting, metric):

@@ -17,16 +17,14 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
-from facedyn.core import person_filters
-from facedyn.core.metrics import bootstrap_mean, match_ranks
-from facedyn.stages import common, processes
+from facedyn.core import person_filters, unet
+from facedyn.stages import common, fit_scores, processes
 from facedyn.stages.fit_engine import Engine, chunks_of
-from facedyn.stages.fit_units import UNITS, by_shape, load_units, n_frames, plan, shapes_of
+from facedyn.stages.fit_scores import HALVES
+from facedyn.stages.fit_units import UNITS, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.stopping import finishing
 from facedyn.store import representations, scores
-
-HALVES = "halves"
 
 
 def run(config, workdir) -> dict:
@@ -34,6 +32,9 @@ def run(config, workdir) -> dict:
     workdir, c = pathlib.Path(workdir), config.fit
     if c.unit not in UNITS:
         raise InputError(f"config.fit.unit is {c.unit!r}; it must be one of {', '.join(UNITS)}.")
+    for control in c.controls:
+        if control not in representations.CONTROLS:
+            raise InputError(f"config.fit.controls names {control!r}; it may name {', '.join(representations.CONTROLS)}.")
     face_clips = common.open_data(common.data_dir(config, workdir), config)
     records = common.records_of(face_clips, c.splits)
     folder = workdir / representations.FOLDER
@@ -47,9 +48,13 @@ def run(config, workdir) -> dict:
     alike = [by_shape(units, shapes) for units in jobs.values()]
     chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
     generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
-    for (scale, half), units in jobs.items():
-        place = folder / HALVES if half else folder
-        _fit_all(config, engine, engine.put(generic[scale]), units, place, scale, half, chunk_people)
+    untrained = unet.init(engine.unet, jax.random.key(config.seed + 1), config.data.image_size) if c.controls else None
+    for control in ("", *c.controls):
+        reading = engine.reading(TimeShuffled(face_clips, config.seed)) if control == "time_shuffled" else engine
+        for (scale, half), units in jobs.items():
+            place = folder / control / HALVES if half else folder / control
+            params = reading.put(untrained if control == "untrained" else generic[scale])
+            _fit_all(config, reading, params, units, place, scale, half, chunk_people, control)
     for name, (scale, n) in sorted(left_out.items()):
         few = f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={c.min_frames}"
         processes.say(f"fit: {name} has {few}: no filters for it")
@@ -70,7 +75,10 @@ def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dic
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
     for scale, params in generic.items() if config.report.examples else ():
         _write_examples(config, engine, params, face_clips, jobs[scale, 0], folder, scale)
-    scores.replace_scores(workdir, "fit", _scores(config, rows, folder))
+    score_rows = fit_scores.score_rows(config, folder)
+    for control in c.controls:
+        score_rows += fit_scores.score_rows(config, folder / control, control)
+    scores.replace_scores(workdir, "fit", score_rows)
     return {
         "units": int(rows["unit_id"].nunique()),
         "people": sorted(rows["person_id"].unique()),
@@ -94,7 +102,7 @@ def _plan(config, face_clips, records, scale, half=0):
     )
 
 
-def _fit_all(config, engine, params, units, folder, scale, half, chunk_people):
+def _fit_all(config, engine, params, units, folder, scale, half, chunk_people, control):
     """Fits those of this process's share of the units that have no row yet, a part a chunk.
 
     SIGTERM ends it behind the part in hand, and so does the end of another process.
@@ -106,7 +114,7 @@ def _fit_all(config, engine, params, units, folder, scale, half, chunk_people):
     units = processes.own_share(units, lambda u: len(u.fitted))
     todo = [u for u in units if u.unit_id + name not in there]
     chunks = chunks_of(todo, chunk_people)
-    what = f"fit scale {scale}" + (f", half {half}" if half else "") + processes.label()
+    what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + processes.label()
     if len(todo) < len(units):
         processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
     settings = config_hash(config)
@@ -141,57 +149,6 @@ def _fit_all(config, engine, params, units, folder, scale, half, chunk_people):
 def _mean(values) -> float:
     there = values[np.isfinite(values)]
     return float(there.mean()) if len(there) else float("nan")
-
-
-def _scores(config, rows, folder) -> list[dict]:
-    """Ranking accuracy before and after, by person, on held-back frames; identification of people by their halves."""
-    key, n = jax.random.key(config.seed), config.traits.bootstrap
-    found = []
-
-    def add(method, setting, metric, values):
-        value, low, high = bootstrap_mean(np.asarray(values, np.float64), key, n)
-        found.append(
-            dict(method=method, setting=setting, trait="", metric=metric, value=float(value), low=float(low), high=float(high))
-            | dict(n=len(values))
-        )
-
-    for scale, of_scale in rows[rows["finite"]].groupby("scale"):
-        columns = ["ranking_accuracy_generic", "ranking_accuracy_fitted"]
-        people = of_scale.groupby("person_id")[columns].mean().dropna()
-        if len(people):
-            for method, column in zip(("generic", "representation"), columns):
-                add(method, f"scale={scale};frames=held_back", "ranking_accuracy", people[column])
-            add(
-                "representation_minus_generic",
-                f"scale={scale};frames=held_back",
-                "ranking_accuracy",
-                people[columns[1]] - people[columns[0]],
-            )
-    halves, vectors = representations.read_parts(folder / HALVES)
-    if config.fit.split_half and len(halves):
-        scales = sorted(halves["scale"].unique())
-        for chosen in [[s] for s in scales] + ([scales] if len(scales) > 1 else []):
-            first, second = _half_vectors(halves, vectors, chosen)
-            if len(first) > 1:
-                ranks = np.asarray(match_ranks(first, second))
-                setting = f"scales={'+'.join(map(str, chosen))};unit={config.fit.unit}"
-                add("split_half", setting, "top1", ranks == 1)
-                add("split_half", setting, "mrr", 1 / ranks)
-    return found
-
-
-def _half_vectors(halves, vectors, scales):
-    """One vector a person and half, scales and units concatenated, of the people who have all of them: [N, D], [N, D]."""
-    keep = halves["scale"].isin(scales) & halves["finite"]
-    table = halves[keep].assign(row=np.flatnonzero(keep), half=halves["unit_id"].str[-1])
-    table["part"] = [
-        f"{scale}/{unit[:-2].removeprefix(person)}"
-        for scale, unit, person in zip(table["scale"], table["unit_id"], table["person_id"])
-    ]
-    wide = table.pivot(index="person_id", columns=["half", "part"], values="row").dropna().astype(int)
-    if wide.empty or set(wide.columns.get_level_values("half")) != {"1", "2"}:
-        return np.zeros((0, 0)), np.zeros((0, 0))
-    return tuple(np.concatenate([vectors[wide[half, part]] for part in sorted(wide[half].columns)], 1) for half in ("1", "2"))
 
 
 def _write_examples(config, engine, params, face_clips, units, folder, scale):

@@ -4,6 +4,7 @@ People are spread over this process's devices along the mesh axis `person`; noth
 What is compiled depends on padded shapes alone, so all scales and halves share it.
 """
 
+import copy
 from functools import partial
 
 import jax
@@ -96,6 +97,12 @@ class Engine:
             static_argnums=0,
             out_shardings=self._people,
         )
+
+    def reading(self, face_clips):
+        """The same engine, nothing compiled again, on another reader of clips of the same size."""
+        other = copy.copy(self)
+        other.face_clips = face_clips
+        return other
 
     def put(self, params):
         """A scale's parameters on all devices."""

@@ -179,3 +179,22 @@ def load_units(face_clips, rows_of_units, n_rows: int, n_frames: int, scale: int
     with concurrent.futures.ThreadPoolExecutor(LOADING_THREADS) as pool:
         list(pool.map(load, range(people), rows_of_units))
     return frames, windows, np.asarray([len(rows) for rows in rows_of_units], np.int32)
+
+
+class TimeShuffled:
+    """A reader whose frames come in a random order: the control that leaves a person's looks and takes the movement.
+
+    `load_units` asks for all frames of a record that the unit's windows need, once; those are shuffled as a whole, before
+    windows are cut. So no frame passes between what is fitted and what is held back, nor between a clip's halves.
+    """
+
+    def __init__(self, face_clips, seed: int):
+        self._face_clips, self._seed = face_clips, seed
+
+    def __getattr__(self, name):
+        return getattr(self._face_clips, name)
+
+    def frames(self, i: int, positions=None) -> np.ndarray:
+        """As FaceClipsReader.frames, in an order that depends on the seed, the record and the number of frames."""
+        frames = self._face_clips.frames(i, positions)
+        return frames[np.random.default_rng((self._seed, i)).permutation(len(frames))]

@@ -12,6 +12,7 @@ from data_pipelines.files import sweep
 from facedyn.config import config_hash
 from facedyn.stages import common, processes
 from facedyn.store import stamps
+from facedyn.store.representations import CONTROLS
 
 ORDER = ("prepare", "pretrain", "fit", "traits", "report")
 # What a stage leaves behind: without it a stamp counts for nothing.
@@ -20,8 +21,9 @@ RESULT = {"pretrain": "generic", "fit": "representations", "traits": "scores.csv
 GUARDED = ("pretrain", "fit")
 # Stages that several processes share.
 SHARED = ("pretrain", "fit")
+FOLDERS = [f"representations{control}{half}" for control in ("", *map("/{}".format, CONTROLS)) for half in ("", "/halves")]
 # Folders that are written to file by file: a kill may leave an unfinished one.
-WRITTEN = ("", "stages", "representations", "representations/halves", "traits", "report")
+WRITTEN = ("", "stages", *FOLDERS, "traits", "report")
 
 
 def run_stages(stage: str, config, workdir) -> None:

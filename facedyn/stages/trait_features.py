@@ -4,7 +4,6 @@ A block is what one scale and one task say of every row; a feature set is one or
 person, or a fit unit of his or hers.
 """
 
-import concurrent.futures
 import dataclasses
 
 import numpy as np
@@ -12,9 +11,6 @@ import numpy as np
 from data_pipelines.errors import InputError
 
 ALL_TASKS = "all"
-# Frames of a record that its mean face is taken from, evenly spaced.
-MEAN_FACE_FRAMES = 50
-DECODING_THREADS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,26 +157,6 @@ def feature_sets(blocks) -> list[FeatureSet]:
 def matrix(blocks, feature_set: FeatureSet) -> np.ndarray:
     """The blocks of a feature set side by side: float32 [N, D]."""
     return np.concatenate([blocks[key] for key in feature_set.blocks], 1)
-
-
-def mean_faces(face_clips, records, people) -> np.ndarray:
-    """Pixels of each person's mean aligned face, the appearance-only baseline: float32 [N, H * W * C] in [0, 255]."""
-    number = {person: i for i, person in enumerate(people)}
-    records = [i for i in records if face_clips.clips[i].person_id in number and len(face_clips.clips[i].frame_indices)]
-
-    def mean_of(record):
-        length = len(face_clips.clips[record].frame_indices)
-        positions = np.unique(np.linspace(0, length - 1, min(length, MEAN_FACE_FRAMES)).round().astype(int))
-        return face_clips.frames(record, positions).astype(np.float32).mean(0).reshape(-1)
-
-    size = face_clips.image_size**2 * face_clips.channels
-    total, count = np.zeros((len(people), size), np.float32), np.zeros((len(people), 1), np.float32)
-    with concurrent.futures.ThreadPoolExecutor(DECODING_THREADS) as pool:
-        for record, mean in zip(records, pool.map(mean_of, records)):
-            row = number[face_clips.clips[record].person_id]
-            total[row] += mean
-            count[row] += 1
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def aligned_rows(people, ids, features) -> np.ndarray:

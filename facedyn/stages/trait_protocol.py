@@ -22,6 +22,11 @@ def folds(config, face_clips, records, people, labels, seed: int) -> np.ndarray:
     return cv.person_folds(people, min(config.traits.folds, len(people)), config.seed + seed, labels)
 
 
+def as_scored(config, predictions, labels, fold) -> np.ndarray:
+    """Predictions [..., P, T] as they are scored: `without_drift` where a fold is one person, else as they are."""
+    return without_drift(predictions, labels, fold) if config.traits.protocol == "leave_one_out" else predictions
+
+
 def without_drift(predictions, labels, fold) -> np.ndarray:
     """Predictions [P, T] moved, fold by fold, from the mean of the training labels to that of all labels.
 

@@ -8,6 +8,7 @@ import pandas as pd
 from data_pipelines.files import atomic_path
 from facedyn.core import metrics
 
+COMPARED = ("pcc", "ccc")  # metrics of which differences are given
 FOLDER, PREDICTIONS, FOLDS = "traits", "predictions.parquet", "folds.csv"
 
 
@@ -17,31 +18,50 @@ def score_rows(config, predictions, labels, trait_names, statistic=metrics.mean_
     Args: predictions: {(method, setting): [S, P, T]}, S dealings of the folds, or [2, S, P, T] where `statistic` is
       `metrics.trait_metric_differences`; labels [P, T], only of people who are tested.
     """
-    key, n_people, rows = jax.random.key(config.seed), len(labels), []
-    for (method, setting), predicted in predictions.items():
-        where = np.isfinite(labels) & np.isfinite(predicted).all(tuple(range(predicted.ndim - 2)))
-        figures = metrics.bootstrap(
-            statistic,
-            jnp.asarray(labels, jnp.float32),
-            jnp.asarray(predicted, jnp.float32),
-            jnp.arange(n_people),
-            key,
-            config.traits.bootstrap,
-            n_people=n_people,
-            where=jnp.asarray(where),
-        )
-        value, low, high = map(np.asarray, figures)  # each [M, T + 1]
-        counts = [*where.sum(0), where.any(1).sum()]
-        for t, trait in enumerate([*trait_names, "mean"]):
-            for m, metric in enumerate(metrics.METRICS):
-                figures = dict(value=float(value[m, t]), low=float(low[m, t]), high=float(high[m, t]), n=int(counts[t]))
-                rows.append(dict(method=method, setting=setting, trait=trait, metric=metric) | figures)
+    rows, person = [], np.arange(len(labels))
+    for key, predicted in predictions.items():
+        rows += rows_of(*key, trait_names, *with_intervals(config, labels, predicted, person, statistic))
     return rows
 
 
-def finding_rows(config, pairs, labels, trait_names) -> list[dict]:
+def difference_rows(config, pairs, labels, trait_names) -> list[dict]:
     """Rows of paired differences. pairs: {(method, setting): [2, S, P, T]}, the first minus the second."""
-    return score_rows(config, pairs, labels, trait_names, metrics.trait_metric_differences)
+    rows = score_rows(config, pairs, labels, trait_names, metrics.trait_metric_differences)
+    return [row for row in rows if row["metric"] in COMPARED]
+
+
+def with_intervals(config, labels, predicted, person, statistic=metrics.mean_trait_metrics):
+    """A statistic of predictions [..., N, T] of labels [N, T], with its interval: (value, low, high, people of each column).
+
+    person: int [N] from 0, whose row it is; the three are [M, T + 1], the last is a list of T + 1 numbers.
+    """
+    where = np.isfinite(labels) & np.isfinite(predicted).all(tuple(range(predicted.ndim - 2)))
+    figures = metrics.bootstrap(
+        statistic,
+        jnp.asarray(labels, jnp.float32),
+        jnp.asarray(predicted, jnp.float32),
+        jnp.asarray(person),
+        jax.random.key(config.seed),
+        config.traits.bootstrap,
+        n_people=int(person.max()) + 1,
+        where=jnp.asarray(where),
+    )
+    return *map(np.asarray, figures), people_scored(where, person)
+
+
+def people_scored(where, person) -> list[int]:
+    """How many people each trait of where [N, T] has, and all traits together. person: int [N], whose row it is."""
+    return [len(np.unique(person[chosen])) for chosen in (*where.T, where.any(1))]
+
+
+def rows_of(method, setting, trait_names, value, low, high, counts) -> list[dict]:
+    """Rows for scores.csv of figures [M, T + 1], metrics in the order of METRICS, the mean over the traits last."""
+    return [
+        dict(method=method, setting=setting, trait=trait, metric=metric, value=float(value[m, t]))
+        | dict(low=float(low[m, t]), high=float(high[m, t]), n=int(counts[t]))
+        for t, trait in enumerate([*trait_names, "mean"])
+        for m, metric in enumerate(metrics.METRICS)
+    ]
 
 
 def spread_rows(networks, labels) -> list[dict]:

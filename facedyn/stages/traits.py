@@ -11,7 +11,16 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
-from facedyn.stages import common, saved_heads, trait_features, trait_predictions, trait_protocol, trait_scores
+from facedyn.stages import (
+    baselines,
+    common,
+    comparisons,
+    saved_heads,
+    trait_features,
+    trait_predictions,
+    trait_protocol,
+    trait_scores,
+)
 from facedyn.stages.fit_units import unit_id
 from facedyn.store import checkpoints, stamps
 from facedyn.store.representations import load_representations
@@ -44,24 +53,38 @@ def run(config, workdir) -> dict:
     if not trait_names:
         return _skip(workdir, f"no trait has {MIN_PEOPLE} people with a label and a representation")
 
-    samples = _samples(config, face_clips, records, rows, vectors, people, labels, trait_names)
-    end = trait_predictions.ending(config) + _transductive(workdir, people)
+    def samples_of(rows, vectors):
+        return _samples(config, face_clips, records, rows, vectors, people, labels, trait_names)
+
+    samples = samples_of(rows, vectors)
+    if config.traits.aggregate == "person":
+        _say_missing(samples.blocks, people)
+    seen = _transductive(workdir, people)
+    end = trait_predictions.ending(config) + seen
+    scored = comparisons.Scored(people, labels, trait_names, samples, trait_predictions.ridge_settings(config))
+    features = baselines.features(config, workdir, face_clips, records, scored, samples_of, seen)
     folds = [trait_protocol.folds(config, face_clips, records, people, labels, seed) for seed in config.traits.seeds]
     dealings, first = [], None  # (scored, findings) of each
     for fold in folds:
         own = trait_predictions.predict(config, samples, fold, end)
         first = first or own
-        own_baselines = _baseline_predictions(config, workdir, face_clips, records, people, labels, fold)
+        of_baselines = baselines.predict(config, features, scored, fold, own.scored)
         dealings.append(
-            [_as_scored(config, own.scored | own_baselines, labels, fold), _as_scored(config, own.findings, labels, fold)]
+            [
+                {key: trait_protocol.as_scored(config, one, labels, fold) for key, one in each.items()}
+                for each in (own.scored | of_baselines, own.findings)
+            ]
         )
     predictions, pairs = ({key: np.stack([one[key] for one in each], -3) for key in each[0]} for each in zip(*dealings))
+    pairs |= comparisons.pairs(predictions, baselines.fused(config, features))
 
     tested = folds[0] >= 0
     score_rows = trait_scores.score_rows(config, _rows(predictions, tested), labels[tested], trait_names)
     headline = next(r for r in score_rows if r["trait"] == "mean" and r["metric"] == "pcc")
     score_rows += trait_scores.spread_rows(_rows(first.networks, tested), labels[tested])
-    score_rows += trait_scores.finding_rows(config, _rows(pairs, tested), labels[tested], trait_names)
+    score_rows += trait_scores.difference_rows(config, _rows(pairs, tested), labels[tested], trait_names)
+    # Nothing but permuted labels and look-ups: they are not worth a round for every dealing of the folds.
+    score_rows += comparisons.other_rows(config, face_clips, records, scored, folds[0], headline["setting"])
     if len(folds) > 1:
         lead = predictions[headline["method"], headline["setting"]]
         single = {("fold_seed", f"{headline['setting']};seed={s}"): lead[i : i + 1] for i, s in enumerate(config.traits.seeds)}
@@ -84,6 +107,7 @@ def run(config, workdir) -> dict:
 def _check(config):
     """Raises InputError for settings under which nothing can be computed."""
     traits = config.traits
+    baselines.check(traits)
     unknown = [head for head in traits.heads if head not in HEADS]
     if unknown or not traits.heads:
         raise InputError(f"config.traits.heads={tuple(traits.heads)} must name some of {', '.join(HEADS)}.")
@@ -117,20 +141,11 @@ def _check(config):
 def _samples(config, face_clips, records, rows, vectors, people, labels, trait_names):
     """What the heads are fitted to, a row a person or a fit unit."""
     if config.traits.aggregate == "person":
-        samples = trait_features.samples_by_person(rows, vectors, people, labels)
-        _say_missing(samples.blocks, people)
-        return samples
+        return trait_features.samples_by_person(rows, vectors, people, labels)
     chosen = [face_clips.trait_names.index(name) for name in trait_names]
     unit_labels = trait_features.labels_by_unit(face_clips, records, lambda clip: unit_id(clip, config.fit.unit))
     unit_labels = {unit: values[chosen] for unit, values in unit_labels.items()}
     return trait_features.samples_by_unit(rows, vectors, people, unit_labels, labels)
-
-
-def _as_scored(config, predictions, labels, fold):
-    """{key: predictions [..., P, T]} as they are scored; see `trait_protocol.without_drift`."""
-    if config.traits.protocol != "leave_one_out":
-        return predictions
-    return {key: trait_protocol.without_drift(one, labels, fold) for key, one in predictions.items()}
 
 
 def _rows(predictions, tested):
@@ -199,17 +214,3 @@ def _say_missing(blocks, people):
                 f"traits: {absent.sum()} people have no representation of scale {scale}, task {task}: {who}; "
                 f"alone it is scored without them, beside others it counts as the training people's mean"
             )
-
-
-def _baseline_predictions(config, workdir, face_clips, records, people, labels, fold) -> dict:
-    """The same protocol and folds on what needs no personalisation."""
-    settings = trait_predictions.ridge_settings(config)
-    found = {("mean_predictor", ""): cv.predict_mean(labels, fold)}
-    faces = trait_features.mean_faces(face_clips, records, people)
-    found["mean_face", "ridge"] = cv.cross_validate_ridge(faces, labels, people, settings, fold).predictions
-    if config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():  # absent with another run's data_dir
-        from data_pipelines.synthetic.bench import oracle_features
-
-        oracle = trait_features.aligned_rows(people, *oracle_features(workdir / "synthetic"))
-        found["oracle", "ridge"] = cv.cross_validate_ridge(oracle, labels, people, settings, fold).predictions
-    return found

@@ -14,6 +14,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 
 FOLDER = "representations"
+# Tables of controls lie in folders of these names within it.
+CONTROLS = ("time_shuffled", "untrained")
 COLUMNS = (
     ("unit_id", pa.string()),
     ("person_id", pa.string()),

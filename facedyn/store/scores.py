@@ -30,6 +30,9 @@ FINDINGS = {
     "finding_multi_scale": "all scales minus the best single scale",
     "finding_task_matters": "best task minus worst task",
 }
+# Figures of how well people are told apart.
+IDENTIFICATION = ("top1", "mrr", "within_distance", "between_distance", "icc")
+
 # The methods that the figures are about come first in every table, then what they are compared with.
 METHOD_ORDER = ("representation", "generic", "split_half")
 METHOD_NAMES = {
@@ -39,6 +42,14 @@ METHOD_NAMES = {
     "mean_predictor": "mean predictor",
     "same_identity": "same-identity look-up",
     "mean_face": "mean face",
+    "rank_pooling": "rank pooling",
+    "dynamic_images": "dynamic images",
+    "linear_dynamics": "linear dynamics",
+    "generic_feature": "generic feature",
+    "optical_flow": "optical flow",
+    "permuted_labels": "permuted labels",
+    "time_shuffled": "time-shuffled frames",
+    "cross_session": "cross session",
     "oracle": "oracle: true tracks",
     "zero_map": "zero map",
     "copy_input": "copy of the input",
@@ -122,12 +133,36 @@ def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
 
     def place(row):
         s = parse_setting(row.setting)
-        method = METHOD_ORDER.index(row.method) if row.method in METHOD_ORDER else len(METHOD_ORDER)
+        first = row.method.split(PLUS)[0]  # fused ones come behind the method itself
+        method = (METHOD_ORDER.index(first) if first in METHOD_ORDER else len(METHOD_ORDER), row.method != first)
         choice = heads.get(s["head"], 2), fused.get(s["fusion"], 2)
         return method, s["tasks"] not in ("all", ""), -len(s["scales"]), *choice, s["tasks"], s["scales"]
 
     order = sorted(range(len(scores)), key=lambda i: place(scores.iloc[i]))
     return scores.iloc[order]
+
+
+MINUS, PLUS = "_minus_", "+"
+
+
+def is_difference(method: str) -> bool:
+    """Whether the figures are differences of two methods, 'representation_minus_mean_face', and no scores."""
+    return MINUS in method
+
+
+def is_comparison(method: str) -> bool:
+    """Whether the figures are differences of any kind, of two methods or a finding, and no scores."""
+    return is_difference(method) or method in FINDINGS
+
+
+def method_name(method: str) -> str:
+    """A method in words; 'a+b_minus_c' is the difference of a fused with b, and c."""
+    if method in METHOD_NAMES:
+        return METHOD_NAMES[method]
+    for separator, word in ((MINUS, " minus "), (PLUS, " + ")):
+        if separator in method:
+            return word.join(map(method_name, method.split(separator)))
+    return method.replace("_", " ")
 
 
 def describe(method: str, setting: str) -> tuple[str, str]:
@@ -144,7 +179,7 @@ def describe(method: str, setting: str) -> tuple[str, str]:
     words += [f"{name} {value}".replace("_", " ") for name, value in s.items() if name not in SETTING_PARTS]
     if s["transductive"]:
         words.append("transductive")
-    return METHOD_NAMES.get(method, method.replace("_", " ")), ", ".join(words)
+    return method_name(method), ", ".join(words)
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -173,7 +208,8 @@ def score_table(scores: pd.DataFrame) -> str:
     """The table for a terminal of 100 columns: trait metrics (headline first), ranking accuracy, identification."""
     console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False, color_system=None)
     means = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
-    traits, findings = headline_first(means[~means["method"].isin(FINDINGS)]), means[means["method"].isin(FINDINGS)]
+    findings, differences = means[means["method"].isin(FINDINGS)], means[means["method"].map(is_difference).astype(bool)]
+    traits = headline_first(means[~means["method"].map(is_comparison).astype(bool)])
     if len(traits):
         n = int(traits["n"].max())
         table = _table(f"Traits: mean over the traits, {n} people, 95 % interval by resampling people", "method", "setting")
@@ -189,6 +225,14 @@ def score_table(scores: pd.DataFrame) -> str:
         for row in findings[findings["metric"] == "pcc"].itertuples(index=False):
             table.add_row(*describe(row.method, row.setting), with_interval(row.value, row.low, row.high))
         console.print(table)
+    if len(differences):
+        table = _table("Differences: both methods on the same resampled people, 95 % interval", "difference", "setting")
+        for name in ("PCC", "CCC"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for entry in pivot_metrics(differences):
+            cells = (_interval_cell(entry.get(m)) for m in ("pcc", "ccc"))
+            table.add_row(*describe(entry["method"], entry["setting"]), *cells)
+        console.print(table)
     per_trait = scores[(scores["stage"] == "traits") & ~scores["trait"].isin(["mean", ""]) & (scores["metric"] == "pcc")]
     if len(traits) and len(per_trait):
         first = traits.iloc[0]
@@ -201,7 +245,7 @@ def score_table(scores: pd.DataFrame) -> str:
         console.print(table)
     for title, metrics in (
         ("Ranking accuracy: share of pairs of frames in the right order", ("ranking_accuracy",)),
-        ("Identification: is a person's other half the nearest neighbour?", ("top1", "mrr")),
+        ("Identification: is a person's other half the nearest neighbour?", IDENTIFICATION),
     ):
         rows = scores[scores["metric"].isin(metrics)]
         if len(rows):

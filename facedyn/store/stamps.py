@@ -27,6 +27,10 @@ DEPENDS = {
 }
 
 
+# Settings that only add to a stage's result: it need not be made anew, nor in another WORKDIR.
+ADDS = ("fit.controls",)
+
+
 def stamp_path(workdir, stage: str) -> pathlib.Path:
     """Where a stage's stamp lies."""
     return pathlib.Path(workdir) / "stages" / f"{stage}.json"
@@ -54,7 +58,7 @@ def changes(stamp: dict, now: dict) -> list[str]:
 def refuse_change(workdir, stage: str, now: dict, place: str) -> None:
     """Raises InputError when WORKDIR/place was made by the stage with something else than `now`."""
     stamp = read_stamp(workdir, f"{stage}.started")
-    found = changes(stamp, now) if stamp else []
+    found = [change for change in changes(stamp, now) if not change.startswith(ADDS)] if stamp else []
     if found:
         shown = "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
         raise InputError(

@@ -1,0 +1,141 @@
+"""What a comparison is made on, and the figures that no prediction of people alone leads to.
+
+Permuted labels, what a person's other clips tell, and which methods are compared in pairs.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.doctor.identity import identity_scores
+from facedyn.core import cross_validation as cv
+from facedyn.core import metrics
+from facedyn.stages import trait_features, trait_protocol, trait_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What a comparison is made on: who is scored, and the representation's rows."""
+
+    people: list[str]  # P
+    labels: np.ndarray  # [P, T]
+    trait_names: tuple[str, ...]
+    samples: trait_features.Samples
+    settings: cv.RidgeSettings
+
+    @property
+    def by_person(self) -> trait_features.Samples:
+        """Rows of features that are a vector a person."""
+        return trait_features.Samples(len(self.people), np.arange(len(self.people)), self.labels, {})
+
+    @property
+    def headline(self) -> np.ndarray:
+        """The headline's features, a row each of `samples`: [R, D]."""
+        return trait_features.matrix(self.samples.blocks, trait_features.feature_sets(self.samples.blocks)[0])
+
+    def predict(self, x, rows: trait_features.Samples, fold) -> np.ndarray:
+        """Out-of-fold predictions [P, T] of the ridge on x [R, D], whose rows are those of `rows`. fold: int [P]."""
+        found = cv.cross_validate_ridge(x, rows.labels, rows.person, self.settings, fold[rows.person])
+        return rows.by_person(found.predictions)
+
+
+def ridge_setting(lead: str) -> str:
+    """The headline's setting with the ridge for its head."""
+    return ";".join(["ridge", *lead.split(";")[1:]])
+
+
+def permuted_labels(labels, people, fold, seed: int) -> np.ndarray:
+    """The people's labels [N, T] dealt out anew, each fold's mean kept near the others' as `cv.person_folds` does.
+
+    Unequal fold means alone would give a PCC well below 0. Where folds are none of its making, such as official splits, labels
+    are dealt out among all.
+    """
+    rng, out, folds = np.random.default_rng(seed), labels.copy(), fold.max() + 1
+    other = cv.person_folds(people, folds, seed, labels) if folds > 1 and (fold >= 0).all() else None
+    if other is None or not (np.bincount(other) == np.bincount(fold)).all():
+        return labels[rng.permutation(len(labels))]
+    for k in range(folds):
+        out[fold == k] = labels[rng.permutation(np.flatnonzero(other == k))]
+    return out
+
+
+def other_rows(config, face_clips, records, scored, fold, lead: str) -> list[dict]:
+    """Rows of those of config.traits.baselines that are no predictions of people. `lead`: the headline's setting."""
+    rows = []
+    if "permuted_labels" in config.traits.baselines:
+        rows += permuted_rows(config, scored, fold, lead)
+    if "same_identity" in config.traits.baselines:
+        tested = {person for person, k in zip(scored.people, fold) if k >= 0}
+        rows += identity_rows(config, face_clips, [i for i in records if face_clips.clips[i].person_id in tested])
+    return rows
+
+
+def permuted_rows(config, scored, fold, lead: str) -> list[dict]:
+    """The headline's ridge on permuted labels of people: mean over the permutations, and where 95 % of them lie."""
+    n, rows, (people, traits) = config.traits.permutations, scored.samples, scored.labels.shape
+    permuted = [permuted_labels(scored.labels, scored.people, fold, config.seed + 1 + i) for i in range(n)]
+    # One call: all permutations are traits of their own and share the principal coordinates.
+    labels = np.concatenate(permuted, 1)
+    rows = dataclasses.replace(rows, labels=labels[rows.person])
+    predicted = scored.predict(scored.headline, rows, fold)
+    predicted = trait_protocol.as_scored(config, predicted, labels, fold).reshape(people, n, traits)
+    known = [np.isfinite(y) & np.isfinite(predicted[:, i]) for i, y in enumerate(permuted)]
+    figures = np.stack(
+        [
+            metrics.trait_metrics(jnp.asarray(y, jnp.float32), jnp.asarray(predicted[:, i]), jnp.asarray(where, jnp.float32))
+            for i, (y, where) in enumerate(zip(permuted, known))
+        ]
+    )  # [n, M, T + 1]
+    low, high = np.percentile(figures, (2.5, 97.5), 0)
+    counts, text = trait_scores.people_scored(known[0], np.arange(people)), f"{ridge_setting(lead)};permutations={n}"
+    return trait_scores.rows_of("permuted_labels", text, scored.trait_names, figures.mean(0), low, high, counts)
+
+
+def identity_rows(config, face_clips, records) -> list[dict]:
+    """What a person's other clips tell: across official splits, and clip by clip where labels differ within people."""
+    names = face_clips.trait_names
+    every = list({clip.clip_id: clip for clip in face_clips.clips}.values())
+    training = set(config.pretrain.splits)
+    both = {c.person_id for c in every if c.split in training} & {c.person_id for c in every if c.split not in training}
+    rows = identity_scores(every, [c.split for c in every], names, tuple(training)) if both else []
+    rows = [row for row in rows if row["method"] == "same_identity"]
+    clips = list({face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}.values())
+    labels = np.array([clip.traits for clip in clips], np.float64)
+    ids, person = np.unique([clip.person_id for clip in clips], return_inverse=True)
+    predicted, differ = other_clips_mean(person, labels)
+    if differ and (np.isfinite(labels) & np.isfinite(predicted)).any():
+        figures = trait_scores.with_intervals(config, labels, predicted, person, metrics.trait_metrics)
+        rows += trait_scores.rows_of("same_identity", "other_clips", names, *figures)
+    return rows
+
+
+def other_clips_mean(person, labels) -> tuple[np.ndarray, bool]:
+    """(mean label of each clip's person over his or her OTHER clips, [N, T], whether labels differ within any person).
+
+    person: int [N], from 0; labels [N, T], NaN = not known. NaN where there is no other clip.
+    """
+    known = np.isfinite(labels)
+    total, count = np.zeros((person.max() + 1, labels.shape[1])), np.zeros((person.max() + 1, labels.shape[1]))
+    np.add.at(total, person, np.where(known, labels, 0.0))
+    np.add.at(count, person, known)
+    others, sums = count[person] - known, total[person] - np.where(known, labels, 0.0)
+    means = np.where(others > 0, sums / np.maximum(others, 1), np.nan)
+    return means, bool(np.nanmax(np.abs(means - labels), initial=0.0) > 1e-6)
+
+
+def pairs(predictions, fused) -> dict:
+    """{(method, setting): [2, S, P, T]}: the headline and each other method, a fused pair and each of its members.
+
+    predictions {(method, setting): [S, P, T]}, the headline first; fused {method: key of the baseline it is fused with}.
+    """
+    lead, found = next(iter(predictions)), {}
+    for key in predictions:
+        if key[0] in fused:
+            chosen = [(key, fused[key[0]]), (key, lead)]
+        else:
+            chosen = [(lead, key)] * (key[0] != lead[0])
+        for one, other in chosen:
+            name, setting = f"{one[0]}_minus_{other[0]}", other[1] if one == lead else one[1]
+            found[name, setting] = np.stack([predictions[one], predictions[other]])
+    return found
