@@ -23,14 +23,6 @@ from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
 
 
-@pytest.fixture(scope="session")
-def workdir(arguments, tmp_path_factory):
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("run") / "w"
-    assert main(arguments("run", folder)) == 0
-    return folder
-
-
 @pytest.fixture
 def pretrained(workdir, tmp_path):
     """A copy of the run before its fit."""
