@@ -1,4 +1,4 @@
-"""A forgotten person is in no byte of the workdir, also when the command was killed on the way; the others stay as they were."""
+"""A forgotten person is in no byte of the workdir, also when the command was killed on the way; the others stay."""
 
 import io
 import shutil
@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from array_record.python import array_record_module
+from conftest import FORGOTTEN
 
 import facedyn
-from conftest import FORGOTTEN
 from data_pipelines import forgetting, packing
 from data_pipelines.face_clips import open_face_clips
 from data_pipelines.forgetting import Person
@@ -72,7 +72,7 @@ def ask(workdir, person=FORGOTTEN):
 
 def test_no_byte_is_left_and_the_others_are_as_before(copied, workdir, needles, capsys):
     there = holding(copied, needles)
-    assert {"quality.parquet", "report/index.html", "stages/fit.json", "stages/pretrain.json", "traits/folds.csv"} <= there
+    assert {"quality.parquet", "stages/fit.json", "stages/pretrain.json", "traits/folds.csv"} <= there
     assert any("array_record" in name for name in there)
     assert any(name.startswith("representations/halves/") for name in there)
     assert ask(copied) == 0
