@@ -25,6 +25,7 @@ from facedyn.stages import common, compilation_cache, fit, saved_heads
 from facedyn.stages.data_settings import prepare_settings
 from facedyn.stages.fit_units import unit_id
 from facedyn.stages.pretrain import load_generic
+from facedyn.stages.trait_features import ALL_TASKS
 from facedyn.store import portable, representations, stamps
 
 # What may differ from the run that made the model: who is shown, how the face is found, how fast it goes.
@@ -108,6 +109,8 @@ class FacialDynamics:
             raise InputError(
                 f"No person has config.fit.min_frames={config.fit.min_frames} usable centre frames: use longer videos."
             )
+        if not rows["finite"].all():
+            print(f"embed: not finite, and marked so in the table: {named(rows.loc[~rows['finite'], 'unit_id'].unique())}")
         self.predictions_ = self._predict(rows, vectors)
         return rows.assign(representation=list(vectors))
 
@@ -139,8 +142,8 @@ class FacialDynamics:
         for name, head in self._heads.items():
             people, values = head.predict(rows, vectors)
             unknown = [person for person, own in zip(people, values) if not np.isfinite(own).all()]
-            if unknown:
-                tasks = sorted({task for _, task in head.blocks})
+            tasks = sorted({task for _, task in head.blocks} - {ALL_TASKS})
+            if unknown and tasks:
                 print(
                     f"embed: no prediction by {name} of {named(unknown)}: it was fitted to the tasks {', '.join(tasks)}; "
                     "name them in the column task of a manifest, or by the group task of config.data.person_pattern."
