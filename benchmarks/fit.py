@@ -169,7 +169,7 @@ class JaxPeer:
             return carry
 
         def evaluate(params, filters, units, i):
-            return fit.evaluate(model(params), task.settings, filters, units, i, task.batch_size)
+            return fit.evaluate(model(params), (task.settings, task.settings.accuracy), filters, units, i, task.batch_size)
 
         def keep(params, features, units, first, block):
             return fit.keep_features(model(params), features, units, first, block)

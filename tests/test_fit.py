@@ -11,6 +11,7 @@ from facedyn.core.rank_loss import RankLoss, rank_loss
 
 MODEL = unet.UNet((4, 6), groups=2, maps=2, image_channels=1)
 SETTINGS = RankLoss(half_length=2)
+MEASURES = SETTINGS, SETTINGS.accuracy
 SITES = person_filters.sites(MODEL.channels)
 STEPS, BATCH = 5, 3
 
@@ -139,7 +140,7 @@ def test_an_empty_unit_of_a_padded_chunk_stays_at_zero(model, people, name):
 
 def test_quality_sums_cover_each_row_once(model, people):
     _, units, filters = run(model, people)
-    evaluate = jax.jit(lambda block, size: fit.evaluate(model, SETTINGS, filters, units, block, size), static_argnums=1)
+    evaluate = jax.jit(lambda block, size: fit.evaluate(model, MEASURES, filters, units, block, size), static_argnums=1)
     blocks = [evaluate(block, 4) for block in range(3)]
     loss, right, rows = (np.asarray(sum(c)) for c in zip(*blocks))
     assert rows.tolist() == [7, 4, 9]
@@ -192,7 +193,7 @@ def test_gauss_newton_lowers_the_loss_further_than_a_gradient_of_any_length(mode
 
     @jax.jit
     def loss(filters, units):
-        total, _, rows = fit.evaluate(model, SETTINGS, filters, units, 0, 9)
+        total, rows = fit.evaluate(model, (SETTINGS,), filters, units, 0, 9)
         return (total / rows).mean()
 
     _, units, newton = run(model, people, name="gauss_newton", damping=0.3)

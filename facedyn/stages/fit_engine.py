@@ -78,7 +78,8 @@ class Engine:
             return f(params, carry, units, draws, step)
 
         def evaluate(p, filters, units, step):
-            return fit.evaluate(model(p), self.settings, filters, units, step, self.config.batch_size)
+            measures = self.settings, self.settings.accuracy
+            return fit.evaluate(model(p), measures, filters, units, step, self.config.batch_size)
 
         self.keep = jax.jit(keep, static_argnums=4, donate_argnums=1)
         self.advance = jax.jit(advance, static_argnums=5, donate_argnums=1)
