@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from facedyn.core.person_filters import Slot
 from facedyn.core.rank_loss import RankLoss, ranking_accuracy
 
 # Directions with less than this share of the leading one's spread are no patterns but rounding.
@@ -113,3 +114,24 @@ def readout(states, frames):
     States as `patterns` makes them are uncorrelated with mean square one, so that products are all it takes.
     """
     return np.asarray(states, np.float32).T @ np.asarray(frames, np.float32) / len(states)
+
+
+def held_back_quality(common, filters, fitted, held):
+    """Sums over the held-back rows of a unit: (squared error, ranking accuracy without its filters, with them, rows).
+
+    fitted, held: (states, windows, clip, count) of both parts. A clip's mean state is that of its rows in the fit.
+    """
+    states, windows, clip, count = fitted
+    now, _ = changes(states, windows)
+    of_held, windows_held, clip_held, count_held = held
+    now_held, _ = changes(of_held, windows_held)
+    away = now_held - clip_means(now, clip, jnp.arange(len(windows)) < count, clip_held)
+    _, before, _ = quality(common, of_held, windows_held, away, count_held)
+    error, after, rows = quality(common + filters, of_held, windows_held, away, count_held)
+    return error, before, after, rows
+
+
+def layout(sites, rank: int) -> tuple[Slot, ...]:
+    """Where each site's filter lies in the representation: vector[offset : offset + size] is A, [2, rank, rank]."""
+    size = 2 * rank * rank
+    return tuple(Slot(site.name, (2, rank, rank), i * size, size) for i, site in enumerate(sites))
