@@ -18,6 +18,7 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.tensorboard = False  # also write event files (the extra `tensorboard`)
+    config.compilation_cache = "auto"  # folder of what was compiled, for later starts; 'auto' = ~/.cache/facedyn, '' = none
 
     config.data = data = ConfigDict()
     data.dataset = "manifest"  # 'manifest', 'synthetic', or a source by its name in docs/data.md
@@ -76,9 +77,9 @@ def default_config() -> ConfigDict:
 
     config.pretrain = pretrain = ConfigDict()
     pretrain.splits = ("train",)  # whose people the generic model learns from
-    pretrain.init_from = ""  # folder of a generic model to start from
+    pretrain.init_from = ""  # generic model to start from: WORKDIR/generic, or a file of `facedyn export`
     pretrain.batch_size = 128
-    pretrain.steps = 20_000
+    pretrain.steps = 20_000  # 0 = take the model of init_from as it is
     pretrain.learning_rate = 1e-3
     pretrain.warmup_steps = 200
     pretrain.eval_every = 500  # steps; each evaluation is also a checkpoint
@@ -157,6 +158,7 @@ def default_config() -> ConfigDict:
 # These change how a result is come by, never what it is: no stamp compares them and no hash names them. A trailing dot
 # stands for a whole section.
 WITHOUT_EFFECT = (
+    "compilation_cache",
     "data.workers",
     "data.beam_options",
     "pretrain.loader_threads",
@@ -182,6 +184,16 @@ def flatten(config, prefix="") -> dict:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def from_flat(flat: dict) -> tuple[ConfigDict, list[str]]:
+    """(config, names that are no settings of this version) from flat settings, as JSON gives them back."""
+    config = default_config()
+    known = flatten(config).keys()
+    config.update_from_flattened_dict(
+        {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items() if name in known}
+    )
+    return config, sorted(flat.keys() - known)
 
 
 def nearest(name: str, valid) -> str:

@@ -18,13 +18,14 @@ from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
 from facedyn.core import person_filters, unet
-from facedyn.stages import common, fit_scores, processes
+from facedyn.stages import common, compilation_cache, fit_scores, processes
 from facedyn.stages.fit_engine import Engine, chunks_of
 from facedyn.stages.fit_scores import HALVES
 from facedyn.stages.fit_units import UNITS, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.stopping import finishing
 from facedyn.store import representations, scores
+from facedyn.store.metrics_log import MetricsLog
 
 
 def run(config, workdir) -> dict:
@@ -36,9 +37,27 @@ def run(config, workdir) -> dict:
         if control not in representations.CONTROLS:
             raise InputError(f"config.fit.controls names {control!r}; it may name {', '.join(representations.CONTROLS)}.")
     face_clips = common.open_data(common.data_dir(config, workdir), config)
+    generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
+    folder, settings = workdir / representations.FOLDER, config_hash(config)
+    engine, jobs, left_out = fit_table(config, face_clips, generic, folder, settings, partial(_log, config, workdir))
+    for name, (scale, n) in sorted(left_out.items()):
+        processes.say(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
+    processes.gather("fitted")
+    return processes.by_first(lambda: _finish(config, workdir, engine, generic, face_clips, jobs, left_out))
+
+
+def fit_table(config, face_clips, generic, folder, settings: str, log):
+    """Fits every unit of the dataset that has no row in the table in `folder` yet.
+
+    Args:
+      generic: {scale: parameters}.
+      settings: goes into the column config_hash.
+      log: (scale=, half=, control=) -> MetricsLog; None keeps none.
+    Returns: the engine; {(scale, half): units}; {unit with too few centre frames: (scale, how many)}.
+    """
+    c, left_out, jobs = config.fit, {}, {}
     records = common.records_of(face_clips, c.splits)
-    folder = workdir / representations.FOLDER
-    engine, left_out, jobs = Engine(config, face_clips), {}, {}
+    engine = Engine(config, face_clips)
     for scale in common.scales(config):
         for half in range(3 if c.split_half else 1):
             jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half)
@@ -47,19 +66,25 @@ def run(config, workdir) -> dict:
     shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
     alike = [by_shape(units, shapes) for units in jobs.values()]
     chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
-    generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
     untrained = unet.init(engine.unet, jax.random.key(config.seed + 1), config.data.image_size) if c.controls else None
     for control in ("", *c.controls):
         reading = engine.reading(TimeShuffled(face_clips, config.seed)) if control == "time_shuffled" else engine
         for (scale, half), units in jobs.items():
             place = folder / control / HALVES if half else folder / control
             params = reading.put(untrained if control == "untrained" else generic[scale])
-            _fit_all(config, reading, params, units, place, scale, half, chunk_people, control)
-    for name, (scale, n) in sorted(left_out.items()):
-        few = f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={c.min_frames}"
-        processes.say(f"fit: {name} has {few}: no filters for it")
-    processes.gather("fitted")
-    return processes.by_first(lambda: _finish(config, workdir, engine, generic, face_clips, jobs, left_out))
+            own_log = log(scale=scale, half=half, control=control) if log else None
+            _fit_all(settings, reading, params, units, place, scale, half, chunk_people, control, own_log)
+    return engine, jobs, left_out
+
+
+def too_few(config, scale: int, n: int) -> str:
+    """Why a unit gets no filters: a phrase."""
+    return f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={config.fit.min_frames}"
+
+
+def _log(config, workdir, scale, half, control):
+    labels = {"stage": "fit", "scale": scale} | ({"half": half} if half else {}) | ({"control": control} if control else {})
+    return MetricsLog(workdir, config.tensorboard, **labels) if processes.is_first() else None
 
 
 def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dict:
@@ -102,7 +127,7 @@ def _plan(config, face_clips, records, scale, half=0):
     )
 
 
-def _fit_all(config, engine, params, units, folder, scale, half, chunk_people, control):
+def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people, control, log):
     """Fits those of this process's share of the units that have no row yet, a part a chunk.
 
     SIGTERM ends it behind the part in hand, and so does the end of another process.
@@ -117,7 +142,8 @@ def _fit_all(config, engine, params, units, folder, scale, half, chunk_people, c
     what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + processes.label()
     if len(todo) < len(units):
         processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
-    settings = config_hash(config)
+    if todo:
+        compilation_cache.say_first_use("fit")
     jobs = [partial(engine.load, alike, shape, people, scale) for shape, people, alike in chunks]
     with (
         finishing() as asked,
@@ -142,8 +168,13 @@ def _fit_all(config, engine, params, units, folder, scale, half, chunk_people, c
             ]
             representations.write_part(folder, rows, vectors[: len(alike)], processes.writer())
             with np.errstate(all="ignore"):
-                note = f"ranking accuracy {_mean(before):.3f} -> {_mean(after):.3f}"
+                figures = dict(loss=_mean(loss), ranking_accuracy_generic=_mean(before), ranking_accuracy_fitted=_mean(after))
+            note = "loss {:.3f}, ranking accuracy {:.3f} -> {:.3f}".format(*figures.values())
             progress.advance(len(alike), note)
+            if log:
+                log.write(progress.done, units_per_second=progress.rate(), **figures)
+    if log:
+        log.close()
 
 
 def _mean(values) -> float:
