@@ -91,13 +91,14 @@ def default_config() -> ConfigDict:
     config.fit = fit = ConfigDict()
     fit.splits = ()  # whose people get filters; () = everyone
     fit.unit = "person"  # what one filter set is fitted to: 'person', 'person_task', 'session' or 'clip'
-    fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3) or 'full' (3x3)
+    fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3), 'full' (3x3); 'low_rank' with 'least_squares'
+    fit.rank = 8  # of 'low_rank' filters: patterns of a site's feature map that they connect
     fit.filter_sites = "connections"  # every skip and the bottleneck; 'all' adds the decoder's blocks
-    fit.solver = "adam"  # 'adam'; 'gauss_newton' or 'gradient': one pass over a unit's frames, from zero filters
+    fit.solver = "adam"  # 'adam'; one pass over a unit's frames: 'least_squares', 'gauss_newton', 'gradient'
     fit.steps = 100  # of Adam
     fit.batch_size = 16  # centre frames a step
     fit.learning_rate = 1e-2  # of Adam and of the gradient
-    fit.damping = 20.0  # of Gauss-Newton, in frames: a unit with fewer stays near the generic model
+    fit.damping = 20.0  # of Gauss-Newton and least squares, in frames: a unit with fewer stays near the generic model
     fit.max_frames = 512  # centre frames of a unit that the fit draws from, evenly spaced over its clips
     fit.held_back = 0.2  # share of each clip's end kept out of the fit, for the quality columns
     fit.min_frames = 16  # a unit with fewer usable centre frames gets no filters, and a line that says so

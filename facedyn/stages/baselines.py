@@ -16,8 +16,9 @@ from facedyn.core import clip_features as pixels
 from facedyn.core import cross_validation as cv
 from facedyn.core import unet
 from facedyn.stages import common, comparisons, trait_features, trait_predictions
+from facedyn.stages.pool import generic_pool
 from facedyn.stages.pretrain import load_generic
-from facedyn.store import representations, stamps
+from facedyn.store import representations
 
 # Baselines that are a vector a person, read from frames; the others need none.
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
@@ -107,7 +108,7 @@ def _pixel_features(config, workdir, face_clips, records, people, names) -> dict
             by_person[clip.person_id].append(record)
     basis, ending, generic = None, "", {}
     if {"linear_dynamics", "generic_feature"} & set(names):
-        pool, of_pool = _pool(config, workdir, face_clips, records)
+        pool, of_pool = generic_pool(config, workdir, face_clips, records)
         ending = ";transductive" if {pool.clips[i].person_id for i in of_pool} & set(people) else ""
         basis = pixels.principal_images(_pool_runs(pool, of_pool), COMPONENTS)
     if "generic_feature" in names:
@@ -210,17 +211,6 @@ def _mean_dynamic_image(runs, half_length, scale):
 
 
 _pooled = jax.jit(unet.pooled_features, static_argnums=0)
-
-
-def _pool(config, workdir, face_clips, records):
-    """(reader, its records) of the people that the generic model learnt from; of the scored people where that is not known."""
-    pretrain = stamps.read_stamp(workdir, "pretrain") or {"summary": {}}
-    people = set(pretrain["summary"].get("people", ()))
-    reader = (
-        common.open_data(common.pretrain_data_dir(config, workdir), config) if config.data.pretrain_manifest else face_clips
-    )
-    chosen = [i for i, clip in enumerate(reader.clips) if clip.person_id in people]
-    return (reader, chosen) if chosen else (face_clips, records)
 
 
 def _pool_runs(reader, records):

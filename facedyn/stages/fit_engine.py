@@ -29,7 +29,7 @@ EVERYONE, SHARED = PartitionSpec("person"), PartitionSpec()
 
 
 class Engine:
-    """Fits chunks of loaded units: `engine(params, engine.load(...))`."""
+    """Fits chunks of loaded units: `engine(engine.put(params), engine.load(...), shape)`, params of a scale's generic model."""
 
     def __init__(self, config, face_clips):
         self.config, self.seed = config.fit, config.seed
@@ -113,14 +113,6 @@ class Engine:
     def put(self, params):
         """What is the same for everyone, on all devices."""
         return jax.device_put(params, NamedSharding(self.mesh, SHARED))
-
-    def model(self, params, scale: int, place, pool):
-        """What `__call__` needs, on all devices.
-
-        params: the generic model of a scale, which lies in the folder `place`; what is learnt about it here is kept there, too.
-        pool: () -> (reader, records) of the people to learn that from; asked for where it has not been learnt yet.
-        """
-        return self.put(params)
 
     def pictures(self, model, vector, window, unit):
         """Dynamic representations of the centre frame of a window [2n+1, H, W, C], without and with the unit's filters.

@@ -4,8 +4,6 @@ Has the same use as `fit_engine.Engine`. What a fit needs beside the generic mod
 filters that hold for everybody, is learnt once from the people that the generic model was made of, and kept beside it.
 """
 
-import pathlib
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -45,7 +43,7 @@ class SiteModel(NamedTuple):
 
 
 class SiteEngine(Engine):
-    """Fits chunks of loaded units: `engine(model, engine.load(...), shape)`, model from `engine.model(...)`."""
+    """Fits chunks of loaded units: `engine(engine.put(model), engine.load(...), shape)`, with a SiteModel."""
 
     def _setup(self):
         c = self.config
@@ -140,29 +138,11 @@ class SiteEngine(Engine):
             states = self.add_states(model, states, frames, first, block)
         return states
 
-    def model(self, params, scale: int, place, pool):
-        """What `__call__` needs, on all devices: see `Engine.model`."""
-        path = pathlib.Path(place) / f"patterns_{self.config.rank}.npz"
-        names = [site.name for site in self.sites]
-
-        def learn():
-            if _stored_sites(path) != names:
-                found = self._learn(params, scale, *pool())
-                with atomic_path(path) as temporary:
-                    np.savez(
-                        temporary, sites=names, common=found.common, readout=found.readout, **dict(zip(names, found.patterns))
-                    )
-
-        processes.by_first(learn)
-        with np.load(path) as stored:
-            found = SiteModel(params, tuple(stored[n] for n in names), stored["common"], stored["readout"])
-        return self.put(found)
-
-    def _learn(self, params, scale, reader, records) -> SiteModel:
-        """Patterns, readouts and the filters for everybody, from the records of a reader."""
-        params = self.put(params)
+    def learn(self, params, scale: int, reader, records) -> SiteModel:
+        """Patterns, readouts and the filters for everybody, from the records of a reader; params: of the generic model."""
+        on_devices = self.put(params)
         frames, clip = _spread(reader, records, self._pattern_frames())
-        maps = [self.maps(params, frames[i : i + ENCODE_FRAMES]) for i in range(0, len(frames), ENCODE_FRAMES)]
+        maps = [self.maps(on_devices, frames[i : i + ENCODE_FRAMES]) for i in range(0, len(frames), ENCODE_FRAMES)]
         pixels = _less_clip_means(frames.reshape(len(frames), -1).astype(np.float32) / 255, clip)
         patterns, readout = [], []
         for of_site in zip(*maps):
@@ -185,7 +165,7 @@ class SiteEngine(Engine):
         if not units:
             raise InputError(f"No clip of the generic model's people is long enough for a window at scale {scale}.")
         common = site_dynamics.solve(*self._pool_moments(reader, model, units, scale), zero, COMMON_DAMPING)
-        return SiteModel({}, tuple(patterns), np.asarray(common), np.stack(readout))
+        return SiteModel(params, tuple(patterns), np.asarray(common), np.stack(readout))
 
     def _pool_moments(self, reader, model, units, scale):
         total, own = None, self.reading(reader)
@@ -223,11 +203,22 @@ class SiteEngine(Engine):
         return [image.reshape(2, *window.shape[1:]) / len(self.sites) for image in images]
 
 
-def _stored_sites(path) -> list[str] | None:
+def save(path, names: list[str], model: SiteModel) -> None:
+    """Keeps what `SiteEngine.learn` has found at the sites of these names, but for the U-net's parameters."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, sites=names, common=model.common, readout=model.readout, **dict(zip(names, model.patterns)))
+
+
+def load(path, names: list[str], params) -> SiteModel | None:
+    """What was kept in `path`; None where nothing is, or where it is of other sites."""
     if not path.is_file():
         return None
     with np.load(path) as stored:
-        return stored["sites"].tolist()
+        if stored["sites"].tolist() != names:
+            return None
+        patterns = tuple(stored[name] for name in names)
+        return SiteModel(params, patterns, stored["common"], stored["readout"])
 
 
 def _clips(rows_of_units, n_rows: int) -> np.ndarray:

@@ -22,7 +22,8 @@ from facedyn.stages import (
     trait_scores,
 )
 from facedyn.stages.fit_units import unit_id
-from facedyn.store import checkpoints, stamps
+from facedyn.stages.pool import people_of
+from facedyn.store import checkpoints
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import replace_scores
 
@@ -155,8 +156,7 @@ def _rows(predictions, tested):
 
 def _transductive(workdir, people) -> str:
     """What settings end with when the generic model has seen some of the people."""
-    pretrain = stamps.read_stamp(workdir, "pretrain") or {"summary": {}}
-    seen = set(people) & set(pretrain["summary"].get("people", ()))
+    seen = set(people) & people_of(workdir)
     if seen:
         print(
             f"traits: {len(seen)} of {len(people)} people were in the generic model's pool, unlabelled: scores say transductive"
