@@ -58,6 +58,7 @@ def default_config() -> ConfigDict:
     synthetic.frames = (120, 180)  # shortest and longest clip
     synthetic.size = 32  # side of the rendered face, pixels
     synthetic.trait_noise = 0.3  # standard deviation of the noise added to the standardised traits
+    synthetic.same_appearance = False  # everyone looks alike and moves as before: what tells people apart is movement
 
     config.model = model = ConfigDict()
     model.channels = (32, 64, 128, 256)  # a level each; the last is the bottleneck

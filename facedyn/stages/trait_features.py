@@ -76,14 +76,12 @@ def tasks_of(rows) -> np.ndarray:
     return np.where(tasks == "", "unnamed", tasks).astype(object)
 
 
-def blocks_by_person(rows, vectors, people, tasks=None) -> dict[tuple[int, str], np.ndarray]:
+def blocks_by_person(rows, vectors, people) -> dict[tuple[int, str], np.ndarray]:
     """{(scale, task): float32 [P, D]}: each person's mean representation; a row of NaN for one who has none.
 
-    `rows` and `vectors` as of `load_representations`; people who are not in `people` are left out; `tasks` [N] instead of
-    `tasks_of(rows)`.
+    `rows` and `vectors` as of `load_representations`; people who are not in `people` are left out.
     """
-    tasks = tasks_of(rows) if tasks is None else tasks
-    return mean_blocks(rows, vectors, tasks, rows["person_id"].astype(str), people)
+    return mean_blocks(rows, vectors, tasks_of(rows), rows["person_id"].astype(str), people)
 
 
 def samples_by_person(rows, vectors, people, labels) -> Samples:
