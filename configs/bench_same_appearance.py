@@ -2,8 +2,8 @@
 
     facedyn run --config=configs/bench_same_appearance.py --workdir=runs/bench_same_appearance
 
-What tells people apart here is movement: its split-half identification stands beside that of configs/bench.py. Hardware and time
-as there. Not yet run as a whole: no score stands here.
+What tells people apart here is movement: split-half identification is to be read beside that of configs/bench.py. Hardware and
+time as there. Not yet run as a whole: no score stands here.
 """
 
 import pathlib

@@ -258,7 +258,7 @@ def test_people_of_one_appearance_are_told_apart_by_their_looks_no_more():
             own, looks = draw_dynamics(bench._stream(settings, bench.DYNAMICS, person)), bench._appearance(settings, person)
             for take in range(2):
                 rng = np.random.default_rng((person, take))
-                tracks = simulate(own, "talk", 240, 25.0, rng)[::6]
+                tracks = simulate(own, "talk", 240, 25.0, rng)[::12]
                 means[take, person] = rendering.render(looks, tracks, 16, rng).mean(0).ravel()
         means = (means - means.mean((0, 1))) / (means.std((0, 1)) + 1e-9)
         distances = np.linalg.norm(means[0][:, None] - means[1][None], axis=2)
