@@ -50,6 +50,8 @@ METHOD_NAMES = {
     "permuted_labels": "permuted labels",
     "time_shuffled": "time-shuffled frames",
     "cross_session": "cross session",
+    "cross_task": "cross task",
+    "cross_clip": "cross clip",
     "oracle": "oracle: true tracks",
     "zero_map": "zero map",
     "copy_input": "copy of the input",
@@ -245,7 +247,7 @@ def score_table(scores: pd.DataFrame) -> str:
         console.print(table)
     for title, metrics in (
         ("Ranking accuracy: share of pairs of frames in the right order", ("ranking_accuracy",)),
-        ("Identification: is a person's other half the nearest neighbour?", IDENTIFICATION),
+        ("Identification: is a person's other half (session, task, clip) the nearest neighbour?", IDENTIFICATION),
     ):
         rows = scores[scores["metric"].isin(metrics)]
         if len(rows):
