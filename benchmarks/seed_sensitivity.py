@@ -4,9 +4,9 @@
     python benchmarks/seed_sensitivity.py --workdir=W --config=configs/demo.py [--seeds 0 1 2] [--pretrain]
                                           [--config.NAME=VALUE ...] [--out seeds.json]
 
-People, clips and folds are those of the config's own seed throughout. Table 'fit': W's generic model, and the fit's draws at each
-seed; 'gauss_newton' and 'gradient' draw nothing, so one fit is all there is. Table 'generic', with --pretrain: a generic model
-trained at each seed, the fit's draws as they were. Every run goes through the stages as they are, in a folder of its own
+People, clips and folds are those of the config's own seed throughout. Table 'fit': W's generic model, the fit's draws at
+each seed; 'gauss_newton' and 'gradient' draw nothing, so one fit is all there is. Table 'generic', with --pretrain: a generic
+model trained at each seed, the fit's draws as they were. Every run goes through the stages as they are, in a folder of its own
 under W/seeds; a second call computes nothing again.
 
 A person's representation is all scales and tasks, every run z-scored by itself over its people. Figures are means over the
@@ -40,7 +40,7 @@ def by_person(folder: pathlib.Path) -> pd.DataFrame:
     people = sorted(set(rows["person_id"].astype(str)))
     blocks = trait_features.blocks_by_person(rows, vectors, people)
     table = pd.DataFrame(trait_features.matrix(blocks, trait_features.feature_sets(blocks)[0]), people).dropna()
-    return pd.DataFrame(np.asarray(metrics.standardised(table, table)[0]), table.index)
+    return pd.DataFrame(np.asarray(metrics.standardised(table.to_numpy(), table.to_numpy())[0]), table.index)
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict:
@@ -55,7 +55,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict:
         "cosine, same person": np.median(np.diagonal(between_seeds)),
         "cosine, two people": np.median(within[other]),
         "moved": np.median(np.linalg.norm(a - b, axis=1)) / apart,
-        "ICC": float(metrics.mean_icc(*components, np.ones(len(people)))),
+        "ICC": float(metrics.mean_icc(*components, np.ones(components[0].shape))),
         "top1": float(np.mean(np.asarray(metrics.match_ranks(a, b)) == 1)),
         "geometry": np.corrcoef(within[other], np.asarray(metrics.similarities(b, b))[other])[0, 1],
     }

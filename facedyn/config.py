@@ -112,7 +112,7 @@ def default_config() -> ConfigDict:
     traits.splits = ()  # whose people are scored by cross-validation; () = everyone with labels
     traits.heads = ("ridge", "mlp")
     traits.protocol = "k_fold"  # 'k_fold', 'leave_one_out' (person) or 'official': train and validation against test
-    traits.aggregate = "person"  # several units a person: mean 'person' representation, or each 'clip' predicted, then the mean
+    traits.aggregate = "person"  # of several units: their mean; each 'clip' predicted, then the mean; 'none': scored one by one
     traits.folds = 10  # of 'k_fold', disjoint by person
     traits.seeds = (0,)  # dealings of the folds; with several, figures are means over them
     traits.inner_folds = 5

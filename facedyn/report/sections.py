@@ -194,8 +194,7 @@ def _identification(scored) -> list[str]:
     if not body:
         return []
     words = (
-        "Filters fitted to one half (session, task, clip) of a person's frames: is, among all people, the same person's "
-        "other half (mean of the others) the nearest? "
+        "Filters fitted to one half of a person's frames: is, among all people, the other half of the same person the nearest? "
         "Beside it the mean cosine distance within and between people, and the intraclass correlation of leading components."
     )
     columns = ["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"]

@@ -26,7 +26,7 @@ def score_rows(config, folder, control: str = "") -> list[dict]:
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
     if config.fit.split_half:
         halves, of_halves = representations.read_parts(folder / HALVES)
-        found += _identification_rows(config, halves, of_halves, _half_vectors, control or "split_half")
+        found += _identification_rows(config, halves, of_halves, _halves_round, control or "split_half")
     across = []
     for kind in ("session", "task"):
         across += _identification_rows(config, rows, vectors, partial(_across, kind), f"cross_{kind}", control)
@@ -82,8 +82,8 @@ def _identification_rows(config, table, vectors, pair, method, control="") -> li
     return found
 
 
-def _half_vectors(halves, vectors, scales):
-    """One round: a vector a person and half, scales and units concatenated, of the people who have all of them."""
+def half_vectors(halves, vectors, scales):
+    """One vector a person and half, scales and units concatenated, of the people who have all of them: [N, D], [N, D]."""
     keep = halves["scale"].isin(scales) & halves["finite"]
     table = halves[keep].assign(row=np.flatnonzero(keep), half=halves["unit_id"].str[-1])
     table["part"] = [
@@ -92,8 +92,12 @@ def _half_vectors(halves, vectors, scales):
     ]
     wide = table.pivot(index="person_id", columns=["half", "part"], values="row").dropna().astype(int)
     if wide.empty or set(wide.columns.get_level_values("half")) != {"1", "2"}:
-        return
-    yield tuple(np.concatenate([vectors[wide[half, part]] for part in sorted(wide[half].columns)], 1) for half in ("1", "2"))
+        return np.zeros((0, 0)), np.zeros((0, 0))
+    return tuple(np.concatenate([vectors[wide[half, part]] for part in sorted(wide[half].columns)], 1) for half in ("1", "2"))
+
+
+def _halves_round(halves, vectors, scales):
+    return [half_vectors(halves, vectors, scales)]
 
 
 def _across(kind, rows, vectors, scales):
