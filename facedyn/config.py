@@ -59,6 +59,7 @@ def default_config() -> ConfigDict:
     synthetic.frames = (120, 180)  # shortest and longest clip
     synthetic.size = 32  # side of the rendered face, pixels
     synthetic.trait_noise = 0.3  # standard deviation of the noise added to the standardised traits
+    synthetic.same_appearance = False  # everyone looks alike and moves as before: what tells people apart is movement
 
     config.model = model = ConfigDict()
     model.channels = (32, 64, 128, 256)  # a level each; the last is the bottleneck
@@ -113,7 +114,7 @@ def default_config() -> ConfigDict:
     traits.splits = ()  # whose people are scored by cross-validation; () = everyone with labels
     traits.heads = ("ridge", "mlp")
     traits.protocol = "k_fold"  # 'k_fold', 'leave_one_out' (person) or 'official': train and validation against test
-    traits.aggregate = "person"  # several units a person: mean 'person' representation, or each 'clip' predicted, then the mean
+    traits.aggregate = "person"  # of several units: their mean; each 'clip' predicted, then the mean; 'none': scored one by one
     traits.folds = 10  # of 'k_fold', disjoint by person
     traits.seeds = (0,)  # dealings of the folds; with several, figures are means over them
     traits.inner_folds = 5
