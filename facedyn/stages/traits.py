@@ -20,6 +20,7 @@ from facedyn.stages import (
     trait_predictions,
     trait_protocol,
     trait_scores,
+    weights_by_site,
 )
 from facedyn.stages.fit_units import unit_id
 from facedyn.store import checkpoints, stamps
@@ -34,7 +35,7 @@ NAMED = 8
 
 
 def run(config, workdir) -> dict:
-    """Scores every feature set and baseline; writes rows of scores.csv, predictions, folds and the headline's heads.
+    """Scores every feature set and baseline; writes scores, predictions, folds, the headline's heads and what they read where.
 
     Returns: summary; {'skipped': reason} where nobody has labels and representations, which a printed line says too.
     Raises InputError for a missing dataset or table, or a setting that cannot be.
@@ -91,8 +92,10 @@ def run(config, workdir) -> dict:
         score_rows += trait_scores.score_rows(config, _rows(single, tested), labels[tested], trait_names)
     trait_scores.write_predictions(workdir, predictions, people, labels, trait_names, folds, config.traits.seeds)
     trait_scores.write_folds(workdir, people, folds, config.traits.seeds)
-    heads = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end, trait_names)
-    saved_heads.write_heads(workdir, *heads)
+    heads, described = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end, trait_names)
+    saved_heads.write_heads(workdir, heads, described)
+    fitted_to = trait_predictions.head_rows(folds[0])[samples.person]
+    weights_by_site.write(config, workdir, heads, scored.headline[fitted_to])
     replace_scores(workdir, "traits", score_rows)
     return {
         "people": int(tested.sum()),
@@ -170,6 +173,7 @@ def _skip(workdir, reason):
     replace_scores(workdir, "traits", [])
     trait_scores.remove(workdir)
     checkpoints.remove(workdir / saved_heads.FOLDER)
+    weights_by_site.remove(workdir)
     return {"skipped": reason}
 
 
