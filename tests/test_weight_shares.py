@@ -1,9 +1,11 @@
 import jax
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from facedyn.core import cross_validation as cv
 from facedyn.core import person_filters, trait_heads
+from facedyn.core.coordinates import leading_coordinates
 from facedyn.core.weight_shares import parts, weight_shares
 
 SLOTS = person_filters.layout(person_filters.sites((2, 3)), "pointwise")  # skip0: 4 weights, bottleneck: 9
@@ -68,3 +70,23 @@ def test_a_missing_task_counts_as_the_mean():
     filled[3, :13] = head["mean"][0, :13]
     for of_absent, of_mean in zip(weight_shares(head, x, stretches), weight_shares(head, filled, stretches)):
         assert of_absent[0] == pytest.approx(of_mean[0], abs=1e-5)
+
+
+def test_leading_coordinates_are_those_of_a_pca_of_z_scores():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(25, 4)) @ rng.normal(size=(4, 30)) + 0.1 * rng.normal(size=(25, 30))
+    x[:, 3] = 1.0
+    found, shares = leading_coordinates((x[:, :11], x[:, 11:]), 2)
+    z = np.delete(x, 3, 1)
+    z = (z - z.mean(0)) / z.std(0)
+    reference = PCA(2).fit(z)
+    assert np.abs(found) == pytest.approx(np.abs(reference.transform(z)), abs=1e-8)
+    assert shares == pytest.approx(reference.explained_variance_ratio_)
+    assert found[np.abs(found).argmax(0), [0, 1]].min() > 0
+
+
+def test_leading_coordinates_of_one_row_or_of_equal_rows_are_zero():
+    for x in (np.ones((1, 5)), np.ones((4, 5))):
+        found, shares = leading_coordinates((x,), 2)
+        assert np.array_equal(found, np.zeros((len(x), 2)))
+        assert np.array_equal(shares, np.zeros(2))

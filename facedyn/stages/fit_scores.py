@@ -22,7 +22,7 @@ def score_rows(config, folder, control: str = "") -> list[dict]:
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
     halves, of_halves = representations.read_parts(folder / HALVES)
     for method, table, values, pair in (
-        (control or "split_half", halves, of_halves, _half_vectors),
+        (control or "split_half", halves, of_halves, half_vectors),
         (f"cross_session;{control}" if control else "cross_session", rows, vectors, _session_vectors),
     ):
         if method.startswith("cross_session") or config.fit.split_half:
@@ -70,7 +70,7 @@ def _identification_rows(config, table, vectors, pair, method) -> list[dict]:
     return found
 
 
-def _half_vectors(halves, vectors, scales):
+def half_vectors(halves, vectors, scales):
     """One vector a person and half, scales and units concatenated, of the people who have all of them: [N, D], [N, D]."""
     keep = halves["scale"].isin(scales) & halves["finite"]
     table = halves[keep].assign(row=np.flatnonzero(keep), half=halves["unit_id"].str[-1])

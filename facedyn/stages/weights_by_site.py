@@ -1,6 +1,5 @@
-"""WORKDIR/traits/weights_by_site.csv: which scale, task and site of the person filters the saved ridge reads each trait from."""
+"""WORKDIR/traits/weights_by_site.csv: from which scale, task and site of the filters the saved ridge reads each trait."""
 
-import numpy as np
 import pandas as pd
 
 from data_pipelines.files import atomic_path
