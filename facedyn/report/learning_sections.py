@@ -63,7 +63,7 @@ def identification(inputs: Inputs) -> page.Section:
     """How well people are told apart by their filters: the table, and everyone's halves against everyone's."""
     title, name = "Identification", "identification"
     scored = inputs["fit"][inputs["fit"]["metric"].isin(IDENTIFICATION)]
-    entries = sorted(pivot_metrics(scored), key=lambda e: "control" in parse_setting(e["setting"]))  # controls last
+    entries = sorted(pivot_metrics(scored), key=_place)
     halves, parts = inputs.views.halves, []
     if entries:
         body = [[describe(e["method"], e["setting"]), *(cell(e.get(m)) for m in IDENTIFICATION), str(e["n"])] for e in entries]
@@ -73,7 +73,7 @@ def identification(inputs: Inputs) -> page.Section:
             "intraclass correlation of leading components. 95 % intervals by resampling people."
         )
         columns = ["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"]
-        kinds = [(e["method"], parse_setting(e["setting"]).get("control")) for e in entries]
+        kinds = [_place(e)[:-1] for e in entries]
         breaks = [i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]]
         parts.append(page.table(columns, body, words, numbers=range(1, len(columns)), lead=(0,), breaks=breaks))
     if halves is not None:
@@ -87,6 +87,14 @@ def identification(inputs: Inputs) -> page.Section:
         words = "No one was identified: the fit of halves is left out (config.fit.split_half) and no person has two sessions."
         parts = [page.paragraph(words)]
     return page.section(name, title, *parts)
+
+
+def _place(entry):
+    """Split halves before what is found across sessions, controls behind what they are compared with; all scales first."""
+    parts = parse_setting(entry["setting"])
+    methods = ("split_half", "cross_session")
+    order = methods.index(entry["method"]) if entry["method"] in methods else len(methods)
+    return order, entry["method"], parts.get("control", ""), -len(parts["scales"])
 
 
 def _scales(setting):

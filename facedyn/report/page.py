@@ -81,18 +81,31 @@ def table(columns: list[str], rows: list[list], caption: str, *, numbers=(), cod
         opening = f'<tr class="{classes}">' if classes else "<tr>"
         body.append(opening + "".join(cell(value, i) for i, value in enumerate(row)) + "</tr>")
     content = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return _scrolling(f"<table><caption>{text(caption)}</caption>{content}</table>", caption, "scroll")
+    opening = '<table class="figures">' if len(numbers) > 2 else "<table>"
+    return _scrolling(f"{opening}{_caption(caption)}{content}</table>", caption, "scroll")
 
 
-def heat_table(columns: list[str], rows: list[tuple[str, list[float]]], caption: str) -> str:
-    """A table of shares, each cell the more coloured the larger it is. rows: (what, a share a column but the first)."""
+def heat_table(columns: list[str], rows: list[tuple[str, list[float]]], caption: str, totals: bool = False) -> str:
+    """A table of shares, each cell the more coloured the larger it is, but for last row and column where they are totals.
+
+    rows: (what, a share a column but the first).
+    """
     head = "".join(f'<th scope="col">{text(c)}</th>' for c in columns)
     body = []
-    for name, shares in rows:
-        cells = [f'<td class="share" style="--share: {min(max(s, 0.0), 1.0):.3f}">{percent(s)}</td>' for s in shares]
+    for r, (name, shares) in enumerate(rows):
+        cells = []
+        for i, share in enumerate(shares):
+            coloured = not totals or (r < len(rows) - 1 and i < len(shares) - 1)
+            opening = f'<td class="share" style="--share: {min(max(share, 0.0), 1.0):.3f}">' if coloured else "<td>"
+            cells.append(f"{opening}{percent(share)}</td>")
         body.append(f'<tr><th scope="row">{text(name)}</th>{"".join(cells)}</tr>')
     content = f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
-    return _scrolling(f'<table class="heat"><caption>{text(caption)}</caption>{content}</table>', caption, "scroll")
+    return _scrolling(f'<table class="heat">{_caption(caption)}{content}</table>', caption, "scroll")
+
+
+def _caption(words: str) -> str:
+    """Of a table; the span keeps it on the screen where the table is wider."""
+    return f"<caption><span>{text(words)}</span></caption>"
 
 
 def percent(share: float) -> str:

@@ -139,34 +139,6 @@ def before_after(name, title, before, after) -> str:
     return draw(name, 2.75, 2.9, paint, f"{title}: mean ranking accuracy {words}")
 
 
-def forest(name, rows, xlabel) -> str:
-    """Intervals one under the other. rows: (label, value, low, high, group); a group has its own colour and a gap before it."""
-    places, groups, y = [], [], 0.0
-    for i, row in enumerate(rows):
-        if row[4] not in groups:
-            groups.append(row[4])
-            y += 0.5 if i else 0.0
-        places.append(y)
-        y += 1.0
-
-    def paint(axes):
-        axes.axvline(0, color=MUTED, lw=0.9, zorder=0)
-        for place, (_, value, low, high, group) in zip(places, rows):
-            colour = SERIES[groups.index(group) % len(SERIES)]
-            axes.plot([low, high], [place, place], color=colour, lw=1.6, solid_capstyle="butt")
-            axes.plot([value], [place], marker="o", ms=5, color=colour)
-            interval = f"{value:.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
-            axes.text(1.02, place, interval, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
-        axes.set_yticks(places, [row[0] for row in rows], parse_math=False, fontsize=8.5)
-        axes.set(ylim=(places[-1] + 0.6, -0.6), xlabel=xlabel)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
-
-    return draw(name, 7.6, 0.9 + 0.235 * (places[-1] + 1), paint, f"{xlabel}, of {len(rows)} settings, with intervals")
-
-
 def histogram(name, values, xlabel, ylabel) -> str:
     """Counts of values in [0, 1]."""
 

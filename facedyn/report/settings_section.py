@@ -43,7 +43,7 @@ def _hashes(inputs) -> list[list[str]]:
     rows, split = [], inputs.views.split
     fingerprints = [stamp.get("relevant", {}).get("dataset", "") for stamp in inputs.stamps.values()]
     if any(fingerprints):
-        rows.append(["data set", [text for text in fingerprints if text][-1], "clips, crops, splits and labels"])
+        rows.append(["data set", [text for text in fingerprints if text][-1][:12], "clips, crops, splits and labels"])
     if split:
         people = ", ".join(f"{split.people[s]} people in {s}" for s in sorted(split.people))
         rows.append(["splits", split.hash, f"which clip of whom is in which split: {people}"])

@@ -55,16 +55,18 @@ p { margin: 6px 0 12px; max-width: 76ch; }
 .tile span { display: block; font-size: .83rem; color: var(--muted); }
 .scroll { overflow-x: auto; margin: 10px 0 14px; }
 table { border-collapse: collapse; font-size: .87rem; width: 100%; }
-caption { text-align: left; padding: 0 0 6px; }
+caption { text-align: left; padding: 0 0 6px; } caption span { display: block; max-width: min(76ch, 100vw - 30px); }
 th, td { padding: 5px 12px 5px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 thead th { font-weight: 600; border-bottom: 1.5px solid var(--muted); }
 tbody th { font-weight: 400; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td small, th small { color: var(--muted); display: block; font-size: .8rem; }
-td.code, pre { font-family: var(--mono); font-size: .8rem; overflow-wrap: anywhere; }
+td.code, th.code, pre { font-family: var(--mono); font-size: .8rem; overflow-wrap: anywhere; }
+td.code { min-width: 9em; }
+table.figures tbody th { min-width: 10.5em; }
 tr.lead td, tr.lead th { font-weight: 600; }
 tr.lead small { font-weight: 400; }
-tr.break td, tr.break th { border-top: 1.5px solid var(--muted); }
+tr.break td, tr.break th { border-top: 2px solid var(--muted); }
 figure { margin: 12px 0 18px; }
 figcaption { margin-top: 4px; max-width: 76ch; }
 svg.plot { display: block; width: 100%; height: auto; }
@@ -76,7 +78,19 @@ svg.plot { display: block; width: 100%; height: auto; }
 .example .head { text-align: center; } .example .side { text-align: right; padding-right: 6px; }
 .key { display: inline-block; width: 110px; height: 10px; border-radius: 2px; vertical-align: middle; margin: 0 6px;
   background: linear-gradient(90deg, #2166ac, #92c5de, #f7f7f7, #f4a582, #b2182b); }
-table.heat { width: auto; } table.heat td, table.heat thead th { padding: 5px 10px; text-align: right; }
+.forest h4 { font-size: .87rem; margin: 12px 0 2px; } .forest ul { list-style: none; margin: 0; padding: 0; }
+.forest li, .forest .axis { display: grid; grid-template-columns: minmax(0, 27em) 1fr 10.5em; gap: 0 12px; align-items: center;
+  font-size: .83rem; line-height: 1.5; }
+.forest .figure { font-variant-numeric: tabular-nums; white-space: nowrap; }
+.forest .bar { position: relative; height: 1.7em; }
+.forest li .bar { background: linear-gradient(var(--line), var(--line)) calc(var(--zero) * 100%) 0 / 1px 100% no-repeat; }
+.forest .bar i { position: absolute; left: calc(var(--low) * 100%); right: calc((1 - var(--high)) * 100%); top: calc(50% - 1px);
+  height: 2px; background: var(--own); }
+.forest .bar b { position: absolute; left: calc(var(--at) * 100% - 4px); top: calc(50% - 4px); width: 8px; height: 8px;
+  border-radius: 50%; background: var(--own); }
+.forest .axis .bar span { position: absolute; left: calc(var(--at) * 100%); transform: translateX(-50%); color: var(--muted); }
+.g1 { --own: var(--c1); } .g2 { --own: var(--c2); } .g3 { --own: var(--c3); } .g4 { --own: var(--c4); }
+table.heat { max-width: 560px; } table.heat td, table.heat thead th + th { padding: 5px 10px; text-align: right; }
 table.heat td.share { background: color-mix(in srgb, var(--c1) calc(var(--share) * 55%), transparent); }
 table.heat tbody th { white-space: nowrap; }
 .clip { background: var(--card); border-radius: 8px; padding: 8px; font-size: .8rem; overflow-wrap: anywhere; }
@@ -86,7 +100,8 @@ pre { background: var(--card); border-radius: 8px; padding: 10px 12px; white-spa
 .key.labels { background: linear-gradient(90deg, #2f6db5, #a9a4ad, #e0782a); }
 details { margin: 10px 0; } summary { cursor: pointer; padding: 4px 0; }
 @media (max-width: 560px) { body { font-size: 15px; } header { padding: 18px 14px 0; } main { padding: 0 14px 40px; }
-  h1 { font-size: 1.4rem; }
+  h1 { font-size: 1.4rem; } .forest li, .forest .axis { grid-template-columns: 1fr 11em; }
+  .forest .what { grid-column: span 2; line-height: 1.25; } .forest li { margin-top: 5px; }
   th, td { padding-right: 9px; } .example { gap: 1px; } .example .label { font-size: .6rem; } }
 @media print { main { max-width: none; } h2, figure { break-inside: avoid; } }
 """

@@ -2,6 +2,7 @@
 
 from facedyn.report import page, plots
 from facedyn.report.findings import findings
+from facedyn.report.forest import forest
 from facedyn.report.inputs import Inputs
 from facedyn.report.rows import METRIC_HEADS, METRICS, cell, headline, in_order, means, row_of, sentence
 from facedyn.store.scores import (
@@ -14,6 +15,14 @@ from facedyn.store.scores import (
     pivot_metrics,
     with_interval,
 )
+
+# Groups of the comparison, in this order.
+GROUPS = {
+    "all": "Person filters, all tasks",
+    "task": "Person filters, one task",
+    "fused": "Person filters together with a baseline",
+    "baseline": "Baselines",
+}
 
 
 def tiles(inputs: Inputs) -> str:
@@ -100,26 +109,22 @@ def scatters(inputs: Inputs) -> page.Section:
 
 
 def comparison(inputs: Inputs) -> page.Section:
-    """Forest plot over scales, tasks, fusion, heads and baselines."""
+    """Intervals over scales, tasks, fusion, heads and baselines."""
     rows = headline_first(means(inputs))
     rows = rows[rows["metric"] == "pcc"]
     if not len(rows):
         return page.section("comparison", "Scales, tasks and fusion", page.paragraph("There are no trait scores to compare."))
-    drawn = []
+    drawn = {group: [] for group in GROUPS}
     for row in rows.itertuples(index=False):
-        parts = parse_setting(row.setting)
-        group = "all" if parts["tasks"] in ("all", "") else "task"
+        group = "all" if parse_setting(row.setting)["tasks"] in ("all", "") else "task"
         if row.method != "representation":
             group = "fused" if row.method.startswith("representation" + PLUS) else "baseline"
         method, setting = describe(row.method, row.setting.removesuffix(";transductive"))
         label = setting if row.method == "representation" else f"{method} ({setting})" if setting else method
-        drawn.append((label, row.value, row.low, row.high, group))
-    caption = (
-        "Mean PCC over the traits with its 95 % interval, a group a colour: person filters on all tasks, on single tasks, "
-        "together with a baseline, and the baselines."
-    )
-    svg = plots.forest("forest", drawn, "PCC, mean over the traits")
-    return page.section("comparison", "Scales, tasks and fusion", *findings(inputs), page.figure(svg, caption, wide=True))
+        drawn[group].append((label, row.value, row.low, row.high))
+    groups = [(GROUPS[group], of_group) for group, of_group in drawn.items() if of_group]
+    content = forest(groups, "PCC, mean over the traits, with its 95 % interval by resampling people")
+    return page.section("comparison", "Scales, tasks and fusion", *findings(inputs), content)
 
 
 def _is_full(setting, lead) -> bool:

@@ -41,8 +41,8 @@ def _by_scale(table, column, caption) -> str:
     sites, scales = list(dict.fromkeys(table["site"])), sorted(set(table["scale"]))
     shares = table.pivot_table(column, "site", "scale", "sum").reindex(index=sites, columns=scales)
     rows = [(site, [*map(float, shares.loc[site]), float(shares.loc[site].sum())]) for site in sites]
-    rows.append(("all sites", [*map(float, shares.sum()), float(shares.to_numpy().sum())]))
-    return page.heat_table(["site", *(f"scale {s}" for s in scales), "all scales"], rows, caption)
+    rows.append(("all", [*map(float, shares.sum()), float(shares.to_numpy().sum())]))
+    return page.heat_table(["site", *(f"scale {s}" for s in scales), "all"], rows, caption, totals=True)
 
 
 def _figure(inputs, trait) -> str:
