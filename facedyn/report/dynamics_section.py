@@ -74,7 +74,7 @@ def _example(examples, i) -> str:
     caption = f"Person {person}, scale {scale}: every {_ordinal(scale)}frame."
     if limit_of_difference > 0:
         caption += f" Colours of the difference {limit / limit_of_difference:.1f} times as strong as those above."
-    return page.figure(f'<div class="example" style="{columns}">{cells}</div>', caption)
+    return page.figure(f'<div class="example" style="{columns}">{cells}</div>', caption, wide=True)
 
 
 def _limit(*maps) -> float:

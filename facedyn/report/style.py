@@ -71,7 +71,7 @@ figure { margin: 12px 0 18px; }
 figcaption { margin-top: 4px; max-width: 76ch; }
 svg.plot { display: block; width: 100%; height: auto; }
 .grid { display: grid; gap: 8px 18px; }
-.wide { overflow-x: auto; } .wide svg.plot { min-width: 560px; }
+.wide { overflow-x: auto; } .wide svg.plot, .wide .example { min-width: 560px; }
 .example { display: grid; gap: 3px; align-items: center; }
 .example img { width: 100%; display: block; border-radius: 2px; image-rendering: pixelated; }
 .example .label { font-size: .72rem; line-height: 1.15; color: var(--muted); }
