@@ -9,6 +9,8 @@ from facedyn.store.scores import describe, pivot_metrics
 
 # Clips that were left out are named one by one up to this many, items of a finding up to that many.
 NAMED_CLIPS, NAMED_ITEMS = 200, 4
+# Whole frames are drawn larger than crops.
+LARGEST_FRAME = 144
 
 
 def quality(inputs: Inputs, faces: bool) -> page.Section:
@@ -73,7 +75,7 @@ def _worst(inputs, table, faces) -> list[str]:
 
 def _card(inputs, clip_id, words) -> str:
     frames = inputs.views.clips.get(clip_id, ())
-    shown = "".join(page.image(pictures.frame_png(f), f"frame of the clip {clip_id}") for f in frames)
+    shown = "".join(page.image(pictures.frame_png(f, LARGEST_FRAME), f"frame of the clip {clip_id}") for f in frames)
     shown = f'<div class="frames">{shown}</div>' if shown else ""
     return f'<div class="clip">{shown}<b>{page.text(clip_id)}</b><br>{page.text(words)}</div>'
 

@@ -6,7 +6,7 @@ from facedyn.report import page, pictures
 from facedyn.report.inputs import Inputs
 
 # Pictures beyond this many characters of HTML are left out: the page must stay small enough to be sent.
-MOST_CHARACTERS = 3_000_000
+MOST_CHARACTERS = 2_500_000
 
 
 def dynamics(inputs: Inputs, faces: bool) -> page.Section:

@@ -11,9 +11,9 @@ from matplotlib.image import imsave
 LARGEST_PICTURE = 72
 
 
-def frame_png(frame) -> bytes:
-    """uint8 [H, W, C] -> PNG."""
-    frame = _small(frame)
+def frame_png(frame, largest: int = LARGEST_PICTURE) -> bytes:
+    """uint8 [H, W, C] -> PNG of at most `largest` pixels a side."""
+    frame = _small(frame, largest)
     return _png(np.broadcast_to(frame, (*frame.shape[:2], 3)))
 
 
@@ -34,9 +34,9 @@ def _coloured(dynamic_map, limit):
     return matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * value)[..., :3], np.abs(value)
 
 
-def _small(image):
+def _small(image, largest: int = LARGEST_PICTURE):
     height, width = image.shape[:2]
-    factor = LARGEST_PICTURE / max(height, width)
+    factor = largest / max(height, width)
     if factor >= 1:
         return image
     size = max(1, round(factor * width)), max(1, round(factor * height))

@@ -61,7 +61,7 @@ thead th { font-weight: 600; border-bottom: 1.5px solid var(--muted); }
 tbody th { font-weight: 400; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td small, th small { color: var(--muted); display: block; font-size: .8rem; }
-td.code, th.code, pre { font-family: var(--mono); font-size: .8rem; overflow-wrap: anywhere; }
+tbody .code, pre { font-family: var(--mono); font-size: .8rem; overflow-wrap: anywhere; }
 td.code { min-width: 9em; }
 table.figures tbody th { min-width: 10.5em; }
 tr.lead td, tr.lead th { font-weight: 600; }

@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import pathlib
 
-import cv2
 import numpy as np
 
 from data_pipelines.errors import InputError
@@ -20,7 +19,7 @@ from facedyn.store import representations
 
 FRAMES_OF_CLIP = 3
 # A clip that was left out has no crops: of its own frames the first this many are read, and the last of them is shown.
-FRAMES_READ, LARGEST_FRAME = 12, 144
+FRAMES_READ = 12
 
 
 def views(config, workdir, quality) -> Views:
@@ -88,9 +87,7 @@ def _frames_of_left_out(quality) -> dict:
         except InputError:  # why it cannot be read is among the reasons already
             frame = None
         if frame is not None:
-            factor = LARGEST_FRAME / max(frame.shape[:2])
-            size = tuple(max(1, round(factor * side)) for side in frame.shape[1::-1])
-            found[clip_id] = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)[None] if factor < 1 else frame[None]
+            found[clip_id] = frame[None]
     return found
 
 
