@@ -11,8 +11,10 @@ import pytest
 from conftest import write_video
 
 from data_pipelines.errors import InputError
+from data_pipelines.face_clips import open_face_clips
 from facedyn.report import forest, page, plots, worst_clips
 from facedyn.stages import common, report, report_views
+from facedyn.stages.run import run_stages
 from facedyn.store.scores import load_scores, replace_scores, score_table
 
 SECTIONS = ("traits", "scatter", "comparison", "weights", "pretraining", "filters", "identification", "dynamics", "people")
@@ -242,6 +244,12 @@ def test_one_map_over_the_whole_window_is_drawn_too(full_workdir):
     text = make(full_workdir)
     parsed(text)
     assert text.count("<img") == 9 + 1 + 1 + 1 + 6 * 3
+
+
+def test_the_command_makes_a_page_even_of_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "open_face_clips", open_face_clips)
+    run_stages("report", fake.small_config(), tmp_path / "new")
+    assert (tmp_path / "new" / "report" / "index.html").is_file()
 
 
 def test_a_workdir_without_its_data_set_still_has_a_page(full_workdir, monkeypatch):
