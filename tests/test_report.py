@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
@@ -12,7 +13,8 @@ from conftest import write_video
 
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import open_face_clips
-from facedyn.report import forest, page, plots, worst_clips
+from facedyn.report import forest, learning_sections, page, plots, worst_clips
+from facedyn.report.inputs import load
 from facedyn.stages import common, report, report_views
 from facedyn.stages.run import run_stages
 from facedyn.store.scores import load_scores, replace_scores, score_table
@@ -308,6 +310,24 @@ def test_command_hashes_and_seed_are_there(full):
     assert "48 people in test" in text
     other = fake.FakeFaceClips(np.zeros((48, 2)), splits=["train"] + 47 * ["test"])
     assert report_views.split_of(other).hash != split.hash
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((0.5, 0.6), "clearly lower."),
+        ((0.7, 0.8), "the intervals overlap. They hold"),
+        ((0.9, 0.95), "clearly higher. They hold"),
+    ],
+)
+def test_control_of_identification_is_told_plainly(full, interval, words):
+    inputs = load(full[0], pictures=False)
+    low, high = interval
+    row = dict(stage="fit", method="time_shuffled", setting="scales=1+2;unit=person_task", trait="", metric="top1")
+    row |= dict(value=(low + high) / 2, low=low, high=high, n=48)
+    inputs = dataclasses.replace(inputs, scores=pd.concat([inputs.scores, pd.DataFrame([row])], ignore_index=True))
+    text = learning_sections.identification(inputs).body
+    assert f"[{low:.2f}, {high:.2f}] against 0.73 [0.71, 0.75]: {words}" in text
 
 
 def test_ids_stand_beside_points_only_when_asked_for(full):

@@ -5,7 +5,8 @@ import numpy as np
 from facedyn.report import page, plots
 from facedyn.report.inputs import Inputs
 from facedyn.report.rows import METRIC_NAMES, cell, score_grid
-from facedyn.store.scores import IDENTIFICATION, METHOD_NAMES, describe, parse_setting, pivot_metrics
+from facedyn.store.representations import CONTROLS
+from facedyn.store.scores import IDENTIFICATION, METHOD_NAMES, describe, parse_setting, pivot_metrics, with_interval
 
 # Points of a curve drawn up to so many.
 CURVE_POINTS = 400
@@ -24,15 +25,20 @@ def pretraining(inputs: Inputs) -> page.Section:
         points = points[:: -max(1, len(points) // CURVE_POINTS)][::-1]  # from the end, so that the last is there
         controls = scored[(scored["setting"].map(_scales) == (scale,)) & (scored["method"] != "generic")]
         named = {METHOD_NAMES.get(m, m): v for m, v in zip(controls["method"], controls["value"])}
-        steps, accuracy, loss = (np.array([row[k] for row in points], float) for k in ("step", "ranking_accuracy", "loss"))
+        keys = ("step", "ranking_accuracy", "loss")
+        steps, accuracy, loss = (np.array([row.get(k, np.nan) for row in points], float) for k in keys)
         label = f"Scale {scale}"
         accuracies.append(plots.curves(f"curve{scale}", label, steps, accuracy, "ranking accuracy", "generic model", named))
-        losses.append(plots.curves(f"loss{scale}", label, steps, loss, "loss in training", "loss", {}))
+        if np.isfinite(loss).all():  # a diverged run has none that could be drawn
+            losses.append(plots.curves(f"loss{scale}", label, steps, loss, "loss in training", "loss", {}))
     parts = []
     if log:
         caption = "Share of pairs of frames in the right order, on people whom the model never saw; controls as dashed lines."
         parts = [page.figure(page.grid(accuracies, 380), caption)]
-        parts.append(page.details("Loss over the steps", page.figure(page.grid(losses, 380), "Mean since the step before.")))
+        if losses:
+            parts.append(
+                page.details("Loss over the steps", page.figure(page.grid(losses, 380), "Mean since the step before."))
+            )
     else:
         parts = [page.paragraph("There is no metrics.jsonl to draw learning curves from.")]
     caption = "Ranking accuracy on the people who were held out, with its 95 % interval by resampling people."
@@ -76,6 +82,7 @@ def identification(inputs: Inputs) -> page.Section:
         kinds = [_place(e)[:-1] for e in entries]
         breaks = [i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]]
         parts.append(page.table(columns, body, words, numbers=range(1, len(columns)), lead=(0,), breaks=breaks))
+        parts += [page.paragraph(words) for words in _against_controls(entries)]
     if halves is not None:
         svg = plots.matrix("halves", halves, "filters of the second half", "filters of the first half")
         caption = (
@@ -87,6 +94,29 @@ def identification(inputs: Inputs) -> page.Section:
         words = "No one was identified: the fit of halves is left out (config.fit.split_half) and no person has two sessions."
         parts = [page.paragraph(words)]
     return page.section(name, title, *parts)
+
+
+def _against_controls(entries) -> list[str]:
+    """A sentence for each control of the split halves, all scales: does it identify less?"""
+    lead, found = entries[0], []
+    for entry in entries:
+        if entry["method"] not in CONTROLS or entry["setting"] != lead["setting"] or not {"top1"} <= entry.keys() & lead.keys():
+            continue
+        own, control = lead["top1"], entry["top1"]
+        verdict = "lower" if control.high < own.low else "higher" if control.low > own.high else ""
+        words = (
+            f"{describe(entry['method'], '')[0].capitalize()}, the control, identify {with_interval(*_interval(control), 2)}"
+        )
+        words += f" against {with_interval(*_interval(own), 2)}: "
+        words += f"clearly {verdict}." if verdict else "the intervals overlap."
+        if entry["method"] == "time_shuffled" and verdict != "lower":
+            words += " They hold a person's looks and no movement, so these figures alone do not show that movement identifies."
+        found.append(words)
+    return found
+
+
+def _interval(row):
+    return row.value, row.low, row.high
 
 
 def _place(entry):
