@@ -13,7 +13,7 @@ from conftest import write_video
 
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import open_face_clips
-from facedyn.report import forest, learning_sections, page, plots, worst_clips
+from facedyn.report import learning_sections, page, worst_clips
 from facedyn.report.inputs import load
 from facedyn.stages import common, report, report_views
 from facedyn.stages.run import run_stages
@@ -134,11 +134,11 @@ def parsed(text):
 def test_page_has_every_section_and_needs_nothing_but_itself(full):
     _, text = full
     checker = parsed(text)
-    assert all(load.startswith(("data:image/png;base64,", "#")) for load in checker.loads)
+    assert all(name.startswith(("data:image/png;base64,", "#")) for name in checker.loads)
     assert not checker.tags & {"script", "link", "iframe", "object", "embed"}
     assert not re.search(r"https?://|@import|url\((?!#)", text)
     assert len(checker.ids) == len(set(checker.ids))
-    for inside in (load[1:] for load in checker.loads if load.startswith("#")):
+    for inside in (name[1:] for name in checker.loads if name.startswith("#")):
         assert inside in checker.ids
     assert "prefers-color-scheme: dark" in text
     # Scatters, learning curves and losses, before and after, matrix of halves, maps of people, share of frames.
@@ -358,37 +358,3 @@ def test_keyboard_and_screen_reader(full):
     assert all('aria-label="' in tag and 'aria-label=""' not in tag for tag in re.findall(r"<svg[^>]*>", text))
     for name in SECTIONS:
         assert f'href="#{name}"' in text
-
-
-def test_ticks_are_round_numbers_and_few():
-    assert forest.ticks(-0.23, 0.88) == [-0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
-    for low, high in ((-0.01, 0.02), (-1, 1), (0, 0.5)):
-        found = forest.ticks(low, high)
-        assert 2 <= len(found) <= forest.MOST_TICKS
-        assert low <= min(found) <= max(found) <= high
-
-
-def test_an_interval_that_is_not_known_is_drawn_as_a_point():
-    text = forest.forest([("baselines", [("mean", 0.1, np.nan, np.nan), ("none", np.nan, np.nan, np.nan)])], "PCC")
-    assert text.count("<b ") == 1
-    assert "<i " not in text
-    assert "nan" not in text
-
-
-def test_plots_take_the_pages_colours_and_font():
-    svg = plots.scatter("s", "trait", np.linspace(0, 1, 9), np.linspace(0, 1, 9), "PCC 1.00")
-    assert "var(--ink)" in svg
-    assert "var(--c1)" in svg
-    assert "#0" not in re.sub(r'(xlink:)?href="#[^"]*"|url\(#[^)]*\)', "", svg)
-    assert "DejaVu" not in svg
-
-
-def test_thousands_of_people_keep_the_page_small():
-    points = np.random.default_rng(0).normal(size=(2, 20000))
-    assert len(plots.scatter("s", "trait", *points, "")) < 200_000
-
-
-def test_labels_of_lines_do_not_overlap():
-    places = plots._apart([0.5, 0.52, 0.9, 0.51], 0.05)
-    assert np.diff(sorted(places)).min() >= 0.05 - 1e-9
-    assert places[2] == 0.9

@@ -36,9 +36,8 @@ def pretraining(inputs: Inputs) -> page.Section:
         caption = "Share of pairs of frames in the right order, on people whom the model never saw; controls as dashed lines."
         parts = [page.figure(page.grid(accuracies, 380), caption)]
         if losses:
-            parts.append(
-                page.details("Loss over the steps", page.figure(page.grid(losses, 380), "Mean since the step before."))
-            )
+            drawn = page.figure(page.grid(losses, 380), "Mean since the step before.")
+            parts.append(page.details("Loss over the steps", drawn))
     else:
         parts = [page.paragraph("There is no metrics.jsonl to draw learning curves from.")]
     caption = "Ranking accuracy on the people who were held out, with its 95 % interval by resampling people."
@@ -104,9 +103,8 @@ def _against_controls(entries) -> list[str]:
             continue
         own, control = lead["top1"], entry["top1"]
         verdict = "lower" if control.high < own.low else "higher" if control.low > own.high else ""
-        words = (
-            f"{describe(entry['method'], '')[0].capitalize()}, the control, identify {with_interval(*_interval(control), 2)}"
-        )
+        name = describe(entry["method"], "")[0].capitalize()
+        words = f"{name}, the control, identify {with_interval(*_interval(control), 2)}"
         words += f" against {with_interval(*_interval(own), 2)}: "
         words += f"clearly {verdict}." if verdict else "the intervals overlap."
         if entry["method"] == "time_shuffled" and verdict != "lower":
