@@ -33,14 +33,19 @@ def pretraining(inputs: Inputs) -> page.Section:
             losses.append(plots.curves(f"loss{scale}", label, steps, loss, "loss in training", "loss", {}))
     parts = []
     if log:
-        caption = "Share of pairs of frames in the right order, on people whom the model never saw; controls as dashed lines."
+        caption = (
+            "Share of pairs of frames in the right order, on the validation people, by whom the best step is chosen; dashed the "
+            "controls, on the people of the table below. The model learnt from neither."
+        )
         parts = [page.figure(page.grid(accuracies, 380), caption)]
         if losses:
             drawn = page.figure(page.grid(losses, 380), "Mean since the step before.")
             parts.append(page.details("Loss over the steps", drawn))
     else:
         parts = [page.paragraph("There is no metrics.jsonl to draw learning curves from.")]
-    caption = "Ranking accuracy on the people who were held out, with its 95 % interval by resampling people."
+    caption = (
+        "Ranking accuracy on people held out, the test split where there is one, with its 95 % interval by resampling people."
+    )
     return page.section(name, title, *parts, score_grid(scored, "ranking_accuracy", caption))
 
 
