@@ -146,6 +146,7 @@ def default_config() -> ConfigDict:
     config.report = report = ConfigDict()
     report.title = "Facial dynamics"
     report.faces = True  # False leaves every picture of a person out of the page
+    report.names = False  # True writes each person's id beside the point on the map of people
     report.examples = 4  # people whose dynamic representations are drawn
 
     config.distributed = distributed = ConfigDict()  # several processes on one workdir; docs/processes.md

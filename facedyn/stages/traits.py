@@ -21,6 +21,7 @@ from facedyn.stages import (
     trait_predictions,
     trait_protocol,
     trait_scores,
+    weights_by_site,
 )
 from facedyn.stages.fit_units import unit_id
 from facedyn.stages.pool import people_of
@@ -36,7 +37,7 @@ NAMED = 8
 
 
 def run(config, workdir) -> dict:
-    """Scores every feature set and baseline; writes rows of scores.csv, predictions, folds and the headline's heads.
+    """Scores every feature set and baseline; writes scores, predictions, folds, the headline's heads and what they read where.
 
     Returns: summary; {'skipped': reason} where nobody has labels and representations, which a printed line says too.
     Raises InputError for a missing dataset or table, or a setting that cannot be.
@@ -99,8 +100,10 @@ def run(config, workdir) -> dict:
     predictions = {(method, (setting + overlap).lstrip(";")): one for (method, setting), one in predictions.items()}
     trait_scores.write_predictions(workdir, predictions, subjects, trait_names, folds, config.traits.seeds)
     trait_scores.write_folds(workdir, subjects, folds, config.traits.seeds)
-    heads = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end + overlap, trait_names)
-    saved_heads.write_heads(workdir, *heads)
+    heads, described = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end + overlap, trait_names)
+    saved_heads.write_heads(workdir, heads, described)
+    fitted_to = trait_predictions.head_rows(folds[0])[samples.person]
+    weights_by_site.write(config, workdir, heads, scored.headline[fitted_to])
     replace_scores(workdir, "traits", score_rows)
     return {
         "people": int(judged[1].max()) + 1,
@@ -208,6 +211,7 @@ def _skip(workdir, reason):
     replace_scores(workdir, "traits", [])
     trait_scores.remove(workdir)
     checkpoints.remove(workdir / saved_heads.FOLDER)
+    weights_by_site.remove(workdir)
     return {"skipped": reason}
 
 
