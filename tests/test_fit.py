@@ -1,5 +1,7 @@
 """The batched fit: nobody's result depends on anybody else, on the padding, or on how steps are grouped."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,10 @@ def people():
     return [random.integers(0, 256, (n + 4, 8, 8, 1), np.uint8) for n in (7, 4, 9)]
 
 
+def of_kind(model, kind):
+    return model._replace(tap=partial(person_filters.tap, kind=kind))
+
+
 def windows_of(own):
     return np.arange(max(len(own) - 4, 0))[:, None] + np.arange(5)
 
@@ -51,6 +57,7 @@ def with_features(model, units, block=8):
 
 
 def run(model, people, rows=9, kind="pointwise", name="adam", calls=1, keep=True, settings=SETTINGS, damping=20.0):
+    model = of_kind(model, kind)
     solver = solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH, damping=damping)
     units = padded(people, rows)
     units = with_features(model, units) if keep else units
@@ -74,7 +81,7 @@ def by_hand(model, own, kind):
     @jax.jit
     def gradient(filters, windows):
         def loss(filters):
-            maps = model.decode(model.encode(windows[:, 2]), person_filters.tap(filters))
+            maps = model.decode(model.encode(windows[:, 2]), person_filters.tap(filters, kind))
             return rank_loss(maps, windows, SETTINGS).mean()
 
         return jax.grad(loss)(filters)
@@ -157,7 +164,8 @@ def test_no_convolution_with_a_person_s_own_kernel(model, people):
     draws = jnp.zeros((STEPS, BATCH))
     for kind in person_filters.KINDS:
         carry = fit.start(solver, SITES, kind, 3, 9)
-        text = jax.jit(lambda c: fit.advance(model, SETTINGS, solver, c, units, draws, 0, 1)).lower(carry).as_text()
+        own = of_kind(model, kind)
+        text = jax.jit(lambda c, own=own: fit.advance(own, SETTINGS, solver, c, units, draws, 0, 1)).lower(carry).as_text()
         groups = [part.split()[0] for part in text.split("feature_group_count = ")[1:]]
         assert groups
         assert set(groups) == {"1"}
@@ -175,7 +183,7 @@ def test_gauss_newton_is_the_damped_least_squares_solution(model, people, kind):
     @jax.jit
     def losses(vector, windows):
         filters = person_filters.unflatten(vector, slots)
-        return rank_loss(model.decode(model.encode(windows[:, 2]), person_filters.tap(filters)), windows, SETTINGS)
+        return rank_loss(model.decode(model.encode(windows[:, 2]), person_filters.tap(filters, kind)), windows, SETTINGS)
 
     for own, theirs in list(zip(people, found))[:1]:  # every length compiles anew
         windows = jnp.asarray(own[windows_of(own)])

@@ -26,10 +26,12 @@ class Model(NamedTuple):
       encode: frames [B, H, W, C] -> features, a tuple of [B, h, w, c].
       decode: (features, tap) -> dynamic representation [B, M, H, W, C]. Its kernels are shared, so `vmap` folds the
         people into the batch of ordinary convolutions.
+      tap: filters -> tap, which applies them.
     """
 
     encode: Callable[[jax.Array], tuple[jax.Array, ...]]
     decode: Callable[..., jax.Array]
+    tap: Callable[[Any], Callable] = person_filters.tap
 
 
 class Units(NamedTuple):
@@ -88,7 +90,7 @@ def _maps_and_windows(model: Model, filters, unit: Units, rows):
     windows = jax.lax.optimization_barrier(unit.frames[unit.windows[rows]])
     centre = windows.shape[1] // 2
     features = tuple(f[rows] for f in unit.features) if unit.features else model.encode(windows[:, centre])
-    return model.decode(features, person_filters.tap(filters)), windows
+    return model.decode(features, model.tap(filters)), windows
 
 
 def start(solver: Solver, sites, kind: str, people: int, capacity: int) -> Carry:

@@ -56,11 +56,13 @@ class Engine:
 
     def _compile(self):
         """The jitted functions; every one takes the parameters first and has its people split over the devices."""
+        tap = partial(person_filters.tap, kind=self.config.filter_kind)
 
         def model(params):
             return fit.Model(
                 lambda frames: unet.encode(self.unet, params, frames),
                 lambda features, tap: unet.decode(self.unet, params, features, tap),
+                tap,
             )
 
         def over_people(f, *specs):
@@ -91,7 +93,7 @@ class Engine:
         self.finish = jax.jit(over_people(partial(fit.finish, self.solver), EVERYONE))
         self.evaluate = jax.jit(over_people(evaluate, SHARED, EVERYONE, EVERYONE, SHARED))
         self.decoded = jax.jit(
-            lambda p, filters, frames: unet.decode(self.unet, p, unet.encode(self.unet, p, frames), person_filters.tap(filters))
+            lambda p, filters, frames: unet.decode(self.unet, p, unet.encode(self.unet, p, frames), tap(filters))
         )
         self.start = jax.jit(
             lambda people, rows: fit.start(self.solver, self.sites, self.config.filter_kind, people, rows),
