@@ -1,6 +1,7 @@
 """Progress of long work: one live line on a terminal, plain lines (one every ten seconds) in a log."""
 
 import contextlib
+import shutil
 import sys
 import time
 
@@ -51,6 +52,7 @@ class Progress:
             line += f", {self._note}"
         with contextlib.suppress(OSError):
             if self._live:
+                line = line[: shutil.get_terminal_size().columns - 1]  # one that wraps cannot be written over
                 self._stream.write("\r" + line.ljust(self._width) + ("\n" if final else ""))
                 self._width = len(line)
             else:

@@ -140,13 +140,14 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
     what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + processes.label()
     if len(todo) < len(units):
         processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
+    counted = "people" if engine.config.unit == "person" else "units"
     if todo:
         compilation_cache.say_first_use("fit")
     jobs = [partial(engine.load, alike, shape, people, scale) for shape, people, alike in chunks]
     with (
         finishing() as asked,
         concurrent.futures.ThreadPoolExecutor(1) as loader,
-        Progress(what, len(units), "units", len(units) - len(todo), processes.progress_stream()) as progress,
+        Progress(what, len(units), counted, len(units) - len(todo), processes.progress_stream()) as progress,
     ):
         ahead = loader.submit(jobs[0]) if jobs else None
         for i, (shape, _, alike) in enumerate(chunks):
