@@ -1,5 +1,7 @@
 """The batched fit: nobody's result depends on anybody else, on the padding, or on how steps are grouped."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from facedyn.core.rank_loss import RankLoss, rank_loss
 
 MODEL = unet.UNet((4, 6), groups=2, maps=2, image_channels=1)
 SETTINGS = RankLoss(half_length=2)
+MEASURES = SETTINGS, SETTINGS.accuracy
 SITES = person_filters.sites(MODEL.channels)
 STEPS, BATCH = 5, 3
 
@@ -27,6 +30,10 @@ def people():
     """Frames of three people; every window of five neighbouring ones is a row."""
     random = np.random.default_rng(0)
     return [random.integers(0, 256, (n + 4, 8, 8, 1), np.uint8) for n in (7, 4, 9)]
+
+
+def of_kind(model, kind):
+    return model._replace(tap=partial(person_filters.tap, kind=kind))
 
 
 def windows_of(own):
@@ -50,6 +57,7 @@ def with_features(model, units, block=8):
 
 
 def run(model, people, rows=9, kind="pointwise", name="adam", calls=1, keep=True, settings=SETTINGS, damping=20.0):
+    model = of_kind(model, kind)
     solver = solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH, damping=damping)
     units = padded(people, rows)
     units = with_features(model, units) if keep else units
@@ -73,7 +81,7 @@ def by_hand(model, own, kind):
     @jax.jit
     def gradient(filters, windows):
         def loss(filters):
-            maps = model.decode(model.encode(windows[:, 2]), person_filters.tap(filters))
+            maps = model.decode(model.encode(windows[:, 2]), person_filters.tap(filters, kind))
             return rank_loss(maps, windows, SETTINGS).mean()
 
         return jax.grad(loss)(filters)
@@ -139,7 +147,7 @@ def test_an_empty_unit_of_a_padded_chunk_stays_at_zero(model, people, name):
 
 def test_quality_sums_cover_each_row_once(model, people):
     _, units, filters = run(model, people)
-    evaluate = jax.jit(lambda block, size: fit.evaluate(model, SETTINGS, filters, units, block, size), static_argnums=1)
+    evaluate = jax.jit(lambda block, size: fit.evaluate(model, MEASURES, filters, units, block, size), static_argnums=1)
     blocks = [evaluate(block, 4) for block in range(3)]
     loss, right, rows = (np.asarray(sum(c)) for c in zip(*blocks))
     assert rows.tolist() == [7, 4, 9]
@@ -156,7 +164,8 @@ def test_no_convolution_with_a_person_s_own_kernel(model, people):
     draws = jnp.zeros((STEPS, BATCH))
     for kind in person_filters.KINDS:
         carry = fit.start(solver, SITES, kind, 3, 9)
-        text = jax.jit(lambda c: fit.advance(model, SETTINGS, solver, c, units, draws, 0, 1)).lower(carry).as_text()
+        own = of_kind(model, kind)
+        text = jax.jit(lambda c, own=own: fit.advance(own, SETTINGS, solver, c, units, draws, 0, 1)).lower(carry).as_text()
         groups = [part.split()[0] for part in text.split("feature_group_count = ")[1:]]
         assert groups
         assert set(groups) == {"1"}
@@ -174,7 +183,7 @@ def test_gauss_newton_is_the_damped_least_squares_solution(model, people, kind):
     @jax.jit
     def losses(vector, windows):
         filters = person_filters.unflatten(vector, slots)
-        return rank_loss(model.decode(model.encode(windows[:, 2]), person_filters.tap(filters)), windows, SETTINGS)
+        return rank_loss(model.decode(model.encode(windows[:, 2]), person_filters.tap(filters, kind)), windows, SETTINGS)
 
     for own, theirs in list(zip(people, found))[:1]:  # every length compiles anew
         windows = jnp.asarray(own[windows_of(own)])
@@ -192,7 +201,7 @@ def test_gauss_newton_lowers_the_loss_further_than_a_gradient_of_any_length(mode
 
     @jax.jit
     def loss(filters, units):
-        total, _, rows = fit.evaluate(model, SETTINGS, filters, units, 0, 9)
+        total, rows = fit.evaluate(model, (SETTINGS,), filters, units, 0, 9)
         return (total / rows).mean()
 
     _, units, newton = run(model, people, name="gauss_newton", damping=0.3)

@@ -2,6 +2,8 @@
 
 The encoder is a frozen prefix: where a solver comes back to a row, its features are computed once and kept
 (`keep_features`). A unit shorter than the padded length has a count of real rows; rows beyond it count for nothing.
+
+Model and loss are arguments: the package's are the U-net and a RankLoss, tests/fork_example.py has others.
 """
 
 from collections.abc import Callable
@@ -11,8 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from facedyn.core import person_filters
-from facedyn.core.rank_loss import RankLoss, rank_loss, ranking_accuracy
 from facedyn.core.solvers import Solver
+
+# (dynamic representations [B, M, H, W, C], windows [B, 2n+1, H, W, C]) -> [B]: a loss, or an accuracy, of each window.
+Measure = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Model(NamedTuple):
@@ -22,10 +26,12 @@ class Model(NamedTuple):
       encode: frames [B, H, W, C] -> features, a tuple of [B, h, w, c].
       decode: (features, tap) -> dynamic representation [B, M, H, W, C]. Its kernels are shared, so `vmap` folds the
         people into the batch of ordinary convolutions.
+      tap: filters -> tap, which applies them.
     """
 
     encode: Callable[[jax.Array], tuple[jax.Array, ...]]
     decode: Callable[..., jax.Array]
+    tap: Callable[[Any], Callable] = person_filters.tap
 
 
 class Units(NamedTuple):
@@ -84,7 +90,7 @@ def _maps_and_windows(model: Model, filters, unit: Units, rows):
     windows = jax.lax.optimization_barrier(unit.frames[unit.windows[rows]])
     centre = windows.shape[1] // 2
     features = tuple(f[rows] for f in unit.features) if unit.features else model.encode(windows[:, centre])
-    return model.decode(features, person_filters.tap(filters)), windows
+    return model.decode(features, model.tap(filters)), windows
 
 
 def start(solver: Solver, sites, kind: str, people: int, capacity: int) -> Carry:
@@ -94,12 +100,12 @@ def start(solver: Solver, sites, kind: str, people: int, capacity: int) -> Carry
     return Carry(everyone, jax.vmap(lambda f: solver.init(f, capacity))(everyone))
 
 
-def advance(model: Model, settings: RankLoss, solver: Solver, carry: Carry, units: Units, draws, step, steps: int) -> Carry:
+def advance(model: Model, loss: Measure, solver: Solver, carry: Carry, units: Units, draws, step, steps: int) -> Carry:
     """`steps` steps of everybody's fit from step number `step` on; `draws` of the solver are the same for everyone."""
 
     def one_step(filters, state, unit, number):
         def objective(filters, rows):
-            return rank_loss(*_maps_and_windows(model, filters, unit, rows), settings)
+            return loss(*_maps_and_windows(model, filters, unit, rows))
 
         rows, where = solver.rows(draws, number, unit.count)
         state, filters = solver.update(objective, rows, where, number, state, filters)
@@ -118,8 +124,8 @@ def finish(solver: Solver, carry: Carry):
     return jax.vmap(solver.finish)(carry.state, carry.filters)
 
 
-def evaluate(model: Model, settings: RankLoss, filters, units: Units, step, batch_size: int):
-    """Sums over one block of rows, for quality columns: (loss, ranking accuracy, rows), [P] each.
+def evaluate(model: Model, measures: tuple[Measure, ...], filters, units: Units, step, batch_size: int):
+    """Sums over one block of rows, for quality columns: (every measure in turn, rows), [P] each.
 
     Call it for step = 0, 1, ... until step * batch_size covers the padded rows, add up, divide.
     """
@@ -128,7 +134,7 @@ def evaluate(model: Model, settings: RankLoss, filters, units: Units, step, batc
         row = step * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
         where = row < unit.count
         maps, windows = _maps_and_windows(model, filters, unit, jnp.minimum(row, unit.windows.shape[0] - 1))
-        values = rank_loss(maps, windows, settings), ranking_accuracy(maps, windows, settings), jnp.ones(batch_size)
+        values = [measure(maps, windows) for measure in measures] + [jnp.ones(batch_size)]
         return tuple(jnp.where(where, x, 0).sum() for x in values)
 
     return jax.vmap(one)(filters, units)

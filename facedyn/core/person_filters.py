@@ -1,16 +1,17 @@
 """Person filters: small residual maps put between the layers of the frozen generic model.
 
 h <- h + A * h at every site, A a 1x1 ('pointwise', [C, C]), depthwise 3x3 ('depthwise', [3, 3, C]) or full 3x3
-('full', [3, 3, C, C]) kernel that starts at zero. Written as matrix products and sums over taps, never as a
-convolution: under `vmap` over people a convolution with each person's own kernel becomes a grouped one, whose gradient
-is 20 to 130 times slower. A set of filters is a plain dict, site -> array; concatenated it IS the representation.
+('full', [3, 3, C, C]) kernel that starts at zero; KINDS has them, and a fork's own (CONTRIBUTING.md). Written as matrix
+products and sums over taps, never as a convolution: under `vmap` over people a convolution with each person's own kernel
+becomes a grouped one, whose gradient is 20 to 130 times slower. A set of filters is a plain dict, site -> array;
+concatenated it IS the representation.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
-
-KINDS = ("pointwise", "depthwise", "full")
 
 
 class Site(NamedTuple):
@@ -55,11 +56,50 @@ def sites(channels: tuple[int, ...], which: str = "connections") -> tuple[Site, 
     return tuple(site for site in everything if site.name in chosen)
 
 
+def _taps(h):
+    """The nine 3x3 neighbours of every place, zeros around: (i, j, [B, H, W, C]) each."""
+    height, width = h.shape[1:3]
+    padded = jnp.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return [(i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3)]
+
+
+def _pointwise(weights, h):
+    return jnp.einsum("bhwc,cd->bhwd", h, weights)
+
+
+def _depthwise(weights, h):
+    return sum(weights[i, j] * shifted for i, j, shifted in _taps(h))
+
+
+def _full(weights, h):
+    return sum(jnp.einsum("bhwc,cd->bhwd", shifted, weights[i, j]) for i, j, shifted in _taps(h))
+
+
+class Kind(NamedTuple):
+    """A kind of person filter.
+
+    Attributes:
+      shape: channels of a feature map -> shape of the weights there.
+      apply: (weights, h [B, H, W, C]) -> A * h, which is added to h; zero weights must give zeros.
+    """
+
+    shape: Callable[[int], tuple[int, ...]]
+    apply: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+# {name for config.fit.filter_kind: Kind}
+KINDS = {
+    "pointwise": Kind(lambda c: (c, c), _pointwise),
+    "depthwise": Kind(lambda c: (3, 3, c), _depthwise),
+    "full": Kind(lambda c: (3, 3, c, c), _full),
+}
+
+
 def shape(kind: str, channels: int) -> tuple[int, ...]:
     """Of one filter's weights. Raises ValueError for an unknown kind."""
     if kind not in KINDS:
         raise ValueError(f"{kind!r} is no kind of person filter; kinds are {', '.join(KINDS)}.")
-    return {"pointwise": (channels, channels), "depthwise": (3, 3, channels), "full": (3, 3, channels, channels)}[kind]
+    return KINDS[kind].shape(channels)
 
 
 def init(sites: tuple[Site, ...], kind: str) -> dict:
@@ -67,22 +107,14 @@ def init(sites: tuple[Site, ...], kind: str) -> dict:
     return {site.name: jnp.zeros(shape(kind, site.channels)) for site in sites}
 
 
-def apply_filter(weights, h):
-    """h + A * h: h [B, H, W, C], weights [C, C], [3, 3, C] or [3, 3, C, C] -> [B, H, W, C]. Zero padding, as 'SAME'."""
-    weights = weights.astype(h.dtype)
-    if weights.ndim == 2:
-        return h + jnp.einsum("bhwc,cd->bhwd", h, weights)
-    height, width = h.shape[1:3]
-    padded = jnp.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    taps = [(i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3)]
-    if weights.ndim == 3:
-        return h + sum(weights[i, j] * shifted for i, j, shifted in taps)
-    return h + sum(jnp.einsum("bhwc,cd->bhwd", shifted, weights[i, j]) for i, j, shifted in taps)
+def apply_filter(weights, h, kind: str = "pointwise"):
+    """h + A * h: h [B, H, W, C], weights of the kind's shape -> [B, H, W, C]."""
+    return h + KINDS[kind].apply(weights.astype(h.dtype), h)
 
 
-def tap(filters: dict):
+def tap(filters: dict, kind: str = "pointwise"):
     """The tap for UNet.decode that applies `filters` at their sites and leaves the other sites alone."""
-    return lambda site, h: apply_filter(filters[site], h) if site in filters else h
+    return lambda site, h: apply_filter(filters[site], h, kind) if site in filters else h
 
 
 def layout(sites: tuple[Site, ...], kind: str) -> tuple[Slot, ...]:

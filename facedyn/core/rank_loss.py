@@ -18,7 +18,7 @@ TYPICAL_CHANGE = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class RankLoss:
-    """Settings of the rank loss.
+    """Settings of the rank loss, and the loss itself: `RankLoss()(maps, windows)`, see `rank_loss`.
 
     Attributes:
       half_length: n, frames before and after the centre frame.
@@ -56,6 +56,14 @@ class RankLoss:
     def maps(self) -> int:
         """Maps of a dynamic representation under this loss."""
         return 2 if self.direction == "two_maps" else 1
+
+    def __call__(self, maps, windows):
+        """See `rank_loss`."""
+        return rank_loss(maps, windows, self)
+
+    def accuracy(self, maps, windows):
+        """See `ranking_accuracy`."""
+        return ranking_accuracy(maps, windows, self)
 
 
 def halves(windows, settings: RankLoss):

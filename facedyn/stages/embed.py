@@ -21,10 +21,9 @@ from data_pipelines.sources import SourceSettings, folder
 from data_pipelines.sources.listing import VIDEOS, named
 from facedyn.command_line import override
 from facedyn.config import WITHOUT_EFFECT, config_hash
-from facedyn.stages import common, compilation_cache, fit, saved_heads
+from facedyn.stages import common, compilation_cache, fit, fit_models, saved_heads
 from facedyn.stages.data_settings import prepare_settings
 from facedyn.stages.fit_units import unit_id
-from facedyn.stages.pretrain import load_generic
 from facedyn.stages.trait_features import ALL_TASKS
 from facedyn.store import portable, representations, stamps
 
@@ -53,7 +52,7 @@ class FacialDynamics:
     """
 
     def __init__(self, config, settings: str, generic: dict, heads: dict):
-        """Use `load`. settings: the hash that the table names; generic: {scale: parameters}; heads: {name: SavedHead}."""
+        """Use `load`. settings: the table's hash; generic: {scale: what the engine needs}; heads: {name: SavedHead}."""
         self.config, self._settings, self._generic, self._heads = config, settings, generic, heads
         self.quality_ = self.predictions_ = None
 
@@ -73,7 +72,7 @@ class FacialDynamics:
                     f"{', '.join(name.removesuffix('.') for name in FREE)}."
                 )
             override(config, name, str(value))
-        generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
+        generic = fit_models.load_models(config, workdir)
         there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
         return cls(config, config_hash(config), generic, saved_heads.load_heads(workdir) if there else {})
 
@@ -102,7 +101,8 @@ class FacialDynamics:
         face_clips = common.open_data(work / "data", config)
         # Rows of other videos, settings or models lie in a folder of another name.
         place = work / f"representations-{self._fingerprint(face_clips)}"
-        _, _, too_short = fit.fit_table(config, face_clips, self._generic, place, self._settings, log=None)
+        engine = fit_models.make_engine(config, face_clips)
+        _, too_short = fit.fit_table(config, engine, face_clips, self._model, place, self._settings, log=None)
         rows, vectors = representations.read_parts(place)
         self._note_too_short(config, face_clips, too_short, set(rows["unit_id"]))
         if not len(rows):
@@ -113,6 +113,9 @@ class FacialDynamics:
             print(f"embed: not finite, and marked so in the table: {named(rows.loc[~rows['finite'], 'unit_id'].unique())}")
         self.predictions_ = self._predict(rows, vectors)
         return rows.assign(representation=list(vectors))
+
+    def _model(self, scale: int, control: str):
+        return self._generic[scale]
 
     def _config_for_new_people(self):
         config = self.config.copy_and_resolve_references()

@@ -9,20 +9,17 @@ import concurrent.futures
 import pathlib
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
-from facedyn.core import person_filters, unet
-from facedyn.stages import common, compilation_cache, fit_scores, processes
-from facedyn.stages.fit_engine import Engine, chunks_of
+from facedyn.stages import common, compilation_cache, fit_models, fit_scores, processes
+from facedyn.stages.fit_engine import chunks_of
+from facedyn.stages.fit_models import make_engine
 from facedyn.stages.fit_scores import HALVES
 from facedyn.stages.fit_units import UNITS, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of
-from facedyn.stages.pretrain import load_generic
 from facedyn.stages.stopping import finishing
 from facedyn.store import representations, scores
 from facedyn.store.metrics_log import MetricsLog
@@ -37,27 +34,28 @@ def run(config, workdir) -> dict:
         if control not in representations.CONTROLS:
             raise InputError(f"config.fit.controls names {control!r}; it may name {', '.join(representations.CONTROLS)}.")
     face_clips = common.open_data(common.data_dir(config, workdir), config)
-    generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
     folder, settings = workdir / representations.FOLDER, config_hash(config)
-    engine, jobs, left_out = fit_table(config, face_clips, generic, folder, settings, partial(_log, config, workdir))
+    engine = make_engine(config, face_clips)
+    models = fit_models.Models(config, workdir, engine, face_clips)
+    jobs, left_out = fit_table(config, engine, face_clips, models, folder, settings, partial(_log, config, workdir))
     for name, (scale, n) in sorted(left_out.items()):
         processes.say(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
     processes.gather("fitted")
-    return processes.by_first(lambda: _finish(config, workdir, engine, generic, face_clips, jobs, left_out))
+    return processes.by_first(lambda: _finish(config, workdir, engine, models, face_clips, jobs, left_out))
 
 
-def fit_table(config, face_clips, generic, folder, settings: str, log):
+def fit_table(config, engine, face_clips, models, folder, settings: str, log):
     """Fits every unit of the dataset that has no row in the table in `folder` yet.
 
     Args:
-      generic: {scale: parameters}.
+      engine: from `make_engine`.
+      models: (scale, control) -> what `engine` needs, a control's name or ''.
       settings: goes into the column config_hash.
       log: (scale=, half=, control=) -> MetricsLog; None keeps none.
-    Returns: the engine; {(scale, half): units}; {unit with too few centre frames: (scale, how many)}.
+    Returns: {(scale, half): units}; {unit with too few centre frames: (scale, how many)}.
     """
     c, left_out, jobs = config.fit, {}, {}
     records = common.records_of(face_clips, c.splits)
-    engine = Engine(config, face_clips)
     for scale in common.scales(config):
         for half in range(3 if c.split_half else 1):
             jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half)
@@ -66,15 +64,14 @@ def fit_table(config, face_clips, generic, folder, settings: str, log):
     shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
     alike = [by_shape(units, shapes) for units in jobs.values()]
     chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
-    untrained = unet.init(engine.unet, jax.random.key(config.seed + 1), config.data.image_size) if c.controls else None
     for control in ("", *c.controls):
         reading = engine.reading(TimeShuffled(face_clips, config.seed)) if control == "time_shuffled" else engine
         for (scale, half), units in jobs.items():
             place = folder / control / HALVES if half else folder / control
-            params = reading.put(untrained if control == "untrained" else generic[scale])
+            params = reading.put(models(scale, control))
             own_log = log(scale=scale, half=half, control=control) if log else None
             _fit_all(settings, reading, params, units, place, scale, half, chunk_people, control, own_log)
-    return engine, jobs, left_out
+    return jobs, left_out
 
 
 def too_few(config, scale: int, n: int) -> str:
@@ -87,7 +84,7 @@ def _log(config, workdir, scale, half, control):
     return MetricsLog(workdir, config.tensorboard, **labels) if processes.is_first() else None
 
 
-def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dict:
+def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict:
     """What is made from the whole table: the pictures' examples, the scores, the summary."""
     c, folder = config.fit, workdir / representations.FOLDER
     rows, _ = representations.read_parts(folder)
@@ -98,8 +95,8 @@ def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dic
     broken = rows.loc[~rows["finite"], "unit_id"].unique().tolist()
     for name in broken:
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
-    for scale, params in generic.items() if config.report.examples else ():
-        _write_examples(config, engine, params, face_clips, jobs[scale, 0], folder, scale)
+    for scale in common.scales(config) if config.report.examples else ():
+        _write_examples(config, engine, engine.put(models(scale, "")), face_clips, jobs[scale, 0], folder, scale)
     score_rows = fit_scores.score_rows(config, folder)
     for control in c.controls:
         score_rows += fit_scores.score_rows(config, folder / control, control)
@@ -109,6 +106,7 @@ def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dic
         "people": sorted(rows["person_id"].unique()),
         "left_out": sorted(left_out),
         "not_finite": broken,
+        "patterns_from": models.others(),
     }
 
 
@@ -199,10 +197,7 @@ def _write_examples(config, engine, params, face_clips, units, folder, scale):
             continue
         candidates = unit.held_back or unit.fitted
         window = liveliest(face_clips, candidates, scale, engine.half_length)
-        filters = person_filters.unflatten(jnp.asarray(vectors[row[0]]), engine.slots)
-        nothing = jax.tree.map(jnp.zeros_like, filters)
-        frame = window[engine.half_length]
-        maps = [np.asarray(engine.maps(params, f, jnp.asarray(frame[None])))[0] for f in (nothing, filters)]
+        maps, frame = engine.pictures(params, vectors[row[0]], window, unit), window[engine.half_length]
         new.append(dict(frame=frame, windows=window, generic=maps[0], fitted=maps[1], person_id=unit.person_id, scale=scale))
     if new:
         columns = {k: np.stack([np.asarray(row[k]) for row in new]) for k in new[0]}

@@ -29,6 +29,7 @@ from facedyn.stages.data_settings import data_dir, prepare_settings, pretrain_da
 from facedyn.store import stamps
 
 JOURNAL = "forgetting.json"
+PATTERNS = "patterns_*.npz"
 # Stages whose tables or figures held the person: done again by the next run. The models are not touched.
 AGAIN = ("fit", "traits", "report")
 
@@ -101,7 +102,7 @@ def _plan(config, workdir, person: str) -> dict | None:
         "ids": sorted(ids),
         "videos": sorted(videos),
         "learnt": [
-            *_generic_model(config, workdir, person, splits, stamped["pretrain"]["summary"]),
+            *_generic_model(config, workdir, person, splits, stamped),
             *_heads(config, workdir, person),
         ],
         "fingerprints": {str(place): _fingerprint(place) for place in splits},
@@ -130,18 +131,33 @@ def _names_in_examples(workdir, who) -> bool:
         return who.person_id in set(stored[PERSON].astype(str))
 
 
-def _generic_model(config, workdir, person, splits, summary) -> list[str]:
+def _generic_model(config, workdir, person, splits, stamped) -> list[str]:
     if not (workdir / "generic").is_dir():
         return []
-    place = pretrain_data_dir(config, workdir).absolute()
-    if person in summary.get("people", ()) or splits.get(place, set()) & set(config.pretrain.splits):
+    of_pool = splits.get(pretrain_data_dir(config, workdir).absolute(), set())
+    again = "delete the folders generic and representations, then run again"
+    if person in stamped["pretrain"]["summary"].get("people", ()) or of_pool & set(config.pretrain.splits):
         how = "was trained on"
-    elif "validation" in splits.get(place, set()):
+    elif "validation" in of_pool:
         how = "took the step at which it stopped from"
+    elif person in _people_of_patterns(workdir, splits, stamped["fit"]["summary"], person):
+        how, again = (
+            "has patterns that were learnt from",
+            f"delete generic/*/{PATTERNS} and the folder representations, then fit",
+        )
     else:
         return []
-    again = "delete the folders generic and representations, then run again"
     return [f"The generic model {how} {person!r}, and with it all representations and what was exported: {again}."]
+
+
+def _people_of_patterns(workdir, splits, summary, person) -> list[str]:
+    """From whom the patterns beside the generic model were learnt, of people whom itself it has not seen.
+
+    Where the fit has not come to its end, whoever is in a dataset may be one.
+    """
+    if "patterns_from" in summary or not list((workdir / "generic").glob(f"*/{PATTERNS}")):
+        return summary.get("patterns_from", [])
+    return [person] if any(splits.values()) else []
 
 
 def _heads(config, workdir, person) -> list[str]:

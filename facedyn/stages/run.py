@@ -61,7 +61,7 @@ def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
 
 def _begin(name: str, config, workdir: pathlib.Path, skip: bool) -> list:
     """[what the stage depends on, the time it begins]; [] when it need not be run. Raises InputError for changed settings."""
-    now = stamps.relevant(config, name, common.dataset_fingerprint(config, workdir) if name != "prepare" else "")
+    now = stamps.relevant(config, name, _fingerprint(name, config, workdir))
     if not (workdir / RESULT.get(name, "")).exists():
         stamps.remove_stamps(workdir, name)
     if name in GUARDED:
@@ -85,6 +85,18 @@ def _end(name: str, config, workdir: pathlib.Path, begun: list, summary: dict, s
     log.write(0, **numbers | {"seconds": round(seconds, 2)})
     log.close()
     stamps.write_stamp(config, workdir, name, *begun, summary)
+
+
+def _fingerprint(name: str, config, workdir: pathlib.Path) -> str:
+    """Of the data set that the stage reads; '' where there is none yet, or, for a page of what is left, none any more."""
+    if name == "prepare":
+        return ""
+    try:
+        return common.dataset_fingerprint(config, workdir)
+    except InputError:
+        if name == "report":
+            return ""
+        raise
 
 
 def _tidy(workdir: pathlib.Path) -> None:

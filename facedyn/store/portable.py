@@ -22,9 +22,9 @@ APART = ("rank_loss.scales",)
 
 
 def tensors(params) -> dict[str, np.ndarray]:
-    """{'params/encoder_0/conv_0/kernel': array} of a pytree of nested dicts."""
+    """{'params/encoder_0/conv_0/kernel': array} of a pytree."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return {"/".join(str(key.key) for key in path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf) for path, leaf in leaves}
 
 
 def tensors_hash(named: dict[str, np.ndarray]) -> str:

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 
@@ -123,7 +124,7 @@ def write_stamp(config, workdir, stage: str, relevant: dict, started: str, summa
         "config": json.loads(json.dumps(flatten(config), default=list)),
         "relevant": relevant,
         "versions": versions(),
-        "command": " ".join(["facedyn", *sys.argv[1:]]),
+        "command": shlex.join(["facedyn", *sys.argv[1:]]),
         "started": started,
         "finished": now(),
         "summary": summary,
