@@ -135,19 +135,17 @@ def _generic_model(config, workdir, person, splits, stamped) -> list[str]:
     if not (workdir / "generic").is_dir():
         return []
     of_pool = splits.get(pretrain_data_dir(config, workdir).absolute(), set())
-    again = "delete the folders generic and representations, then run again"
     if person in stamped["pretrain"]["summary"].get("people", ()) or of_pool & set(config.pretrain.splits):
-        how = "was trained on"
+        learnt = f"was trained on {person!r}"
     elif "validation" in of_pool:
-        how = "took the step at which it stopped from"
+        learnt = f"took the step at which it stopped from {person!r}"
     elif person in _people_of_patterns(workdir, splits, stamped["fit"]["summary"], person):
-        how, again = (
-            "has patterns that were learnt from",
-            f"delete generic/*/{PATTERNS} and the folder representations, then fit",
-        )
+        again = f"delete generic/*/{PATTERNS} and the folder representations, then run again"
+        return [f"The generic model's patterns were learnt from {person!r}, and with them all representations: {again}."]
     else:
         return []
-    return [f"The generic model {how} {person!r}, and with it all representations and what was exported: {again}."]
+    again = "delete the folders generic and representations, then run again"
+    return [f"The generic model {learnt}, and with it all representations and what was exported: {again}."]
 
 
 def _people_of_patterns(workdir, splits, summary, person) -> list[str]:
