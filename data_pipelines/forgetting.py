@@ -216,6 +216,8 @@ def _in_csv(path, person):
 
 
 def _in_npz(path, person):
+    if not zipfile.is_zipfile(path):
+        return 0
     with np.load(path) as stored:
         if PERSON not in stored:
             return 0

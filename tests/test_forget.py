@@ -1,6 +1,7 @@
 """A forgotten person is in no byte of the workdir, also when the command was killed on the way; the others stay."""
 
 import io
+import json
 import shutil
 import zipfile
 
@@ -118,6 +119,25 @@ def test_the_next_run_refits_nobody_and_scores_without_the_person(copied, needle
     assert scores.loc[scores["stage"] == "traits", "n"].max() == 11
     assert holding(copied, needles) == set()
     assert (copied / "report" / "index.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("person", "sentence"),
+    [
+        ("p04", "The generic model took the step at which it stopped from 'p04'"),
+        ("p07", "The generic model's patterns were learnt from 'p07'"),
+        ("p08", "The trait heads were trained on 'p08'"),
+    ],
+)
+def test_it_says_what_was_learnt_from_whom(copied, capsys, person, sentence):
+    (copied / "generic" / "scale_1" / "patterns_4.npz").write_bytes(b"")
+    stamp = json.loads((copied / "stages" / "fit.json").read_text())
+    stamp["summary"]["patterns_from"] = ["p07"]
+    (copied / "stages" / "fit.json").write_text(json.dumps(stamp))
+    assert ask(copied, person) == 0
+    said = capsys.readouterr().out
+    assert sentence in said
+    assert ("generic model" in said) == (person != "p08")
 
 
 @pytest.mark.parametrize("place", ["first file", "fifth file", "dataset", "swap", "stamps", "last"])

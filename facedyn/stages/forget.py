@@ -135,11 +135,13 @@ def _generic_model(config, workdir, person, splits, stamped) -> list[str]:
     if not (workdir / "generic").is_dir():
         return []
     of_pool = splits.get(pretrain_data_dir(config, workdir).absolute(), set())
-    if person in stamped["pretrain"]["summary"].get("people", ()) or of_pool & set(config.pretrain.splits):
+    in_pool = person in stamped["pretrain"]["summary"].get("people", ()) or of_pool & set(config.pretrain.splits)
+    made_here = config.pretrain.steps > 0
+    if made_here and in_pool:
         learnt = f"was trained on {person!r}"
-    elif "validation" in of_pool:
+    elif made_here and "validation" in of_pool:
         learnt = f"took the step at which it stopped from {person!r}"
-    elif person in _people_of_patterns(workdir, splits, stamped["fit"]["summary"], person):
+    elif _patterns_are_of(workdir, splits, stamped["fit"]["summary"], person, in_pool):
         again = f"delete generic/*/{PATTERNS} and the folder representations, then run again"
         return [f"The generic model's patterns were learnt from {person!r}, and with them all representations: {again}."]
     else:
@@ -148,14 +150,12 @@ def _generic_model(config, workdir, person, splits, stamped) -> list[str]:
     return [f"The generic model {learnt}, and with it all representations and what was exported: {again}."]
 
 
-def _people_of_patterns(workdir, splits, summary, person) -> list[str]:
-    """From whom the patterns beside the generic model were learnt, of people whom itself it has not seen.
-
-    Where the fit has not come to its end, whoever is in a dataset may be one.
-    """
-    if "patterns_from" in summary or not list((workdir / "generic").glob(f"*/{PATTERNS}")):
-        return summary.get("patterns_from", [])
-    return [person] if any(splits.values()) else []
+def _patterns_are_of(workdir, splits, summary, person, in_pool) -> bool:
+    """Whether the patterns beside the generic model were learnt from the person, or may have been by an unfinished fit."""
+    if not list((workdir / "generic").glob(f"*/{PATTERNS}")):
+        return False
+    unfinished = "patterns_from" not in summary
+    return bool(in_pool or person in summary.get("patterns_from", ()) or (unfinished and any(splits.values())))
 
 
 def _heads(config, workdir, person) -> list[str]:
