@@ -34,8 +34,8 @@ def pretraining(inputs: Inputs) -> page.Section:
     parts = []
     if log:
         caption = (
-            "Share of pairs of frames in the right order, on the validation people, by whom the best step is chosen; dashed the "
-            "controls, on the people of the table below. The model learnt from neither."
+            "Share of pairs of frames in the right order, on the validation people, by whom the best step is chosen; dashed "
+            "the controls, on the people of the table below. The model learnt from neither."
         )
         parts = [page.figure(page.grid(accuracies, 380), caption)]
         if losses:
