@@ -21,7 +21,7 @@ def get_config():
     config.model.channels = (8, 16, 32)
     config.model.groups = 4
 
-    config.rank_loss.scales = (1, 2, 4, 8)
+    config.rank_loss.scales = (1, 2)
 
     config.pretrain.batch_size = 32
     config.pretrain.steps = 1200
@@ -32,8 +32,12 @@ def get_config():
     config.pretrain.loader_threads = 2
 
     config.fit.splits = ("test",)
-    config.fit.solver = "gauss_newton"
-    config.fit.max_frames = 192
+    config.fit.solver = "least_squares"
+    config.fit.filter_kind = "low_rank"
+    config.fit.filter_sites = "all"
+    config.fit.rank = 32
+    config.fit.damping = 300.0
+    config.fit.controls = ("time_shuffled", "untrained")
 
     config.traits.splits = ("test",)
 

@@ -4,7 +4,8 @@
 
 Hardware: one GPU or TPU, and as many cores as there are for `prepare`. Expected score: not measured. People are kept apart:
 in the official split (--config.data.split_protocol=official) most validation and test clips show someone of the training clips,
-which `pretrain` refuses; `prepare` and `doctor` take it, and `doctor` says what the look-up of people alone scores there.
+which `pretrain` refuses; `prepare` and `doctor` take it, and `doctor` says what the look-up of people alone scores there. How
+clips are scored on it all the same, with a generic model of other people: docs/data.md.
 `emotional_stability` is what the data set calls neuroticism (high = stable).
 """
 

@@ -34,7 +34,7 @@ from data_pipelines.splits import clip_splits
 from data_pipelines.video import quiet
 from data_pipelines.worker_pool import worker_pool
 
-__all__ = ["PrepareSettings", "prepare_face_clips"]
+__all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]
 
 
 def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_path, note=print) -> dict:
@@ -46,9 +46,7 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
     check_settings(settings)
     data_dir = pathlib.Path(data_dir).absolute()  # workers may run elsewhere
     clean_up(data_dir)
-    splits = clip_splits(entries, settings.split_fractions, settings.seed)
-    keys = [clip_key(entry, settings) for entry in entries]
-    fingerprint = _fingerprint(entries, splits, keys, settings)
+    fingerprint, splits, keys = _named(entries, settings)
     old = _OldDataset(data_dir)
     if old.fingerprint == fingerprint:
         table = old.quality.drop(columns="key")
@@ -246,13 +244,21 @@ def _pack(entries, splits, keys, files, table, old, fingerprint, data_dir, setti
     )
 
 
-def _fingerprint(entries, splits, keys, settings):
+def fingerprint_of(entries, settings: PrepareSettings) -> tuple[str, list[str]]:
+    """(the text that names the dataset which these entries and settings make, the split of each entry)."""
+    return _named(entries, settings)[:2]
+
+
+def _named(entries, settings):
+    """(fingerprint, split of each entry, key of each entry)."""
+    splits = clip_splits(entries, settings.split_fractions, settings.seed)
+    keys = [clip_key(entry, settings) for entry in entries]
     clips = [
         (e.clip_id, e.person_id, e.task, e.session, split, list(map(repr, e.traits)), key)
         for e, split, key in zip(entries, splits, keys)
     ]
     image = (settings.image_size, settings.channels, settings.image_format, settings.max_frames_per_record)
-    return hashlib.sha256(json.dumps([clips, list(settings.trait_names), image]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([clips, list(settings.trait_names), image]).encode()).hexdigest(), splits, keys
 
 
 def _file_name(clip_id):

@@ -1,6 +1,7 @@
 """Progress of long work: one live line on a terminal, plain lines (one every ten seconds) in a log."""
 
 import contextlib
+import shutil
 import sys
 import time
 
@@ -18,7 +19,7 @@ class Progress:
         self._live = self._stream.isatty()
         self._every = 0.1 if self._live else every_seconds
         self._start = self._last = time.monotonic()
-        self._width = 0
+        self._width, self._note = 0, ""
 
     def __enter__(self):
         return self
@@ -27,19 +28,21 @@ class Progress:
         if self.done > self._already or exception[0] is None:
             self._show(final=True)
 
-    def advance(self, n: int = 1, note: str = "") -> None:
-        """Counts `n` more as done; `note` (loss, current item) is shown behind the figures."""
+    def advance(self, n: int = 1, note: str | None = None) -> None:
+        """Counts `n` more as done; `note` (loss, current item) is shown behind the figures, until there is another."""
         self.done += n
-        self._note = note
+        self._note = self._note if note is None else note
         if time.monotonic() - self._last >= self._every:
             self._show()
 
-    _note = ""
+    def rate(self) -> float:
+        """Units a second since the start."""
+        seconds = time.monotonic() - self._start
+        return (self.done - self._already) / seconds if seconds > 0 else 0.0
 
     def _show(self, final=False):
         self._last = now = time.monotonic()
-        seconds = now - self._start
-        rate = (self.done - self._already) / seconds if seconds > 0 else 0.0
+        seconds, rate = now - self._start, self.rate()
         line = f"{self.name}: {self.done}/{self.total} {self.unit}"
         if rate:
             line += f", {rate:.3g} {self.unit}/s"
@@ -49,6 +52,7 @@ class Progress:
             line += f", {self._note}"
         with contextlib.suppress(OSError):
             if self._live:
+                line = line[: shutil.get_terminal_size().columns - 1]  # one that wraps cannot be written over
                 self._stream.write("\r" + line.ljust(self._width) + ("\n" if final else ""))
                 self._width = len(line)
             else:

@@ -7,7 +7,11 @@ import importlib
 
 __version__ = "0.1.0"
 
-_WHERE = {"load_representations": "facedyn.store.representations", "load_scores": "facedyn.store.scores"}
+_WHERE = {
+    "FacialDynamics": "facedyn.stages.embed",
+    "load_representations": "facedyn.store.representations",
+    "load_scores": "facedyn.store.scores",
+}
 
 __all__ = ["__version__", *_WHERE]
 

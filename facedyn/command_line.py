@@ -38,6 +38,26 @@ def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
     return stage, check(config), workdir
 
 
+def parse_on_trained(args: list[str], needs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(options, {setting: text}) of a stage that takes its settings from a trained WORKDIR.
+
+    needs: {option: example}; all of them are needed. Raises InputError.
+    """
+    options, call = _options(args[1:]), " ".join([f"facedyn {args[0]}", *map("--{}={}".format, needs, needs.values())])
+    if "config" in options:
+        raise InputError(f"{args[0]} takes the settings that the workdir was made with: leave --config out ({call}).")
+    overrides = {name.removeprefix("config."): options.pop(name) for name in list(options) if name.startswith("config.")}
+    for name in options:
+        if name not in needs:
+            raise InputError(f"There is no option --{name}; write {call}.")
+    for name in needs:
+        if not options.get(name):
+            raise InputError(f"--{name} is missing; write {call}.")
+    if not pathlib.Path(options["workdir"]).is_dir():
+        raise InputError(f"There is no folder --workdir={options['workdir']}; name the one of an earlier run.")
+    return options, overrides
+
+
 def _options(args: list[str]) -> dict[str, str]:
     """--name=value and --name value -> {name: value}."""
     options, i = {}, 0

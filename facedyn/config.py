@@ -18,6 +18,7 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.tensorboard = False  # also write event files (the extra `tensorboard`)
+    config.compilation_cache = "auto"  # folder of what was compiled, for later starts; 'auto' = ~/.cache/facedyn, '' = none
 
     config.data = data = ConfigDict()
     data.dataset = "manifest"  # 'manifest', 'synthetic', or a source by its name in docs/data.md
@@ -58,6 +59,7 @@ def default_config() -> ConfigDict:
     synthetic.frames = (120, 180)  # shortest and longest clip
     synthetic.size = 32  # side of the rendered face, pixels
     synthetic.trait_noise = 0.3  # standard deviation of the noise added to the standardised traits
+    synthetic.same_appearance = False  # everyone looks alike and moves as before: what tells people apart is movement
 
     config.model = model = ConfigDict()
     model.channels = (32, 64, 128, 256)  # a level each; the last is the bottleneck
@@ -76,9 +78,9 @@ def default_config() -> ConfigDict:
 
     config.pretrain = pretrain = ConfigDict()
     pretrain.splits = ("train",)  # whose people the generic model learns from
-    pretrain.init_from = ""  # folder of a generic model to start from
+    pretrain.init_from = ""  # generic model to start from: WORKDIR/generic, or a file of `facedyn export`
     pretrain.batch_size = 128
-    pretrain.steps = 20_000
+    pretrain.steps = 20_000  # 0 = take the model of init_from as it is
     pretrain.learning_rate = 1e-3
     pretrain.warmup_steps = 200
     pretrain.eval_every = 500  # steps; each evaluation is also a checkpoint
@@ -90,13 +92,14 @@ def default_config() -> ConfigDict:
     config.fit = fit = ConfigDict()
     fit.splits = ()  # whose people get filters; () = everyone
     fit.unit = "person"  # what one filter set is fitted to: 'person', 'person_task', 'session' or 'clip'
-    fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3) or 'full' (3x3)
+    fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3), 'full' (3x3); 'low_rank' with 'least_squares'
+    fit.rank = 8  # of 'low_rank' filters: patterns of a site's feature map that they connect
     fit.filter_sites = "connections"  # every skip and the bottleneck; 'all' adds the decoder's blocks
-    fit.solver = "adam"  # 'adam'; 'gauss_newton' or 'gradient': one pass over a unit's frames, from zero filters
+    fit.solver = "adam"  # 'adam'; one pass over a unit's frames: 'least_squares', 'gauss_newton', 'gradient'
     fit.steps = 100  # of Adam
     fit.batch_size = 16  # centre frames a step
     fit.learning_rate = 1e-2  # of Adam and of the gradient
-    fit.damping = 20.0  # of Gauss-Newton, in frames: a unit with fewer stays near the generic model
+    fit.damping = 20.0  # of Gauss-Newton and least squares, in frames: a unit with fewer stays near the generic model
     fit.max_frames = 512  # centre frames of a unit that the fit draws from, evenly spaced over its clips
     fit.held_back = 0.2  # share of each clip's end kept out of the fit, for the quality columns
     fit.min_frames = 16  # a unit with fewer usable centre frames gets no filters, and a line that says so
@@ -111,7 +114,7 @@ def default_config() -> ConfigDict:
     traits.splits = ()  # whose people are scored by cross-validation; () = everyone with labels
     traits.heads = ("ridge", "mlp")
     traits.protocol = "k_fold"  # 'k_fold', 'leave_one_out' (person) or 'official': train and validation against test
-    traits.aggregate = "person"  # several units a person: mean 'person' representation, or each 'clip' predicted, then the mean
+    traits.aggregate = "person"  # of several units: their mean; each 'clip' predicted, then the mean; 'none': scored one by one
     traits.folds = 10  # of 'k_fold', disjoint by person
     traits.seeds = (0,)  # dealings of the folds; with several, figures are means over them
     traits.inner_folds = 5
@@ -143,6 +146,7 @@ def default_config() -> ConfigDict:
     config.report = report = ConfigDict()
     report.title = "Facial dynamics"
     report.faces = True  # False leaves every picture of a person out of the page
+    report.names = False  # True writes each person's id beside the point on the map of people
     report.examples = 4  # people whose dynamic representations are drawn
 
     config.distributed = distributed = ConfigDict()  # several processes on one workdir; docs/processes.md
@@ -157,6 +161,7 @@ def default_config() -> ConfigDict:
 # These change how a result is come by, never what it is: no stamp compares them and no hash names them. A trailing dot
 # stands for a whole section.
 WITHOUT_EFFECT = (
+    "compilation_cache",
     "data.workers",
     "data.beam_options",
     "pretrain.loader_threads",
@@ -182,6 +187,16 @@ def flatten(config, prefix="") -> dict:
         else:
             flat[prefix + key] = value
     return flat
+
+
+def from_flat(flat: dict) -> tuple[ConfigDict, list[str]]:
+    """(config, names that are no settings of this version) from flat settings, as JSON gives them back."""
+    config = default_config()
+    known = flatten(config).keys()
+    config.update_from_flattened_dict(
+        {name: tuple(value) if isinstance(value, list) else value for name, value in flat.items() if name in known}
+    )
+    return config, sorted(flat.keys() - known)
 
 
 def nearest(name: str, valid) -> str:

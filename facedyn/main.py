@@ -16,8 +16,21 @@ STAGES = {
     "run": "the five above in order, skipping what is done and unchanged",
     "doctor": "manifest, files, dataset -> what is wrong with them and how to mend it; exit code 1 when it spoils a result",
 }
+# These take their settings from a trained WORKDIR.
+ON_TRAINED = {
+    "embed": "videos of new people (a folder or a manifest) -> table of representations, and traits where there are heads",
+    "export": "the generic model of all scales -> one file, for config.pretrain.init_from",
+    "forget": "takes a person out of all that lies in WORKDIR; says which models must be trained anew",
+}
+# {stage: {option it needs: example}}
+NEEDS = {
+    "embed": {"videos": "DIR", "workdir": "TRAINED", "out": "table.parquet"},
+    "export": {"workdir": "TRAINED", "out": "model.safetensors"},
+    "forget": {"workdir": "DIR", "person": "ID"},
+}
 
 USAGE = """usage: facedyn STAGE --config=FILE.py[:arg] --workdir=DIR [--config.NAME=VALUE ...]
+{commands}
 
 Learns how a person's face moves, from videos, and predicts traits from it.
 
@@ -33,8 +46,11 @@ options:
 
 def usage(stage: str | None = None) -> str:
     """Help for all stages, or for one."""
-    chosen = {stage: STAGES[stage]} if stage in STAGES else STAGES
-    return USAGE.format(stages="\n".join(f"  {name:<10} {text}" for name, text in chosen.items()))
+    every = STAGES | ON_TRAINED
+    chosen = {stage: every[stage]} if stage in every else every
+    commands = (" ".join([f"       facedyn {name}", *map("--{}={}".format, o, o.values())]) for name, o in NEEDS.items())
+    stages = "\n".join(f"  {name:<10} {text}" for name, text in chosen.items())
+    return USAGE.format(commands="\n".join(commands), stages=stages)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,15 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     if not args or "--help" in args or "-h" in args or args == ["help"]:
         print(usage(args[0] if args else None))
         return 0
-    from facedyn.command_line import parse
-
     try:
         with on_sigterm():
-            stage, config, workdir = parse(args, STAGES)
-            if stage == "doctor":  # looks only: no stamp, no JAX
-                return importlib.import_module("facedyn.stages.doctor").run(config, workdir)["exit_code"]
-            run = importlib.import_module("facedyn.stages.run")
-            run.run_stages(stage, config, workdir)
+            return _run(args)
     except InputError as error:
         print(f"facedyn: {error}", file=sys.stderr)
         return 2
@@ -71,6 +81,19 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped:
         print("facedyn: stopped by SIGTERM; the same command goes on from here.", file=sys.stderr)
         return 143
+
+
+def _run(args: list[str]) -> int:
+    from facedyn.command_line import parse, parse_on_trained
+
+    if args[0] in NEEDS:
+        options, overrides = parse_on_trained(args, NEEDS[args[0]])
+        importlib.import_module(f"facedyn.stages.{args[0]}").run(**options, overrides=overrides)
+        return 0
+    stage, config, workdir = parse(args, STAGES | ON_TRAINED)
+    if stage == "doctor":  # looks only: no stamp, no JAX
+        return importlib.import_module("facedyn.stages.doctor").run(config, workdir)["exit_code"]
+    importlib.import_module("facedyn.stages.run").run_stages(stage, config, workdir)
     return 0
 
 

@@ -103,6 +103,37 @@ def write_table(workdir, rows, vectors):
         write_part(pathlib.Path(workdir) / "representations", rows[chosen], vectors[chosen])
 
 
+def write_halves(workdir, rows, vectors):
+    """Filters of both halves of each unit: those of the table with noise of their own."""
+    rng = np.random.default_rng(3)
+    for half in "12":
+        own = [row | dict(unit_id=f"{row['unit_id']}#{half}") for row in rows]
+        noisy = (vectors + 0.3 * rng.normal(size=vectors.shape)).astype(np.float32)
+        write_part(pathlib.Path(workdir) / "representations" / "halves", own, noisy)
+
+
+def write_weights(workdir, traits=TRAITS, scales=(1, 2), tasks=TASKS, sites=("skip0", "bottleneck")):
+    """traits/weights_by_site.csv, the shares of a trait adding up to 1."""
+    rng, rows = np.random.default_rng(4), []
+    for trait in traits:
+        places = [(scale, task, site) for scale in scales for task in tasks for site in sites]
+        shares = rng.dirichlet(np.ones(len(places)), 2)
+        rows += [(trait, *place, 16, *share) for place, share in zip(places, shares.T)]
+    columns = ["trait", "scale", "task", "site", "weights", "share_of_squared_weights", "share_of_prediction"]
+    path = pathlib.Path(workdir) / "traits" / "weights_by_site.csv"
+    path.parent.mkdir(exist_ok=True)
+    pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
+
+
+def write_doctor(workdir, item):
+    """doctor.csv with a defect of six clips, one of them `item`, and a remark."""
+    what, mend = "6 of 48 (12.5 %) clips were prepared from another file.", "Run prepare again."
+    rows = [("spoils", "stale_frames", name, "", what, mend) for name in (item, *people_ids(5))]
+    rows.append(("remark", "label_gaps", "p001", "", "Labels lack: openness in 1 clip.", "Fill the cells that are known."))
+    columns = ["severity", "kind", "item", "detail", "what", "mend"]
+    pd.DataFrame(rows, columns=columns).to_csv(pathlib.Path(workdir) / "doctor.csv", index=False)
+
+
 def write_stamp(workdir, stage, config, **summary):
     """WORKDIR/stages/<stage>.json."""
     flat = json.loads(json.dumps(flatten(config), default=list))
@@ -147,7 +178,7 @@ def write_quality(workdir, n=48, person="p007"):
     for i, name in enumerate(people_ids(n)):
         found = float(np.clip(rng.normal(0.985, 0.02), 0, 1))
         rows.append(
-            dict(clip_id=f"{name}-talk", person_id=name, path=f"videos/{name}.mp4", verdict="ok", reason="", n_decoded=200)
+            dict(clip_id=f"{name}-talk-0", person_id=name, path=f"videos/{name}.mp4", verdict="ok", reason="", n_decoded=200)
             | dict(
                 n_found=int(200 * found), n_kept=int(200 * found), share_found=found, n_two_faces=int(i % 9 == 0), n_gaps=i % 3
             )

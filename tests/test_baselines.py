@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from data_pipelines.errors import InputError
 from facedyn.core import clip_features, metrics, unet
 from facedyn.core import cross_validation as cv
-from facedyn.stages import baselines, comparisons, trait_features, trait_scores
+from facedyn.stages import baselines, comparisons, trait_features, trait_protocol, trait_scores
 
 
 def moving_run(frames=40, size=12, seed=0):
@@ -154,6 +154,14 @@ def test_permuted_labels_keep_the_folds_balanced():
     assert sorted(map(tuple, found)) == sorted(map(tuple, labels))
 
 
+def test_permuted_labels_of_clips_go_from_person_to_person():
+    clips, labels = np.repeat(fake.people_ids(12), 3), np.arange(36.0)[:, None]  # a person's labels lie within three
+    found = comparisons.permuted_labels(labels, list(clips), np.tile([-1, 0, 0], 12), 0)[:, 0]
+    source = found.reshape(12, 3) // 3
+    assert (source == source[:, :1]).all()
+    assert sorted(source[:, 0]) == list(range(12))
+
+
 def test_two_feature_sets_of_unequal_width_have_the_same_say():
     rng = np.random.default_rng(0)
     wide, narrow = rng.normal(size=(30, 60)), rng.normal(size=(30, 4))
@@ -227,14 +235,15 @@ def scored_fake(tmp_path):
         def samples_of(rows, vectors):
             return trait_features.samples_by_person(rows, vectors, people, labels)
 
-        scored = comparisons.Scored(people, labels, fake.TRAITS, samples_of(pd.DataFrame(rows), vectors), settings)
+        subjects = trait_protocol.Subjects(people, people, labels)
+        scored = comparisons.Scored(subjects, fake.TRAITS, samples_of(pd.DataFrame(rows), vectors), settings)
         lead = "representation", "ridge;scales=1+2;tasks=all;fusion=features"
         own = {lead: scored.predict(scored.headline, scored.samples, fold)}
         features = baselines.features(config, tmp_path, clips, records, scored, samples_of, "")
         found = baselines.predict(config, features, scored, fold, own)
         pairs = comparisons.pairs({key: one[None] for key, one in (own | found).items()}, baselines.fused(config, features))
         others = comparisons.other_rows(config, clips, records, scored, fold, lead[1])
-        return found, others + trait_scores.difference_rows(config, pairs, labels, fake.TRAITS)
+        return found, others + trait_scores.difference_rows(config, pairs, labels, subjects.owner, fake.TRAITS)
 
     return run, labels, fold
 

@@ -1,20 +1,33 @@
+import base64
+import dataclasses
 import re
+import shutil
 from html.parser import HTMLParser
 
+import cv2
 import fake_workdir as fake
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import write_video
 
-from facedyn.report import plots
-from facedyn.stages import report
+from data_pipelines.errors import InputError
+from data_pipelines.face_clips import open_face_clips
+from facedyn.report import learning_sections, page, worst_clips
+from facedyn.report.inputs import load
+from facedyn.stages import common, report, report_views
+from facedyn.stages.run import run_stages
 from facedyn.store.scores import load_scores, replace_scores, score_table
 
-SECTIONS = ("traits", "scatter", "comparison", "pretraining", "filters", "dynamics", "quality", "settings")
+SECTIONS = ("traits", "scatter", "comparison", "weights", "pretraining", "filters", "identification", "dynamics", "people")
+SECTIONS += ("quality", "doctor", "settings")
 EVIL = "<script>alert('p')</script>"
 
 
-def write_trait_results(workdir, traits=("extraversion", "openness", "a$b_c$"), n=48):
+TRAITS = ("extraversion", "openness", "a$b_c$")
+
+
+def write_trait_results(workdir, traits=TRAITS, n=48):
     rng = np.random.default_rng(0)
     settings = [f"ridge;scales={s};tasks={t}" for s in ("1", "2") for t in fake.TASKS]
     settings += [f"ridge;scales=1+2;tasks=all;fusion={f};transductive" for f in ("features", "predictions")]
@@ -35,7 +48,7 @@ def write_trait_results(workdir, traits=("extraversion", "openness", "a$b_c$"), 
                     pd.DataFrame(table | dict(label=label, prediction=0.3 + 0.4 * label + rng.normal(0, 0.05, n)))
                 )
     replace_scores(workdir, "traits", rows)
-    (workdir / "traits").mkdir()
+    (workdir / "traits").mkdir(exist_ok=True)
     pd.concat(predictions).to_parquet(workdir / "traits" / "predictions.parquet", index=False)
 
 
@@ -43,13 +56,24 @@ def fill(tmp_path):
     """Everything that the other stages leave, with a hostile person id."""
     _, rows, vectors = fake.planted(n=20, d=4)
     fake.write_table(tmp_path, rows, vectors)
+    fake.write_halves(tmp_path, rows, vectors)
     fake.write_pretraining(tmp_path)
     fake.write_quality(tmp_path, n=20, person=EVIL)
     fake.write_examples(tmp_path, people=("p000", EVIL))
     write_trait_results(tmp_path)
+    fake.write_weights(tmp_path, TRAITS)
+    fake.write_doctor(tmp_path, EVIL)
     for stage in ("prepare", "pretrain", "fit", "traits"):
         fake.write_stamp(tmp_path, stage, fake.small_config(), people=[])
     return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data_set():
+    """Every workdir has a data set, of 48 people with four clips each, whose frames are noise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(common, "open_face_clips", lambda _: fake.FakeFaceClips(np.zeros((48, 2))))
+        yield
 
 
 @pytest.fixture
@@ -58,7 +82,7 @@ def full_workdir(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory):
+def full(data_set, tmp_path_factory):
     """(workdir, its page), for tests that only look."""
     workdir = fill(tmp_path_factory.mktemp("full"))
     return workdir, make(workdir, report__title=EVIL)
@@ -110,15 +134,17 @@ def parsed(text):
 def test_page_has_every_section_and_needs_nothing_but_itself(full):
     _, text = full
     checker = parsed(text)
-    assert all(load.startswith(("data:image/png;base64,", "#")) for load in checker.loads)
+    assert all(name.startswith(("data:image/png;base64,", "#")) for name in checker.loads)
     assert not checker.tags & {"script", "link", "iframe", "object", "embed"}
     assert not re.search(r"https?://|@import|url\((?!#)", text)
     assert len(checker.ids) == len(set(checker.ids))
-    for inside in (load[1:] for load in checker.loads if load.startswith("#")):
+    for inside in (name[1:] for name in checker.loads if name.startswith("#")):
         assert inside in checker.ids
     assert "prefers-color-scheme: dark" in text
-    assert text.count("<svg") == 3 + 1 + 2 + 2 + 1  # scatters, forest, curves, before and after, quality
-    assert text.count("<img") == 4 * (9 + 2 + 2 + 2)  # 2 people x 2 scales: window, maps, over the face, generic
+    # Scatters, learning curves and losses, before and after, matrix of halves, maps of people, share of frames.
+    assert text.count("<svg") == 3 + 4 + 2 + 1 + 3 + 1
+    # 2 people x 2 scales: window, maps with own filters, generic model, difference; 6 clips of 3 frames.
+    assert text.count("<img") == 4 * (9 + 2 + 2 + 2) + 6 * 3
 
 
 def test_figures_are_those_of_the_table(full):
@@ -169,12 +195,19 @@ def test_everything_that_comes_in_is_escaped(full):
     parsed(text)
 
 
-def test_without_faces_there_is_no_picture_of_a_person(full_workdir):
-    text = make(full_workdir, report__faces=False)
+def test_without_faces_there_is_no_picture_of_a_person(full):
+    with_faces, text = full[1], make(full[0], report__faces=False)
     parsed(text)
+    assert "<img" in with_faces
     assert "<img" not in text
-    assert "data:image" not in text
     assert "no picture of a person" in text
+    plots_alone = re.sub(r"<svg.*?</svg>", "", text, flags=re.S)
+    assert "data:image" not in plots_alone
+    # What is drawn inside plots is neither a frame nor a map: of another size than any of them, and the same as with faces.
+    for picture in re.findall(r"data:image/png;base64,([\w+/=\s]+)", text):
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(picture), np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape[:2] not in ((8, 8), (32, 32))
+        assert picture in with_faces
 
 
 def test_an_empty_workdir_gives_a_page_of_sentences(tmp_path):
@@ -183,8 +216,12 @@ def test_an_empty_workdir_gives_a_page_of_sentences(tmp_path):
 
 
 def test_each_absent_input_is_a_sentence(full_workdir):
-    for name in ("traits/predictions.parquet", "quality.parquet", "metrics.jsonl", "representations/examples.npz"):
+    names = ["predictions.parquet", "weights_by_site.csv"]
+    names = ["quality.parquet", "metrics.jsonl", "doctor.csv", "representations/examples.npz", *(f"traits/{n}" for n in names)]
+    for name in names:
         (full_workdir / name).unlink()
+    shutil.rmtree(full_workdir / "representations" / "halves")
+    replace_scores(full_workdir, "fit", [])
     replace_scores(full_workdir, "traits", [])
     fake.write_stamp(full_workdir, "traits", fake.small_config(), skipped="config.data.traits names no trait column")
     text = make(full_workdir)
@@ -195,6 +232,11 @@ def test_each_absent_input_is_a_sentence(full_workdir):
         "There are no trait scores to compare.",
         "There are no examples",
         "There is no quality table.",
+        "There is no traits/weights_by_site.csv",
+        "There is no metrics.jsonl",
+        "No one was identified",
+        "There are no labels to colour it by.",
+        "The data set was not examined",
     ):
         assert sentence in text
 
@@ -203,23 +245,116 @@ def test_one_map_over_the_whole_window_is_drawn_too(full_workdir):
     fake.write_examples(full_workdir, people=("p000",), scales=(1,), maps=1)
     text = make(full_workdir)
     parsed(text)
-    assert text.count("<img") == 9 + 1 + 1 + 1
+    assert text.count("<img") == 9 + 1 + 1 + 1 + 6 * 3
 
 
-def test_plots_take_the_pages_colours_and_font():
-    svg = plots.scatter("s", "trait", np.linspace(0, 1, 9), np.linspace(0, 1, 9), "PCC 1.00")
-    assert "var(--ink)" in svg
-    assert "var(--c1)" in svg
-    assert "#0" not in re.sub(r'(xlink:)?href="#[^"]*"|url\(#[^)]*\)', "", svg)
-    assert "DejaVu" not in svg
+def test_the_command_makes_a_page_even_of_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "open_face_clips", open_face_clips)
+    run_stages("report", fake.small_config(), tmp_path / "new")
+    assert (tmp_path / "new" / "report" / "index.html").is_file()
 
 
-def test_thousands_of_people_keep_the_page_small():
-    points = np.random.default_rng(0).normal(size=(2, 20000))
-    assert len(plots.scatter("s", "trait", *points, "")) < 200_000
+def test_a_workdir_without_its_data_set_still_has_a_page(full_workdir, monkeypatch):
+    def absent(_):
+        raise InputError("There is no finished dataset of face clips in there.")
+
+    monkeypatch.setattr(common, "open_face_clips", absent)
+    text = make(full_workdir)
+    parsed(text)
+    assert text.count("There is no finished dataset of face clips in there.") == 2  # no pictures of clips, no hash of splits
 
 
-def test_labels_of_lines_do_not_overlap():
-    places = plots._apart([0.5, 0.52, 0.9, 0.51], 0.05)
-    assert np.diff(sorted(places)).min() >= 0.05 - 1e-9
-    assert places[2] == 0.9
+def test_a_left_out_clip_is_shown_where_its_video_can_be_read(full_workdir):
+    path = full_workdir / "quality.parquet"
+    table = pd.read_parquet(path)
+    out = table.index[table["verdict"] != "ok"]
+    write_video(full_workdir / "turned.avi", np.random.default_rng(0).integers(0, 255, (20, 96, 64, 3), dtype=np.uint8))
+    table.loc[out[0], "path"] = str(full_workdir / "turned.avi")
+    (full_workdir / "broken.avi").write_text("not a video")
+    table.loc[out[1], "path"] = str(full_workdir / "broken.avi")
+    table.to_parquet(path, index=False)
+    text = make(full_workdir)
+    parsed(text)
+    assert text.count("frame of the clip p003-talk-0") == 1
+    assert "frame of the clip p007-talk-0" not in text
+
+
+def test_worst_clips_are_those_that_lost_or_had_flagged_most(full_workdir):
+    table = pd.read_parquet(full_workdir / "quality.parquet").assign(n_kept=200, n_found=200, jitter=0.0)
+    assert worst_clips.worst_used(table) == []
+    table["n_blurred"] = 0
+    table.loc[5, "n_kept"], table.loc[6, "n_blurred"], table.loc[9, "jitter"] = 100, 150, 2.0
+    table.loc[3, "n_blurred"] = 200  # left out already
+    found = worst_clips.worst_used(table)
+    assert [clip for clip, _, _ in found] == ["p006-talk-0", "p005-talk-0", "p009-talk-0"]
+    assert [amiss for _, _, amiss in found] == ["blurred in 75 %", "50 % of its frames lost", "jitter 2.00 pixels"]
+    assert len(worst_clips.left_out(table)) == 2
+
+
+def test_weights_are_summed_over_tasks_for_each_site_and_scale(full):
+    table, text = pd.read_csv(full[0] / "traits" / "weights_by_site.csv"), full[1]
+    own = table[table["trait"] == "openness"]
+    part = text[text.index("<span>openness: PCC") :]
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", part[: part.index("</table>")])
+    by_scale = own.pivot_table("share_of_prediction", "site", "scale", "sum").loc[["skip0", "bottleneck"]]
+    for row, site in enumerate(by_scale.index):
+        assert cells[3 * row : 3 * row + 3] == [page.percent(x) for x in (*by_scale.loc[site], by_scale.loc[site].sum())]
+    assert cells[-1] == "100 %"
+
+
+def test_command_hashes_and_seed_are_there(full):
+    text = full[1]
+    assert "facedyn traits --workdir=w" in text
+    split = report_views.split_of(common.open_face_clips(None))
+    assert split.hash in text
+    assert "48 people in test" in text
+    other = fake.FakeFaceClips(np.zeros((48, 2)), splits=["train"] + 47 * ["test"])
+    assert report_views.split_of(other).hash != split.hash
+
+
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        ((0.5, 0.6), "clearly lower."),
+        ((0.7, 0.8), "the intervals overlap. They hold"),
+        ((0.9, 0.95), "clearly higher. They hold"),
+    ],
+)
+def test_control_of_identification_is_told_plainly(full, interval, words):
+    inputs = load(full[0], pictures=False)
+    low, high = interval
+    row = dict(stage="fit", method="time_shuffled", setting="scales=1+2;unit=person_task", trait="", metric="top1")
+    row |= dict(value=(low + high) / 2, low=low, high=high, n=48)
+    inputs = dataclasses.replace(inputs, scores=pd.concat([inputs.scores, pd.DataFrame([row])], ignore_index=True))
+    text = learning_sections.identification(inputs).body
+    assert f"[{low:.2f}, {high:.2f}] against 0.73 [0.71, 0.75]: {words}" in text
+
+
+def test_ids_stand_beside_points_only_when_asked_for(full):
+    assert ">p003<" not in full[1].split('id="people"')[1].split("</section>")[0]
+    named = make(full[0], report__names=True).split('id="people"')[1].split("</section>")[0]
+    assert re.search(r">\s*p003\s*<", named)
+
+
+def test_many_large_examples_keep_the_page_under_five_megabytes(full_workdir):
+    rng = np.random.default_rng(0)
+    people = [f"p{i:03d}" for i in range(8) for _ in range(4)]
+    n, size = len(people), 112
+    frames = rng.integers(0, 255, (n, 9, size, size, 3), dtype=np.uint8)
+    maps = rng.normal(size=(n, 2, size, size, 3)).astype(np.float32)
+    columns = dict(
+        frame=frames[:, 4], windows=frames, generic=maps, fitted=2 * maps, person_id=people, scale=np.arange(n) % 4 + 1
+    )
+    np.savez(full_workdir / "representations" / "examples.npz", **columns)
+    text = make(full_workdir)  # which looks at the size
+    assert re.search(r"\d more people are in representations/examples.npz", text)
+
+
+def test_keyboard_and_screen_reader(full):
+    text = full[1]
+    assert text.index('class="skip" href="#content"') < text.index("<h1>")
+    assert text.count("<table") == text.count("<caption>") > 8
+    assert all('alt="' in tag and 'alt=""' not in tag for tag in re.findall(r"<img[^>]*>", text))
+    assert all('aria-label="' in tag and 'aria-label=""' not in tag for tag in re.findall(r"<svg[^>]*>", text))
+    for name in SECTIONS:
+        assert f'href="#{name}"' in text

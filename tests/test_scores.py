@@ -65,7 +65,7 @@ def test_rows_and_files_that_are_not_scores_are_refused(tmp_path):
 
 def test_settings_are_read_back():
     s = scores.parse_setting("mlp;scales=1+2+4;tasks=talk;fusion=predictions;transductive")
-    assert s == dict(head="mlp", scales=(1, 2, 4), tasks="talk", fusion="predictions", transductive=True)
+    assert s == dict(head="mlp", scales=(1, 2, 4), tasks="talk", fusion="predictions", transductive=True, people_overlap=False)
     assert scores.parse_setting("scale=2;frames=held_back")["scales"] == (2,)
     assert scores.parse_setting("") == scores.SETTING_PARTS
     assert scores.describe("mean_face", "ridge") == ("mean face", "ridge")

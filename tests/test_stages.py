@@ -23,14 +23,6 @@ from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
 
 
-@pytest.fixture(scope="session")
-def workdir(arguments, tmp_path_factory):
-    """A finished run."""
-    folder = tmp_path_factory.mktemp("run") / "w"
-    assert main(arguments("run", folder)) == 0
-    return folder
-
-
 @pytest.fixture
 def pretrained(workdir, tmp_path):
     """A copy of the run before its fit."""
@@ -67,7 +59,12 @@ def test_a_run_leaves_tables_that_need_no_code_of_ours(workdir):
     stamp = json.loads((workdir / "stages" / "fit.json").read_text())
     assert stamp["config"]["fit.steps"] == 3
     assert stamp["versions"]["jax"]
-    assert [r["step"] for r in read_metrics(workdir) if r["scale"] == 2] == [3, 6]
+    assert [r["step"] for r in read_metrics(workdir, "pretrain") if r.get("scale") == 2] == [3, 6]
+    for stage in run.ORDER:
+        assert read_metrics(workdir, stage)[-1]["seconds"] > 0
+    fitted = [r for r in read_metrics(workdir, "fit") if r.get("scale") == 2 and "half" not in r]
+    assert fitted[-1]["step"] == 12
+    assert fitted[-1].keys() >= {"loss", "ranking_accuracy_generic", "ranking_accuracy_fitted", "units_per_second"}
 
 
 def test_a_second_run_does_nothing_again(arguments, workdir, capsys):
@@ -211,7 +208,7 @@ def test_pretraining_stopped_and_killed_ends_with_the_same_model(arguments, work
     for name in ("encoder_0", "head"):
         for a, b in zip(*(sorted(np.ravel(x) for x in _leaves(p[name])) for p in (resumed, whole))):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    assert [r["step"] for r in read_metrics(tmp_path / "w")] == [3, 6]
+    assert [r["step"] for r in read_metrics(tmp_path / "w", "pretrain")] == [3, 6]
 
 
 def _leaves(tree):

@@ -248,6 +248,31 @@ def test_the_mean_face_does_not_predict_the_traits_and_the_true_dynamics_do():
     assert np.mean(pcc) > 0.7
 
 
+def test_people_of_one_appearance_are_told_apart_by_their_looks_no_more():
+    """A clip's mean face finds the person's other clip in the usual set; all people at rest are the same picture here."""
+    correct = {}
+    for same in (False, True):
+        settings = dataclasses.replace(SMALL, same_appearance=same)
+        means = np.empty((2, 24, 16 * 16 * 3))
+        for person in range(24):
+            own, looks = draw_dynamics(bench._stream(settings, bench.DYNAMICS, person)), bench._appearance(settings, person)
+            for take in range(2):
+                rng = np.random.default_rng((person, take))
+                tracks = simulate(own, "talk", 240, 25.0, rng)[::12]
+                means[take, person] = rendering.render(looks, tracks, 16, rng).mean(0).ravel()
+        means = (means - means.mean((0, 1))) / (means.std((0, 1)) + 1e-9)
+        distances = np.linalg.norm(means[0][:, None] - means[1][None], axis=2)
+        correct[same] = np.mean(distances.argmin(1) == np.arange(24))
+    assert correct[False] > 0.95
+    assert correct[True] < 0.25  # 1 of 24 by chance
+
+    settings = dataclasses.replace(SMALL, same_appearance=True)
+    for size in (16, 32):
+        rests = [rendering.render(bench._appearance(settings, p), at_rest(), size, np.random.default_rng(0)) for p in range(3)]
+        np.testing.assert_array_equal(rests[0], rests[1])
+        np.testing.assert_array_equal(rests[0], rests[2])
+
+
 # The bench on disk
 
 
@@ -277,6 +302,33 @@ def test_same_frames_whatever_the_number_of_workers(small_bench, tmp_path):
     assert manifest.read_bytes() == other.read_bytes()
     for row in read_rows(manifest):
         np.testing.assert_array_equal(read_video(directory / row["path"]), read_video(tmp_path / row["path"]))
+
+
+def test_the_same_appearance_changes_pictures_and_nothing_else(small_bench, tmp_path):
+    directory, manifest = small_bench
+    settings = dataclasses.replace(SMALL, same_appearance=True)
+    other = write_bench(tmp_path, settings, workers=1, note=quiet)
+    assert manifest.read_bytes() == other.read_bytes()  # lengths, traits, splits
+    assert (directory / "people.csv").read_bytes() == (tmp_path / "people.csv").read_bytes()
+    first = draw_appearance(bench._stream(SMALL, bench.APPEARANCE, 0))
+    for clip, row in zip(bench._clips(settings), read_rows(manifest), strict=True):
+        tracks = bench.true_tracks(tmp_path, clip.clip_id)
+        np.testing.assert_array_equal(tracks, bench.true_tracks(directory, clip.clip_id))
+        frames = read_video(tmp_path / row["path"])
+        clean = rendering.render(dataclasses.replace(first, sensor_noise=0.0), tracks, 16, np.random.default_rng(0))
+        assert np.abs(frames - clean.astype(float)).mean() < first.sensor_noise  # the camera's noise is all that is added
+        assert (clip.person == 0) == np.array_equal(frames, read_video(directory / row["path"]))
+
+
+def test_a_bench_from_before_a_setting_existed_is_one_of_its_default(tmp_path):
+    settings = dataclasses.replace(SMALL, people=1, pretrain_people=0, tasks=("talk",))
+    write_bench(tmp_path, settings, workers=1, note=quiet)
+    stamp = json.loads((tmp_path / "bench.json").read_text())
+    del stamp["settings"]["same_appearance"]
+    (tmp_path / "bench.json").write_text(json.dumps(stamp))
+    write_bench(tmp_path, settings, workers=1, note=quiet)
+    with pytest.raises(InputError, match="other settings"):
+        write_bench(tmp_path, dataclasses.replace(settings, same_appearance=True), workers=1, note=quiet)
 
 
 def test_video_is_lossless(tmp_path):

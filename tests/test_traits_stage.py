@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
-from facedyn.stages import common, saved_heads, traits
+from facedyn.stages import common, saved_heads, traits, weights_by_site
 from facedyn.stages.trait_predictions import FUSIONS
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import load_scores, parse_setting
@@ -79,6 +79,23 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
     folds = pd.read_csv(tmp_path / "traits" / "folds.csv")
     np.testing.assert_array_equal(folds["person_id"], fake.people_ids(N))
     np.testing.assert_array_equal(folds["fold"], one.set_index("person_id")["fold"].loc[fake.people_ids(N)])
+
+
+def test_weights_go_back_to_scale_task_and_site(run_stage, tmp_path, capsys):
+    labels, rows, vectors = fake.planted(n=N, d=20)
+    vectors[:, :4] = np.random.default_rng(1).normal(size=(len(vectors), 4))  # skip0 holds nothing, the bottleneck all
+    run_stage(labels, rows, vectors, model__channels=(2, 4), traits__heads=("ridge",), traits__baselines=())
+    table = pd.read_csv(tmp_path / weights_by_site.PATH)
+    assert tuple(table.columns) == weights_by_site.COLUMNS
+    assert len(table) == len(fake.TRAITS) * 2 * len(fake.TASKS) * 2
+    by_site = table.groupby(["trait", "site"])[["weights", "share_of_squared_weights", "share_of_prediction"]].sum()
+    for trait in fake.TRAITS:
+        assert by_site.loc[trait].sum().tolist() == pytest.approx([80, 1.0, 1.0], abs=1e-4)
+        assert by_site.loc[(trait, "bottleneck"), "share_of_prediction"] > 0.9
+    other, heads = fake.small_config(model__channels=(2, 3)), saved_heads.load_heads(tmp_path)
+    weights_by_site.write(other, tmp_path, heads, np.zeros((N, 80)))
+    assert not (tmp_path / weights_by_site.PATH).exists()
+    assert "representations have 20 weights, config.model.channels and config.fit's filters 13" in capsys.readouterr().out
 
 
 def test_saved_heads_predict_new_people(run_stage, tmp_path):

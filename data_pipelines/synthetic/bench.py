@@ -1,7 +1,8 @@
 """The synthetic test bench on disk: what a user has (video files and a manifest) plus what only a simulation knows.
 
-`write_bench` makes clips of people whose looks and whose dynamics come from separate random streams. `oracle_features`
-gives the statistics of the true tracks: a head fed with them shows how much of the traits can be had from the clips.
+`write_bench` makes clips of people whose looks and whose dynamics come from separate random streams, so that all people may
+be given the same looks (`same_appearance`) while each moves as before. `oracle_features` gives the statistics of the true
+tracks: a head fed with them shows how much of the traits can be had from the clips.
 """
 
 import concurrent.futures
@@ -45,6 +46,7 @@ class SyntheticSettings:
     frames: tuple[int, int] = (120, 180)  # shortest and longest clip
     size: int = 32  # side of a frame, pixels
     trait_noise: float = 0.3  # standard deviation, the traits themselves having 1
+    same_appearance: bool = False  # everyone looks as the first person does, camera and light included
     seed: int = 0
 
     def check(self) -> None:
@@ -93,7 +95,9 @@ def write_bench(directory, settings: SyntheticSettings, workers: int = 0, note=p
     manifest = directory / "manifest.csv"
     found = _read_stamp(directory)
     if found is not None:
-        if {key: found.get(key) for key in stamp} != stamp:
+        # A bench from before a setting existed is one of its default.
+        settings_found = dataclasses.asdict(SyntheticSettings()) | found.get("settings", {})
+        if {"version": found.get("version"), "settings": json.loads(json.dumps(settings_found))} != stamp:
             raise InputError(f"{directory} holds a synthetic bench of other settings; give another folder or delete that one.")
         if found.get("finished"):
             return manifest
@@ -164,7 +168,7 @@ def _write_person(job):
     directory, settings, clips = job
     person = clips[0].person
     dynamics = draw_dynamics(_stream(settings, DYNAMICS, person))
-    appearance = draw_appearance(_stream(settings, APPEARANCE, person))
+    appearance = _appearance(settings, person)
     for clip in clips:
         video, tracks_path = directory / _video_path(clip), directory / "tracks" / f"{clip.clip_id}.npz"
         if video.exists() and tracks_path.exists():
@@ -177,6 +181,10 @@ def _write_person(job):
         with atomic_path(tracks_path) as temporary:
             np.savez(temporary, tracks=tracks)
     return len(clips)
+
+
+def _appearance(settings, person):
+    return draw_appearance(_stream(settings, APPEARANCE, 0 if settings.same_appearance else person))
 
 
 def _one_thread():

@@ -47,6 +47,27 @@ def principal_coordinates(x, train, columns: int):
     return (gram @ basis).astype(np.float32), basis
 
 
+def leading_coordinates(blocks, components: int = 2):
+    """Rows in the plane (or line, ...) of the leading principal components of the z-scored features of all rows.
+
+    The sign of a component, which is arbitrary, makes the row farthest from the middle positive.
+
+    Args: blocks: arrays [N, .] that side by side are the features; a NaN counts as the mean.
+    Returns: (coordinates float64 [N, components], 0 beyond the rank; each one's share of the variance, [components]).
+    """
+    gram = 0.0
+    for x in blocks:
+        z = standardise(x, *moments(x, np.ones(len(x), bool)))
+        gram = gram + z @ z.T
+    values, vectors = np.linalg.eigh(gram)
+    values = np.where(values > 1e-12 * max(values[-1], 0.0), values, 0.0)
+    coordinates = (vectors * np.sqrt(values))[:, ::-1][:, :components]
+    coordinates = np.pad(coordinates, ((0, 0), (0, components - coordinates.shape[1])))
+    farthest = coordinates[np.abs(coordinates).argmax(0), np.arange(components)]
+    shares = np.pad(values[::-1], (0, components))[:components] / (values.sum() or 1.0)
+    return coordinates * np.where(farthest < 0, -1.0, 1.0), shares
+
+
 def moments(x, train):
     """Mean and standard deviation of each feature over the training rows, NaN left out; sd = 0 for a constant feature."""
     x = np.asarray(x[train], float)

@@ -230,6 +230,18 @@ def decode(model: UNet, params, features, tap: Tap = no_tap):
     return model.apply(params, features, tap, method="decode")
 
 
+def feature_maps(model: UNet, params, frames) -> dict[str, jax.Array]:
+    """Every feature map that a tap sees: {site: [B, h, w, c]}. Under jit, what is not used is not computed."""
+    found = {}
+
+    def keep(site, h):
+        found[site] = h
+        return h
+
+    decode(model, params, encode(model, params, frames), keep)
+    return found
+
+
 def pooled_features(model: UNet, params, frames):
     """Mean of skips and bottleneck over places and frames: [B, H, W, C] -> float32 [sum of the channels]."""
     return jnp.concatenate([h.astype(jnp.float32).mean((0, 1, 2)) for h in encode(model, params, frames)])

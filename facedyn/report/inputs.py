@@ -1,4 +1,7 @@
-"""What the report is made from: the tables of a workdir, each None or empty where its stage was not run."""
+"""What the report is made from: the tables of a workdir, each None or empty where its stage was not run.
+
+`Views` is what tables do not hold and the stage `report` computes: the map of people, similarities, pictures of clips, hashes.
+"""
 
 import dataclasses
 import pathlib
@@ -12,6 +15,34 @@ STAGES = ("prepare", "pretrain", "fit", "traits")
 
 
 @dataclasses.dataclass(frozen=True)
+class PeopleMap:
+    """People in the plane of the two leading principal components of the z-scored representations."""
+
+    people: list[str]  # P
+    coordinates: np.ndarray  # [P, 2]
+    shares: np.ndarray  # of the variance, [2]
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitOfData:
+    """Who is in which split of the data set."""
+
+    hash: str  # of all clips with their people and splits
+    people: dict[str, int]  # how many, by split
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """None or empty where it could not be made."""
+
+    people_map: PeopleMap | None = None
+    halves: np.ndarray | None = None  # cosines [P, P] of each person's first half with everyone's second
+    clips: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # frames uint8 [n, H, W, C] of clips, by clip_id
+    split: SplitOfData | None = None
+    no_data: str = ""  # why the data set could not be opened
+
+
+@dataclasses.dataclass(frozen=True)
 class Inputs:
     """The tables, as their modules describe them."""
 
@@ -19,9 +50,13 @@ class Inputs:
     stamps: dict[str, dict]  # by stage
     log: list[dict]  # lines of metrics.jsonl
     quality: pd.DataFrame | None
+    doctor: pd.DataFrame | None
     predictions: pd.DataFrame | None
+    folds: pd.DataFrame | None
+    weights: pd.DataFrame | None
     representations: pd.DataFrame  # without the representations themselves
     examples: dict[str, np.ndarray] | None
+    views: Views = Views()
 
     def __getitem__(self, stage: str) -> pd.DataFrame:
         """The rows of scores of a stage."""
@@ -35,14 +70,22 @@ def load(workdir, pictures: bool) -> Inputs:
     def table(path):
         return pd.read_parquet(path) if path.is_file() else None
 
-    examples = workdir / "representations" / "examples.npz"
+    def texts(path):
+        return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+
+    examples, weights = workdir / "representations" / "examples.npz", workdir / "traits" / "weights_by_site.csv"
     found = {stage: stamps.read_stamp(workdir, stage) for stage in STAGES}
     return Inputs(
         scores=scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores(),
         stamps={stage: stamp for stage, stamp in found.items() if stamp},
         log=metrics_log.read_metrics(workdir),
         quality=table(workdir / "quality.parquet"),
+        doctor=texts(workdir / "doctor.csv"),
         predictions=table(workdir / "traits" / "predictions.parquet"),
+        folds=texts(workdir / "traits" / "folds.csv"),
+        weights=pd.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
+        if weights.is_file()
+        else None,
         representations=representations.read_parts(workdir / representations.FOLDER)[0],
         examples=dict(np.load(examples)) if pictures and examples.is_file() else None,
     )

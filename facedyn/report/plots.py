@@ -1,9 +1,10 @@
-"""Plots as SVG text for the page, and pictures of faces and maps as PNG bytes.
+"""Plots as SVG text for the page.
 
 Drawn by matplotlib without pyplot. Colours are placeholders that become the page's CSS variables, so one drawing serves
 light and dark; texts stay texts.
 """
 
+import html
 import io
 import itertools
 import re
@@ -12,8 +13,8 @@ import warnings
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 
 INK, MUTED, GRID, PAGE = "#010101", "#020202", "#030303", "#040404"
 C1, C2, C3, C4 = SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004")
@@ -42,14 +43,17 @@ SETTINGS = {
     "grid.color": GRID,
     "grid.linewidth": 0.6,
 }
+# Low to high, told apart on a light and on a dark page.
+LOW_HIGH = LinearSegmentedColormap.from_list("low_high", ("#2f6db5", "#a9a4ad", "#e0782a"))
 # More marks than this become one bitmap inside the SVG.
 VECTOR_MARKS = 1500
-# Maps and frames are drawn with at most so many pixels a side.
-LARGEST_PICTURE = 96
 
 
-def draw(name: str, width: float, height: float, paint) -> str:
-    """SVG text of a plot of `width` x `height` inches. `paint(axes)` draws it; `name` keeps ids apart on one page."""
+def draw(name: str, width: float, height: float, paint, description: str) -> str:
+    """SVG text of a plot of `width` x `height` inches. `paint(axes)` draws it; `name` keeps ids apart on one page.
+
+    `description`: what is drawn, for those who cannot see it.
+    """
     with matplotlib.rc_context(SETTINGS | {"svg.hashsalt": name}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*[Gg]lyph.*")  # names in any script; the browser has the fonts
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -57,18 +61,19 @@ def draw(name: str, width: float, height: float, paint) -> str:
         paint(figure.add_subplot())
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return for_page(out.getvalue(), name, width)
+    return for_page(out.getvalue(), name, width, description)
 
 
-def for_page(svg: str, name: str, width: float) -> str:
+def for_page(svg: str, name: str, width: float, description: str) -> str:
     """The <svg> element alone: own ids, the page's font and colours, as wide as its place allows."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(\sid="|url\(#|xlink:href="#)', rf"\1{re.escape(name)}-", svg)
     box = re.search(r'viewBox="[^"]*"', svg).group()
+    label = html.escape(description)
     # Inside HTML an <svg> needs no namespaces.
-    opening = f'<svg class="plot" role="img" style="max-width: {round(width * 100)}px" {box}>'
-    svg = re.sub(r"<svg[^>]*>", opening, svg, count=1, flags=re.S)
+    opening = f'<svg class="plot" role="img" aria-label="{label}" style="max-width: {round(width * 100)}px" {box}>'
+    svg = re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1, flags=re.S)
     svg = re.sub(r"font: ([^;\"]*?)([\d.]+)px [^;\"]*", r"font: \1\2px var(--sans)", svg)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", svg)
     for colour, variable in VARIABLES.items():
@@ -91,18 +96,18 @@ def scatter(name, title, labels, predictions, caption) -> str:
         axes.text(0, 1.025, caption, transform=axes.transAxes, fontsize=8, color=MUTED, parse_math=False)
         axes.locator_params(nbins=5)
 
-    return draw(name, 2.75, 3.0, paint)
+    return draw(name, 2.75, 3.0, paint, f"{title}: predicted against labelled, {len(labels)} people, {caption}")
 
 
-def curves(name, title, steps, accuracy, controls: dict[str, float]) -> str:
-    """Ranking accuracy of held-out people over the steps; controls as dashed lines, named at the right."""
+def curves(name, title, steps, values, ylabel, own, controls: dict[str, float]) -> str:
+    """Figures over the steps, named `own`; controls as dashed lines; both are named at the right."""
 
     def paint(axes):
-        axes.plot(steps, accuracy, color=C1, lw=1.8, marker="o", ms=3)
+        axes.plot(steps, values, color=C1, lw=1.8, marker="o", ms=3)
         shown = {control: value for control, value in controls.items() if value > 0.35}
-        values = np.concatenate([accuracy, list(shown.values())])
-        low, high = values.min() - 0.03, values.max() + 0.03
-        names = [(f"generic model {accuracy[-1]:.2f}", accuracy[-1], C1)]
+        every = np.concatenate([values, list(shown.values())])
+        low, high = every.min() - 0.03, every.max() + 0.03
+        names = [(f"{own} {values[-1]:.2f}", values[-1], C1)]
         names += [(f"{control} {value:.2f}", value, MUTED) for control, value in shown.items()]
         # What lies far below (the zero map orders nothing) is named at the lower edge, and does not stretch the axis.
         names += [(f"{c} {v:.2f} ↓".replace("-", "−"), low, MUTED) for c, v in controls.items() if c not in shown]
@@ -110,11 +115,11 @@ def curves(name, title, steps, accuracy, controls: dict[str, float]) -> str:
             axes.axhline(value, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=1)
         for (text, _, colour), place in zip(names, _apart([v for _, v, _ in names], 0.075 * (high - low))):
             axes.text(1.015, place, text, transform=axes.get_yaxis_transform(), va="center", color=colour, fontsize=8)
-        axes.set(xlabel="step", ylabel="ranking accuracy", ylim=(low, high))
+        axes.set(xlabel="step", ylabel=ylabel, ylim=(low, high))
         axes.set_title(title)
         axes.locator_params(axis="x", nbins=5)
 
-    return draw(name, 4.8, 2.7, paint)
+    return draw(name, 4.8, 2.7, paint, f"{title}: {ylabel} over the steps, at the end {values[-1]:.2f}")
 
 
 def before_after(name, title, before, after) -> str:
@@ -130,35 +135,8 @@ def before_after(name, title, before, after) -> str:
         axes.set_title(title)
         axes.locator_params(nbins=5)
 
-    return draw(name, 2.75, 2.9, paint)
-
-
-def forest(name, rows, xlabel) -> str:
-    """Intervals one under the other. rows: (label, value, low, high, group); a group has its own colour and a gap before it."""
-    places, groups, y = [], [], 0.0
-    for i, row in enumerate(rows):
-        if row[4] not in groups:
-            groups.append(row[4])
-            y += 0.5 if i else 0.0
-        places.append(y)
-        y += 1.0
-
-    def paint(axes):
-        axes.axvline(0, color=MUTED, lw=0.9, zorder=0)
-        for place, (_, value, low, high, group) in zip(places, rows):
-            colour = SERIES[groups.index(group) % len(SERIES)]
-            axes.plot([low, high], [place, place], color=colour, lw=1.6, solid_capstyle="butt")
-            axes.plot([value], [place], marker="o", ms=5, color=colour)
-            interval = f"{value:.2f} [{low:.2f}, {high:.2f}]".replace("-", "−")
-            axes.text(1.02, place, interval, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
-        axes.set_yticks(places, [row[0] for row in rows], parse_math=False, fontsize=8.5)
-        axes.set(ylim=(places[-1] + 0.6, -0.6), xlabel=xlabel)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x")
-        axes.set_axisbelow(True)
-
-    return draw(name, 7.6, 0.9 + 0.235 * (places[-1] + 1), paint)
+    words = f"{np.mean(before):.3f} with the generic model, {np.mean(after):.3f} with person filters"
+    return draw(name, 2.75, 2.9, paint, f"{title}: mean ranking accuracy {words}")
 
 
 def histogram(name, values, xlabel, ylabel) -> str:
@@ -169,7 +147,53 @@ def histogram(name, values, xlabel, ylabel) -> str:
         axes.set(xlim=(0, 1), xlabel=xlabel, ylabel=ylabel)
         axes.locator_params(axis="y", integer=True)
 
-    return draw(name, 4.8, 2.1, paint)
+    return draw(name, 4.8, 2.1, paint, f"Histogram of the {xlabel}")
+
+
+def people_map(name, title, coordinates, shares, colours=None, names=None, caption="") -> str:
+    """People in the plane of two principal components.
+
+    Args: coordinates [P, 2]; shares: of the variance, 2; colours: float [P], low blue and high orange, NaN grey, None = all
+      alike; names: texts beside the points.
+    """
+
+    def paint(axes):
+        if colours is None:
+            marks = [axes.scatter(*coordinates.T, s=15, color=C1, alpha=0.7, linewidths=0)]
+        else:
+            known = np.isfinite(colours)
+            axes.scatter(*coordinates[~known].T, s=15, color=GRID, linewidths=0)
+            # The middle nine tenths take the whole range of colours: one odd label would leave the others alike.
+            low, high = np.quantile(colours[known], (0.05, 0.95)) if known.any() else (0.0, 1.0)
+            marks = [
+                axes.scatter(*coordinates[known].T, s=17, c=colours[known], cmap=LOW_HIGH, vmin=low, vmax=high, linewidths=0)
+            ]
+        for mark in marks:
+            mark.set_rasterized(len(coordinates) > VECTOR_MARKS)
+        for place, text in zip(coordinates, names if names is not None else ()):
+            axes.annotate(text, place, xytext=(3, 2), textcoords="offset points", fontsize=6.5, color=MUTED, parse_math=False)
+        axes.set(xlabel=f"component 1 ({100 * shares[0]:.0f} %)", ylabel=f"component 2 ({100 * shares[1]:.0f} %)")
+        axes.set_title(f"{title}\n" if caption else title, parse_math=False)
+        axes.text(0, 1.025, caption, transform=axes.transAxes, fontsize=8, color=MUTED, parse_math=False)
+        axes.locator_params(nbins=5)
+
+    side = 5.6 if names is not None else 2.9
+    return draw(name, side, 0.95 * side, paint, f"{title}: {len(coordinates)} people by their representations, {caption}")
+
+
+def matrix(name, values, xlabel, ylabel) -> str:
+    """Similarities [N, N] in [-1, 1] as a picture; the larger, the more orange."""
+
+    def paint(axes):
+        limit = max(float(np.abs(values).max()), 1e-9)
+        axes.imshow(values, cmap=LOW_HIGH, vmin=-limit, vmax=limit, interpolation="nearest")
+        axes.set(xlabel=xlabel, ylabel=ylabel, xticks=[], yticks=[])
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+
+    own, others = np.mean(np.diagonal(values)), (values.sum() - np.trace(values)) / max(values.size - len(values), 1)
+    words = f"similarity of the halves of {len(values)} people, mean {own:.2f} with the same person, {others:.2f} with others"
+    return draw(name, 4.2, 4.2, paint, f"Matrix: {words}")
 
 
 def _apart(values, gap) -> list[float]:
@@ -178,38 +202,3 @@ def _apart(values, gap) -> list[float]:
     for before, after in itertools.pairwise(order):
         places[after] = max(places[after], places[before] + gap)
     return list(places)
-
-
-def frame_png(frame) -> bytes:
-    """uint8 [H, W, C] -> PNG."""
-    return _png(np.broadcast_to(_small(frame), (*_small(frame).shape[:2], 3)))
-
-
-def map_png(dynamic_map, limit: float) -> bytes:
-    """A dynamic representation [H, W, C], mean over its channels, in a diverging colour map: blue -limit, red +limit."""
-    return _png((255 * _coloured(dynamic_map, limit)[0]).astype(np.uint8))
-
-
-def overlay_png(dynamic_map, frame, limit: float) -> bytes:
-    """The map over its centre frame in grey; the more colour, the larger the value."""
-    colours, strength = _coloured(dynamic_map, limit)
-    grey = _small(frame).astype(float).mean(-1, keepdims=True) / 255
-    alpha = np.minimum(1.0, 1.4 * strength)[..., None]
-    return _png((255 * ((1 - alpha) * grey + alpha * colours)).astype(np.uint8))
-
-
-def _coloured(dynamic_map, limit):
-    """Colours [H, W, 3] in [0, 1] and strengths [H, W] in [0, 1]."""
-    value = np.clip(_small(dynamic_map).mean(-1) / (limit or 1.0), -1, 1)
-    return matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * value)[..., :3], np.abs(value)
-
-
-def _small(image):
-    stride = -(-max(image.shape[:2]) // LARGEST_PICTURE)
-    return image[::stride, ::stride]
-
-
-def _png(image) -> bytes:
-    out = io.BytesIO()
-    imsave(out, np.ascontiguousarray(image), format="png")
-    return out.getvalue()

@@ -1,7 +1,7 @@
 """What the representation is compared with, by the same protocol: same people, clips, folds and ridge.
 
-Each person's frames are read once for all baselines on pixels. None sees a label but through the folds; what is fitted
-without labels (the principal images of `linear_dynamics`) is fitted to the generic model's own pool of people.
+Each person's (or unit's) frames are read once for all baselines on pixels. None sees a label but through the folds; what is
+fitted without labels (the principal images of `linear_dynamics`) is fitted to the generic model's own pool of people.
 """
 
 import concurrent.futures
@@ -10,14 +10,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from data_pipelines.doctor.identity import look_up
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from facedyn.core import clip_features as pixels
 from facedyn.core import cross_validation as cv
 from facedyn.core import unet
-from facedyn.stages import common, comparisons, trait_features, trait_predictions
+from facedyn.stages import common, comparisons, trait_features, trait_predictions, trait_protocol
+from facedyn.stages.pool import generic_pool
 from facedyn.stages.pretrain import load_generic
-from facedyn.store import representations, stamps
+from facedyn.store import representations
 
 # Baselines that are a vector a person, read from frames; the others need none.
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
@@ -50,28 +52,33 @@ def features(config, workdir, face_clips, records, scored: comparisons.Scored, s
     names, found = tuple(config.traits.baselines), {}
     wanted = tuple(n for n in ON_PIXELS if n in {*names, *config.traits.fused_baselines})
     if wanted:
-        found = _pixel_features(config, workdir, face_clips, records, scored.people, wanted)
+        found = _pixel_features(config, workdir, face_clips, records, scored.subjects, wanted)
     if "oracle" in names and config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():
         from data_pipelines.synthetic.bench import oracle_features  # absent with another run's data_dir
 
-        found["oracle", "ridge"] = trait_features.aligned_rows(scored.people, *oracle_features(workdir / "synthetic"))
-    return {key: (x, scored.by_person) for key, x in found.items()} | _controls(config, workdir, samples_of, seen)
+        found["oracle", "ridge"] = trait_features.aligned_rows(scored.subjects.people, *oracle_features(workdir / "synthetic"))
+    return {key: (x, scored.single) for key, x in found.items()} | _controls(config, workdir, samples_of, seen)
 
 
 def predict(config, found, scored: comparisons.Scored, fold, own) -> dict:
     """{(method, setting): predictions [P, T]} of all baselines, of `features` and fused ones, by one dealing of the folds.
 
+    Where people are in training and in test, also what looking up their training clips' labels says.
+
     `own`: {(method, setting): predictions [P, T]} of the representation by the same folds, the headline first.
     """
     lead, fused_with, predictions = next(iter(own)), fused(config, found), {}
     if "mean_predictor" in config.traits.baselines:
-        predictions["mean_predictor", ""] = cv.predict_mean(scored.labels, fold)
+        predictions["mean_predictor", ""] = cv.predict_mean(scored.subjects.labels, fold)
+    if "same_identity" in config.traits.baselines and trait_protocol.overlap(scored.subjects, fold):
+        looked_up, _ = look_up(scored.subjects.people, scored.subjects.labels, fold < 0)
+        predictions["same_identity", ""] = np.where(fold[:, None] >= 0, looked_up, np.nan).astype(np.float32)
     with Progress("baselines", len(found) + len(fused_with), unit="feature sets") as progress:
         for key, (x, rows) in found.items():
             predictions[key] = scored.predict(x, rows, fold)
             progress.advance(note=key[0])
         for both, key in fused_with.items():
-            joined = side_by_side(scored.headline, found[key][0][scored.samples.person])
+            joined = side_by_side(scored.headline, found[key][0][scored.samples.row_of])
             setting = comparisons.ridge_setting(lead[1])
             predictions[both, _fused_setting(setting, "features")] = scored.predict(joined, scored.samples, fold)
             predictions[both, _fused_setting(lead[1], "predictions")] = (own[lead] + predictions[key]) / 2
@@ -98,17 +105,19 @@ def side_by_side(x, other) -> np.ndarray:
     return np.concatenate([np.tile(x, (1, repeats[1])), np.tile(other, (1, repeats[0]))], 1)
 
 
-def _pixel_features(config, workdir, face_clips, records, people, names) -> dict:
-    """{(name, setting): float32 [N, d]}, a row of NaN for a person without frames."""
+def _pixel_features(config, workdir, face_clips, records, subjects, names) -> dict:
+    """{(name, setting): float32 [N, d]}, a row of NaN for a person (a unit) without frames."""
+    people = subjects.ids
     by_person = {person: [] for person in people}
     for record in records:
         clip = face_clips.clips[record]
-        if clip.person_id in by_person and len(clip.frame_indices):
-            by_person[clip.person_id].append(record)
+        name = trait_protocol.scored_id(config, clip)
+        if name in by_person and len(clip.frame_indices):
+            by_person[name].append(record)
     basis, ending, generic = None, "", {}
     if {"linear_dynamics", "generic_feature"} & set(names):
-        pool, of_pool = _pool(config, workdir, face_clips, records)
-        ending = ";transductive" if {pool.clips[i].person_id for i in of_pool} & set(people) else ""
+        pool, of_pool = generic_pool(config, workdir, face_clips, records)
+        ending = ";transductive" if {pool.clips[i].person_id for i in of_pool} & set(subjects.people) else ""
         basis = pixels.principal_images(_pool_runs(pool, of_pool), COMPONENTS)
     if "generic_feature" in names:
         generic = {
@@ -210,17 +219,6 @@ def _mean_dynamic_image(runs, half_length, scale):
 
 
 _pooled = jax.jit(unet.pooled_features, static_argnums=0)
-
-
-def _pool(config, workdir, face_clips, records):
-    """(reader, its records) of the people that the generic model learnt from; of the scored people where that is not known."""
-    pretrain = stamps.read_stamp(workdir, "pretrain") or {"summary": {}}
-    people = set(pretrain["summary"].get("people", ()))
-    reader = (
-        common.open_data(common.pretrain_data_dir(config, workdir), config) if config.data.pretrain_manifest else face_clips
-    )
-    chosen = [i for i, clip in enumerate(reader.clips) if clip.person_id in people]
-    return (reader, chosen) if chosen else (face_clips, records)
 
 
 def _pool_runs(reader, records):

@@ -16,18 +16,18 @@ from facedyn.stages import trait_features, trait_protocol, trait_scores
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """What a comparison is made on: who is scored, and the representation's rows."""
+    """What a comparison is made on: what is scored, and the representation's rows."""
 
-    people: list[str]  # P
-    labels: np.ndarray  # [P, T]
+    subjects: trait_protocol.Subjects
     trait_names: tuple[str, ...]
     samples: trait_features.Samples
     settings: cv.RidgeSettings
 
     @property
-    def by_person(self) -> trait_features.Samples:
-        """Rows of features that are a vector a person."""
-        return trait_features.Samples(len(self.people), np.arange(len(self.people)), self.labels, {})
+    def single(self) -> trait_features.Samples:
+        """Rows of features that are a vector for each of what is scored."""
+        number, subjects = np.arange(len(self.subjects.ids)), self.subjects
+        return trait_features.Samples(len(number), number, subjects.owner, subjects.labels, {})
 
     @property
     def headline(self) -> np.ndarray:
@@ -36,8 +36,8 @@ class Scored:
 
     def predict(self, x, rows: trait_features.Samples, fold) -> np.ndarray:
         """Out-of-fold predictions [P, T] of the ridge on x [R, D], whose rows are those of `rows`. fold: int [P]."""
-        found = cv.cross_validate_ridge(x, rows.labels, rows.person, self.settings, fold[rows.person])
-        return rows.by_person(found.predictions)
+        found = cv.cross_validate_ridge(x, rows.labels, rows.owner, self.settings, fold[rows.row_of])
+        return rows.as_scored(found.predictions)
 
 
 def ridge_setting(lead: str) -> str:
@@ -46,18 +46,25 @@ def ridge_setting(lead: str) -> str:
 
 
 def permuted_labels(labels, people, fold, seed: int) -> np.ndarray:
-    """The people's labels [N, T] dealt out anew, each fold's mean kept near the others' as `cv.person_folds` does.
+    """The labels [N, T] of people [N] dealt out anew, each fold's mean kept near the others' as `cv.person_folds` does.
 
     Unequal fold means alone would give a PCC well below 0. Where folds are none of its making, such as official splits, labels
-    are dealt out among all.
+    are dealt out among all. Someone with several rows gets those of one other person: what it tells to know a person again
+    stays in, where people are in training and in test.
     """
-    rng, out, folds = np.random.default_rng(seed), labels.copy(), fold.max() + 1
-    other = cv.person_folds(people, folds, seed, labels) if folds > 1 and (fold >= 0).all() else None
-    if other is None or not (np.bincount(other) == np.bincount(fold)).all():
-        return labels[rng.permutation(len(labels))]
-    for k in range(folds):
-        out[fold == k] = labels[rng.permutation(np.flatnonzero(other == k))]
-    return out
+    _, first, index = np.unique(people, return_index=True, return_inverse=True)
+    rng, folds, of_person = np.random.default_rng(seed), fold.max() + 1, fold[first]
+    other = cv.person_folds(people, folds, seed, labels)[first] if folds > 1 and (fold >= 0).all() else None
+    if other is None or not (np.bincount(other) == np.bincount(of_person)).all():
+        source = rng.permutation(len(first))
+    else:
+        source = np.empty(len(first), int)
+        for k in range(folds):
+            source[of_person == k] = rng.permutation(np.flatnonzero(other == k))
+    rows, taken = [np.flatnonzero(index == p) for p in range(len(first))], np.empty(len(labels), int)
+    for own, theirs in zip(rows, source):
+        taken[own] = np.resize(rows[theirs], len(own))
+    return labels[taken]
 
 
 def other_rows(config, face_clips, records, scored, fold, lead: str) -> list[dict]:
@@ -66,20 +73,20 @@ def other_rows(config, face_clips, records, scored, fold, lead: str) -> list[dic
     if "permuted_labels" in config.traits.baselines:
         rows += permuted_rows(config, scored, fold, lead)
     if "same_identity" in config.traits.baselines:
-        tested = {person for person, k in zip(scored.people, fold) if k >= 0}
+        tested = {person for person, k in zip(scored.subjects.people, fold) if k >= 0}
         rows += identity_rows(config, face_clips, [i for i in records if face_clips.clips[i].person_id in tested])
     return rows
 
 
 def permuted_rows(config, scored, fold, lead: str) -> list[dict]:
     """The headline's ridge on permuted labels of people: mean over the permutations, and where 95 % of them lie."""
-    n, rows, (people, traits) = config.traits.permutations, scored.samples, scored.labels.shape
-    permuted = [permuted_labels(scored.labels, scored.people, fold, config.seed + 1 + i) for i in range(n)]
+    n, rows, subjects = config.traits.permutations, scored.samples, scored.subjects
+    permuted = [permuted_labels(subjects.labels, subjects.people, fold, config.seed + 1 + i) for i in range(n)]
     # One call: all permutations are traits of their own and share the principal coordinates.
     labels = np.concatenate(permuted, 1)
-    rows = dataclasses.replace(rows, labels=labels[rows.person])
+    rows = dataclasses.replace(rows, labels=labels[rows.row_of])
     predicted = scored.predict(scored.headline, rows, fold)
-    predicted = trait_protocol.as_scored(config, predicted, labels, fold).reshape(people, n, traits)
+    predicted = trait_protocol.as_scored(config, predicted, labels, fold).reshape(len(labels), n, -1)
     known = [np.isfinite(y) & np.isfinite(predicted[:, i]) for i, y in enumerate(permuted)]
     figures = np.stack(
         [
@@ -88,7 +95,7 @@ def permuted_rows(config, scored, fold, lead: str) -> list[dict]:
         ]
     )  # [n, M, T + 1]
     low, high = np.percentile(figures, (2.5, 97.5), 0)
-    counts, text = trait_scores.people_scored(known[0], np.arange(people)), f"{ridge_setting(lead)};permutations={n}"
+    counts, text = trait_scores.people_scored(known[0], subjects.owner), f"{ridge_setting(lead)};permutations={n}"
     return trait_scores.rows_of("permuted_labels", text, scored.trait_names, figures.mean(0), low, high, counts)
 
 

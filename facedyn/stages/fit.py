@@ -9,22 +9,20 @@ import concurrent.futures
 import pathlib
 from functools import partial
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
-from facedyn.core import person_filters, unet
-from facedyn.stages import common, fit_scores, processes
-from facedyn.stages.fit_engine import Engine, chunks_of
+from facedyn.stages import common, compilation_cache, fit_models, fit_scores, processes
+from facedyn.stages.fit_engine import chunks_of
+from facedyn.stages.fit_models import make_engine
 from facedyn.stages.fit_scores import HALVES
 from facedyn.stages.fit_units import UNITS, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of
-from facedyn.stages.pretrain import load_generic
 from facedyn.stages.stopping import finishing
 from facedyn.store import representations, scores
+from facedyn.store.metrics_log import MetricsLog
 
 
 def run(config, workdir) -> dict:
@@ -36,9 +34,28 @@ def run(config, workdir) -> dict:
         if control not in representations.CONTROLS:
             raise InputError(f"config.fit.controls names {control!r}; it may name {', '.join(representations.CONTROLS)}.")
     face_clips = common.open_data(common.data_dir(config, workdir), config)
+    folder, settings = workdir / representations.FOLDER, config_hash(config)
+    engine = make_engine(config, face_clips)
+    models = fit_models.Models(config, workdir, engine, face_clips)
+    jobs, left_out = fit_table(config, engine, face_clips, models, folder, settings, partial(_log, config, workdir))
+    for name, (scale, n) in sorted(left_out.items()):
+        processes.say(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
+    processes.gather("fitted")
+    return processes.by_first(lambda: _finish(config, workdir, engine, models, face_clips, jobs, left_out))
+
+
+def fit_table(config, engine, face_clips, models, folder, settings: str, log):
+    """Fits every unit of the dataset that has no row in the table in `folder` yet.
+
+    Args:
+      engine: from `make_engine`.
+      models: (scale, control) -> what `engine` needs, a control's name or ''.
+      settings: goes into the column config_hash.
+      log: (scale=, half=, control=) -> MetricsLog; None keeps none.
+    Returns: {(scale, half): units}; {unit with too few centre frames: (scale, how many)}.
+    """
+    c, left_out, jobs = config.fit, {}, {}
     records = common.records_of(face_clips, c.splits)
-    folder = workdir / representations.FOLDER
-    engine, left_out, jobs = Engine(config, face_clips), {}, {}
     for scale in common.scales(config):
         for half in range(3 if c.split_half else 1):
             jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half)
@@ -47,22 +64,27 @@ def run(config, workdir) -> dict:
     shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
     alike = [by_shape(units, shapes) for units in jobs.values()]
     chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
-    generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
-    untrained = unet.init(engine.unet, jax.random.key(config.seed + 1), config.data.image_size) if c.controls else None
     for control in ("", *c.controls):
         reading = engine.reading(TimeShuffled(face_clips, config.seed)) if control == "time_shuffled" else engine
         for (scale, half), units in jobs.items():
             place = folder / control / HALVES if half else folder / control
-            params = reading.put(untrained if control == "untrained" else generic[scale])
-            _fit_all(config, reading, params, units, place, scale, half, chunk_people, control)
-    for name, (scale, n) in sorted(left_out.items()):
-        few = f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={c.min_frames}"
-        processes.say(f"fit: {name} has {few}: no filters for it")
-    processes.gather("fitted")
-    return processes.by_first(lambda: _finish(config, workdir, engine, generic, face_clips, jobs, left_out))
+            params = reading.put(models(scale, control))
+            own_log = log(scale=scale, half=half, control=control) if log else None
+            _fit_all(settings, reading, params, units, place, scale, half, chunk_people, control, own_log)
+    return jobs, left_out
 
 
-def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dict:
+def too_few(config, scale: int, n: int) -> str:
+    """Why a unit gets no filters: a phrase."""
+    return f"{n} usable centre frames at scale {scale}, fewer than config.fit.min_frames={config.fit.min_frames}"
+
+
+def _log(config, workdir, scale, half, control):
+    labels = {"stage": "fit", "scale": scale} | ({"half": half} if half else {}) | ({"control": control} if control else {})
+    return MetricsLog(workdir, config.tensorboard, **labels) if processes.is_first() else None
+
+
+def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict:
     """What is made from the whole table: the pictures' examples, the scores, the summary."""
     c, folder = config.fit, workdir / representations.FOLDER
     rows, _ = representations.read_parts(folder)
@@ -73,8 +95,8 @@ def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dic
     broken = rows.loc[~rows["finite"], "unit_id"].unique().tolist()
     for name in broken:
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
-    for scale, params in generic.items() if config.report.examples else ():
-        _write_examples(config, engine, params, face_clips, jobs[scale, 0], folder, scale)
+    for scale in common.scales(config) if config.report.examples else ():
+        _write_examples(config, engine, engine.put(models(scale, "")), face_clips, jobs[scale, 0], folder, scale)
     score_rows = fit_scores.score_rows(config, folder)
     for control in c.controls:
         score_rows += fit_scores.score_rows(config, folder / control, control)
@@ -84,6 +106,7 @@ def _finish(config, workdir, engine, generic, face_clips, jobs, left_out) -> dic
         "people": sorted(rows["person_id"].unique()),
         "left_out": sorted(left_out),
         "not_finite": broken,
+        "patterns_from": models.others(),
     }
 
 
@@ -102,7 +125,7 @@ def _plan(config, face_clips, records, scale, half=0):
     )
 
 
-def _fit_all(config, engine, params, units, folder, scale, half, chunk_people, control):
+def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people, control, log):
     """Fits those of this process's share of the units that have no row yet, a part a chunk.
 
     SIGTERM ends it behind the part in hand, and so does the end of another process.
@@ -117,12 +140,14 @@ def _fit_all(config, engine, params, units, folder, scale, half, chunk_people, c
     what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + processes.label()
     if len(todo) < len(units):
         processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
-    settings = config_hash(config)
+    counted = "people" if engine.config.unit == "person" else "units"
+    if todo:
+        compilation_cache.say_first_use("fit")
     jobs = [partial(engine.load, alike, shape, people, scale) for shape, people, alike in chunks]
     with (
         finishing() as asked,
         concurrent.futures.ThreadPoolExecutor(1) as loader,
-        Progress(what, len(units), "units", len(units) - len(todo), processes.progress_stream()) as progress,
+        Progress(what, len(units), counted, len(units) - len(todo), processes.progress_stream()) as progress,
     ):
         ahead = loader.submit(jobs[0]) if jobs else None
         for i, (shape, _, alike) in enumerate(chunks):
@@ -142,8 +167,13 @@ def _fit_all(config, engine, params, units, folder, scale, half, chunk_people, c
             ]
             representations.write_part(folder, rows, vectors[: len(alike)], processes.writer())
             with np.errstate(all="ignore"):
-                note = f"ranking accuracy {_mean(before):.3f} -> {_mean(after):.3f}"
+                figures = dict(loss=_mean(loss), ranking_accuracy_generic=_mean(before), ranking_accuracy_fitted=_mean(after))
+            note = "loss {:.3f}, ranking accuracy {:.3f} -> {:.3f}".format(*figures.values())
             progress.advance(len(alike), note)
+            if log:
+                log.write(progress.done, units_per_second=progress.rate(), **figures)
+    if log:
+        log.close()
 
 
 def _mean(values) -> float:
@@ -167,10 +197,7 @@ def _write_examples(config, engine, params, face_clips, units, folder, scale):
             continue
         candidates = unit.held_back or unit.fitted
         window = liveliest(face_clips, candidates, scale, engine.half_length)
-        filters = person_filters.unflatten(jnp.asarray(vectors[row[0]]), engine.slots)
-        nothing = jax.tree.map(jnp.zeros_like, filters)
-        frame = window[engine.half_length]
-        maps = [np.asarray(engine.maps(params, f, jnp.asarray(frame[None])))[0] for f in (nothing, filters)]
+        maps, frame = engine.pictures(params, vectors[row[0]], window, unit), window[engine.half_length]
         new.append(dict(frame=frame, windows=window, generic=maps[0], fitted=maps[1], person_id=unit.person_id, scale=scale))
     if new:
         columns = {k: np.stack([np.asarray(row[k]) for row in new]) for k in new[0]}

@@ -29,12 +29,21 @@ EVERYONE, SHARED = PartitionSpec("person"), PartitionSpec()
 
 
 class Engine:
-    """Fits chunks of loaded units: `engine(params, engine.load(...))`."""
+    """Fits chunks of loaded units: `engine(engine.put(params), engine.load(...), shape)`, params of a scale's generic model."""
 
     def __init__(self, config, face_clips):
-        c = self.config = config.fit
+        self.config, self.seed = config.fit, config.seed
         self.half_length, self.face_clips = config.rank_loss.half_length, face_clips
         self.unet, self.settings = common.unet(config), common.rank_loss_settings(config)
+        self._setup()
+        self.calls = common.steps_per_call(self.config.steps_per_call)
+        self.mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("person",))
+        self._people = NamedSharding(self.mesh, EVERYONE)
+        self._compile()
+
+    def _setup(self):
+        """Sites, layout and solver, from the settings."""
+        c = self.config
         try:
             self.sites = person_filters.sites(self.unet.channels, c.filter_sites)
             self.slots = person_filters.layout(self.sites, c.filter_kind)
@@ -43,11 +52,7 @@ class Engine:
             )
         except ValueError as error:
             raise InputError(f"config.fit: {error}") from error
-        self.draws = self.solver.draws(jax.random.key(config.seed))  # the same for everyone
-        self.calls = common.steps_per_call(c.steps_per_call)
-        self.mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("person",))
-        self._people = NamedSharding(self.mesh, EVERYONE)
-        self._compile()
+        self.draws = self.solver.draws(jax.random.key(self.seed))  # the same for everyone
 
     def _compile(self):
         """The jitted functions; every one takes the parameters first and has its people split over the devices."""
@@ -87,7 +92,7 @@ class Engine:
         self.advance = jax.jit(advance, static_argnums=5, donate_argnums=1)
         self.finish = jax.jit(over_people(partial(fit.finish, self.solver), EVERYONE))
         self.evaluate = jax.jit(over_people(evaluate, SHARED, EVERYONE, EVERYONE, SHARED))
-        self.maps = jax.jit(
+        self.decoded = jax.jit(
             lambda p, filters, frames: unet.decode(self.unet, p, unet.encode(self.unet, p, frames), tap(filters))
         )
         self.start = jax.jit(
@@ -108,8 +113,18 @@ class Engine:
         return other
 
     def put(self, params):
-        """A scale's parameters on all devices."""
+        """What is the same for everyone, on all devices."""
         return jax.device_put(params, NamedSharding(self.mesh, SHARED))
+
+    def pictures(self, model, vector, window, unit):
+        """Dynamic representations of the centre frame of a window [2n+1, H, W, C], without and with the unit's filters.
+
+        Returns: two of [maps, H, W, C].
+        """
+        filters = person_filters.unflatten(jnp.asarray(vector), self.slots)
+        frame = jnp.asarray(window[None, self.half_length])
+        nothing = jax.tree.map(jnp.zeros_like, filters)
+        return [np.asarray(self.decoded(model, f, frame))[0] for f in (nothing, filters)]
 
     def unit_bytes(self, shape: Shape, kept: bool) -> int:
         """Rough memory of one unit on its device, with the features of its rows kept there or not."""

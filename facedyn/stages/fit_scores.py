@@ -1,5 +1,7 @@
 """Figures of a table of representations: ranking accuracy on frames held back, and how well people are told apart."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,24 +12,27 @@ from facedyn.store import representations
 HALVES = "halves"
 # Leading principal components whose intraclass correlation is given.
 COMPONENTS = 10
+# Sessions (tasks, clips) of a person that are looked up among the others', at most.
+TURNS = 8
 
 
 def score_rows(config, folder, control: str = "") -> list[dict]:
     """Rows for scores.csv of the table in `folder`; those of a control's table bear its name.
 
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
-    the units keep them apart, by sessions.
+    the units keep them apart, across sessions and across tasks; across clips where there are neither.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
-    halves, of_halves = representations.read_parts(folder / HALVES)
-    for method, table, values, pair in (
-        (control or "split_half", halves, of_halves, _half_vectors),
-        (f"cross_session;{control}" if control else "cross_session", rows, vectors, _session_vectors),
-    ):
-        if method.startswith("cross_session") or config.fit.split_half:
-            found += _identification_rows(config, table, values, pair, method)
-    return found
+    if config.fit.split_half:
+        halves, of_halves = representations.read_parts(folder / HALVES)
+        found += _identification_rows(config, halves, of_halves, _halves_round, control or "split_half")
+    across = []
+    for kind in ("session", "task"):
+        across += _identification_rows(config, rows, vectors, partial(_across, kind), f"cross_{kind}", control)
+    if not across and config.fit.unit == "clip":
+        across = _identification_rows(config, rows, vectors, partial(_across, "unit_id"), "cross_clip", control)
+    return found + across
 
 
 def _row(method, setting, metric, figures, n) -> dict:
@@ -48,29 +53,36 @@ def _ranking_rows(config, rows, control) -> list[dict]:
     return found
 
 
-def _identification_rows(config, table, vectors, pair, method) -> list[dict]:
-    """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all."""
+def _identification_rows(config, table, vectors, pair, method, control="") -> list[dict]:
+    """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
+
+    pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people; a person's figures are
+    the means over the rounds. `control` goes into the setting.
+    """
     found, key, n = [], jax.random.key(config.seed), config.traits.bootstrap
-    method, _, control = method.partition(";")
     scales = sorted(table["scale"].unique())
     for chosen in [[s] for s in scales] + ([scales] if len(scales) > 1 else []):
-        first, second = pair(table, vectors, chosen)
-        people = len(first)
-        if people < 2:
+        ranks, distances, leading = [], [], []
+        for queries, gallery in pair(table, vectors, chosen):
+            if len(queries) > 1:
+                ranks.append(metrics.match_ranks(queries, gallery))
+                distances.append(metrics.distances(queries, gallery))
+                leading.append(metrics.leading_components(queries, gallery, COMPONENTS))
+        if not ranks:
             continue
+        people = len(ranks[0])
         setting = f"scales={'+'.join(map(str, chosen))};unit={config.fit.unit}" + f";control={control}" * bool(control)
-        ranks = np.asarray(metrics.match_ranks(first, second))
-        within, between = metrics.distances(first, second)
+        ranks, (within, between) = np.array(ranks), np.array(distances).swapaxes(0, 1)  # [R, N] each
         values = {"top1": ranks == 1, "mrr": 1 / ranks, "within_distance": within, "between_distance": between}
         for metric, of_people in values.items():
-            found.append(_row(method, setting, metric, metrics.bootstrap_mean(of_people, key, n), people))
-        leading = metrics.leading_components(first, second, COMPONENTS)
-        figures = metrics.bootstrap(metrics.mean_icc, *leading, jnp.arange(people), key, n, n_people=people)
+            found.append(_row(method, setting, metric, metrics.bootstrap_mean(of_people.mean(0), key, n), people))
+        first, second = (jnp.concatenate(side, 1) for side in zip(*leading))  # the mean over components is that over rounds
+        figures = metrics.bootstrap(metrics.mean_icc, first, second, jnp.arange(people), key, n, n_people=people)
         found.append(_row(method, setting, "icc", figures, people))
     return found
 
 
-def _half_vectors(halves, vectors, scales):
+def half_vectors(halves, vectors, scales):
     """One vector a person and half, scales and units concatenated, of the people who have all of them: [N, D], [N, D]."""
     keep = halves["scale"].isin(scales) & halves["finite"]
     table = halves[keep].assign(row=np.flatnonzero(keep), half=halves["unit_id"].str[-1])
@@ -84,18 +96,29 @@ def _half_vectors(halves, vectors, scales):
     return tuple(np.concatenate([vectors[wide[half, part]] for part in sorted(wide[half].columns)], 1) for half in ("1", "2"))
 
 
-def _session_vectors(rows, vectors, scales):
-    """One vector a person of the first and of the last of his or her sessions, scales concatenated: [N, D], [N, D].
+def _halves_round(halves, vectors, scales):
+    return [half_vectors(halves, vectors, scales)]
 
-    Of the people who have two sessions with all scales; units of a session count as their mean.
+
+def _across(kind, rows, vectors, scales):
+    """Rounds: each of a person's sessions (tasks, clips) in turn against the mean of that person's others.
+
+    Of the people who have two with all scales; units of one session count as their mean; someone with fewer than the others
+    takes turns again. kind: the column of the table, 'session', 'task' or 'unit_id'. From a task's vectors their mean over
+    the people is taken first, because a task moves all people alike.
     """
-    keep = (rows["scale"].isin(scales) & rows["finite"] & (rows["session"] != "")).to_numpy(bool)
-    by_session = {}
-    for (person, session, scale), own in rows[keep].groupby(["person_id", "session", "scale"]).indices.items():
-        by_session.setdefault(person, {}).setdefault(session, {})[scale] = vectors[keep][own].mean(0)
-    pairs = []
-    for _, sessions in sorted(by_session.items()):
-        whole = [np.concatenate([of[s] for s in scales]) for _, of in sorted(sessions.items()) if len(of) == len(scales)]
-        if len(whole) > 1:
-            pairs.append((whole[0], whole[-1]))
-    return tuple(np.array(side) for side in zip(*pairs)) if pairs else (np.zeros((0, 0)), np.zeros((0, 0)))
+    keep = (rows["scale"].isin(scales) & rows["finite"] & (rows[kind] != "")).to_numpy(bool)
+    kept, parts = vectors[keep], {}  # {(person, session): {scale: vector}}
+    for (person, part, scale), own in rows[keep].groupby(["person_id", kind, "scale"]).indices.items():
+        parts.setdefault((person, part), {})[scale] = kept[own].mean(0)
+    whole = {key: np.concatenate([of[s] for s in scales]) for key, of in sorted(parts.items()) if len(of) == len(scales)}
+    if kind == "task":
+        means = {task: np.mean([v for (_, t), v in whole.items() if t == task], 0) for task in {t for _, t in whole}}
+        whole = {(person, task): vector - means[task] for (person, task), vector in whole.items()}
+    people = {}
+    for (person, _), vector in whole.items():
+        people.setdefault(person, []).append(vector)
+    several = [np.array(own) for own in people.values() if len(own) > 1]
+    for turn in range(min(TURNS, max(map(len, several), default=0))):
+        queries = np.array([own[turn % len(own)] for own in several])
+        yield queries, np.array([np.delete(own, turn % len(own), 0).mean(0) for own in several])

@@ -21,9 +21,9 @@ from data_pipelines.windows import centre_positions, window_positions
 from facedyn.core import unet
 from facedyn.core.metrics import bootstrap_mean
 from facedyn.core.rank_loss import copied_input, dynamic_image, rank_loss, ranking_accuracy
-from facedyn.stages import common, processes
+from facedyn.stages import common, compilation_cache, processes
 from facedyn.stages.stopping import Stopped, finishing
-from facedyn.store import checkpoints, scores
+from facedyn.store import checkpoints, portable, scores
 from facedyn.store.metrics_log import MetricsLog
 
 EVAL_BATCH = 128
@@ -116,7 +116,7 @@ class Compiled:
         self.mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
         settings, model, centre = self.settings, self.model, self.settings.half_length
         warmup = min(c.warmup_steps, c.steps // 2)
-        self.transform = optax.adam(optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, warmup, c.steps))
+        self.transform = optax.adam(optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, warmup, max(1, c.steps)))
         self.calls = common.steps_per_call(c.steps_per_call)
         self.update = make_step(model, settings, self.transform, self.calls, self.mesh)
         self.model_accuracy = jax.jit(lambda p, w: ranking_accuracy(model.apply(p, w[:, centre]), w, settings))
@@ -172,6 +172,14 @@ def make_step(model, settings, transform, calls: int, mesh):
     return jax.jit(many, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
+def _start_from(config, like, scale: int):
+    """The parameters of `config.pretrain.init_from`, a file or a folder, in the structure of `like`."""
+    place = pathlib.Path(config.pretrain.init_from).expanduser()
+    if place.suffix == portable.SUFFIX:
+        return portable.read_generic(place, config, like, scale)
+    return checkpoints.load_pytree(place / f"scale_{scale}" / "best", like)
+
+
 def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int, compiled: Compiled):
     """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
     c, settings, model = config.pretrain, compiled.settings, compiled.model
@@ -187,7 +195,13 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
 
     params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
     if c.init_from:
-        params = checkpoints.load_pytree(pathlib.Path(c.init_from) / f"scale_{scale}" / "best", params)
+        params = _start_from(config, params, scale)
+    if not c.steps:
+        if not c.init_from:
+            raise InputError("config.pretrain.steps=0 takes a generic model as it is: name it by config.pretrain.init_from.")
+        if first:
+            checkpoints.save_pytree(directory / "best", params)
+        return params, 0
     state = {"params": params, "opt_state": transform.init(params), "step": jnp.zeros((), jnp.int32)}
     state |= {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)}
     state = jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, np.asarray(x)), state)
@@ -224,6 +238,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
         more = {k: jax.make_array_from_process_local_data(replicated, np.asarray(v)) for k, v in more.items()}
         series.save(step, state | more, metrics)
 
+    compilation_cache.say_first_use("pretrain")
     losses, stop = [], processes.Vote(mesh)
     with (
         finishing() as asked,

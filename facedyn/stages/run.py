@@ -6,12 +6,14 @@ the other stages by the first one while the others wait.
 
 import importlib
 import pathlib
+import time
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from facedyn.config import config_hash
-from facedyn.stages import common, processes
+from facedyn.stages import common, compilation_cache, processes
 from facedyn.store import stamps
+from facedyn.store.metrics_log import MetricsLog
 from facedyn.store.representations import CONTROLS
 
 ORDER = ("prepare", "pretrain", "fit", "traits", "report")
@@ -29,6 +31,7 @@ WRITTEN = ("", "stages", *FOLDERS, "traits", "report")
 def run_stages(stage: str, config, workdir) -> None:
     """Runs `stage`; 'run' stands for all of them. Raises InputError where the input or WORKDIR cannot be used."""
     workdir = pathlib.Path(workdir)
+    compilation_cache.switch_on(config.compilation_cache)
     with processes.session(config.distributed):
         if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
             raise InputError("The processes of config.distributed have different stages or settings; give all the same.")
@@ -48,17 +51,17 @@ def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
     begun = processes.by_first(lambda: _begin(name, config, workdir, skip))
     if not begun:
         return
-    stage = importlib.import_module(f"facedyn.stages.{name}")
+    stage, start = importlib.import_module(f"facedyn.stages.{name}"), time.monotonic()
     if name in SHARED:
         summary = stage.run(config, workdir)
     else:
         summary = processes.by_first(lambda: stage.run(config, workdir))
-    processes.by_first(lambda: stamps.write_stamp(config, workdir, name, *begun, summary))
+    processes.by_first(lambda: _end(name, config, workdir, begun, summary, time.monotonic() - start))
 
 
 def _begin(name: str, config, workdir: pathlib.Path, skip: bool) -> list:
     """[what the stage depends on, the time it begins]; [] when it need not be run. Raises InputError for changed settings."""
-    now = stamps.relevant(config, name, common.dataset_fingerprint(config, workdir) if name != "prepare" else "")
+    now = stamps.relevant(config, name, _fingerprint(name, config, workdir))
     if not (workdir / RESULT.get(name, "")).exists():
         stamps.remove_stamps(workdir, name)
     if name in GUARDED:
@@ -73,6 +76,27 @@ def _begin(name: str, config, workdir: pathlib.Path, skip: bool) -> list:
         stamps.write_stamp(config, workdir, f"{name}.started", now, started, {})
     print(f"{name}: config {config_hash(config)}, seed {config.seed}")
     return [now, started]
+
+
+def _end(name: str, config, workdir: pathlib.Path, begun: list, summary: dict, seconds: float) -> None:
+    """The stamp, and a line of metrics.jsonl with the numbers of the summary."""
+    numbers = {k: v for k, v in summary.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    log = MetricsLog(workdir, stage=name)
+    log.write(0, **numbers | {"seconds": round(seconds, 2)})
+    log.close()
+    stamps.write_stamp(config, workdir, name, *begun, summary)
+
+
+def _fingerprint(name: str, config, workdir: pathlib.Path) -> str:
+    """Of the data set that the stage reads; '' where there is none yet, or, for a page of what is left, none any more."""
+    if name == "prepare":
+        return ""
+    try:
+        return common.dataset_fingerprint(config, workdir)
+    except InputError:
+        if name == "report":
+            return ""
+        raise
 
 
 def _tidy(workdir: pathlib.Path) -> None:

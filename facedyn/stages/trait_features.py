@@ -11,6 +11,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 
 ALL_TASKS = "all"
+OTHER_UNITS = "None of the table's units is one of the dataset's, as config.fit.unit now says: run the stage fit again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +31,17 @@ class FeatureSet:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """What heads are fitted to and predict."""
+    """What heads are fitted to and predict. What is scored is a person, or a unit where each is scored by itself."""
 
-    people: int  # P
-    person: np.ndarray  # int [R], number of the row's person, in 0 .. P - 1
+    scored: int  # P, how many are scored
+    row_of: np.ndarray  # int [R], number of what the row counts for, in 0 .. P - 1
+    owner: np.ndarray  # int [R], number of the row's person; inner folds keep a person's rows together
     labels: np.ndarray  # float64 [R, T], NaN = missing
     blocks: dict  # {(scale, task): float32 [R, D]}, a row of NaN where there is none
 
-    def by_person(self, predictions) -> np.ndarray:
-        """`mean_by_person` of predictions [R, T]."""
-        return mean_by_person(predictions, self.person, self.people)
+    def as_scored(self, predictions) -> np.ndarray:
+        """Predictions [R, T] averaged for each of what is scored: float32 [P, T]."""
+        return mean_by_person(predictions, self.row_of, self.scored)
 
 
 def mean_by_person(values, person, people: int) -> np.ndarray:
@@ -76,40 +78,44 @@ def tasks_of(rows) -> np.ndarray:
     return np.where(tasks == "", "unnamed", tasks).astype(object)
 
 
-def blocks_by_person(rows, vectors, people, tasks=None) -> dict[tuple[int, str], np.ndarray]:
+def blocks_by_person(rows, vectors, people) -> dict[tuple[int, str], np.ndarray]:
     """{(scale, task): float32 [P, D]}: each person's mean representation; a row of NaN for one who has none.
 
-    `rows` and `vectors` as of `load_representations`; people who are not in `people` are left out; `tasks` [N] instead of
-    `tasks_of(rows)`.
+    `rows` and `vectors` as of `load_representations`; people who are not in `people` are left out.
     """
-    tasks = tasks_of(rows) if tasks is None else tasks
-    return mean_blocks(rows, vectors, tasks, rows["person_id"].astype(str), people)
+    return mean_blocks(rows, vectors, tasks_of(rows), rows["person_id"].astype(str), people)
 
 
 def samples_by_person(rows, vectors, people, labels) -> Samples:
     """A row a person. labels [P, T]."""
-    return Samples(len(people), np.arange(len(people)), labels, blocks_by_person(rows, vectors, people))
+    number = np.arange(len(people))
+    return Samples(len(people), number, number, labels, blocks_by_person(rows, vectors, people))
 
 
 def samples_by_unit(rows, vectors, people, unit_labels, labels) -> Samples:
-    """A row a fit unit, with its own label; all tasks together are all units, a single task the units of that task.
+    """A row a fit unit, with its own label, counted for its person.
 
     Args: unit_labels: {unit_id: [T]}; a unit that is not in it is left out; labels [P, T] count where a unit has none.
     """
-    tasks, number = tasks_of(rows), {person: i for i, person in enumerate(people)}
+    number = {person: i for i, person in enumerate(people)}
     owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
     units = sorted(unit for unit, person in owner.items() if person in number and unit in unit_labels)
     if not units:
-        raise InputError(
-            "None of the table's units is one of the dataset's, as config.fit.unit now says: run the stage fit again."
-        )
+        raise InputError(OTHER_UNITS)
     person = np.array([number[owner[unit]] for unit in units])
     own = np.array([unit_labels[unit] for unit in units])
-    ids = rows["unit_id"].astype(str)
+    own = np.where(np.isfinite(own), own, labels[person])
+    return Samples(len(people), person, person, own, blocks_by_unit(rows, vectors, units))
+
+
+def blocks_by_unit(rows, vectors, units) -> dict[tuple[int, str], np.ndarray]:
+    """{(scale, task): float32 [len(units), D]}, NaN where there is none.
+
+    All tasks together are all units, a single task the units of that task.
+    """
+    tasks, ids = tasks_of(rows), rows["unit_id"].astype(str)
     blocks = mean_blocks(rows, vectors, np.full(len(rows), ALL_TASKS, object), ids, units)
-    if len(set(tasks)) > 1:
-        blocks |= mean_blocks(rows, vectors, tasks, ids, units)
-    return Samples(len(people), person, np.where(np.isfinite(own), own, labels[person]), blocks)
+    return blocks | (mean_blocks(rows, vectors, tasks, ids, units) if len(set(tasks)) > 1 else {})
 
 
 def labels_by_unit(face_clips, records, unit_of) -> dict[str, np.ndarray]:

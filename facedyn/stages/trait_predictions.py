@@ -49,12 +49,12 @@ def ending(config) -> str:
 
 
 def predict(config, samples, fold, end: str) -> Predicted:
-    """All out-of-fold predictions from the representations, per person.
+    """All out-of-fold predictions from the representations, for each of what is scored.
 
     Args: samples: a row a person or a unit; fold int [P]; end: of every setting.
     """
-    row_fold, sets = fold[samples.person], trait_features.feature_sets(samples.blocks)
-    people = samples.person  # a number serves as well as a name
+    row_fold, sets = fold[samples.row_of], trait_features.feature_sets(samples.blocks)
+    people = samples.owner  # a number serves as well as a name
     ridge, scored, findings, networks, head = "ridge" in config.traits.heads, {}, {}, {}, None
     with Progress("traits", len(sets) if ridge else 1, unit="feature sets") as progress:
         if ridge:
@@ -69,11 +69,11 @@ def predict(config, samples, fold, end: str) -> Predicted:
                 for one in sets
                 for fusion, predictions in fused[one].items()
             }
-            findings = _findings(sets, found, fused, samples, row_fold, end)
+            findings = _findings(config, sets, found, fused, samples, row_fold, end)
         if "mlp" in config.traits.heads:
             x, setting = trait_features.matrix(samples.blocks, sets[0]), sets[0].setting("mlp") + end
             mlp = mlp_validation.cross_validate_mlp(
-                x, samples.labels, people, mlp_settings(config), row_fold, head_rows(fold)[people]
+                x, samples.labels, people, mlp_settings(config), row_fold, head_rows(fold)[samples.row_of]
             )
             head = mlp.head
             scored["representation", setting] = mlp.predictions
@@ -81,30 +81,30 @@ def predict(config, samples, fold, end: str) -> Predicted:
             if not ridge:
                 progress.advance(note=setting)
     return Predicted(
-        {key: samples.by_person(p) for key, p in scored.items()},
-        {key: np.stack([samples.by_person(p) for p in pair]) for key, pair in findings.items()},
-        {key: np.stack([samples.by_person(p) for p in each]) for key, each in networks.items()},
+        {key: samples.as_scored(p) for key, p in scored.items()},
+        {key: np.stack([samples.as_scored(p) for p in pair]) for key, pair in findings.items()},
+        {key: np.stack([samples.as_scored(p) for p in each]) for key, each in networks.items()},
         head,
     )
 
 
 def head_rows(fold) -> np.ndarray:
-    """People whom the final heads are fitted to: bool [P]; everyone, unless some are in training only."""
+    """What the final heads are fitted to: bool [P]; everyone, unless some are in training only."""
     return fold < 0 if (fold < 0).any() else fold >= 0
 
 
 def saved_heads(config, samples, fold, mlp_head, end: str, trait_names) -> tuple[dict, dict]:
     """The headline's heads as `saved_heads.write_heads` takes them: ({name: SavedHead}, {name: what else to note})."""
-    first, used = trait_features.feature_sets(samples.blocks)[0], head_rows(fold)[samples.person]
+    first, used = trait_features.feature_sets(samples.blocks)[0], head_rows(fold)[samples.row_of]
     heads, described = {}, {}
     if "ridge" in config.traits.heads:
-        x, people = trait_features.matrix(samples.blocks, first)[used], samples.person[used]
+        x, people = trait_features.matrix(samples.blocks, first)[used], samples.owner[used]
         heads["ridge"], penalties, components = cv.fit_ridge(x, samples.labels[used], people, ridge_settings(config))
         chosen = (dict(zip(trait_names, map(float, values))) for values in (penalties, components))
         described["ridge"] = dict(zip(("penalties", "components"), chosen))
     if mlp_head is not None:
         heads["mlp"] = mlp_head
-    rows = config.traits.aggregate
+    rows = "person" if config.traits.aggregate == "person" else "clip"
     return {
         name: SavedHead(head, tuple(trait_names), first.blocks, rows, first.setting(name) + end) for name, head in heads.items()
     }, described
@@ -121,8 +121,11 @@ def _fuse(one, found, samples, fold) -> dict:
     return dict(zip(FUSIONS, (found[one].predictions, _mean_of_known(out), stacked)))
 
 
-def _findings(sets, found, fused, samples, fold, end) -> dict:
-    """The paper's three findings as pairs of predictions; single tasks and scales are chosen inside the folds."""
+def _findings(config, sets, found, fused, samples, fold, end) -> dict:
+    """The paper's three findings as pairs of predictions; single tasks and scales are chosen inside the folds.
+
+    Clips that are scored by themselves have one task each, so that tasks cannot be compared on the same ones.
+    """
 
     def chosen(members, fusion, worst=False):
         """Each fold's rows from the member that did best (or worst) on the fold's training rows."""
@@ -131,7 +134,7 @@ def _findings(sets, found, fused, samples, fold, end) -> dict:
         return out[number[fold], np.arange(len(fold))]  # rows of fold -1 are NaN whatever the member
 
     whole, pairs = sets[0], {}
-    tasks = [s for s in sets if s.tasks != ALL_TASKS and s.scales == whole.scales]
+    tasks = [s for s in sets if s.tasks != ALL_TASKS and s.scales == whole.scales and config.traits.aggregate != "none"]
     scales = [s for s in sets if s.tasks == ALL_TASKS and len(s.scales) < len(whole.scales)]
     for fusion, predictions in fused[whole].items():
         setting = whole.setting("ridge", fusion) + end

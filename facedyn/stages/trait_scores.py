@@ -12,21 +12,21 @@ COMPARED = ("pcc", "ccc")  # metrics of which differences are given
 FOLDER, PREDICTIONS, FOLDS = "traits", "predictions.parquet", "folds.csv"
 
 
-def score_rows(config, predictions, labels, trait_names, statistic=metrics.mean_trait_metrics) -> list[dict]:
+def score_rows(config, predictions, labels, person, trait_names, statistic=metrics.mean_trait_metrics) -> list[dict]:
     """Rows for scores.csv: every metric of every trait and their mean, with intervals from the same resamplings of people.
 
     Args: predictions: {(method, setting): [S, P, T]}, S dealings of the folds, or [2, S, P, T] where `statistic` is
-      `metrics.trait_metric_differences`; labels [P, T], only of people who are tested.
+      `metrics.trait_metric_differences`; labels [P, T], only of what is tested; person int [P], from 0, whose it is.
     """
-    rows, person = [], np.arange(len(labels))
+    rows = []
     for key, predicted in predictions.items():
         rows += rows_of(*key, trait_names, *with_intervals(config, labels, predicted, person, statistic))
     return rows
 
 
-def difference_rows(config, pairs, labels, trait_names) -> list[dict]:
+def difference_rows(config, pairs, labels, person, trait_names) -> list[dict]:
     """Rows of paired differences. pairs: {(method, setting): [2, S, P, T]}, the first minus the second."""
-    rows = score_rows(config, pairs, labels, trait_names, metrics.trait_metric_differences)
+    rows = score_rows(config, pairs, labels, person, trait_names, metrics.trait_metric_differences)
     return [row for row in rows if row["metric"] in COMPARED]
 
 
@@ -64,7 +64,7 @@ def rows_of(method, setting, trait_names, value, low, high, counts) -> list[dict
     ]
 
 
-def spread_rows(networks, labels) -> list[dict]:
+def spread_rows(networks, labels, person) -> list[dict]:
     """Standard deviation of the mean PCC over the networks whose mean is the MLP. networks: {setting: [S, P, T]}."""
     rows = []
     for setting, predicted in networks.items():
@@ -74,17 +74,19 @@ def spread_rows(networks, labels) -> list[dict]:
                 metrics.trait_metrics(labels, one, jnp.asarray(where))[list(metrics.METRICS).index("pcc"), -1]
                 for one in predicted
             ]
-            figures = dict(trait="mean", metric="pcc_sd", value=float(np.std(pcc)), n=int(where.any(1).sum()))
+            figures = dict(trait="mean", metric="pcc_sd", value=float(np.std(pcc)), n=people_scored(where, person)[-1])
             rows.append(dict(method="representation", setting=setting) | figures)
     return rows
 
 
-def write_predictions(workdir, predictions, people, labels, trait_names, folds, seeds) -> None:
+def write_predictions(workdir, predictions, subjects, trait_names, folds, seeds) -> None:
     """traits/predictions.parquet: a row a method, setting, seed, trait and person who has both label and prediction.
 
-    Args: predictions: {(method, setting): [S, P, T]}; people [P]; folds int [S, P].
+    Where units are scored by themselves, a row a unit, named in a further column unit_id.
+
+    Args: predictions: {(method, setting): [S, P, T]}; subjects: `trait_protocol.Subjects`; folds int [S, P].
     """
-    tables, people = [], np.asarray(people, object)
+    tables, labels, people = [], subjects.labels, np.asarray(subjects.people, object)
     for (method, setting), predicted in predictions.items():
         for seed, fold, one in zip(seeds, folds, predicted):
             for t, trait in enumerate(trait_names):
@@ -93,16 +95,22 @@ def write_predictions(workdir, predictions, people, labels, trait_names, folds, 
                     method=method, setting=setting, trait=trait, person_id=people[known], fold=fold[known], seed=seed
                 )
                 columns |= dict(label=labels[known, t], prediction=one[known, t].astype(float))
+                columns |= {name: values[known] for name, values in _unit_column(subjects).items()}
                 tables.append(pd.DataFrame(columns))
     with atomic_path(workdir / FOLDER / PREDICTIONS) as temporary:
         pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
 
 
-def write_folds(workdir, people, folds, seeds) -> None:
-    """traits/folds.csv: seed, person_id, fold; fold -1 is in training only. folds int [S, P]."""
-    tables = [pd.DataFrame({"seed": seed, "person_id": people, "fold": fold}) for seed, fold in zip(seeds, folds)]
+def write_folds(workdir, subjects, folds, seeds) -> None:
+    """traits/folds.csv: seed, person_id, fold and, of units, unit_id; fold -1 is in training only. folds int [S, P]."""
+    columns = {"person_id": subjects.people} | _unit_column(subjects)
+    tables = [pd.DataFrame({"seed": seed} | columns).assign(fold=fold) for seed, fold in zip(seeds, folds)]
     with atomic_path(workdir / FOLDER / FOLDS) as temporary:
         pd.concat(tables).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def _unit_column(subjects) -> dict:
+    return {} if subjects.ids == subjects.people else {"unit_id": np.asarray(subjects.ids, object)}
 
 
 def remove(workdir) -> None:

@@ -2,6 +2,7 @@
 
 All feature sets and all baselines are judged on the same people by the same folds. Figures are per person: several units of a
 person and task (sessions, clips) count as their mean, or their predictions do (config.traits.aggregate); several labels do too.
+By choice every unit is scored by itself, with its own label; intervals are by person in any case.
 """
 
 import pathlib
@@ -20,13 +21,15 @@ from facedyn.stages import (
     trait_predictions,
     trait_protocol,
     trait_scores,
+    weights_by_site,
 )
 from facedyn.stages.fit_units import unit_id
-from facedyn.store import checkpoints, stamps
+from facedyn.stages.pool import people_of
+from facedyn.store import checkpoints
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import replace_scores
 
-HEADS, AGGREGATES = ("ridge", "mlp"), ("person", "clip")
+HEADS, AGGREGATES = ("ridge", "mlp"), ("person", "clip", "none")
 # Fewer labelled people than this give no figure worth printing.
 MIN_PEOPLE = 6
 # How many ids a line names before it says "and so many more".
@@ -34,7 +37,7 @@ NAMED = 8
 
 
 def run(config, workdir) -> dict:
-    """Scores every feature set and baseline; writes rows of scores.csv, predictions, folds and the headline's heads.
+    """Scores every feature set and baseline; writes scores, predictions, folds, the headline's heads and what they read where.
 
     Returns: summary; {'skipped': reason} where nobody has labels and representations, which a printed line says too.
     Raises InputError for a missing dataset or table, or a setting that cannot be.
@@ -53,17 +56,20 @@ def run(config, workdir) -> dict:
     if not trait_names:
         return _skip(workdir, f"no trait has {MIN_PEOPLE} people with a label and a representation")
 
+    subjects, unit_labels = _subjects(config, face_clips, records, rows, people, labels, trait_names)
+
     def samples_of(rows, vectors):
-        return _samples(config, face_clips, records, rows, vectors, people, labels, trait_names)
+        return _samples(config, rows, vectors, subjects, unit_labels)
 
     samples = samples_of(rows, vectors)
     if config.traits.aggregate == "person":
         _say_missing(samples.blocks, people)
     seen = _transductive(workdir, people)
     end = trait_predictions.ending(config) + seen
-    scored = comparisons.Scored(people, labels, trait_names, samples, trait_predictions.ridge_settings(config))
+    folds = [trait_protocol.folds(config, face_clips, records, subjects, seed) for seed in config.traits.seeds]
+    overlap = _overlap(subjects, folds[0])
+    scored = comparisons.Scored(subjects, trait_names, samples, trait_predictions.ridge_settings(config))
     features = baselines.features(config, workdir, face_clips, records, scored, samples_of, seen)
-    folds = [trait_protocol.folds(config, face_clips, records, people, labels, seed) for seed in config.traits.seeds]
     dealings, first = [], None  # (scored, findings) of each
     for fold in folds:
         own = trait_predictions.predict(config, samples, fold, end)
@@ -71,7 +77,7 @@ def run(config, workdir) -> dict:
         of_baselines = baselines.predict(config, features, scored, fold, own.scored)
         dealings.append(
             [
-                {key: trait_protocol.as_scored(config, one, labels, fold) for key, one in each.items()}
+                {key: trait_protocol.as_scored(config, one, subjects.labels, fold) for key, one in each.items()}
                 for each in (own.scored | of_baselines, own.findings)
             ]
         )
@@ -79,26 +85,31 @@ def run(config, workdir) -> dict:
     pairs |= comparisons.pairs(predictions, baselines.fused(config, features))
 
     tested = folds[0] >= 0
-    score_rows = trait_scores.score_rows(config, _rows(predictions, tested), labels[tested], trait_names)
+    judged = subjects.labels[tested], np.unique(subjects.owner[tested], return_inverse=True)[1]
+    score_rows = trait_scores.score_rows(config, _rows(predictions, tested), *judged, trait_names)
     headline = next(r for r in score_rows if r["trait"] == "mean" and r["metric"] == "pcc")
-    score_rows += trait_scores.spread_rows(_rows(first.networks, tested), labels[tested])
-    score_rows += trait_scores.difference_rows(config, _rows(pairs, tested), labels[tested], trait_names)
+    score_rows += trait_scores.spread_rows(_rows(first.networks, tested), *judged)
+    score_rows += trait_scores.difference_rows(config, _rows(pairs, tested), *judged, trait_names)
     # Nothing but permuted labels and look-ups: they are not worth a round for every dealing of the folds.
     score_rows += comparisons.other_rows(config, face_clips, records, scored, folds[0], headline["setting"])
     if len(folds) > 1:
         lead = predictions[headline["method"], headline["setting"]]
         single = {("fold_seed", f"{headline['setting']};seed={s}"): lead[i : i + 1] for i, s in enumerate(config.traits.seeds)}
-        score_rows += trait_scores.score_rows(config, _rows(single, tested), labels[tested], trait_names)
-    trait_scores.write_predictions(workdir, predictions, people, labels, trait_names, folds, config.traits.seeds)
-    trait_scores.write_folds(workdir, people, folds, config.traits.seeds)
-    heads = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end, trait_names)
-    saved_heads.write_heads(workdir, *heads)
+        score_rows += trait_scores.score_rows(config, _rows(single, tested), *judged, trait_names)
+    score_rows = [row | {"setting": (row["setting"] + overlap).lstrip(";")} for row in score_rows]
+    predictions = {(method, (setting + overlap).lstrip(";")): one for (method, setting), one in predictions.items()}
+    trait_scores.write_predictions(workdir, predictions, subjects, trait_names, folds, config.traits.seeds)
+    trait_scores.write_folds(workdir, subjects, folds, config.traits.seeds)
+    heads, described = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end + overlap, trait_names)
+    saved_heads.write_heads(workdir, heads, described)
+    fitted_to = trait_predictions.head_rows(folds[0])[samples.person]
+    weights_by_site.write(config, workdir, heads, scored.headline[fitted_to])
     replace_scores(workdir, "traits", score_rows)
     return {
-        "people": int(tested.sum()),
+        "people": int(judged[1].max()) + 1,
         "traits": list(trait_names),
         "folds": int(folds[0].max()) + 1,
-        "headline": headline["setting"],
+        "headline": headline["setting"] + overlap,
         "pcc": headline["value"],
         "seconds": round(time.monotonic() - start, 1),
     }
@@ -132,20 +143,51 @@ def _check(config):
         raise InputError(
             f"config.traits.seeds={tuple(traits.seeds)} deal out folds, of which {traits.protocol!r} has one choice only."
         )
-    if traits.aggregate == "clip" and config.fit.unit == "person":
+    if traits.aggregate != "person" and config.fit.unit == "person":
         raise InputError(
-            "config.traits.aggregate='clip' needs several units a person: fit with config.fit.unit='clip' or 'session'."
+            f"config.traits.aggregate={traits.aggregate!r} needs several units a person: fit with config.fit.unit='clip' or"
+            " 'session'."
         )
 
 
-def _samples(config, face_clips, records, rows, vectors, people, labels, trait_names):
-    """What the heads are fitted to, a row a person or a fit unit."""
+def _subjects(config, face_clips, records, rows, people, labels, trait_names):
+    """(what is scored, {unit_id: its own labels [T]} or None where units count for nothing)."""
     if config.traits.aggregate == "person":
-        return trait_features.samples_by_person(rows, vectors, people, labels)
+        return trait_protocol.Subjects(people, people, labels), None
     chosen = [face_clips.trait_names.index(name) for name in trait_names]
     unit_labels = trait_features.labels_by_unit(face_clips, records, lambda clip: unit_id(clip, config.fit.unit))
     unit_labels = {unit: values[chosen] for unit, values in unit_labels.items()}
-    return trait_features.samples_by_unit(rows, vectors, people, unit_labels, labels)
+    if config.traits.aggregate == "clip":
+        return trait_protocol.Subjects(people, people, labels), unit_labels
+    owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
+    labelled = {unit for unit, values in unit_labels.items() if np.isfinite(values).any()}
+    units = sorted(unit for unit, person in owner.items() if person in set(people) and unit in labelled)
+    if not units:
+        raise InputError(trait_features.OTHER_UNITS)
+    return trait_protocol.Subjects(units, [owner[u] for u in units], np.stack([unit_labels[u] for u in units])), unit_labels
+
+
+def _samples(config, rows, vectors, subjects, unit_labels):
+    """What the heads are fitted to, a row a person or a fit unit."""
+    if config.traits.aggregate == "person":
+        return trait_features.samples_by_person(rows, vectors, subjects.ids, subjects.labels)
+    if config.traits.aggregate == "clip":
+        return trait_features.samples_by_unit(rows, vectors, subjects.ids, unit_labels, subjects.labels)
+    number, blocks = np.arange(len(subjects.ids)), trait_features.blocks_by_unit(rows, vectors, subjects.ids)
+    return trait_features.Samples(len(number), number, subjects.owner, subjects.labels, blocks)
+
+
+def _overlap(subjects, fold) -> str:
+    """What settings end with when people are in training and in test; a line says so."""
+    both = trait_protocol.overlap(subjects, fold)
+    if not both:
+        return ""
+    tested = {person for person, k in zip(subjects.people, fold) if k >= 0}
+    print(
+        f"traits: {len(both)} of {len(tested)} people in test are in training too, so knowing a face again helps: scores say"
+        " people_overlap, and same_identity among them is what looking people up gives without a pixel"
+    )
+    return trait_protocol.OVERLAP
 
 
 def _rows(predictions, tested):
@@ -155,8 +197,7 @@ def _rows(predictions, tested):
 
 def _transductive(workdir, people) -> str:
     """What settings end with when the generic model has seen some of the people."""
-    pretrain = stamps.read_stamp(workdir, "pretrain") or {"summary": {}}
-    seen = set(people) & set(pretrain["summary"].get("people", ()))
+    seen = set(people) & people_of(workdir)
     if seen:
         print(
             f"traits: {len(seen)} of {len(people)} people were in the generic model's pool, unlabelled: scores say transductive"
@@ -170,6 +211,7 @@ def _skip(workdir, reason):
     replace_scores(workdir, "traits", [])
     trait_scores.remove(workdir)
     checkpoints.remove(workdir / saved_heads.FOLDER)
+    weights_by_site.remove(workdir)
     return {"skipped": reason}
 
 

@@ -1,6 +1,10 @@
-"""WORKDIR/metrics.jsonl: one line of figures a training step that is worth a line; TensorBoard beside it when asked for."""
+"""WORKDIR/metrics.jsonl: a line of figures a training step that is worth one, a chunk of the fit, and a finished stage.
+
+TensorBoard's files lie beside it when asked for.
+"""
 
 import json
+import math
 import pathlib
 import time
 
@@ -35,8 +39,9 @@ class MetricsLog:
             write_text(self._path, "".join(json.dumps(r) + "\n" for r in kept))
 
     def write(self, step: int, **figures: float) -> None:
-        """One line: the labels, the step, the time and the figures."""
-        row = self._labels | {"step": step, "time": round(time.time(), 3)} | {k: float(v) for k, v in figures.items()}
+        """One line: the labels, the step, the time and those figures that are finite."""
+        figures = {k: float(v) for k, v in figures.items() if math.isfinite(v)}  # JSON has no other numbers
+        row = self._labels | {"step": step, "time": round(time.time(), 3)} | figures
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         if self._writer:
@@ -49,9 +54,10 @@ class MetricsLog:
             self._writer.close()
 
 
-def read_metrics(workdir) -> list[dict]:
-    """All lines of WORKDIR/metrics.jsonl; a line cut off by a kill is left out."""
+def read_metrics(workdir, stage: str = "") -> list[dict]:
+    """All lines of WORKDIR/metrics.jsonl, or those of one stage; a line cut off by a kill is left out."""
     path = pathlib.Path(workdir) / "metrics.jsonl"
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    return [row for row in rows if not stage or row["stage"] == stage]

@@ -41,12 +41,17 @@ def write_part(folder, rows: list[dict], representations: np.ndarray, writer: st
     folder.mkdir(parents=True, exist_ok=True)
     taken = [int(p.stem.split("-")[1]) for p in folder.glob("part-*.parquet")]
     path = folder / f"part-{max(taken, default=-1) + 1:05d}{'-' * bool(writer)}{writer}.parquet"
+    with atomic_path(path) as temporary:
+        pq.write_table(as_arrow(rows, representations), temporary)
+    return path
+
+
+def as_arrow(rows: list[dict], representations: np.ndarray) -> pa.Table:
+    """The table as it is written: `rows` hold the columns but the last, `representations` [N, D] is that one."""
     flat = pa.array(np.ascontiguousarray(representations, np.float32).reshape(-1), pa.float32())
     arrays = [pa.array([row[name] for row in rows], kind) for name, kind in COLUMNS]
     arrays.append(pa.FixedSizeListArray.from_arrays(flat, representations.shape[1]))
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_arrays(arrays, [name for name, _ in COLUMNS] + ["representation"]), temporary)
-    return path
+    return pa.Table.from_arrays(arrays, [name for name, _ in COLUMNS] + ["representation"])
 
 
 def read_parts(folder) -> tuple[pd.DataFrame, np.ndarray]:

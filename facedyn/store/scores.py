@@ -22,7 +22,8 @@ STAGE_ORDER = ("prepare", "pretrain", "fit", "traits")
 WIDTH = 100
 
 # What a setting may say, and what holds where it says nothing.
-SETTING_PARTS = {"head": "", "scales": (), "tasks": "", "fusion": "", "transductive": False}
+FLAGS = ("transductive", "people_overlap")
+SETTING_PARTS = {"head": "", "scales": (), "tasks": "", "fusion": ""} | dict.fromkeys(FLAGS, False)
 
 # Paired differences that answer a question, of `traits`; what is single is chosen in each fold by its training people.
 FINDINGS = {
@@ -50,6 +51,8 @@ METHOD_NAMES = {
     "permuted_labels": "permuted labels",
     "time_shuffled": "time-shuffled frames",
     "cross_session": "cross session",
+    "cross_task": "cross task",
+    "cross_clip": "cross clip",
     "oracle": "oracle: true tracks",
     "zero_map": "zero map",
     "copy_input": "copy of the input",
@@ -110,7 +113,7 @@ def parse_setting(setting: str) -> dict:
     """'ridge;scales=1+2;tasks=all;fusion=features;transductive' -> its parts, by name.
 
     Keys: head ('' where there is none), scales (tuple of int), tasks ('all', a task, or ''), fusion ('' for a single feature
-    set), transductive (bool), and whatever else is given as name=value.
+    set), those of FLAGS (bool), and whatever else is given as name=value.
 
     >>> parse_setting("ridge;scales=1+2;tasks=all")["scales"]
     (1, 2)
@@ -122,8 +125,8 @@ def parse_setting(setting: str) -> dict:
             parts["scales"] = tuple(int(s) for s in re.findall(r"\d+", value))
         elif equals:
             parts[name] = value
-        elif name == "transductive":
-            parts["transductive"] = True
+        elif name in FLAGS:
+            parts[name] = True
         elif i == 0:
             parts["head"] = name
     return parts
@@ -180,8 +183,7 @@ def describe(method: str, setting: str) -> tuple[str, str]:
     if s["fusion"]:
         words.append(f"{s['fusion']} fused")
     words += [f"{name} {value}".replace("_", " ") for name, value in s.items() if name not in SETTING_PARTS]
-    if s["transductive"]:
-        words.append("transductive")
+    words += [flag.replace("_", " ") for flag in FLAGS if s[flag]]
     return method_name(method), ", ".join(words)
 
 
@@ -248,7 +250,7 @@ def score_table(scores: pd.DataFrame) -> str:
         console.print(table)
     for title, metrics in (
         ("Ranking accuracy: share of pairs of frames in the right order", ("ranking_accuracy",)),
-        ("Identification: is a person's other half the nearest neighbour?", IDENTIFICATION),
+        ("Identification: is a person's other half (session, task, clip) the nearest neighbour?", IDENTIFICATION),
     ):
         rows = scores[scores["metric"].isin(metrics)]
         if len(rows):

@@ -9,13 +9,14 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import shlex
 import subprocess
 import sys
 
 import facedyn
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
-from facedyn.config import config_hash, effective, flatten
+from facedyn.config import config_hash, effective, flatten, from_flat
 
 # The settings that each stage's result depends on; a trailing dot stands for a whole section.
 DEPENDS = {
@@ -40,6 +41,18 @@ def read_stamp(workdir, stage: str) -> dict | None:
     """The stamp of a finished stage, or None."""
     path = stamp_path(workdir, stage)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def stamped_config(workdir, *stages: str):
+    """The config that the first of the stages which has finished in WORKDIR was run with. Raises InputError when none has."""
+    for stage in stages:
+        stamp = read_stamp(workdir, stage)
+        if stamp:
+            config, unknown = from_flat(stamp["config"])
+            if unknown:
+                print(f"The settings {', '.join(unknown)} of {workdir} are unknown to this version and have no effect.")
+            return config
+    raise InputError(f"The stage {stages[-1]} has not been finished in {workdir}; run it there first.")
 
 
 def relevant(config, stage: str, dataset: str) -> dict:
@@ -111,7 +124,7 @@ def write_stamp(config, workdir, stage: str, relevant: dict, started: str, summa
         "config": json.loads(json.dumps(flatten(config), default=list)),
         "relevant": relevant,
         "versions": versions(),
-        "command": " ".join(["facedyn", *sys.argv[1:]]),
+        "command": shlex.join(["facedyn", *sys.argv[1:]]),
         "started": started,
         "finished": now(),
         "summary": summary,

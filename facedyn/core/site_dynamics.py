@@ -1,0 +1,137 @@
+"""Person filters in closed form: at every site, the linear map by which its feature map is about to move.
+
+The self-supervision is the one of the rank loss, the order of the frames around a centre frame, asked of the frozen
+model's feature maps instead of the pixels: those say what a face does much the same for everybody, while a change of
+pixels says as much of skin and light. A site's state is its feature map in a few shared coordinates (`patterns`). A filter
+A = (A_pre, A_suc) maps the state now, as it differs from the clip's mean, to the mean change of each half window; it is
+the least-squares solution, so no step size, no number of steps and no sampling enters the representation.
+
+Arrays here: T frames, N centre frames (rows), S sites, K coordinates of each.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from facedyn.core.person_filters import Slot
+from facedyn.core.rank_loss import RankLoss, ranking_accuracy
+
+# Directions with less than this share of the leading one's spread are no patterns but rounding.
+LEAST_SPREAD = 1e-6
+
+
+def patterns(maps, rank: int) -> np.ndarray:
+    """The leading patterns of how a site's feature map varies: maps [R, D], clip means subtracted -> float32 [D, rank].
+
+    Principal components, scaled so that each coordinate `maps @ patterns` has mean square one; columns of zeros where there
+    are fewer. Works on the products of the rows, so D may be large; R^2 numbers are held.
+    """
+    maps = np.asarray(maps, np.float32)
+    spread, rows = np.linalg.eigh((maps @ maps.T).astype(np.float64))
+    spread, rows = spread[::-1][:rank], rows[:, ::-1][:, :rank]
+    kept = spread > LEAST_SPREAD * max(spread[0], 1e-30)
+    # Of unit length: maps.T @ rows / sqrt(spread); with a mean square of one: that over sqrt(spread / R).
+    found = maps.T @ (rows[:, kept] * (np.sqrt(len(maps)) / spread[kept])).astype(np.float32)
+    signs = np.sign(found[np.abs(found).argmax(0), np.arange(kept.sum())])
+    return np.pad(found * signs, ((0, 0), (0, rank - kept.sum())))
+
+
+def changes(states, windows):
+    """States now and how they move: states [T, S, K], windows [N, 2n+1] -> ([N, S, K], [N, 2, S, K]).
+
+    The change in the half window before is z_t - mean z_{t-ks}, after it mean z_{t+ks} - z_t: both in time's direction.
+    """
+    n = windows.shape[-1] // 2
+    around = states[windows]  # [N, 2n+1, S, K]
+    now = around[:, n]
+    return now, jnp.stack([now - around[:, :n].mean(1), around[:, n + 1 :].mean(1) - now], 1)
+
+
+def clip_means(now, clip, where, wanted):
+    """Mean state of each wanted clip's rows: now [N, S, K], clip [N] int, where [N] bool, wanted [M] int -> [M, S, K].
+
+    Zeros for a clip that has no row.
+    """
+    own = ((wanted[:, None] == clip[None]) & where).astype(now.dtype)
+    return jnp.einsum("mn,nsk->msk", own, now, precision="highest") / jnp.maximum(own.sum(1), 1)[:, None, None]
+
+
+def moments(states, windows, clip, count):
+    """What the least-squares problem of a unit comes down to: (products [S, K, K], products with changes [S, 2, K, K]).
+
+    Sums over the first `count` rows, so that those of several units add up. products_ij = sum z_i z_j and
+    with changes_mij = sum y_mi z_j, z the state as it differs from the clip's mean and y_m its change in half m.
+    """
+    where = jnp.arange(len(windows)) < count
+    now, change = changes(states, windows)
+    away = jnp.where(where[:, None, None], now - clip_means(now, clip, where, clip), 0)
+    return (
+        jnp.einsum("nsi,nsj->sij", away, away, precision="highest"),
+        jnp.einsum("nmsi,nsj->smij", change, away, precision="highest"),
+    )
+
+
+def solve(products, with_changes, common, damping):
+    """The filters that say a unit's changes best: [S, K, K], [S, 2, K, K], common [S, 2, K, K] -> [S, 2, K, K].
+
+        min_A  sum_t |y_t - (common + A) z_t|^2 + damping |A|^2
+
+    Like every person filter, A is what the person adds to what holds for all (`common`). Damping is counted in frames, as
+    states have a mean square of one: a unit of fewer frames than that stays near zero filters, and one without any is there.
+    """
+    left = products + damping * jnp.eye(products.shape[-1])
+    missed = with_changes - jnp.einsum("smij,sjk->smik", common, products, precision="highest")
+    # A (Z + damping) = missed, and the bracket is symmetric.
+    return jax.vmap(jax.vmap(lambda z, m: jax.scipy.linalg.solve(z, m.T, assume_a="pos").T, (None, 0)))(left, missed)
+
+
+def dynamics(filters, away):
+    """The dynamic representation of a state: filters [S, 2, K, K], away [N, S, K] -> [N, 2, S, K], the expected changes."""
+    return jnp.einsum("smij,nsj->nmsi", filters, away)
+
+
+def quality(filters, states, windows, away, count):
+    """Sums over the first `count` rows: (squared error of the expected changes, ranking accuracy, rows).
+
+    `away` [N, S, K]: the rows' states as they differ from the clip's mean. The accuracy is that of the rank loss with
+    the states as frames and the expected changes as dynamic representation; each site counts alike.
+    """
+    where = jnp.arange(len(windows)) < count
+    maps, (_, change) = dynamics(filters, away), changes(states, windows)
+    settings = RankLoss(half_length=windows.shape[-1] // 2, normalise=False)
+
+    def of_site(maps, around):  # a state is an image of one place with K channels
+        return ranking_accuracy(maps[:, :, None, None], around[:, :, None, None], settings)
+
+    right = jax.vmap(of_site, (2, 2))(maps, states[windows]).mean(0)
+    error = jnp.square(change - maps).mean((1, 2, 3))
+    return jnp.where(where, error, 0).sum(), jnp.where(where, right, 0).sum(), where.sum()
+
+
+def readout(states, frames):
+    """What a site's state looks like: least squares of frames [R, D] on states [R, K], clip means subtracted -> [K, D].
+
+    States as `patterns` makes them are uncorrelated with mean square one, so that products are all it takes.
+    """
+    return np.asarray(states, np.float32).T @ np.asarray(frames, np.float32) / len(states)
+
+
+def held_back_quality(common, filters, fitted, held):
+    """Sums over the held-back rows of a unit: (squared error, ranking accuracy without its filters, with them, rows).
+
+    fitted, held: (states, windows, clip, count) of both parts. A clip's mean state is that of its rows in the fit.
+    """
+    states, windows, clip, count = fitted
+    now, _ = changes(states, windows)
+    of_held, windows_held, clip_held, count_held = held
+    now_held, _ = changes(of_held, windows_held)
+    away = now_held - clip_means(now, clip, jnp.arange(len(windows)) < count, clip_held)
+    _, before, _ = quality(common, of_held, windows_held, away, count_held)
+    error, after, rows = quality(common + filters, of_held, windows_held, away, count_held)
+    return error, before, after, rows
+
+
+def layout(sites, rank: int) -> tuple[Slot, ...]:
+    """Where each site's filter lies in the representation: vector[offset : offset + size] is A, [2, rank, rank]."""
+    size = 2 * rank * rank
+    return tuple(Slot(site.name, (2, rank, rank), i * size, size) for i, site in enumerate(sites))

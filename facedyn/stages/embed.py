@@ -1,0 +1,223 @@
+"""Videos of new people -> their representations, by the generic model, the settings and the heads of a trained WORKDIR.
+
+The same way as a run's own people go: prepare, then fit. WORKDIR is only read.
+"""
+
+import hashlib
+import pathlib
+import shutil
+import tempfile
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from data_pipelines.errors import InputError
+from data_pipelines.files import atomic_path
+from data_pipelines.manifest import read_manifest
+from data_pipelines.prepare import prepare_face_clips
+from data_pipelines.quality import QualityRow, quality_table
+from data_pipelines.sources import SourceSettings, folder
+from data_pipelines.sources.listing import VIDEOS, named
+from facedyn.command_line import override
+from facedyn.config import WITHOUT_EFFECT, config_hash
+from facedyn.stages import common, compilation_cache, fit, fit_models, saved_heads
+from facedyn.stages.data_settings import prepare_settings
+from facedyn.stages.fit_units import unit_id
+from facedyn.store import portable, representations, stamps
+
+# What may differ from the run that made the model: who is shown, how the face is found, how fast it goes.
+FREE = (
+    *WITHOUT_EFFECT,
+    "data.person_pattern",
+    "data.yunet_model",
+    "data.detector",
+    "data.detect_every",
+    "data.main_person",
+    "data.min_face_pixels",
+    "data.min_confidence",
+    "fit.min_frames",
+)
+
+
+class FacialDynamics:
+    """A trained workdir, ready for new people's videos.
+
+    >>> model = FacialDynamics.load("runs/mine")  # doctest: +SKIP
+    >>> table = model.transform("new_videos")  # doctest: +SKIP
+
+    After `transform`: `quality_` (DataFrame, a row a video; `reason` says why one was left out) and `predictions_` (DataFrame
+    person_id, head, setting, trait, prediction; without rows where the workdir has no heads).
+    """
+
+    def __init__(self, config, settings: str, generic: dict, heads: dict):
+        """Use `load`. settings: the table's hash; generic: {scale: what the engine needs}; heads: {name: SavedHead}."""
+        self.config, self._settings, self._generic, self._heads = config, settings, generic, heads
+        self.quality_ = self.predictions_ = None
+
+    @classmethod
+    def load(cls, workdir, settings: dict | None = None) -> "FacialDynamics":
+        """The models of a workdir whose stages pretrain and fit are done.
+
+        settings: changes {name: value}, for example {"data.yunet_model": "yunet.onnx"}; only those of FREE. Clips are decoded
+        in this process, unless "data.workers" says how many are to (a script then needs `if __name__ == "__main__":`).
+        Raises InputError when there is no trained model, or a setting is none of FREE.
+        """
+        config = stamps.stamped_config(workdir, "fit", "pretrain")
+        for name, value in ({"data.workers": 1} | (settings or {})).items():
+            if not name.startswith(FREE):
+                raise InputError(
+                    f"embed takes {name} from {workdir}, where the model was made with it; of the settings it can change "
+                    f"{', '.join(name.removesuffix('.') for name in FREE)}."
+                )
+            override(config, name, str(value))
+        generic = fit_models.load_models(config, workdir)
+        there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
+        return cls(config, config_hash(config), generic, saved_heads.load_heads(workdir) if there else {})
+
+    def transform(self, videos) -> pd.DataFrame:
+        """Representations of the people in `videos`: a row a fit unit and scale, as the table of representations has them.
+
+        Args:
+          videos: a folder (each sub-folder, or file that lies in none, is a person), a manifest (CSV), a video, or several.
+        Returns: DataFrame with the columns of `load_representations` and `representation`, a float32 array [D] a row.
+        Raises InputError when there is no video, or none of them can be used (`quality_` says why).
+        """
+        with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work:
+            return self.embed(videos, work)
+
+    def embed(self, videos, work) -> pd.DataFrame:
+        """`transform` that leaves its files in the folder `work`, from where the same call goes on when it was broken off."""
+        work, config = pathlib.Path(work), self._config_for_new_people()
+        self.quality_ = self.predictions_ = None
+        entries, left_out = _entries(videos, config)
+        try:
+            settings = prepare_settings(config, (), min(common.scales(config)))
+            prepare_face_clips(entries, work / "data", settings, work / "quality.parquet")
+        finally:
+            if (work / "quality.parquet").is_file():
+                self.quality_ = pd.concat([pd.read_parquet(work / "quality.parquet"), left_out], ignore_index=True)
+        face_clips = common.open_data(work / "data", config)
+        # Rows of other videos, settings or models lie in a folder of another name.
+        place = work / f"representations-{self._fingerprint(face_clips)}"
+        engine = fit_models.make_engine(config, face_clips)
+        _, too_short = fit.fit_table(config, engine, face_clips, self._model, place, self._settings, log=None)
+        rows, vectors = representations.read_parts(place)
+        self._note_too_short(config, face_clips, too_short, set(rows["unit_id"]))
+        if not len(rows):
+            raise InputError(
+                f"No person has config.fit.min_frames={config.fit.min_frames} usable centre frames: use longer videos."
+            )
+        self.predictions_ = self._predict(rows, vectors)
+        return rows.assign(representation=list(vectors))
+
+    def _model(self, scale: int, control: str):
+        return self._generic[scale]
+
+    def _config_for_new_people(self):
+        config = self.config.copy_and_resolve_references()
+        config.data.update(dict(data_dir="", traits=(), pretrain_manifest=""))
+        config.fit.update(dict(splits=(), controls=(), split_half=False))
+        return config
+
+    def _fingerprint(self, face_clips) -> str:
+        models = [portable.tensors_hash(portable.tensors(params)) for _, params in sorted(self._generic.items())]
+        text = " ".join([face_clips.metadata["fingerprint"], self._settings, *models])
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def _note_too_short(self, config, face_clips, too_short, fitted) -> None:
+        """Writes into the quality table why a unit has no filters, at its clips."""
+        for unit, (scale, n) in sorted(too_short.items()):
+            why = f"{unit} has {fit.too_few(config, scale, n)}"
+            print(f"embed: {why}: no representation of that scale")
+            clips = {clip.clip_id for clip in face_clips.clips if unit_id(clip, config.fit.unit) == unit}
+            own = self.quality_["clip_id"].isin(clips)
+            before = self.quality_.loc[own, "reason"]
+            self.quality_.loc[own, "reason"] = np.where(before == "", why, before + "; " + why)
+            if unit not in fitted:
+                self.quality_.loc[own, "verdict"] = "left_out"
+
+    def _predict(self, rows, vectors) -> pd.DataFrame:
+        tables = []
+        for name, head in self._heads.items():
+            people, values = head.predict(rows, vectors)
+            unknown = [person for person, own in zip(people, values) if not np.isfinite(own).all()]
+            if unknown:
+                tasks = sorted({task for _, task in head.blocks})
+                print(
+                    f"embed: no prediction by {name} of {named(unknown)}: it was fitted to the tasks {', '.join(tasks)}; "
+                    "name them in the column task of a manifest, or by the group task of config.data.person_pattern."
+                )
+            for trait, own in zip(head.traits, values.T):
+                columns = dict(person_id=people, head=name, setting=head.setting, trait=trait, prediction=own.astype(float))
+                tables.append(pd.DataFrame(columns))
+        names = ["person_id", "head", "setting", "trait", "prediction"]
+        return pd.concat(tables, ignore_index=True).dropna() if tables else pd.DataFrame(columns=names)
+
+
+def run(videos: str, workdir: str, out: str, overrides: dict) -> dict:
+    """Writes `out` and, named after it, the tables of quality and predictions; returns a summary.
+
+    What is not finished lies in OUT.unfinished, from where the same command goes on. Raises InputError.
+    """
+    out = pathlib.Path(out).absolute()
+    if out.suffix != ".parquet":
+        raise InputError(f"--out={out.name} must end with .parquet: the table is written as Parquet.")
+    model = FacialDynamics.load(workdir, {"data.workers": 0} | overrides)
+    compilation_cache.switch_on(model.config.compilation_cache)
+    quality, predictions = (out.with_suffix(f".{name}.parquet") for name in ("quality", "predictions"))
+    work = out.with_suffix(".unfinished")
+    try:
+        table = model.embed(videos, work)
+    finally:
+        if model.quality_ is not None:
+            _write(model.quality_, quality)
+    _write_representations(table, out)
+    if len(model.predictions_):
+        _write(model.predictions_, predictions)
+    else:
+        predictions.unlink(missing_ok=True)
+    shutil.rmtree(work)
+    used = int((model.quality_["verdict"] == "ok").sum())
+    people, length = table["person_id"].nunique(), len(table["representation"].iloc[0])
+    print(f"embed: {used} of {len(model.quality_)} videos used; {quality} says what of them, and why not the others")
+    if len(model.predictions_):
+        print(f"embed: predictions of {model.predictions_['trait'].nunique()} traits in {predictions}")
+    print(f"embed: {people} people, {len(table)} representations of {length} values in {out}")
+    return {"people": people, "rows": len(table), "videos": len(model.quality_), "videos_used": used}
+
+
+def _write(table, path) -> None:
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _write_representations(table, path) -> None:
+    rows = table.drop(columns="representation").to_dict("records")
+    with atomic_path(path) as temporary:
+        pq.write_table(representations.as_arrow(rows, np.stack(table["representation"])), temporary)
+
+
+def _entries(videos, config):
+    """(ClipEntries, quality rows of the files that are none) of a folder, a manifest, a video or several videos."""
+    if isinstance(videos, list | tuple):
+        paths = [pathlib.Path(v).expanduser().absolute() for v in videos]
+    else:
+        paths = [pathlib.Path(videos).expanduser().absolute()]
+    first = paths[0] if paths else pathlib.Path()
+    if len(paths) == 1 and first.suffix.lower() == ".csv":
+        return read_manifest(first, ()), quality_table([])
+    settings = SourceSettings(first, person_pattern=config.data.person_pattern)
+    if len(paths) == 1 and first.is_dir():
+        collection = folder.collect(settings)
+    else:
+        for path in paths:
+            if not path.is_file() or path.suffix.lower() not in VIDEOS:
+                raise InputError(f"--videos={path} is no folder, no manifest (CSV) and no video ({', '.join(VIDEOS)}).")
+        if not paths:
+            raise InputError("No videos are named.")
+        collection = folder.by_name(settings, [pathlib.Path(p.name) for p in paths], paths, ())
+    for note in collection.notes:
+        print(note)
+    left_out = [QualityRow(name, "", name).left_out(f"Left out, as {why}.") for name, why in collection.left_out.items()]
+    return list(collection.entries), quality_table(left_out)

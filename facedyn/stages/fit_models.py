@@ -1,0 +1,101 @@
+"""Which engine a fit uses, and what the engine needs of the generic model: read from WORKDIR, or learnt there once."""
+
+import functools
+import pathlib
+
+import jax
+
+from data_pipelines.errors import InputError
+from facedyn.core import person_filters, site_dynamics, unet
+from facedyn.stages import common, processes, site_engine
+from facedyn.stages.fit_engine import Engine
+from facedyn.stages.pool import generic_pool
+from facedyn.stages.pretrain import load_generic
+from facedyn.store import representations
+
+LEAST_SQUARES, LOW_RANK = "least_squares", "low_rank"
+
+
+def make_engine(config, face_clips):
+    """The engine for the config's solver. Raises InputError for settings that it cannot use."""
+    c = config.fit
+    if (c.solver == LEAST_SQUARES) != (c.filter_kind == LOW_RANK):
+        raise InputError(
+            f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
+            f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
+        )
+    return (site_engine.SiteEngine if c.solver == LEAST_SQUARES else Engine)(config, face_clips)
+
+
+class Models:
+    """(scale, control) -> what the engine needs: the generic model, or the untrained one, with its sites' patterns."""
+
+    def __init__(self, config, workdir, engine, face_clips):
+        self._config, self._workdir, self._engine, self._face_clips = config, pathlib.Path(workdir), engine, face_clips
+        self._of = functools.cache(self._find)
+
+    def __call__(self, scale: int, control: str = ""):
+        return self._of(scale, control == "untrained")
+
+    def others(self) -> list[str]:
+        """People from whom something was learnt for everybody though the generic model has not seen them."""
+        if not isinstance(self._engine, site_engine.SiteEngine):
+            return []
+        reader, records = self._pool()
+        own = reader is self._face_clips and records == self._records()
+        return sorted({reader.clips[i].person_id for i in records}) if own else []
+
+    def _find(self, scale, untrained):
+        c = self._config
+        if untrained:
+            params = unet.init(self._engine.unet, jax.random.key(c.seed + 1), c.data.image_size)
+            place = self._workdir / representations.FOLDER / "untrained" / f"scale_{scale}"
+        else:
+            params, place = load_generic(c, self._workdir, scale), common.generic_dir(self._workdir, scale)
+        if not isinstance(self._engine, site_engine.SiteEngine):
+            return params
+        path = patterns_path(place, c)
+
+        def learn():
+            if site_engine.load(path, site_names(self._config), params) is None:
+                site_engine.save(path, site_names(self._config), self._engine.learn(params, scale, *self._pool()))
+
+        processes.by_first(learn)
+        return site_engine.load(path, site_names(self._config), params)
+
+    def _records(self):
+        return common.records_of(self._face_clips, self._config.fit.splits)
+
+    def _pool(self):
+        return generic_pool(self._config, self._workdir, self._face_clips, self._records())
+
+
+def site_names(config) -> list[str]:
+    """Of the sites that have filters, in the order of the representation."""
+    return [site.name for site in person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)]
+
+
+def layout(config):
+    """The layout record of the representation under this config: where each site's weights lie in the vector."""
+    sites = person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
+    if config.fit.filter_kind == LOW_RANK:
+        return site_dynamics.layout(sites, config.fit.rank)
+    return person_filters.layout(sites, config.fit.filter_kind)
+
+
+def patterns_path(place, config) -> pathlib.Path:
+    """Where the patterns of a scale's generic model in the folder `place` are kept."""
+    return pathlib.Path(place) / f"patterns_{config.fit.rank}.npz"
+
+
+def load_models(config, workdir) -> dict:
+    """{scale: what the engine needs} of a workdir whose fit is done. Raises InputError where something is missing."""
+    found = {}
+    for scale in common.scales(config):
+        found[scale] = load_generic(config, workdir, scale)
+        if config.fit.solver == LEAST_SQUARES:
+            path = patterns_path(common.generic_dir(workdir, scale), config)
+            found[scale] = site_engine.load(path, site_names(config), found[scale])
+            if found[scale] is None:
+                raise InputError(f"{path} is missing: run the stage `fit` on {workdir} first.")
+    return found

@@ -1,0 +1,271 @@
+"""Takes a person out of all that lies in WORKDIR, and says what was learnt from him or her and must be trained anew.
+
+What is to be done is written to WORKDIR/forgetting.json first and that file deleted last: a kill in between loses nothing.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import json
+import pathlib
+import shutil
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipelines import forgetting
+from data_pipelines.errors import InputError
+from data_pipelines.face_clips import NAME, open_face_clips
+from data_pipelines.files import write_text
+from data_pipelines.forgetting import IDS, PERSON, Person
+from data_pipelines.manifest import read_manifest
+from data_pipelines.prepare import fingerprint_of
+from data_pipelines.sources.listing import named
+from facedyn.config import default_config
+from facedyn.stages.data_settings import data_dir, prepare_settings, pretrain_data_dir
+from facedyn.store import stamps
+
+JOURNAL = "forgetting.json"
+# Stages whose tables or figures held the person: done again by the next run. The models are not touched.
+AGAIN = ("fit", "traits", "report")
+
+
+def run(workdir: str, person: str, overrides: dict) -> dict:
+    """Forgets the person, and first the one of a call that was broken off; returns a summary. Raises InputError."""
+    if overrides:
+        raise InputError(f"forget changes no setting: leave --config.{next(iter(overrides))} out.")
+    workdir = pathlib.Path(workdir).absolute()
+    config = _config(workdir)
+    unfinished = _read_journal(workdir)
+    if unfinished and unfinished["person"] != person:
+        print(f"forget: first goes on with {unfinished['person']!r}, of a call that was broken off")
+        _forget(config, workdir, unfinished)
+        unfinished = None
+    plan = unfinished or _plan(config, workdir, person)
+    if plan is None:
+        print(f"forget: nothing of {person!r} is left in {workdir}{_nearest(config, workdir, person)}")
+        return {"removed": 0}
+    if not unfinished:
+        write_text(workdir / JOURNAL, json.dumps(plan, indent=1) + "\n")
+    return {"removed": _forget(config, workdir, plan)}
+
+
+def _config(workdir):
+    with contextlib.suppress(InputError):
+        return stamps.stamped_config(workdir, "fit", "fit.started", "pretrain", "pretrain.started", "prepare")
+    return default_config()
+
+
+def _read_journal(workdir) -> dict | None:
+    path = workdir / JOURNAL
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _datasets(config, workdir) -> list[pathlib.Path]:
+    places = {data_dir(config, workdir).absolute(), pretrain_data_dir(config, workdir).absolute()}
+    return sorted({p for p in places if p.is_dir()} | set(forgetting.dataset_folders(workdir)))
+
+
+def _files(workdir):
+    """What may hold rows or lists of people: every file but those of datasets, of which there is `forget_in_dataset`."""
+    for path in sorted(workdir.rglob("*")):
+        inside = path.relative_to(workdir).parts
+        if path.is_file() and path.name != JOURNAL and NAME not in inside and "crops" not in inside:
+            yield path
+
+
+def _plan(config, workdir, person: str) -> dict | None:
+    """What there is of the person, and what was learnt from it; None when there is nothing."""
+    ids, videos, seen, splits = set(), set(), False, {}
+    for place in _datasets(config, workdir):
+        of_place, splits[place] = forgetting.ids_in_dataset(place, person)
+        ids |= of_place
+    for path in _files(workdir):
+        table = _table(path)
+        if table is not None and PERSON in table:
+            own = table[table[PERSON] == person]
+            seen |= len(own) > 0
+            ids |= forgetting.ids_of(own, person)
+            videos |= set(own["path"]) if "path" in own and path.suffix == ".parquet" else set()
+    who = Person(person, frozenset(ids))
+    stamped = {stage: stamps.read_stamp(workdir, stage) or {"summary": {}} for stage in ("pretrain", "fit")}
+    in_stamps = any(person in stamp["summary"].get("people", ()) for stamp in stamped.values())
+    in_examples = _names_in_examples(workdir, who)
+    if not (ids or seen or in_stamps or in_examples):
+        return None
+    return {
+        "person": person,
+        "ids": sorted(ids),
+        "videos": sorted(videos),
+        "learnt": [
+            *_generic_model(config, workdir, person, splits, stamped["pretrain"]["summary"]),
+            *_heads(config, workdir, person),
+        ],
+        "fingerprints": {str(place): _fingerprint(place) for place in splits},
+    }
+
+
+def _table(path) -> pd.DataFrame | None:
+    """The ids (and paths) of a table, as texts; None for another kind of file."""
+    names = (PERSON, *IDS, "path")
+    if path.suffix == ".parquet":
+        with contextlib.suppress(pa.ArrowInvalid):
+            columns = [name for name in names if name in pq.read_schema(path).names]
+            return pd.read_parquet(path, columns=columns).astype(str)
+    if path.suffix == ".csv":
+        with contextlib.suppress(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+            return table.rename(columns=str.strip)
+    return None
+
+
+def _names_in_examples(workdir, who) -> bool:
+    path = workdir / "representations" / "examples.npz"
+    if not path.is_file():
+        return False
+    with np.load(path) as stored:
+        return who.person_id in set(stored[PERSON].astype(str))
+
+
+def _generic_model(config, workdir, person, splits, summary) -> list[str]:
+    if not (workdir / "generic").is_dir():
+        return []
+    place = pretrain_data_dir(config, workdir).absolute()
+    if person in summary.get("people", ()) or splits.get(place, set()) & set(config.pretrain.splits):
+        how = "was trained on"
+    elif "validation" in splits.get(place, set()):
+        how = "took the step at which it stopped from"
+    else:
+        return []
+    again = "delete the folders generic and representations, then run again"
+    return [f"The generic model {how} {person!r}, and with it all representations and what was exported: {again}."]
+
+
+def _heads(config, workdir, person) -> list[str]:
+    folds = workdir / "traits" / "folds.csv"
+    if not folds.is_file() or not (workdir / "traits" / "heads").is_dir():
+        return []
+    table = pd.read_csv(folds, dtype={PERSON: str})
+    own = table[table[PERSON] == person]
+    if config.traits.protocol == "official":
+        own = own[own["fold"] < 0]
+    return (
+        [f"The trait heads were trained on {person!r}: the next run, or the stage traits, trains them anew."]
+        if len(own)
+        else []
+    )
+
+
+def _fingerprint(place) -> str:
+    try:
+        return open_face_clips(place).metadata["fingerprint"]
+    except InputError:
+        return ""
+
+
+def _forget(config, workdir, plan: dict) -> int:
+    """Does what the plan says, prints what was done; returns the number of records, rows, lines and files removed."""
+    person, places = Person(plan["person"], frozenset(plan["ids"])), _datasets(config, workdir)
+    removed = {}
+    for place in {workdir, *places}:
+        forgetting.remove_unfinished(place)
+    for path in (workdir / "report", workdir / "doctor.csv"):
+        if path.exists() and (path.is_dir() or person.is_named_in(path.read_text(encoding="utf-8"))):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            removed[path.name] = 1
+    for path in _synthetic(workdir, person):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        removed["synthetic"] = removed.get("synthetic", 0) + 1
+    for path in _files(workdir):
+        gone = forgetting.forget_in_file(path, person)
+        name = path.relative_to(workdir).parts[0]
+        removed |= {name: removed.get(name, 0) + gone} if gone else {}
+    for place in places:
+        gone = forgetting.forget_in_dataset(place, person, partial(_fingerprint_without, config, workdir, place, person))
+        removed |= {f"dataset {place}": gone} if gone else {}
+    _restamp(config, workdir, plan["fingerprints"])
+    left = [str(path.relative_to(workdir)) for path in _files(workdir) if _still_names(path, person)]
+    (workdir / JOURNAL).unlink()
+    for name, gone in removed.items():
+        print(f"forget: {name}: {gone} removed")
+    for sentence in plan["learnt"] or [f"No model was trained on {plan['person']!r}."]:
+        print(f"forget: {sentence}")
+    print("forget: scores.csv counts the person until fit and traits are run again; the next run writes a report")
+    if left:
+        print(f"forget: the id still stands in {named(left)}: look whether it means the person")
+    outside = [path for path in plan["videos"] if pathlib.Path(path).exists()]
+    if outside:
+        print(f"forget: not touched, as it is yours: {named(outside)}")
+    if place := _brings_back(config, workdir, plan["person"]):
+        print(f"forget: take {plan['person']!r} out of {place}, or the next prepare brings him or her back")
+    return sum(removed.values())
+
+
+def _synthetic(workdir, person):
+    """The person's rendered videos and tracks."""
+    videos, tracks = (workdir / "synthetic" / name for name in ("videos", "tracks"))
+    found = [path for path in videos.iterdir() if path.name == person.person_id] if videos.is_dir() else []
+    return found + ([path for path in tracks.iterdir() if path.stem in person.ids] if tracks.is_dir() else [])
+
+
+def _manifest(config, workdir, place=None) -> pathlib.Path:
+    """Where the manifest lies that the dataset in `place` was made from."""
+    if config.data.pretrain_manifest and place == pretrain_data_dir(config, workdir).absolute():
+        return pathlib.Path(config.data.pretrain_manifest)
+    own = {"synthetic": workdir / "synthetic" / "manifest.csv", "manifest": pathlib.Path(config.data.manifest)}
+    return own.get(config.data.dataset, workdir / "manifest.csv")
+
+
+def _brings_back(config, workdir, person: str):
+    """The source, or the manifest that still lists the person; None where a prepare would not."""
+    if config.data.source:
+        return config.data.source
+    for path in (_manifest(config, workdir), pathlib.Path(config.data.pretrain_manifest)):
+        table = _table(path) if path.is_file() else None
+        if table is not None and person in set(table.get(PERSON, ())):
+            return path
+    return None
+
+
+def _fingerprint_without(config, workdir, place, person, reader) -> str:
+    """What prepare would call the dataset in `place`, where its manifest deals the others out as before; else a new name."""
+    with contextlib.suppress(InputError, OSError):
+        entries = read_manifest(_manifest(config, workdir, place), reader.trait_names)
+        entries = [entry for entry in entries if entry.person_id != person.person_id]
+        settings = prepare_settings(config, reader.trait_names, min(config.rank_loss.scales))
+        fingerprint, splits = fingerprint_of(entries, settings)
+        now = {clip.clip_id: clip.split for clip in reader.clips if not person.owns(clip.clip_id)}
+        then = {entry.clip_id: split for entry, split in zip(entries, splits)}
+        if all(then.get(clip_id) == split for clip_id, split in now.items()):
+            return fingerprint
+    return hashlib.sha256(f"{reader.metadata['fingerprint']} without one".encode()).hexdigest()
+
+
+def _restamp(config, workdir, before: dict) -> None:
+    """The stages that need not be done again get to know the dataset's new name; the others lose their stamp."""
+    for stage in AGAIN:
+        stamps.stamp_path(workdir, stage).unlink(missing_ok=True)
+    new = {old: _fingerprint(place) for place, old in before.items() if old}
+    for path in (workdir / "stages").glob("*.json"):
+        stamp = json.loads(path.read_text(encoding="utf-8"))
+        named_there = stamp["relevant"].get("dataset", "").split("+")
+        stamp["relevant"]["dataset"] = "+".join(new.get(name) or name for name in named_there)
+        write_text(path, json.dumps(stamp, indent=1) + "\n")
+
+
+def _still_names(path, person) -> bool:
+    if path.suffix not in (".json", ".jsonl", ".csv", ".html", ".txt", ".log"):
+        return False
+    return person.is_named_in(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _nearest(config, workdir, person) -> str:
+    people = set()
+    for place in _datasets(config, workdir):
+        with contextlib.suppress(InputError):
+            people |= {clip.person_id for clip in open_face_clips(place).clips}
+    near = difflib.get_close_matches(person, people, 1, 0.6)
+    return f" (there is a {near[0]!r})" if near else ""

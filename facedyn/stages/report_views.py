@@ -1,0 +1,96 @@
+"""What the report shows beyond the tables, computed from representations and data set: see `report.inputs.Views`."""
+
+import collections
+import hashlib
+import itertools
+import pathlib
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.remote import is_url
+from data_pipelines.video import Video
+from facedyn.core import metrics
+from facedyn.core.coordinates import leading_coordinates
+from facedyn.report import worst_clips
+from facedyn.report.inputs import PeopleMap, SplitOfData, Views
+from facedyn.stages import common, fit_scores, trait_features
+from facedyn.store import representations
+
+FRAMES_OF_CLIP = 3
+# A clip that was left out has no crops: of its own frames the first this many are read, and the last of them is shown.
+FRAMES_READ = 12
+
+
+def views(config, workdir, quality) -> Views:
+    """What can be made of what there is. quality: the quality table or None."""
+    folder, pictures = pathlib.Path(workdir) / representations.FOLDER, config.report.faces
+    face_clips, no_data = None, ""
+    try:
+        face_clips = common.open_data(common.data_dir(config, workdir), config)
+    except InputError as error:  # the page does without: an older workdir, or data that was moved
+        no_data = str(error)
+    clips = {}
+    if pictures and quality is not None and len(quality):
+        clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
+    return Views(people_map(folder), halves(folder), clips, split_of(face_clips) if face_clips else None, no_data)
+
+
+def people_map(folder) -> PeopleMap | None:
+    """Of all people with finite filters, or None where there are fewer than three."""
+    rows, vectors = representations.read_parts(folder)
+    finite = np.asarray(rows["finite"], bool)
+    rows, vectors = rows[finite].reset_index(drop=True), vectors[finite]
+    people = sorted(set(rows["person_id"].astype(str)))
+    if len(people) < 3:
+        return None
+    blocks = trait_features.blocks_by_person(rows, vectors, people, np.asarray(rows["task"].astype(str)))
+    return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
+
+
+def halves(folder) -> np.ndarray | None:
+    """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component."""
+    rows, vectors = representations.read_parts(folder / fit_scores.HALVES)
+    if not len(rows):
+        return None
+    first, second = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
+    if len(first) < 2:
+        return None
+    order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that people who are alike stand together
+    return np.asarray(metrics.similarities(first, second))[np.ix_(order, order)]
+
+
+def split_of(face_clips) -> SplitOfData:
+    """Twelve hexadecimal digits that name which clip of whom is in which split, and how many people each has."""
+    lines = sorted({f"{clip.clip_id}\t{clip.person_id}\t{clip.split}" for clip in face_clips.clips})
+    people = collections.Counter(split for _, split in {(clip.person_id, clip.split) for clip in face_clips.clips})
+    return SplitOfData(hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12], dict(people))
+
+
+def _frames_of_worst(quality, face_clips) -> dict:
+    number = {clip.clip_id: i for i, clip in enumerate(face_clips.clips)}
+    found = {}
+    for clip_id, _, _ in worst_clips.worst_used(quality):
+        if clip_id in number:
+            last = len(face_clips.clips[number[clip_id]].frame_indices) - 1
+            positions = np.linspace(0, last, FRAMES_OF_CLIP).round().astype(int)
+            found[clip_id] = face_clips.frames(number[clip_id], positions)
+    return found
+
+
+def _frames_of_left_out(quality) -> dict:
+    """One whole frame each of those whose video is a local file that can be decoded."""
+    found = {}
+    for clip_id, path, _ in worst_clips.left_out(quality):
+        try:
+            frame = _early_frame(path) if not is_url(path) else None
+        except InputError:  # why it cannot be read is among the reasons already
+            frame = None
+        if frame is not None:
+            found[clip_id] = frame[None]
+    return found
+
+
+def _early_frame(path):
+    """A frame of a video a little after its beginning, which is black in some, [H, W, 3]."""
+    return collections.deque((frame for _, _, frame in itertools.islice(Video(path), FRAMES_READ)), maxlen=1)[0]

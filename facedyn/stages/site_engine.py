@@ -1,0 +1,253 @@
+"""The compiled fit of filters in closed form (core/site_dynamics.py): the U-net is only looked at, never differentiated.
+
+Has the same use as `fit_engine.Engine`. What a fit needs beside the generic model, the patterns of its sites and the
+filters that hold for everybody, is learnt once from the people that the generic model was made of, and kept beside it.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.files import atomic_path
+from data_pipelines.progress import Progress
+from facedyn.core import person_filters, site_dynamics, unet
+from facedyn.stages import processes
+from facedyn.stages.fit_engine import ENCODE_FRAMES, EVERYONE, SHARED, Engine, chunks_of
+from facedyn.stages.fit_units import Shape, evenly, plan, shapes_of
+
+# Frames that patterns are learnt from, and bytes of one site's feature maps of them at most.
+PATTERN_FRAMES, PATTERN_BYTES = 2048, 2**30
+# Frames of a clip that its mean map is taken from: fewer and the mean takes movement away.
+LEAST_OF_A_CLIP = 8
+# Damping of the filters for everybody, in frames: of all people's there are many.
+COMMON_DAMPING = 1.0
+
+
+class SiteModel(NamedTuple):
+    """The frozen generic model of a scale and what is shared between people; a pytree.
+
+    Attributes:
+      params: of the U-net.
+      patterns: of each site, [h * w * c, K].
+      common: filters that hold for everybody, [S, 2, K, K].
+      readout: what a state looks like in pixels, [S, K, H * W * C].
+    """
+
+    params: dict
+    patterns: tuple
+    common: np.ndarray
+    readout: np.ndarray
+
+
+class SiteEngine(Engine):
+    """Fits chunks of loaded units: `engine(engine.put(model), engine.load(...), shape)`, with a SiteModel."""
+
+    def _setup(self):
+        c = self.config
+        if self.settings.maps != 2:
+            raise InputError("config.fit.solver=least_squares needs config.rank_loss.direction=two_maps.")
+        if c.rank < 1:
+            raise InputError(f"config.fit.rank={c.rank} must be at least 1.")
+        self.sites = person_filters.sites(self.unet.channels, c.filter_sites)
+        self.slots = site_dynamics.layout(self.sites, c.rank)
+
+    def _compile(self):
+        names = [site.name for site in self.sites]
+
+        def maps(params, frames):
+            found = unet.feature_maps(self.unet, params, frames)
+            return tuple(found[name].astype(jnp.float32).reshape(len(frames), -1) for name in names)
+
+        def over_people(f, *specs):
+            return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=EVERYONE)
+
+        def add_states(model, states, frames, start, block):
+            def of_own(model, states, frames, start):
+                some = jax.lax.dynamic_slice_in_dim(frames, start, block, 1)
+                flat = some.reshape(-1, *some.shape[2:])
+                new = [m @ p for m, p in zip(maps(model.params, flat), model.patterns)]
+                new = jnp.stack(new, 1).reshape(*some.shape[:2], len(names), -1)
+                return jax.lax.dynamic_update_slice_in_dim(states, new, start, 1)
+
+            return over_people(of_own, SHARED, EVERYONE, EVERYONE, SHARED)(model, states, frames, start)
+
+        def fit_one(common, fitted, held):
+            filters = site_dynamics.solve(*site_dynamics.moments(*fitted), common, self.config.damping)
+            return filters, *site_dynamics.held_back_quality(common, filters, fitted, held)
+
+        self.maps = jax.jit(maps)
+        self.add_states = jax.jit(add_states, static_argnums=4, donate_argnums=1)
+        self.fit = jax.jit(over_people(jax.vmap(fit_one, (None, 0, 0)), SHARED, EVERYONE, EVERYONE))
+        self.moments = jax.jit(over_people(jax.vmap(lambda unit: site_dynamics.moments(*unit)), EVERYONE))
+        self.no_states = jax.jit(
+            lambda people, frames: jnp.zeros((people, frames, len(names), self.config.rank)),
+            static_argnums=(0, 1),
+            out_shardings=self._people,
+        )
+
+    def unit_bytes(self, shape: Shape, kept: bool) -> int:
+        """Rough memory of one unit on its device."""
+        size, channels = self.face_clips.image_size, self.face_clips.channels
+        frames = shape.frames + shape.held_frames
+        states = 4 * frames * len(self.sites) * self.config.rank
+        # Which rows are of one clip, and a handful of copies of the windows' states.
+        work = 4 * shape.rows * (shape.rows + 8 * (2 * self.half_length + 1) * len(self.sites) * self.config.rank)
+        return int(frames * size**2 * channels + states + work)
+
+    def keeps_features(self, shape: Shape) -> bool:
+        """Every frame is looked at once."""
+        return False
+
+    def load(self, units, shape: Shape, people: int, scale: int):
+        """As Engine.load, with the clip of every row: (frames, windows, clips, counts) fitted, and held back."""
+        missing = [()] * (people - len(units))
+        parts = super().load(units, shape, people, scale)
+        rows = [u.fitted for u in units] + missing, [evenly(u.held_back, shape.held_rows) for u in units] + missing
+        return tuple(
+            (frames, windows, _clips(of_part, windows.shape[1]), counts)
+            for (frames, windows, counts), of_part in zip(parts, rows)
+        )
+
+    def __call__(self, model, loaded, shape: Shape):
+        """Fits a loaded chunk: (representations [P, D], loss [P], accuracy generic [P], accuracy fitted [P])."""
+        found = []
+        for fitted, held in self._groups(model, loaded):
+            filters, *sums = map(np.asarray, self.fit(model.common, fitted, held))
+            loss, before, after, rows = sums
+            some = np.where(rows > 0, rows, np.nan)
+            by_site = {site.name: filters[:, s] for s, site in enumerate(self.sites)}
+            found.append((np.asarray(person_filters.flatten(by_site, self.slots)), loss / some, before / some, after / some))
+        return tuple(np.concatenate(column) for column in zip(*found))
+
+    def _groups(self, model, loaded):
+        """The chunk's units by groups, on the devices: ((states, windows, clips, counts) fitted, the same held back)."""
+        people = len(loaded[0][0])
+        group = min(self.group() or people, people)
+        for first in range(0, people, group):
+            parts = [[x[first : first + group] for x in part] for part in loaded]
+            yield tuple((self._states(model, frames), *jax.device_put(rest, self._people)) for frames, *rest in parts)
+
+    def _states(self, model, frames):
+        people, length = frames.shape[:2]
+        frames, states = jax.device_put(frames, self._people), self.no_states(people, length)
+        block = min(length, max(1, ENCODE_FRAMES * self.mesh.size // people))
+        for first in range(0, length, block):
+            states = self.add_states(model, states, frames, first, block)
+        return states
+
+    def learn(self, params, scale: int, reader, records) -> SiteModel:
+        """Patterns, readouts and the filters for everybody, from the records of a reader; params: of the generic model."""
+        on_devices = self.put(params)
+        frames, clip = _spread(reader, records, self._pattern_frames())
+        maps = [self.maps(on_devices, frames[i : i + ENCODE_FRAMES]) for i in range(0, len(frames), ENCODE_FRAMES)]
+        pixels = _less_clip_means(frames.reshape(len(frames), -1).astype(np.float32) / 255, clip)
+        patterns, readout = [], []
+        for of_site in zip(*maps):
+            away = _less_clip_means(np.concatenate([np.asarray(m) for m in of_site]), clip)
+            patterns.append(site_dynamics.patterns(away, self.config.rank))
+            readout.append(site_dynamics.readout(away @ patterns[-1], pixels))
+        rank = self.config.rank
+        zero = np.zeros((len(self.sites), 2, rank, rank), np.float32)
+        model = self.put(SiteModel(params, tuple(patterns), zero, np.stack(readout)))
+        units, _ = plan(
+            reader,
+            records,
+            unit="person",
+            scale=scale,
+            half_length=self.half_length,
+            held_back=0.0,
+            max_frames=self.config.max_frames,
+            min_frames=1,
+        )
+        if not units:
+            raise InputError(f"No clip of the generic model's people is long enough for a window at scale {scale}.")
+        common = site_dynamics.solve(*self._pool_moments(reader, model, units, scale), zero, COMMON_DAMPING)
+        return SiteModel(params, tuple(patterns), np.asarray(common), np.stack(readout))
+
+    def _pool_moments(self, reader, model, units, scale):
+        total, own = None, self.reading(reader)
+        shapes = shapes_of([(scale, units)], self.half_length)
+        with Progress(f"patterns scale {scale}", len(units), "people", stream=processes.progress_stream()) as progress:
+            for shape, people, alike in chunks_of(units, {s: own.people(s, len(units)) for s in shapes}):
+                for fitted, _ in own._groups(model, own.load(alike, shape, people, scale)):
+                    of_group = [np.asarray(x, np.float64).sum(0) for x in self.moments(fitted)]
+                    total = of_group if total is None else [a + b for a, b in zip(total, of_group)]
+                progress.advance(len(alike))
+        return [np.asarray(x, np.float32) for x in total]
+
+    def _pattern_frames(self) -> int:
+        """How many frames patterns are learnt from: fewer where feature maps are large."""
+        size, channels = self.face_clips.image_size, self.unet.channels
+        largest = max((size >> level) ** 2 * c for level, c in enumerate(channels))
+        return max(4 * self.config.rank, min(PATTERN_FRAMES, PATTERN_BYTES // (4 * largest)))
+
+    def pictures(self, model, vector, window, unit):
+        """Dynamic representations of the window's centre frame, without and with the filters: [2, H, W, C] each.
+
+        The expected changes of the states, as pixels: what of them the patterns' frames have shown, mean over the sites.
+        """
+        centres = evenly(unit.fitted, ENCODE_FRAMES)
+        frames = np.concatenate([self.face_clips.frames(record, np.asarray([centre])) for record, centre in centres])
+        both = np.concatenate([frames, window[None, self.half_length]])
+        states = np.stack([np.asarray(m) @ np.asarray(p) for m, p in zip(self.maps(model.params, both), model.patterns)], 1)
+        away = states[-1:] - states[:-1].mean(0)
+        by_site = person_filters.unflatten(np.asarray(vector), self.slots)
+        own, common = np.stack([by_site[site.name] for site in self.sites]), np.asarray(model.common)
+        images = [
+            np.einsum("msk,skd->md", np.asarray(site_dynamics.dynamics(f, away))[0], np.asarray(model.readout))
+            for f in (common, common + own)
+        ]
+        return [image.reshape(2, *window.shape[1:]) / len(self.sites) for image in images]
+
+
+def save(path, names: list[str], model: SiteModel) -> None:
+    """Keeps what `SiteEngine.learn` has found at the sites of these names, but for the U-net's parameters."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, sites=names, common=model.common, readout=model.readout, **dict(zip(names, model.patterns)))
+
+
+def load(path, names: list[str], params) -> SiteModel | None:
+    """What was kept in `path`; None where nothing is, or where it is of other sites."""
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        if stored["sites"].tolist() != names:
+            return None
+        patterns = tuple(stored[name] for name in names)
+        return SiteModel(params, patterns, stored["common"], stored["readout"])
+
+
+def _clips(rows_of_units, n_rows: int) -> np.ndarray:
+    """Record of each row, int32 [P, n_rows]; -1 where there is none."""
+    clips = np.full((len(rows_of_units), n_rows), -1, np.int32)
+    for p, rows in enumerate(rows_of_units):
+        clips[p, : len(rows)] = [record for record, _ in rows]
+    return clips
+
+
+def _spread(reader, records, most: int):
+    """Frames evenly from clips that are evenly spaced: (uint8 [R, H, W, C], clip of each [R])."""
+    records = [r for r in records if len(reader.clips[r].frame_indices) >= LEAST_OF_A_CLIP]
+    records = evenly(records, max(1, most // LEAST_OF_A_CLIP))
+    if not records:
+        raise InputError(
+            f"The generic model's people have no clip of at least {LEAST_OF_A_CLIP} frames to learn patterns from."
+        )
+    share = most // len(records)
+    frames, clip = [], []
+    for number, record in enumerate(records):
+        positions = np.asarray(evenly(range(len(reader.clips[record].frame_indices)), share))
+        frames.append(reader.frames(record, positions))
+        clip += [number] * len(positions)
+    return np.concatenate(frames), np.asarray(clip)
+
+
+def _less_clip_means(x, clip) -> np.ndarray:
+    """Rows [R, D] less the mean row of their clip; clips are 0, 1, ... and stand together."""
+    starts = np.searchsorted(clip, np.arange(clip[-1] + 1))
+    means = np.add.reduceat(x, starts, 0) / np.bincount(clip)[:, None]
+    return x - means[clip]

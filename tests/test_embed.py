@@ -1,0 +1,171 @@
+"""Own videos to representations: the same vectors as the run's own, a reason for every bad video, one file for the model."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import facedyn
+from data_pipelines.errors import InputError
+from facedyn.command_line import parse
+from facedyn.main import STAGES, main
+from facedyn.stages import pretrain
+from facedyn.stages.saved_heads import load_heads
+from facedyn.store import portable
+
+
+def manifest_of(blob_manifest, path, people, more=()):
+    """A manifest of some people's clips, as the big one has them, and more rows."""
+    header, *rows = blob_manifest.read_text().splitlines()
+    rows = [row.replace(",videos/", f",{blob_manifest.parent}/videos/") for row in rows if row.split(",")[1] in people]
+    path.write_text("\n".join([header, *rows, *more]) + "\n")
+    return path
+
+
+def files_of(folder):
+    return {p.relative_to(folder): (p.stat().st_mtime_ns, p.stat().st_size) for p in folder.rglob("*")}
+
+
+def test_embedding_gives_the_vectors_that_the_run_gave(workdir, blob_manifest, tmp_path):
+    rows, vectors = facedyn.load_representations(workdir)
+    model = facedyn.FacialDynamics.load(workdir)
+    for people in (["p05"], ["p05", "p00", "p11"]):
+        table = model.transform(manifest_of(blob_manifest, tmp_path / "new.csv", people))
+        assert sorted(set(table["person_id"])) == sorted(people)
+        own = rows["person_id"].isin(people).to_numpy()
+        assert table["unit_id"].tolist() == rows.loc[own, "unit_id"].tolist()
+        np.testing.assert_allclose(
+            np.stack(table["representation"]), vectors[own], rtol=1e-4, atol=1e-5 * np.abs(vectors).max()
+        )
+        assert set(table["config_hash"]) == set(rows["config_hash"])
+        ids, expected = load_heads(workdir)["ridge"].predict(rows[own], vectors[own])
+        found = model.predictions_.pivot(index="person_id", columns="trait", values="prediction")
+        np.testing.assert_allclose(found.loc[ids, list(load_heads(workdir)["ridge"].traits)], expected, rtol=1e-3)
+
+
+def test_the_command_leaves_the_workdir_alone_and_gives_every_bad_video_a_row(workdir, blob_manifest, tmp_path, capsys):
+    (tmp_path / "broken.avi").write_text("no video")
+    more = ["bad,mona,broken.avi,talk,,true,,", "gone,nobody,none.avi,talk,,true,,"]
+    videos = manifest_of(blob_manifest, tmp_path / "new.csv", ["p05"], more)
+    before, out = files_of(workdir), tmp_path / "out" / "table.parquet"
+    command = ["embed", f"--videos={videos}", f"--workdir={workdir}", f"--out={out}"]
+    assert main(command) == 0
+    assert "embed: 2 of 4 videos used" in capsys.readouterr().out
+    assert files_of(workdir) == before
+    table, quality = pd.read_parquet(out), pd.read_parquet(out.with_suffix(".quality.parquet"))
+    own = pd.concat([pd.read_parquet(p) for p in (workdir / "representations").glob("part-*.parquet")])
+    assert list(table.columns) == list(own.columns)
+    assert set(table["unit_id"]) == {"p05"}
+    assert quality.set_index("clip_id")["verdict"].to_dict() == {
+        "p05_talk": "ok",
+        "p05_watch": "ok",
+        "bad": "left_out",
+        "gone": "left_out",
+    }
+    assert quality.loc[quality["verdict"] != "ok", "reason"].str.len().min() > 10
+    assert set(pd.read_parquet(out.with_suffix(".predictions.parquet"))["trait"]) == {"calm", "bold"}
+    assert {p.name for p in out.parent.iterdir()} == {f"table{n}.parquet" for n in ("", ".quality", ".predictions")}
+
+
+def test_a_person_with_too_few_frames_has_the_reason_in_the_table_and_nobody_stops(workdir, blob_manifest, tmp_path):
+    model = facedyn.FacialDynamics.load(workdir, {"fit.min_frames": 100})
+    model.transform(manifest_of(blob_manifest, tmp_path / "new.csv", ["p00", "p11"]))
+    quality = model.quality_.set_index("person_id")
+    assert set(quality.loc["p00", "verdict"]) == {"left_out"}
+    assert quality.loc["p00", "reason"].str.contains("fewer than config.fit.min_frames=100").all()
+    assert set(quality.loc["p11", "verdict"]) == {"ok"}
+    only_bad = tmp_path / "bad.csv"
+    only_bad.write_text("clip_id,person_id,path\na,anna,none.avi\n")
+    with pytest.raises(InputError, match="Not one of 1 clips"):
+        model.transform(only_bad)
+    assert model.quality_["reason"].str.len().min() > 10
+
+
+def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared, tmp_path):
+    (tmp_path / "v" / "anna").mkdir(parents=True)
+    clips = sorted((shared / "data" / "clips").glob("grid_*.mpg"))
+    shutil.copy(clips[0], tmp_path / "v" / "anna" / "one.mpg")
+    shutil.copy(clips[1], tmp_path / "v" / "ben.mpg")
+    (tmp_path / "v" / "clara.mp4").write_text("no video")
+    model = facedyn.FacialDynamics.load(workdir)
+    assert set(model.transform(tmp_path / "v")["person_id"]) == {"anna", "ben"}
+    assert set(model.quality_["person_id"]) == {"anna", "ben", "clara"}
+    assert set(model.transform([tmp_path / "v" / "ben.mpg"])["person_id"]) == {"ben"}
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--out=t.parquet"], "--videos is missing; write facedyn embed --videos=DIR"),
+        (["--videos=v", "--out=t.csv"], "must end with .parquet"),
+        (["--videos=v", "--out=t.parquet", "--config=x.py"], "leave --config out"),
+        (["--videos=v", "--out=t.parquet", "--config.fit.steps=7"], "embed takes fit.steps from"),
+        (["--videos=v", "--out=t.parquet", "--person=x"], "There is no option --person"),
+        (["--videos=nowhere", "--out=t.parquet"], "nowhere is no folder, no manifest"),
+    ],
+)
+def test_what_embed_refuses(workdir, args, sentence, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main(["embed", f"--workdir={workdir}", *args]) == 2
+    assert sentence in capsys.readouterr().err
+    assert main(["embed", f"--workdir={tmp_path}", "--videos=v", "--out=t.parquet"]) == 2
+    assert "The stage pretrain has not been finished in" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def exported(workdir, tmp_path_factory):
+    pytest.importorskip("safetensors")
+    out = tmp_path_factory.mktemp("exported") / "model.safetensors"
+    assert main(["export", f"--workdir={workdir}", f"--out={out}"]) == 0
+    return out
+
+
+def test_an_exported_model_is_taken_as_it_is(exported, arguments, workdir, tmp_path):
+    shutil.copytree(workdir / "data", tmp_path / "w" / "data")
+    more = {"pretrain__init_from": exported, "pretrain__steps": 0}
+    assert main(arguments("pretrain", tmp_path / "w", **more)) == 0
+    config = parse(arguments("pretrain", workdir), STAGES)[1]
+    for scale in (1, 2):
+        ours, theirs = (pretrain.load_generic(config, w, scale) for w in (tmp_path / "w", workdir))
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert b"p00" not in exported.read_bytes()[:2000]  # the metadata name nobody
+
+
+def test_an_exported_model_that_does_not_fit_is_refused_by_name(exported, arguments, workdir, tmp_path, capsys):
+    from safetensors.numpy import save
+
+    shutil.copytree(workdir / "data", tmp_path / "w" / "data")
+
+    def refusal(path=exported, **more):
+        assert main(arguments("pretrain", tmp_path / "w", **({"pretrain__init_from": path} | more))) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return said
+
+    assert "rank_loss.margin is 1.0 there, 2.0 here." in refusal(rank_loss__margin=2.0)
+    assert "model.channels is [4, 6] there, [4, 8] here." in refusal(model__channels="4,8")
+    assert "has no generic model of scale 3; it has 1, 2." in refusal(rank_loss__scales="3")
+    assert "There is no generic model at" in refusal(tmp_path / "none.safetensors")
+    content = exported.read_bytes()
+    for name, damaged, sentence in (
+        ("cut", content[:-7], "is not a whole safetensors file"),
+        ("flipped", content[:-1] + bytes([content[-1] ^ 1]), "is damaged"),
+        ("foreign", save({"x": np.zeros(3)}), "is not a generic model as `facedyn export`"),
+    ):
+        (tmp_path / f"{name}.safetensors").write_bytes(damaged)
+        assert sentence in refusal(tmp_path / f"{name}.safetensors")
+
+
+def test_the_metadata_say_what_the_model_was_made_with(exported, workdir):
+    from safetensors import safe_open
+
+    with safe_open(exported, framework="numpy") as file:
+        metadata = json.loads(file.metadata()["facedyn"])
+    assert metadata["scales"] == [1, 2]
+    assert metadata["settings"]["rank_loss.half_length"] == 2
+    assert len(metadata["hash"]) == 64
+    assert "data.traits" not in metadata["settings"]
+    assert metadata["format"] == portable.FORMAT

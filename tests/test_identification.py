@@ -1,0 +1,75 @@
+"""People told apart across sessions, tasks and clips: a plain loop, the limits, and without what a task does to everyone."""
+
+import fake_workdir as fake
+import numpy as np
+import pytest
+
+from facedyn.stages import fit_scores
+from facedyn.store import representations
+
+N, D = 12, 16
+
+
+@pytest.fixture
+def identify(tmp_path):
+    """identify(rows, vectors, **settings) -> {(method, metric): row} of one scale."""
+
+    def run(rows, vectors, **settings):
+        representations.write_part(tmp_path, rows, np.asarray(vectors, np.float32))
+        found = fit_scores.score_rows(fake.small_config(**settings), tmp_path)
+        return {(row["method"], row["metric"]): row for row in found if row["setting"].startswith("scales=1;")}
+
+    return run
+
+
+def unit(person, name, task="", session=""):
+    row = fake.table_row(f"p{person:02d}", task, 1, np.random.default_rng(0))
+    return row | dict(unit_id=f"p{person:02d}/{name}", session=session)
+
+
+def test_a_task_that_moves_everyone_hides_nobody(identify):
+    rng = np.random.default_rng(0)
+    own, moved = rng.normal(size=(N, D)), {"talk": 30 * rng.normal(size=D), "watch": 0, "sing": 30 * rng.normal(size=D)}
+    cells = [(p, task) for p in range(N) for task in moved if (p, task) != (3, "sing")]  # one has two tasks only
+    rows = [unit(p, task, task, session="one") for p, task in cells]
+    vectors = [own[p] + moved[task] + 0.05 * rng.normal(size=D) for p, task in cells]
+    found = identify(rows, vectors, fit__unit="person_task")
+    assert {method for method, _ in found} == {"cross_task"}
+    assert (found["cross_task", "top1"]["value"], found["cross_task", "top1"]["n"]) == (1.0, N)
+    assert found["cross_task", "within_distance"]["value"] < 0.1 < 0.8 < found["cross_task", "between_distance"]["value"]
+    assert found["cross_task", "icc"]["value"] > 0.9
+
+
+def test_noise_identifies_nobody(identify):
+    rows = [unit(p, task, task) for p in range(N) for task in ("talk", "watch")]
+    found = identify(rows, np.random.default_rng(1).normal(size=(2 * N, D)), fit__unit="person_task")
+    assert found["cross_task", "top1"]["value"] < 0.35
+    assert abs(found["cross_task", "icc"]["value"]) < 0.4
+    assert found["cross_task", "top1"]["low"] <= found["cross_task", "top1"]["value"] <= found["cross_task", "top1"]["high"]
+
+
+def test_every_clip_is_looked_up_among_the_means_of_the_others(identify):
+    """Clips without session or task; a plain loop says the same, and people with fewer clips take turns again."""
+    rng = np.random.default_rng(2)
+    counts = [3, 2, 3, 3, 1, 2] * 2
+    own = [center + 1.5 * rng.normal(size=(k, D)) for k, center in zip(counts, rng.normal(size=(N, D)))]
+    rows = [unit(p, f"c{i}") for p, k in enumerate(counts) for i in range(k)]
+    found = identify(rows, np.concatenate(own), fit__unit="clip")
+    assert {method for method, _ in found} == {"cross_clip"}
+
+    several, hits = [clips for clips in own if len(clips) > 1], []
+    for turn in range(3):
+        queries = np.array([clips[turn % len(clips)] for clips in several])
+        gallery = np.array([np.delete(clips, turn % len(clips), 0).mean(0) for clips in several])
+        both = np.concatenate([gallery, queries])
+        g, q = ((x - both.mean(0)) / both.std(0) for x in (gallery, queries))
+        cosine = (q / np.linalg.norm(q, axis=1)[:, None]) @ (g / np.linalg.norm(g, axis=1)[:, None]).T
+        hits.append(cosine.argmax(1) == np.arange(len(several)))
+    row = found["cross_clip", "top1"]
+    assert row["value"] == pytest.approx(np.mean(hits), abs=1e-6)
+    assert (row["n"], 0.2 < row["value"] < 1) == (N - 2, True)
+
+
+def test_one_unit_a_person_says_nothing_across(identify):
+    rows = [unit(p, "all", session="one") for p in range(N)]
+    assert identify(rows, np.random.default_rng(0).normal(size=(N, D))) == {}
