@@ -51,7 +51,12 @@ class SiteEngine(Engine):
             raise InputError("config.fit.solver=least_squares needs config.rank_loss.direction=two_maps.")
         if c.rank < 1:
             raise InputError(f"config.fit.rank={c.rank} must be at least 1.")
-        self.sites = person_filters.sites(self.unet.channels, c.filter_sites)
+        if not c.damping > 0:
+            raise InputError(f"config.fit.damping={c.damping} must be positive: it keeps what few frames say small.")
+        try:
+            self.sites = person_filters.sites(self.unet.channels, c.filter_sites)
+        except ValueError as error:
+            raise InputError(f"config.fit: {error}") from error
         self.slots = site_dynamics.layout(self.sites, c.rank)
 
     def _compile(self):

@@ -102,7 +102,7 @@ def run(config, workdir) -> dict:
     trait_scores.write_folds(workdir, subjects, folds, config.traits.seeds)
     heads, described = trait_predictions.saved_heads(config, samples, folds[0], first.mlp_head, end + overlap, trait_names)
     saved_heads.write_heads(workdir, heads, described)
-    fitted_to = trait_predictions.head_rows(folds[0])[samples.person]
+    fitted_to = trait_predictions.head_rows(folds[0])[samples.row_of]
     weights_by_site.write(config, workdir, heads, scored.headline[fitted_to])
     replace_scores(workdir, "traits", score_rows)
     return {

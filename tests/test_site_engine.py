@@ -1,0 +1,114 @@
+"""The engine of filters in closed form: the same numbers however it is cut, learnt patterns that are kept, clear refusals."""
+
+import jax
+import numpy as np
+import pytest
+from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
+
+from data_pipelines.errors import InputError
+from facedyn.core import site_dynamics, unet
+from facedyn.stages import common, fit_engine, fit_models, site_engine
+from facedyn.stages.fit_units import shapes_of
+
+
+def closed_form(**fit):
+    return settings(**dict(solver="least_squares", filter_kind="low_rank", filter_sites="all", rank=3) | fit)
+
+
+def model_of(engine, config):
+    return engine.learn(unet.init(common.unet(config), jax.random.key(0), 8), 1, CLIPS, list(range(4)))
+
+
+def fit_all(config, model, units=UNITS, most=None):
+    """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
+    engine, found = fit_models.make_engine(config, CLIPS), {}
+    shapes = shapes_of([(1, UNITS)], engine.half_length)
+    for shape, people, alike in fit_engine.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
+        results = engine(engine.put(model), engine.load(alike, shape, people, 1), shape)
+        assert all(len(column) == people for column in results)
+        found |= {u.unit_id: [column[p] for column in results] for p, u in enumerate(alike)}
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference():
+    config = closed_form()
+    engine = fit_models.make_engine(config, CLIPS)
+    model = model_of(engine, config)
+    return model, fit_all(config, model), engine
+
+
+def test_chunks_order_and_devices_do_not_matter(reference, monkeypatch):
+    model, expected, _ = reference
+    assert_same(expected, fit_all(closed_form(chunk_size=4), model, UNITS[::-1]))
+    devices = jax.local_devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
+    assert_same(expected, fit_all(closed_form(chunk_size=3), model))
+
+
+def test_the_engine_computes_what_the_core_says(reference):
+    model, found, engine = reference
+    name, unit = UNITS[3].unit_id, UNITS[3]
+    frames = np.asarray(CLIPS.frames(3, np.arange(60)))
+    maps = unet.feature_maps(engine.unet, model.params, frames)
+    states = np.stack([np.asarray(maps[s.name]).reshape(60, -1) @ p for s, p in zip(engine.sites, model.patterns)], 1)
+    centres = np.array([centre for _, centre in unit.fitted])
+    windows = centres[:, None] + np.arange(-2, 3)
+    filters = site_dynamics.solve(
+        *site_dynamics.moments(states, windows, np.zeros(len(centres), int), len(centres)), model.common, 20.0
+    )
+    np.testing.assert_allclose(found[name][0], np.asarray(filters).reshape(-1), atol=1e-4)
+
+
+def test_nothing_passes_between_devices(reference):
+    model, _, engine = reference
+    shape, on_devices = max(shapes_of([(1, UNITS)], 2)), engine.put(model)
+    (fitted, held), *_ = engine._groups(on_devices, engine.load(UNITS[:4], shape, 4, 1))
+    frames = jax.device_put(engine.load(UNITS[:4], shape, 4, 1)[0][0], engine._people)
+    for lowered in (
+        engine.fit.lower(on_devices.common, fitted, held),
+        engine.add_states.lower(on_devices, engine.no_states(4, shape.frames), frames, 0, 8),
+    ):
+        text = lowered.compile().as_text()
+        assert not [name for name in COLLECTIVES if name in text]
+
+
+def test_what_is_learnt_for_everybody_is_kept(reference, tmp_path):
+    model, _, engine = reference
+    names = [site.name for site in engine.sites]
+    site_engine.save(tmp_path / "patterns_3.npz", names, model)
+    again = site_engine.load(tmp_path / "patterns_3.npz", names, model.params)
+    jax.tree.map(np.testing.assert_array_equal, again, model)
+    assert site_engine.load(tmp_path / "patterns_3.npz", names[:2], model.params) is None
+    assert site_engine.load(tmp_path / "none.npz", names, model.params) is None
+
+
+def test_pictures_show_what_the_filters_add(reference):
+    model, found, engine = reference
+    window = np.asarray(CLIPS.frames(0, np.arange(10, 15)))
+    generic, fitted = engine.pictures(engine.put(model), found["p0"][0], window, UNITS[0])
+    assert generic.shape == fitted.shape == (2, 8, 8, 1)
+    nothing = engine.pictures(engine.put(model), 0 * found["p0"][0], window, UNITS[0])
+    np.testing.assert_allclose(nothing, [generic, generic], atol=1e-6)
+    assert np.abs(fitted - generic).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (dict(filter_kind="pointwise"), "do not go together"),
+        (dict(solver="adam"), "do not go together"),
+        (dict(rank=0), "at least 1"),
+        (dict(damping=0.0), "must be positive"),
+    ],
+)
+def test_settings_that_cannot_be_used(changed, said):
+    with pytest.raises(InputError, match=said):
+        fit_models.make_engine(closed_form(**changed), CLIPS)
+
+
+def test_one_map_is_refused():
+    config = closed_form()
+    config.rank_loss.direction = "centred"
+    with pytest.raises(InputError, match="two_maps"):
+        fit_models.make_engine(config, CLIPS)

@@ -1,0 +1,86 @@
+"""Filters in closed form through the stages: tables, controls, a page, new people's videos; patterns are learnt once."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import facedyn
+from data_pipelines.errors import InputError
+from facedyn.main import main
+from facedyn.stages import embed, site_engine
+from facedyn.store import representations
+
+CLOSED_FORM = dict(
+    fit__solver="least_squares",
+    fit__filter_kind="low_rank",
+    fit__filter_sites="all",
+    fit__rank=3,
+    fit__controls="time_shuffled,untrained",
+    traits__baselines="mean_predictor",
+)
+LENGTH = 3 * 2 * 3 * 3  # sites x halves x rank x rank
+
+
+@pytest.fixture(scope="module")
+def closed_form(workdir, arguments, tmp_path_factory):
+    """A run of which only the fit, and what comes after it, is another than `workdir`'s."""
+    folder = tmp_path_factory.mktemp("closed_form") / "w"
+    shutil.copytree(workdir, folder)
+    for gone in ("representations", "traits", "report"):
+        shutil.rmtree(folder / gone)
+    for stamp in ("fit", "fit.started", "traits", "report"):
+        (folder / "stages" / f"{stamp}.json").unlink()
+    assert main(arguments("run", folder, **CLOSED_FORM)) == 0
+    return folder
+
+
+def test_a_run_leaves_the_same_tables(closed_form):
+    rows, vectors = facedyn.load_representations(closed_form)
+    assert vectors.shape == (24, LENGTH)
+    assert rows["finite"].all()
+    assert rows[["loss", "ranking_accuracy_generic", "ranking_accuracy_fitted"]].notna().all(None)
+    assert np.unique(vectors.round(6), axis=0).shape == vectors.shape  # nobody is like another
+    for control in ("time_shuffled", "untrained"):
+        _, of_control = representations.read_parts(closed_form / "representations" / control)
+        assert of_control.shape == vectors.shape
+        assert np.abs(of_control - vectors).max() > 1e-3
+    scores = facedyn.load_scores(closed_form)
+    assert {"split_half", "time_shuffled", "untrained"} <= set(scores.loc[scores["metric"] == "top1", "method"])
+    shares = pd.read_csv(closed_form / "traits" / "weights_by_site.csv")
+    assert set(shares["site"]) == {"skip0", "bottleneck", "decoder0"}
+    np.testing.assert_allclose(shares.groupby("trait")["share_of_prediction"].sum(), 1, rtol=1e-4)
+    assert (closed_form / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_patterns_are_learnt_once(closed_form, arguments, monkeypatch):
+    def never(*_):
+        raise AssertionError("the patterns are there already")
+
+    monkeypatch.setattr(site_engine.SiteEngine, "learn", never)
+    rows, vectors = facedyn.load_representations(closed_form)
+    part = sorted((closed_form / "representations").glob("part-*.parquet"))[0]
+    part.unlink()
+    assert main(arguments("fit", closed_form, **CLOSED_FORM)) == 0
+    again, new = facedyn.load_representations(closed_form)
+    assert again["unit_id"].tolist() == rows["unit_id"].tolist()
+    np.testing.assert_allclose(new, vectors, atol=1e-5 * np.abs(vectors).max())
+
+
+def test_new_people_get_what_the_run_would_give(closed_form, blob_manifest, tmp_path):
+    header, *lines = blob_manifest.read_text().splitlines()
+    own = [line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in lines if ",p05," in line]
+    (tmp_path / "new.csv").write_text("\n".join([header, *own]) + "\n")
+    model = embed.FacialDynamics.load(closed_form)
+    table = model.transform(tmp_path / "new.csv")
+    rows, vectors = facedyn.load_representations(closed_form)
+    expected = vectors[(rows["person_id"] == "p05").to_numpy()]
+    np.testing.assert_allclose(np.stack(table["representation"]), expected, atol=1e-5 * np.abs(vectors).max())
+    assert len(model.predictions_)
+
+    shutil.copytree(closed_form, tmp_path / "w")
+    for path in (tmp_path / "w" / "generic").rglob("patterns_*.npz"):
+        path.unlink()
+    with pytest.raises(InputError, match="run the stage `fit`"):
+        embed.FacialDynamics.load(tmp_path / "w")
