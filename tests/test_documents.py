@@ -33,7 +33,7 @@ def new_videos(tmp_path_factory):
 
 @pytest.fixture
 def inside(workdir, new_videos, blob_manifest, root, tmp_path, monkeypatch):
-    """A folder where runs/demo and runs/mine are finished runs, and new_videos, clips.csv and configs are what they are called."""
+    """A folder with what the documents speak of: two finished runs, new_videos, clips.csv, configs."""
     for name in ("demo", "mine"):
         shutil.copytree(workdir, tmp_path / "runs" / name)
     (tmp_path / "new_videos").symlink_to(new_videos)

@@ -44,7 +44,7 @@ def people_map(folder) -> PeopleMap | None:
     people = sorted(set(rows["person_id"].astype(str)))
     if len(people) < 3:
         return None
-    blocks = trait_features.blocks_by_person(rows, vectors, people, np.asarray(rows["task"].astype(str)))
+    blocks = trait_features.blocks_by_person(rows, vectors, people)
     return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
 
 
