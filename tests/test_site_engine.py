@@ -1,5 +1,8 @@
 """The engine of filters in closed form: the same numbers however it is cut, learnt patterns that are kept, clear refusals."""
 
+import copy
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,8 +10,8 @@ from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
 
 from data_pipelines.errors import InputError
 from facedyn.core import site_dynamics, unet
-from facedyn.stages import common, fit_engine, fit_models, site_engine
-from facedyn.stages.fit_units import shapes_of
+from facedyn.stages import common, fit_engine, fit_models, site_engine, site_states
+from facedyn.stages.fit_units import TimeShuffled, place_windows, shapes_of
 
 
 def closed_form(**fit):
@@ -19,9 +22,9 @@ def model_of(engine, config):
     return engine.learn(unet.init(common.unet(config), jax.random.key(0), 8), 1, CLIPS, list(range(4)))
 
 
-def fit_all(config, model, units=UNITS, most=None):
+def fit_all(config, model, units=UNITS, most=None, engine=None):
     """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
-    engine, found = fit_models.make_engine(config, CLIPS), {}
+    engine, found = engine or fit_models.make_engine(config, CLIPS), {}
     shapes = shapes_of([(1, UNITS)], engine.half_length)
     for shape, people, alike in fit_engine.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
         results = engine(engine.put(model), engine.load(alike, shape, people, 1), shape)
@@ -64,13 +67,64 @@ def test_nothing_passes_between_devices(reference):
     model, _, engine = reference
     shape, on_devices = max(shapes_of([(1, UNITS)], 2)), engine.put(model)
     (fitted, held), *_ = engine._groups(on_devices, engine.load(UNITS[:4], shape, 4, 1))
-    frames = jax.device_put(engine.load(UNITS[:4], shape, 4, 1)[0][0], engine._people)
+    frames = jax.device_put(CLIPS.frames(0, np.arange(8)), engine._people)
     for lowered in (
         engine.fit.lower(on_devices.common, fitted, held),
-        engine.add_states.lower(on_devices, engine.no_states(4, shape.frames), frames, 0, 8),
+        engine.states.lower(on_devices, frames),
+        engine.moments.lower(fitted),
     ):
         text = lowered.compile().as_text()
         assert not [name for name in COLLECTIVES if name in text]
+
+
+def test_every_frame_is_looked_at_once_and_nothing_hangs_on_what_is_kept(reference, monkeypatch):
+    model, expected, _ = reference
+    asked, frames = [], CLIPS.frames
+    monkeypatch.setattr(
+        CLIPS, "frames", lambda record, positions: asked.append((record, positions)) or frames(record, positions)
+    )
+    engine = fit_models.make_engine(closed_form(), CLIPS)
+    assert_same(expected, fit_all(closed_form(), model, engine=engine))
+    seen = [(record, p) for record, positions in asked for p in positions.tolist()]
+    assert len(seen) == len(set(seen))
+    before = len(asked)
+    halves = [dataclasses.replace(u, fitted=u.fitted[:5]) for u in UNITS]
+    fit_all(closed_form(), model, halves, engine=engine)
+    assert len(asked) == before
+    engine.kept = site_states.SiteStates(most_bytes=1)
+    assert_same(expected, fit_all(closed_form(), model, engine=engine))
+    assert len(asked) > before
+
+
+def test_shuffled_frames_are_those_of_the_reader_that_shuffles(reference):
+    model, expected, engine = reference
+    shuffled = TimeShuffled(CLIPS, 3)
+    states = fit_all(closed_form(), model, engine=engine.reading(shuffled))
+    # The same through frames that lie shuffled on the disk: everything a unit needs of a record is asked for at once.
+    unit = UNITS[2]
+    (record, positions), *more = place_windows(unit.fitted, 1, 2)[0]
+    assert not more
+    lying = copy.copy(CLIPS)
+    lying._frames = CLIPS._frames.copy()
+    lying._frames[record, positions] = shuffled.frames(record, positions)
+    alone = fit_all(closed_form(), model, [unit], engine=fit_models.make_engine(closed_form(), lying))
+    np.testing.assert_allclose(states[unit.unit_id][0], alone[unit.unit_id][0], atol=1e-5)
+    assert np.abs(states[unit.unit_id][0] - expected[unit.unit_id][0]).max() > 1e-3
+
+
+def test_states_are_kept_within_bounds():
+    kept, random = site_states.SiteStates(most_bytes=8 * 29), np.random.default_rng(0)
+    states = {record: random.normal(size=(40, 1, 2)).astype(np.float32) for record in range(3)}
+    kept.add(0, np.arange(5, 10), states[0][5:10])
+    kept.add(0, np.arange(8, 15), states[0][8:15])
+    np.testing.assert_array_equal(kept.missing(0, np.arange(3, 17)), [3, 4, 15, 16])
+    np.testing.assert_array_equal(kept.get(0, np.array([6, 9, 14])), states[0][[6, 9, 14]])
+    assert kept.get(0, np.array([4, 6])) is None
+    kept.add(1, np.arange(18), states[1][:18])
+    assert kept.get(0, np.array([6])) is not None  # now 1 is the older one
+    kept.add(2, np.arange(2), states[2][:2])
+    assert kept.get(1, np.arange(3)) is None
+    assert kept.get(0, np.array([6])) is not None
 
 
 def test_what_is_learnt_for_everybody_is_kept(reference, tmp_path):

@@ -158,6 +158,20 @@ def by_shape(units, shapes) -> dict[Shape, list]:
     return {shape: [u for u in units if shorter < len(u.fitted) <= shape.rows] for shorter, shape in lengths}
 
 
+def place_windows(rows, scale: int, half_length: int):
+    """A unit's frames, each once, and where among them its windows are.
+
+    Returns: [(record, positions, ascending)], whose frames one behind the other are meant; windows [N, 2n+1] int32.
+    """
+    sources, numbers = frames_of(rows, scale, half_length), np.asarray(rows, np.int64).reshape(-1, 2)
+    windows, before = np.zeros((len(numbers), 2 * half_length + 1), np.int32), 0
+    for record, positions in sources.items():
+        own = np.flatnonzero(numbers[:, 0] == record)
+        windows[own] = before + np.searchsorted(positions, window_positions(numbers[own, 1], scale, half_length))
+        before += len(positions)
+    return list(sources.items()), windows
+
+
 def load_units(face_clips, rows_of_units, n_rows: int, n_frames: int, scale: int, half_length: int):
     """Frames and windows of several units, padded: every frame is decoded and held once.
 
@@ -169,11 +183,11 @@ def load_units(face_clips, rows_of_units, n_rows: int, n_frames: int, scale: int
     windows = np.zeros((people, n_rows, 2 * half_length + 1), np.int32)
 
     def load(p, rows):
-        before, numbers = 0, np.asarray(rows, np.int64).reshape(-1, 2)
-        for record, positions in frames_of(rows, scale, half_length).items():
+        sources, own = place_windows(rows, scale, half_length)
+        windows[p, : len(own)] = own
+        before = 0
+        for record, positions in sources:
             frames[p, before : before + len(positions)] = face_clips.frames(record, positions)
-            own = np.flatnonzero(numbers[:, 0] == record)
-            windows[p, own] = before + np.searchsorted(positions, window_positions(numbers[own, 1], scale, half_length))
             before += len(positions)
 
     with concurrent.futures.ThreadPoolExecutor(LOADING_THREADS) as pool:
@@ -196,5 +210,12 @@ class TimeShuffled:
 
     def frames(self, i: int, positions=None) -> np.ndarray:
         """As FaceClipsReader.frames, in an order that depends on the seed, the record and the number of frames."""
-        frames = self._face_clips.frames(i, positions)
-        return frames[np.random.default_rng((self._seed, i)).permutation(len(frames))]
+        return self.shuffle(i, self._face_clips.frames(i, positions))
+
+    def unshuffled(self):
+        """The reader whose frames these are."""
+        return self._face_clips
+
+    def shuffle(self, i: int, of_frames) -> np.ndarray:
+        """What belongs to frames of record i, a row each, as `frames` orders them."""
+        return of_frames[np.random.default_rng((self._seed, i)).permutation(len(of_frames))]

@@ -4,6 +4,8 @@ Has the same use as `fit_engine.Engine`. What a fit needs beside the generic mod
 filters that hold for everybody, is learnt once from the people that the generic model was made of, and kept beside it.
 """
 
+import concurrent.futures
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -16,7 +18,8 @@ from data_pipelines.progress import Progress
 from facedyn.core import person_filters, site_dynamics, unet
 from facedyn.stages import processes
 from facedyn.stages.fit_engine import ENCODE_FRAMES, EVERYONE, SHARED, Engine, chunks_of
-from facedyn.stages.fit_units import Shape, evenly, plan, shapes_of
+from facedyn.stages.fit_units import LOADING_THREADS, Shape, TimeShuffled, evenly, place_windows, plan, shapes_of
+from facedyn.stages.site_states import SiteStates
 
 # Frames that patterns are learnt from, and bytes of one site's feature maps of them at most.
 PATTERN_FRAMES, PATTERN_BYTES = 2048, 2**30
@@ -69,35 +72,24 @@ class SiteEngine(Engine):
         def over_people(f, *specs):
             return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=EVERYONE)
 
-        def add_states(model, states, frames, start, block):
-            def of_own(model, states, frames, start):
-                some = jax.lax.dynamic_slice_in_dim(frames, start, block, 1)
-                flat = some.reshape(-1, *some.shape[2:])
-                new = [m @ p for m, p in zip(maps(model.params, flat), model.patterns)]
-                new = jnp.stack(new, 1).reshape(*some.shape[:2], len(names), -1)
-                return jax.lax.dynamic_update_slice_in_dim(states, new, start, 1)
-
-            return over_people(of_own, SHARED, EVERYONE, EVERYONE, SHARED)(model, states, frames, start)
+        def states(model, frames):
+            return jnp.stack([m @ p for m, p in zip(maps(model.params, frames), model.patterns)], 1)
 
         def fit_one(common, fitted, held):
             filters = site_dynamics.solve(*site_dynamics.moments(*fitted), common, self.config.damping)
             return filters, *site_dynamics.held_back_quality(common, filters, fitted, held)
 
         self.maps = jax.jit(maps)
-        self.add_states = jax.jit(add_states, static_argnums=4, donate_argnums=1)
+        self.states = jax.jit(over_people(states, SHARED, EVERYONE))
         self.fit = jax.jit(over_people(jax.vmap(fit_one, (None, 0, 0)), SHARED, EVERYONE, EVERYONE))
         self.moments = jax.jit(over_people(jax.vmap(lambda unit: site_dynamics.moments(*unit)), EVERYONE))
-        self.no_states = jax.jit(
-            lambda people, frames: jnp.zeros((people, frames, len(names), self.config.rank)),
-            static_argnums=(0, 1),
-            out_shardings=self._people,
-        )
+        self.kept, self._on_devices = SiteStates(), {}
 
     def unit_bytes(self, shape: Shape, kept: bool) -> int:
         """Rough memory of one unit on its device."""
         size, channels = self.face_clips.image_size, self.face_clips.channels
         frames = shape.frames + shape.held_frames
-        states = 4 * frames * len(self.sites) * self.config.rank
+        states = 2 * 4 * frames * len(self.sites) * self.config.rank
         # Which rows are of one clip, and a handful of copies of the windows' states.
         work = 4 * shape.rows * (shape.rows + 8 * (2 * self.half_length + 1) * len(self.sites) * self.config.rank)
         return int(frames * size**2 * channels + states + work)
@@ -106,15 +98,51 @@ class SiteEngine(Engine):
         """Every frame is looked at once."""
         return False
 
+    def put(self, params):
+        """What is the same for everyone, on all devices; once, so that states are known again as those of the same model."""
+        if not isinstance(params, SiteModel):
+            return super().put(params)
+        if id(params) not in self._on_devices:
+            self._on_devices[id(params)] = params, super().put(params)
+        self._model = id(params)
+        return self._on_devices[id(params)][1]
+
     def load(self, units, shape: Shape, people: int, scale: int):
-        """As Engine.load, with the clip of every row: (frames, windows, clips, counts) fitted, and held back."""
-        missing = [()] * (people - len(units))
-        parts = super().load(units, shape, people, scale)
-        rows = [u.fitted for u in units] + missing, [evenly(u.held_back, shape.held_rows) for u in units] + missing
-        return tuple(
-            (frames, windows, _clips(of_part, windows.shape[1]), counts)
-            for (frames, windows, counts), of_part in zip(parts, rows)
-        )
+        """A chunk on the host, for the model of the last `put`: (fitted, held back, frames whose states are not kept).
+
+        Either part: [(record, positions)] of every unit, windows [P, N, 2n+1], clips [P, N], counts [P], frames padded to.
+        """
+        parts = []
+        for rows_of_units, n_rows, n_frames in (
+            ([u.fitted for u in units], shape.rows, shape.frames),
+            ([evenly(u.held_back, shape.held_rows) for u in units], shape.held_rows, shape.held_frames),
+        ):
+            windows = np.zeros((people, n_rows, 2 * self.half_length + 1), np.int32)
+            clips, counts, sources = np.full((people, n_rows), -1, np.int32), np.zeros(people, np.int32), []
+            for p, rows in enumerate(rows_of_units):
+                own, windows[p, : len(rows)] = place_windows(rows, scale, self.half_length)
+                clips[p, : len(rows)], counts[p] = [record for record, _ in rows], len(rows)
+                sources.append(own)
+            parts.append((sources, windows, clips, counts, n_frames))
+        return *parts, self._decode(parts)
+
+    def _reader(self):
+        """The reader of frames in their own order, in which states are kept."""
+        return self.face_clips.unshuffled() if isinstance(self.face_clips, TimeShuffled) else self.face_clips
+
+    def _decode(self, parts) -> dict:
+        """{record: (positions, frames)} of what is not kept yet."""
+        needed = {}
+        for record, positions in itertools.chain.from_iterable(itertools.chain.from_iterable(part[0] for part in parts)):
+            needed.setdefault(record, []).append(positions)
+        missing = {
+            record: self.kept.missing((self._model, record), np.unique(np.concatenate(positions)))
+            for record, positions in needed.items()
+        }
+        missing = {record: positions for record, positions in missing.items() if len(positions)}
+        with concurrent.futures.ThreadPoolExecutor(LOADING_THREADS) as pool:
+            frames = pool.map(self._reader().frames, missing, missing.values())
+            return {record: (positions, of) for (record, positions), of in zip(missing.items(), frames)}
 
     def __call__(self, model, loaded, shape: Shape):
         """Fits a loaded chunk: (representations [P, D], loss [P], accuracy generic [P], accuracy fitted [P])."""
@@ -129,19 +157,47 @@ class SiteEngine(Engine):
 
     def _groups(self, model, loaded):
         """The chunk's units by groups, on the devices: ((states, windows, clips, counts) fitted, the same held back)."""
-        people = len(loaded[0][0])
+        *parts, decoded = loaded
+        self._look_at(model, decoded)
+        people = len(parts[0][1])
         group = min(self.group() or people, people)
         for first in range(0, people, group):
-            parts = [[x[first : first + group] for x in part] for part in loaded]
-            yield tuple((self._states(model, frames), *jax.device_put(rest, self._people)) for frames, *rest in parts)
+            some = slice(first, first + group)
+            yield tuple(
+                jax.device_put((self._gathered(model, sources[some], group, n_frames), *(x[some] for x in rest)), self._people)
+                for sources, *rest, n_frames in parts
+            )
 
-    def _states(self, model, frames):
-        people, length = frames.shape[:2]
-        frames, states = jax.device_put(frames, self._people), self.no_states(people, length)
-        block = min(length, max(1, ENCODE_FRAMES * self.mesh.size // people))
-        for first in range(0, length, block):
-            states = self.add_states(model, states, frames, first, block)
-        return states
+    def _look_at(self, model, decoded) -> dict:
+        """{record: states} of decoded frames {record: (positions, frames)}; they are kept."""
+        block, found = ENCODE_FRAMES * self.mesh.size, {}
+        flat = [frame for _, frames in decoded.values() for frame in frames]
+        states = []
+        for first in range(0, len(flat), block):
+            some = np.stack(flat[first : first + block])
+            full = np.pad(some, ((0, block - len(some)), *[(0, 0)] * 3))
+            states.append(np.asarray(self.states(model, jax.device_put(full, self._people)))[: len(some)])
+        states, before = np.concatenate(states) if states else None, 0
+        for record, (positions, _) in decoded.items():
+            found[record] = states[before : before + len(positions)]
+            self.kept.add((self._model, record), positions, found[record])
+            before += len(positions)
+        return found
+
+    def _gathered(self, model, sources_of_units, people, n_frames) -> np.ndarray:
+        """States of units side by side, padded with zeros: [people, n_frames, S, K]."""
+        found = np.zeros((people, n_frames, len(self.sites), self.config.rank), np.float32)
+        for p, sources in enumerate(sources_of_units):
+            before = 0
+            for record, positions in sources:
+                states = self.kept.get((self._model, record), positions)
+                if states is None:  # gone for want of room since it was loaded
+                    states = self._look_at(model, {record: (positions, self._reader().frames(record, positions))})[record]
+                if isinstance(self.face_clips, TimeShuffled):
+                    states = self.face_clips.shuffle(record, states)
+                found[p, before : before + len(positions)] = states
+                before += len(positions)
+        return found
 
     def learn(self, params, scale: int, reader, records) -> SiteModel:
         """Patterns, readouts and the filters for everybody, from the records of a reader; params: of the generic model."""
@@ -224,14 +280,6 @@ def load(path, names: list[str], params) -> SiteModel | None:
             return None
         patterns = tuple(stored[name] for name in names)
         return SiteModel(params, patterns, stored["common"], stored["readout"])
-
-
-def _clips(rows_of_units, n_rows: int) -> np.ndarray:
-    """Record of each row, int32 [P, n_rows]; -1 where there is none."""
-    clips = np.full((len(rows_of_units), n_rows), -1, np.int32)
-    for p, rows in enumerate(rows_of_units):
-        clips[p, : len(rows)] = [record for record, _ in rows]
-    return clips
 
 
 def _spread(reader, records, most: int):
