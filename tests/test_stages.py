@@ -348,3 +348,13 @@ def test_order_of_stages_is_the_command_line_s():
     assert [s for s in STAGES if s not in ("run", "doctor")] == list(run.ORDER)
     with pytest.raises(InputError):
         common.records_of(type("D", (), {"clips": ()})(), ("test",))
+
+
+def test_a_setting_younger_than_a_workdir_counts_as_its_default(workdir, arguments, tmp_path, capsys):
+    shutil.copytree(workdir, tmp_path / "w")
+    for path in (tmp_path / "w" / "stages").glob("pretrain*.json"):
+        stamp = json.loads(path.read_text())
+        assert stamp["relevant"].pop("data.synthetic.same_appearance") is False
+        path.write_text(json.dumps(stamp))
+    assert main(arguments("run", tmp_path / "w")) == 0
+    assert "pretrain: done before, unchanged" in capsys.readouterr().out

@@ -16,7 +16,7 @@ import sys
 import facedyn
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
-from facedyn.config import config_hash, effective, flatten, from_flat
+from facedyn.config import config_hash, default_config, effective, flatten, from_flat
 
 # The settings that each stage's result depends on; a trailing dot stands for a whole section.
 DEPENDS = {
@@ -62,8 +62,9 @@ def relevant(config, stage: str, dataset: str) -> dict:
 
 
 def changes(stamp: dict, now: dict) -> list[str]:
-    """One phrase a difference, 'fit.steps was 100, is 50'."""
-    before = stamp["relevant"]
+    """One phrase a difference, 'fit.steps was 100, is 50'. A setting younger than the stamp had what is now its default."""
+    younger = {k: v for k, v in flatten(default_config()).items() if k in now and k not in stamp["relevant"]}
+    before = json.loads(json.dumps(younger, default=list)) | stamp["relevant"]
     names = sorted(before.keys() | now.keys())
     return [f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in names if before.get(n) != now.get(n)]
 
