@@ -113,7 +113,13 @@ def _unknown_attribute(path, error) -> str:
 
 
 def override(config, name: str, text: str) -> None:
-    """Sets config.NAME from the text of a flag, typed as its present value is. Raises InputError."""
+    """Sets config.NAME from the text of a flag, typed as its present value is. Raises InputError.
+
+    >>> config = default_config()
+    >>> override(config, "rank_loss.scales", "1,8")
+    >>> config.rank_loss.scales
+    (1, 8)
+    """
     flat = flatten(config)
     if name not in flat:
         raise InputError(f"The config has no setting {name!r}; the nearest one is {nearest(name, flat)!r}.")

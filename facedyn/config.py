@@ -200,7 +200,11 @@ def from_flat(flat: dict) -> tuple[ConfigDict, list[str]]:
 
 
 def nearest(name: str, valid) -> str:
-    """The valid key that `name` most likely stands for."""
+    """The valid key that `name` most likely stands for.
+
+    >>> nearest("steps_per_cal", ["fit.steps", "fit.steps_per_call"])
+    'fit.steps_per_call'
+    """
     leaf = name.rsplit(".", 1)[-1]
     by_leaf = [v for v in valid if v.rsplit(".", 1)[-1] == leaf]
     return by_leaf[0] if by_leaf else difflib.get_close_matches(name, valid, 1, 0.0)[0]

@@ -14,9 +14,14 @@ def blocks(path: pathlib.Path, language: str) -> list[str]:
 
 def commands(text: str) -> list[list[str]]:
     """The words of every shell command in a block: lines joined at a backslash, parts of `&&`, comments left out."""
-    found = []
+    found, open_quote = [], ""
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
-        words = shlex.split(line, comments=True)
+        try:
+            words = shlex.split(open_quote + line, comments=True)
+        except ValueError:  # a quotation goes on in the next line
+            open_quote += line + "\n"
+            continue
+        open_quote = ""
         while words:
             end = next((i for i, word in enumerate(words) if word in ("&&", "&", "|", ";")), len(words))
             found += [words[:end]] if words[:end] else []

@@ -1,59 +1,102 @@
 """The documents keep their word: the examples in them run."""
 
-import contextlib
-import os
 import shutil
 
+import numpy as np
 import pytest
-from documents import blocks
+from conftest import write_video
+from documents import blocks, commands
 
 from data_pipelines.sources import SOURCES
+from data_pipelines.synthetic.appearance import draw_appearance
+from data_pipelines.synthetic.dynamics import draw_dynamics, simulate
+from data_pipelines.synthetic.rendering import render_scene
 from facedyn.core import person_filters
 from facedyn.main import main
 
+# Files that a document takes for granted and that a test has not.
+NOT_HERE = {'{"data.yunet_model": "yunet.onnx"}': "{}"}
+# The tour in seconds.
+SMALL_TOUR = {"POOL, PEOPLE, FRAMES, STEPS = 24, 16, 400, 400": "POOL, PEOPLE, FRAMES, STEPS = 2, 3, 64, 2"}
+
 
 @pytest.fixture(scope="module")
-def trained(arguments, tmp_path_factory):
-    """A small finished workdir."""
-    workdir = tmp_path_factory.mktemp("documents") / "trained"
-    assert main(arguments("run", workdir, report__faces=False, fit__unit="person")) == 0
-    return workdir
+def new_videos(tmp_path_factory):
+    """Two people in front of a wall, filmed from afar: a face has to be found."""
+    folder = tmp_path_factory.mktemp("filmed") / "new_videos"
+    for number, name in enumerate(("cleo", "dan")):
+        random = np.random.default_rng(number)
+        tracks = simulate(draw_dynamics(random), "talk", 70, 25.0, random)
+        write_video(folder / f"{name}.avi", render_scene(draw_appearance(random), tracks, (240, 320), random)[0])
+    return folder
 
 
-@contextlib.contextmanager
-def inside(folder, workdir=None):
-    """In `folder`, where runs/demo and runs/mine are copies of `workdir`."""
-    for name in ("demo", "mine") if workdir else ():
-        shutil.copytree(workdir, folder / "runs" / name)
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield folder
-    finally:
-        os.chdir(before)
+@pytest.fixture
+def inside(workdir, new_videos, blob_manifest, root, tmp_path, monkeypatch):
+    """A folder with what the documents speak of: two finished runs, new_videos, clips.csv, configs."""
+    for name in ("demo", "mine"):
+        shutil.copytree(workdir, tmp_path / "runs" / name)
+    (tmp_path / "new_videos").symlink_to(new_videos)
+    (tmp_path / "configs").symlink_to(root / "configs")
+    (tmp_path / "clips.csv").write_text(blob_manifest.read_text().replace(",videos/", f",{blob_manifest.parent}/videos/"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-def run_blocks(path, folder, workdir):
-    """All Python blocks of a document, one after the other, names kept."""
-    names = {}
-    with inside(folder, workdir):
-        for number, block in enumerate(blocks(path, "python")):
-            exec(compile(block, f"{path.name}, Python block {number + 1}", "exec"), names)
+def run_python(path, source, changes):
+    """The names that are left when `source`, with `changes`, has run."""
+    for old, new in changes.items():
+        source = source.replace(old, new)
+    names = {"__name__": path.stem}
+    exec(compile(source, str(path), "exec"), names)
     return names
 
 
-def test_the_examples_of_contributing(root, trained, tmp_path, monkeypatch):
+def test_the_examples_of_contributing(root, inside, monkeypatch):
     monkeypatch.setattr(person_filters, "KINDS", dict(person_filters.KINDS))
     before = dict(SOURCES)
     try:
-        names = run_blocks(root / "CONTRIBUTING.md", tmp_path, trained)
+        path = root / "CONTRIBUTING.md"
+        names = run_python(path, "\n".join(blocks(path, "python")), {})
     finally:
         SOURCES.clear()
         SOURCES.update(before)
     assert {"collect", "fit_people", "exponential_loss", "nearest_neighbours"} <= set(names)
-    assert "nearest_neighbours" in (tmp_path / "runs/demo/scores.csv").read_text()
+    assert "nearest_neighbours" in (inside / "runs/demo/scores.csv").read_text()
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/processes.md"])
-def test_the_python_examples_of_other_documents(root, trained, tmp_path, name):
-    run_blocks(root / name, tmp_path, trained)
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md"])
+def test_the_python_examples_of_other_documents(root, inside, name):
+    path = root / name
+    names = run_python(path, "\n".join(blocks(path, "python")), NOT_HERE)
+    assert sorted(names["table"]["person_id"].unique()) == ["cleo", "dan"]
+    if name == "README.md":
+        assert names["representations"].shape == (3, 1024)  # the fork's
+
+
+def test_the_tour(root, inside, capsys):
+    path = root / "docs" / "tour.py"
+    source = path.read_text(encoding="utf-8")
+    assert all(source.count(line) == 1 for line in SMALL_TOUR)
+    run_python(path, source, SMALL_TOUR)
+    assert "representations (3, 1344)" in capsys.readouterr().out
+    assert (inside / "dynamics.png").stat().st_size > 1000
+
+
+def test_commands_on_a_finished_run(root, inside, arguments, capsys):
+    """Those of the README and of docs/data.md that need seconds, as they stand there; `run` at the tests' own size."""
+    small = {flag.partition("=")[0]: flag for flag in arguments("run", "w") if flag.startswith("--config.")}
+    del small["--config.data.manifest"]
+    shutil.rmtree("runs/mine")  # the README makes its own
+    done = set()
+    for name in ("README.md", "docs/data.md"):
+        for words in (words for block in blocks(root / name, "bash") for words in commands(block)):
+            if words[0] != "facedyn" or not any(word in words for word in ("--workdir=runs/mine", "--workdir=runs/other")):
+                continue
+            more = small.values() if words[1] in ("run", "doctor") else ()
+            assert main([*words[1:2], *more, *words[2:]]) in (0, 1 if words[1] == "doctor" else 0), words
+            done.add(words[1])
+    assert {"doctor", "run", "embed", "export", "forget"} <= done
+    assert (inside / "new.parquet").is_file()
+    assert (inside / "model.safetensors").is_file()
+    assert (inside / "runs/other/report/index.html").is_file()

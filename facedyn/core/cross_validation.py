@@ -57,6 +57,9 @@ def person_folds(person_ids, folds: int, seed: int, labels=None) -> np.ndarray:
     -1/sqrt(people a fold) instead of 0.
 
     Raises ValueError when there are fewer people than folds.
+
+    >>> person_folds(["ann", "ann", "ben", "cleo", "dan"], folds=2, seed=0)
+    array([1, 1, 0, 0, 1])
     """
     people, index = np.unique(np.asarray(person_ids).astype(str), return_inverse=True)
     if not 2 <= folds <= len(people):

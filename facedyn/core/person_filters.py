@@ -38,6 +38,9 @@ def sites(channels: tuple[int, ...], which: str = "connections") -> tuple[Site, 
       which: 'connections' (every skip and the bottleneck), 'all' (also after each of the decoder's blocks), or names
         of sites separated by commas.
 
+    >>> [site.name for site in sites((8, 16, 32))]
+    ['skip0', 'skip1', 'bottleneck']
+
     Raises:
       ValueError: for a name that is no site.
     """
@@ -118,7 +121,13 @@ def tap(filters: dict, kind: str = "pointwise"):
 
 
 def layout(sites: tuple[Site, ...], kind: str) -> tuple[Slot, ...]:
-    """The record by which a weight of the representation is traced back to its site and place."""
+    """The record by which a weight of the representation is traced back to its site and place.
+
+    >>> for slot in layout(sites((8, 16)), "pointwise"):
+    ...     print(*slot)
+    skip0 (8, 8) 0 64
+    bottleneck (16, 16) 64 256
+    """
     slots, offset = [], 0
     for site in sites:
         dims = shape(kind, site.channels)

@@ -125,6 +125,10 @@ def rank_loss(maps, windows, settings: RankLoss, where=None):
 
     hinge: mean over the pairs i < j of each part of max(0, margin - (S_j - S_i)); plus l2 * mean(D^2).
     A pair with a missing frame is left out; a window without any pair has only the l2 term.
+
+    >>> maps, windows = jnp.zeros((1, 2, 4, 4, 1)), jnp.ones((1, 9, 4, 4, 1))
+    >>> float(rank_loss(maps, windows, RankLoss())[0])  # nothing is told apart: the whole margin
+    1.0
     """
     difference, valid, s, there = _differences(maps, windows, settings, where)
     if settings.kind == "listmle":
@@ -144,6 +148,10 @@ def ranking_accuracy(maps, windows, settings: RankLoss, where=None):
     """Share of chronological pairs that the maps put in the right order, of each window: -> [B]; a tie counts a half.
 
     NaN for a window without a pair.
+
+    >>> windows = jnp.linspace(0, 1, 9).reshape(1, 9, 1, 1, 1) * jnp.ones((4, 4, 1))  # a face that brightens
+    >>> float(ranking_accuracy(jnp.ones((1, 2, 4, 4, 1)), windows, RankLoss(normalise=False))[0])
+    1.0
     """
     difference, valid, _, _ = _differences(maps, windows, settings, where)
     right = jnp.where(difference == 0, 0.5, (difference > 0).astype(jnp.float32))

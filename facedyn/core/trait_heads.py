@@ -43,6 +43,10 @@ def ridge_closed_form(x, y, penalty, where=None):
 
     Args: x [N, D]; y [N]; penalty > 0; where [N] mask of the rows that count (the others may be NaN).
     Returns: (weights [D], intercept []).
+
+    >>> weights, intercept = ridge_closed_form([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], penalty=2.0)
+    >>> print(f"{weights[0]:.2f} {intercept:.2f}")  # 2 and 1 without the penalty
+    1.00 2.00
     """
     x, y, mean_x, mean_y = _centre(x, y, where)
     u, s, v = jnp.linalg.svd(x, full_matrices=False)

@@ -141,6 +141,11 @@ class UNet(nn.Module):
       maps: maps of the dynamic representation: 2 (before and after the centre frame) or 1.
       image_channels: C of the frames and of every map.
       dtype: of the activations; parameters and output are float32.
+
+    >>> model = UNet((4, 8), groups=2, image_channels=1)
+    >>> params = init(model, jax.random.key(0), image_size=8)
+    >>> decode(model, params, encode(model, params, jnp.zeros((3, 8, 8, 1)))).shape
+    (3, 2, 8, 8, 1)
     """
 
     channels: tuple[int, ...]

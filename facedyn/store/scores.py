@@ -114,6 +114,9 @@ def parse_setting(setting: str) -> dict:
 
     Keys: head ('' where there is none), scales (tuple of int), tasks ('all', a task, or ''), fusion ('' for a single feature
     set), those of FLAGS (bool), and whatever else is given as name=value.
+
+    >>> parse_setting("ridge;scales=1+2;tasks=all")["scales"]
+    (1, 2)
     """
     parts = dict(SETTING_PARTS)
     for i, part in enumerate(setting.split(";")):

@@ -1,0 +1,26 @@
+"""The reference settings on an accelerator: `configs/launch.py:NAME`, NAME one of gpu, tpu, tpu_pod, slurm.
+
+  facedyn run --config=configs/launch.py:gpu --config.data.manifest=clips.csv --workdir=runs/gpu
+
+What each is for, its commands and its environment: docs/launching.md. None has been run on the hardware that it names: no time
+and no score stand here.
+"""
+
+from facedyn.config import default_config
+
+# Activations and kept features at half the memory; parameters, losses and filters stay float32.
+HALF = {"model.dtype": "bfloat16", "fit.feature_dtype": "bfloat16"}
+CHANGES = {
+    "gpu": HALF,  # one process, all GPUs of the machine
+    "tpu": HALF,  # one process, all chips of the host
+    "tpu_pod": HALF | {"distributed.coordinator": "auto"},  # a process on every host of the slice
+    "slurm": HALF | {"distributed.coordinator": "auto"},  # a process a task, told by srun
+}
+
+
+def get_config(name="gpu"):
+    if name not in CHANGES:
+        raise ValueError(f"{name!r} is no way to launch; they are {', '.join(CHANGES)}.")
+    config = default_config()
+    config.update_from_flattened_dict(CHANGES[name])
+    return config

@@ -1,0 +1,43 @@
+"""A sweep: `get_sweep()` yields the settings of each run, as {name: value} of what differs from the config that is swept.
+
+  python configs/sweep.py --config=configs/default.py --workdir=runs/sweep --config.data.manifest=clips.csv
+
+prints a command for each run, with a workdir of its own; nothing is started. Put `| bash` behind it to run them one after the
+other, or make each line a job of your scheduler (docs/launching.md). Runs with the same settings of `data` may share a prepared
+dataset: prepare it once and add --config.data.data_dir=DIR. A grid on the bench with one table at the end:
+benchmarks/ablation.py.
+"""
+
+import itertools
+import shlex
+import sys
+
+# Every combination of these.
+GRID = {
+    "rank_loss.kind": ("hinge", "logistic"),
+    "fit.solver": ("adam", "gauss_newton"),
+    "fit.filter_kind": ("pointwise", "depthwise"),
+    "seed": (0, 1),
+}
+
+
+def get_sweep(grid=None):
+    """Yields a dict of settings a run, every combination of `grid` ({name: values}; GRID where it is not given)."""
+    grid = GRID if grid is None else grid
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values))
+
+
+def commands(arguments):
+    """Yields the command of each run; `arguments` are those of `facedyn run`, --workdir=DIR among them."""
+    workdir = next((a.partition("=")[2] for a in arguments if a.startswith("--workdir=")), "")
+    if not workdir:
+        raise SystemExit("sweep: --workdir=DIR is missing; every run gets a folder of its own in it.")
+    rest = [a for a in arguments if not a.startswith("--workdir=")]
+    for number, settings in enumerate(get_sweep()):
+        flags = [f"--config.{name}={value}" for name, value in settings.items()]
+        yield shlex.join(["facedyn", "run", *rest, *flags, f"--workdir={workdir}/{number:03d}"])
+
+
+if __name__ == "__main__":
+    print("\n".join(commands(sys.argv[1:])))
