@@ -80,7 +80,7 @@ def identification(inputs: Inputs) -> page.Section:
         words = (
             "Two sets of filters of each person, fitted to halves of the frames, or to one session (task, clip) and the mean "
             "of the others: is, among all people, the same person's other set the nearest? Beside it the mean cosine distance "
-            "within and between people, and the intraclass correlation of leading components. 95 % intervals by resampling people."
+            "within and between people, and the intraclass correlation of leading components. 95 % intervals by resampling."
         )
         columns = ["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"]
         kinds = [_place(e)[:-1] for e in entries]
