@@ -1,6 +1,7 @@
 """What the comparisons of settings share: a variant goes through the stages as they are, in a folder of its own."""
 
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -9,11 +10,17 @@ import pandas as pd
 
 
 def link(folder: pathlib.Path, **places: pathlib.Path) -> None:
-    """Makes `folder`, with links under the given names to what is shared with other variants."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Makes `folder`, with links under the given names to what is shared with other variants.
+
+    With `generic` comes the stamp beside it, which says whom the generic model has learnt from.
+    """
+    (folder / "stages").mkdir(parents=True, exist_ok=True)
     for name, place in places.items():
         if place.is_dir() and not (folder / name).exists():
             (folder / name).symlink_to(place.absolute())
+    stamp = places["generic"].parent / "stages" / "pretrain.json" if "generic" in places else pathlib.Path()
+    if stamp.is_file():
+        shutil.copyfile(stamp, folder / "stages" / stamp.name)
 
 
 def run_stages(stages, folder: pathlib.Path, flags) -> float:

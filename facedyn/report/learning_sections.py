@@ -78,9 +78,9 @@ def identification(inputs: Inputs) -> page.Section:
     if entries:
         body = [[describe(e["method"], e["setting"]), *(cell(e.get(m)) for m in IDENTIFICATION), str(e["n"])] for e in entries]
         words = (
-            "Two sets of filters of each person, fitted to halves of the frames or to two sessions: is, among all people, the "
-            "same person's other set the nearest? Beside it the mean cosine distance within and between people, and the "
-            "intraclass correlation of leading components. 95 % intervals by resampling people."
+            "Two sets of filters of each person, fitted to halves of the frames, or to one session (task, clip) and the mean "
+            "of the others: is, among all people, the same person's other set the nearest? Beside it the mean cosine distance "
+            "within and between people, and the intraclass correlation of leading components. 95 % intervals by resampling."
         )
         columns = ["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"]
         kinds = [_place(e)[:-1] for e in entries]
