@@ -36,7 +36,7 @@ def get_config():
     config.fit.filter_kind = "low_rank"
     config.fit.filter_sites = "all"
     config.fit.rank = 32
-    config.fit.damping = 300.0
+    config.fit.damping = 0.0
     config.fit.controls = ("time_shuffled", "untrained")
 
     config.traits.splits = ("test",)

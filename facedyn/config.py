@@ -99,7 +99,7 @@ def default_config() -> ConfigDict:
     fit.steps = 100  # of Adam
     fit.batch_size = 16  # centre frames a step
     fit.learning_rate = 1e-2  # of Adam and of the gradient
-    fit.damping = 20.0  # of Gauss-Newton and least squares, in frames: a unit with fewer stays near the generic model
+    fit.damping = 20.0  # of Gauss-Newton and least squares, in frames; 0 = chosen on the generic model's people (least squares)
     fit.max_frames = 512  # centre frames of a unit that the fit draws from, evenly spaced over its clips
     fit.held_back = 0.2  # share of each clip's end kept out of the fit, for the quality columns
     fit.min_frames = 16  # a unit with fewer usable centre frames gets no filters, and a line that says so

@@ -50,7 +50,7 @@ COMMON = np.random.default_rng(2).normal(0, 0.1, (S, 2, K, K)).astype(np.float32
 
 
 def filters_of(unit, damping=7.0, common=COMMON):
-    return np.asarray(site_dynamics.solve(*site_dynamics.moments(*unit), common, damping))
+    return np.asarray(site_dynamics.solve(*site_dynamics.moments(*unit), common, np.full(S, damping)))
 
 
 def test_filters_are_the_ridge_on_what_everybodys_filters_miss():
@@ -125,6 +125,16 @@ def test_quality_on_held_back_rows():
     _, change = loop([states[:50]])
     expected = [np.einsum("smij,sj->msi", filters, away[t]) for t in range(count)]
     assert error == pytest.approx(np.square(change - expected).mean((1, 2, 3)).sum(), rel=1e-3)
+
+
+def test_errors_of_candidates_are_those_of_fits_with_them():
+    train, held = unit_of([clip[:25] for clip in CLIPS]), unit_of([clip[21:] for clip in CLIPS], padding=2)
+    errors = np.asarray(site_dynamics.held_back_errors(COMMON, train, held, np.float32([1, 100])))
+    assert errors.shape == (2, S)
+    for damping, of_sites in zip((1.0, 100.0), errors):
+        filters = filters_of(train, damping)
+        error, *_ = site_dynamics.held_back_quality(COMMON, filters, train, held)
+        assert of_sites.mean() == pytest.approx(float(error), rel=1e-4)
 
 
 def test_patterns_are_whitened_principal_components():

@@ -58,7 +58,7 @@ def test_the_engine_computes_what_the_core_says(reference):
     centres = np.array([centre for _, centre in unit.fitted])
     windows = centres[:, None] + np.arange(-2, 3)
     filters = site_dynamics.solve(
-        *site_dynamics.moments(states, windows, np.zeros(len(centres), int), len(centres)), model.common, 20.0
+        *site_dynamics.moments(states, windows, np.zeros(len(centres), int), len(centres)), model.common, np.full(3, 20.0)
     )
     np.testing.assert_allclose(found[name][0], np.asarray(filters).reshape(-1), atol=1e-4)
 
@@ -69,7 +69,8 @@ def test_nothing_passes_between_devices(reference):
     (fitted, held), *_ = engine._groups(on_devices, engine.load(UNITS[:4], shape, 4, 1))
     frames = jax.device_put(CLIPS.frames(0, np.arange(8)), engine._people)
     for lowered in (
-        engine.fit.lower(on_devices.common, fitted, held),
+        engine.fit.lower(on_devices.common, on_devices.damping, fitted, held),
+        engine.errors.lower(on_devices.common, fitted, held),
         engine.states.lower(on_devices, frames),
         engine.moments.lower(fitted),
     ):
@@ -137,6 +138,18 @@ def test_what_is_learnt_for_everybody_is_kept(reference, tmp_path):
     assert site_engine.load(tmp_path / "none.npz", names, model.params) is None
 
 
+def test_damping_may_be_chosen_on_the_generic_models_people(reference):
+    model, expected, _ = reference
+    assert set(model.damping.tolist()) <= set(site_engine.DAMPINGS.tolist())
+    assert model.damping.min() > 20  # noise: the default is too little
+    chosen = fit_all(closed_form(damping=0.0), model)
+    same = fit_all(closed_form(damping=float(model.damping[0])), model)
+    first = slice(0, 2 * 3 * 3)  # of the first site
+    for name in expected:
+        np.testing.assert_allclose(chosen[name][0][first], same[name][0][first], atol=1e-6)
+        assert np.abs(chosen[name][0]).max() < np.abs(expected[name][0]).max()
+
+
 def test_pictures_show_what_the_filters_add(reference):
     model, found, engine = reference
     window = np.asarray(CLIPS.frames(0, np.arange(10, 15)))
@@ -153,7 +166,7 @@ def test_pictures_show_what_the_filters_add(reference):
         (dict(filter_kind="pointwise"), "do not go together"),
         (dict(solver="adam"), "do not go together"),
         (dict(rank=0), "at least 1"),
-        (dict(damping=0.0), "must be positive"),
+        (dict(damping=-1.0), "must be positive"),
     ],
 )
 def test_settings_that_cannot_be_used(changed, said):

@@ -72,14 +72,14 @@ def moments(states, windows, clip, count):
 
 
 def solve(products, with_changes, common, damping):
-    """The filters that say a unit's changes best: [S, K, K], [S, 2, K, K], common [S, 2, K, K] -> [S, 2, K, K].
+    """The filters that say a unit's changes best: [S, K, K], [S, 2, K, K], common [S, 2, K, K], [S] -> [S, 2, K, K].
 
         min_A  sum_t |y_t - (common + A) z_t|^2 + damping |A|^2
 
     Like every person filter, A is what the person adds to what holds for all (`common`). Damping is counted in frames, as
     states have a mean square of one: a unit of fewer frames than that stays near zero filters, and one without any is there.
     """
-    left = products + damping * jnp.eye(products.shape[-1])
+    left = products + jnp.asarray(damping)[..., None, None] * jnp.eye(products.shape[-1])
     missed = with_changes - jnp.einsum("smij,sjk->smik", common, products, precision="highest")
     # A (Z + damping) = missed, and the bracket is symmetric.
     return jax.vmap(jax.vmap(lambda z, m: jax.scipy.linalg.solve(z, m.T, assume_a="pos").T, (None, 0)))(left, missed)
@@ -116,19 +116,40 @@ def readout(states, frames):
     return np.asarray(states, np.float32).T @ np.asarray(frames, np.float32) / len(states)
 
 
+def _held_away(fitted, held):
+    """States of the held-back rows as they differ from the clip's mean in the fit: [N, S, K]."""
+    now, _ = changes(*fitted[:2])
+    now_held, _ = changes(*held[:2])
+    return now_held - clip_means(now, fitted[2], jnp.arange(len(now)) < fitted[3], held[2])
+
+
 def held_back_quality(common, filters, fitted, held):
     """Sums over the held-back rows of a unit: (squared error, ranking accuracy without its filters, with them, rows).
 
     fitted, held: (states, windows, clip, count) of both parts. A clip's mean state is that of its rows in the fit.
     """
-    states, windows, clip, count = fitted
-    now, _ = changes(states, windows)
-    of_held, windows_held, clip_held, count_held = held
-    now_held, _ = changes(of_held, windows_held)
-    away = now_held - clip_means(now, clip, jnp.arange(len(windows)) < count, clip_held)
-    _, before, _ = quality(common, of_held, windows_held, away, count_held)
-    error, after, rows = quality(common + filters, of_held, windows_held, away, count_held)
+    states, windows, _, count = held
+    away = _held_away(fitted, held)
+    _, before, _ = quality(common, states, windows, away, count)
+    error, after, rows = quality(common + filters, states, windows, away, count)
     return error, before, after, rows
+
+
+def held_back_errors(common, fitted, held, dampings):
+    """Squared error at each site, summed over the held-back rows, with every candidate: dampings [G] -> [G, S].
+
+    What damping is chosen by, on people who are in no score.
+    """
+    states, windows, _, count = held
+    away, (_, change) = _held_away(fitted, held), changes(states, windows)
+    products, with_changes = moments(*fitted)
+    there = (jnp.arange(len(windows)) < count)[:, None]
+
+    def of(damping):
+        filters = common + solve(products, with_changes, common, jnp.full(len(common), damping))
+        return jnp.where(there, jnp.square(change - dynamics(filters, away)).mean((1, 3)), 0).sum(0)
+
+    return jax.lax.map(of, dampings)
 
 
 def layout(sites, rank: int) -> tuple[Slot, ...]:

@@ -27,6 +27,10 @@ PATTERN_FRAMES, PATTERN_BYTES = 2048, 2**30
 LEAST_OF_A_CLIP = 8
 # Damping of the filters for everybody, in frames: of all people's there are many.
 COMMON_DAMPING = 1.0
+# Share of the clips held back to choose damping by, where the fit holds nothing back.
+HELD_BACK = 0.2
+# Candidates for damping, in frames.
+DAMPINGS = np.float32([10, 30, 100, 300, 1000, 3000, 10000, 30000])
 
 
 class SiteModel(NamedTuple):
@@ -36,12 +40,14 @@ class SiteModel(NamedTuple):
       params: of the U-net.
       patterns: of each site, [h * w * c, K].
       common: filters that hold for everybody, [S, 2, K, K].
+      damping: of each site's filters, with which those people's held-back frames were said best, [S].
       readout: what a state looks like in pixels, [S, K, H * W * C].
     """
 
     params: dict
     patterns: tuple
     common: np.ndarray
+    damping: np.ndarray
     readout: np.ndarray
 
 
@@ -54,8 +60,10 @@ class SiteEngine(Engine):
             raise InputError("config.fit.solver=least_squares needs config.rank_loss.direction=two_maps.")
         if c.rank < 1:
             raise InputError(f"config.fit.rank={c.rank} must be at least 1.")
-        if not c.damping > 0:
-            raise InputError(f"config.fit.damping={c.damping} must be positive: it keeps what few frames say small.")
+        if c.damping < 0:
+            raise InputError(
+                f"config.fit.damping={c.damping} must be positive, or 0 to be chosen on the generic model's people."
+            )
         try:
             self.sites = person_filters.sites(self.unet.channels, c.filter_sites)
         except ValueError as error:
@@ -75,14 +83,19 @@ class SiteEngine(Engine):
         def states(model, frames):
             return jnp.stack([m @ p for m, p in zip(maps(model.params, frames), model.patterns)], 1)
 
-        def fit_one(common, fitted, held):
-            filters = site_dynamics.solve(*site_dynamics.moments(*fitted), common, self.config.damping)
+        def fit_one(common, damping, fitted, held):
+            filters = site_dynamics.solve(*site_dynamics.moments(*fitted), common, damping)
             return filters, *site_dynamics.held_back_quality(common, filters, fitted, held)
 
         self.maps = jax.jit(maps)
         self.states = jax.jit(over_people(states, SHARED, EVERYONE))
-        self.fit = jax.jit(over_people(jax.vmap(fit_one, (None, 0, 0)), SHARED, EVERYONE, EVERYONE))
+        self.fit = jax.jit(over_people(jax.vmap(fit_one, (None, None, 0, 0)), SHARED, SHARED, EVERYONE, EVERYONE))
         self.moments = jax.jit(over_people(jax.vmap(lambda unit: site_dynamics.moments(*unit)), EVERYONE))
+        self.errors = jax.jit(
+            over_people(
+                jax.vmap(lambda *a: site_dynamics.held_back_errors(*a, DAMPINGS), (None, 0, 0)), SHARED, EVERYONE, EVERYONE
+            )
+        )
         self.kept, self._on_devices = SiteStates(), {}
 
     def unit_bytes(self, shape: Shape, kept: bool) -> int:
@@ -147,8 +160,9 @@ class SiteEngine(Engine):
     def __call__(self, model, loaded, shape: Shape):
         """Fits a loaded chunk: (representations [P, D], loss [P], accuracy generic [P], accuracy fitted [P])."""
         found = []
+        damping = jnp.full(len(self.sites), self.config.damping) if self.config.damping else model.damping
         for fitted, held in self._groups(model, loaded):
-            filters, *sums = map(np.asarray, self.fit(model.common, fitted, held))
+            filters, *sums = map(np.asarray, self.fit(model.common, damping, fitted, held))
             loss, before, after, rows = sums
             some = np.where(rows > 0, rows, np.nan)
             by_site = {site.name: filters[:, s] for s, site in enumerate(self.sites)}
@@ -212,32 +226,39 @@ class SiteEngine(Engine):
             readout.append(site_dynamics.readout(away @ patterns[-1], pixels))
         rank = self.config.rank
         zero = np.zeros((len(self.sites), 2, rank, rank), np.float32)
-        model = self.put(SiteModel(params, tuple(patterns), zero, np.stack(readout)))
+        found = SiteModel(params, tuple(patterns), zero, zero[:, 0, 0, 0], np.stack(readout))
         units, _ = plan(
             reader,
             records,
             unit="person",
             scale=scale,
             half_length=self.half_length,
-            held_back=0.0,
+            held_back=self.config.held_back or HELD_BACK,
             max_frames=self.config.max_frames,
             min_frames=1,
         )
         if not units:
             raise InputError(f"No clip of the generic model's people is long enough for a window at scale {scale}.")
-        common = site_dynamics.solve(*self._pool_moments(reader, model, units, scale), zero, COMMON_DAMPING)
-        return SiteModel(params, tuple(patterns), np.asarray(common), np.stack(readout))
 
-    def _pool_moments(self, reader, model, units, scale):
-        total, own = None, self.reading(reader)
-        shapes = shapes_of([(scale, units)], self.half_length)
-        with Progress(f"patterns scale {scale}", len(units), "people", stream=processes.progress_stream()) as progress:
-            for shape, people, alike in chunks_of(units, {s: own.people(s, len(units)) for s in shapes}):
-                for fitted, _ in own._groups(model, own.load(alike, shape, people, scale)):
-                    of_group = [np.asarray(x, np.float64).sum(0) for x in self.moments(fitted)]
-                    total = of_group if total is None else [a + b for a, b in zip(total, of_group)]
-                progress.advance(len(alike))
-        return [np.asarray(x, np.float32) for x in total]
+        def total(what, f):
+            """The sum of f(fitted, held) over the people."""
+            model, own = self.put(found), self.reading(reader)
+            sums, shapes = None, shapes_of([(scale, units)], self.half_length)
+            with Progress(f"{what} scale {scale}", len(units), "people", stream=processes.progress_stream()) as progress:
+                for shape, people, alike in chunks_of(units, {s: own.people(s, len(units)) for s in shapes}):
+                    for parts in own._groups(model, own.load(alike, shape, people, scale)):
+                        of_group = [np.asarray(x, np.float64).sum(0) for x in f(*parts)]
+                        sums = of_group if sums is None else [a + b for a, b in zip(sums, of_group)]
+                    progress.advance(len(alike))
+            return [np.asarray(x, np.float32) for x in sums]
+
+        moments = total("patterns", lambda fitted, held: self.moments(fitted))
+        common = np.asarray(site_dynamics.solve(*moments, zero, np.full(len(zero), COMMON_DAMPING)))
+        (errors,) = total("damping", lambda fitted, held: [self.errors(common, fitted, held)])
+        chosen = DAMPINGS[errors.argmin(0)] if errors.any() else np.full(len(zero), DAMPINGS[-1])
+        named = ", ".join(f"{site.name} {d:g}" for site, d in zip(self.sites, chosen))
+        processes.say(f"fit: damping of scale {scale} where held-back frames are said best, {len(units)} people: {named}")
+        return found._replace(common=common, damping=chosen)
 
     def _pattern_frames(self) -> int:
         """How many frames patterns are learnt from: fewer where feature maps are large."""
@@ -268,7 +289,14 @@ def save(path, names: list[str], model: SiteModel) -> None:
     """Keeps what `SiteEngine.learn` has found at the sites of these names, but for the U-net's parameters."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        np.savez(temporary, sites=names, common=model.common, readout=model.readout, **dict(zip(names, model.patterns)))
+        np.savez(
+            temporary,
+            sites=names,
+            common=model.common,
+            damping=model.damping,
+            readout=model.readout,
+            **dict(zip(names, model.patterns)),
+        )
 
 
 def load(path, names: list[str], params) -> SiteModel | None:
@@ -279,7 +307,7 @@ def load(path, names: list[str], params) -> SiteModel | None:
         if stored["sites"].tolist() != names:
             return None
         patterns = tuple(stored[name] for name in names)
-        return SiteModel(params, patterns, stored["common"], stored["readout"])
+        return SiteModel(params, patterns, stored["common"], stored["damping"], stored["readout"])
 
 
 def _spread(reader, records, most: int):
