@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import runpy
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
 
 from data_pipelines.errors import InputError
+from facedyn.command_line import load_config
+from facedyn.config import flatten
 from facedyn.core import site_dynamics, unet
 from facedyn.stages import common, fit_engine, fit_models, site_engine, site_states
 from facedyn.stages.fit_units import TimeShuffled, place_windows, shapes_of
@@ -172,6 +175,14 @@ def test_pictures_show_what_the_filters_add(reference):
 def test_settings_that_cannot_be_used(changed, said):
     with pytest.raises(InputError, match=said):
         fit_models.make_engine(closed_form(**changed), CLIPS)
+
+
+def test_every_ablation_can_be_fitted(root):
+    for name, changes in runpy.run_path(f"{root}/configs/ablation.py")["CHANGES"].items():
+        config = load_config(f"{root}/configs/ablation.py:{name}")
+        for key, value in changes.items():
+            assert flatten(config)[key] == value
+        fit_models.make_engine(config, CLIPS)
 
 
 def test_one_map_is_refused():
