@@ -66,7 +66,8 @@ def by_people(train, test):
 
 def test_every_clip_is_predicted_from_the_training_peoples_clips_and_scored(score, tmp_path):
     labels, vectors = planted(np.random.default_rng(0), 0.5)
-    summary, scores, out = score(labels, vectors, by_people(20, 10), traits__protocol="official")
+    few = dict(traits__baselines=("mean_predictor", "mean_face", "permuted_labels"), traits__permutations=4)
+    summary, scores, out = score(labels, vectors, by_people(20, 10), traits__protocol="official", **few)
     model = make_pipeline(StandardScaler(), Ridge(100.0)).fit(vectors[:20].reshape(-1, D), labels[:20].reshape(-1, 2))
     expected, truth = model.predict(vectors[20:].reshape(-1, D)), labels[20:].reshape(-1, 2)
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
