@@ -145,7 +145,7 @@ from matplotlib import pyplot as plt  # noqa: E402
 def over(picture, values, limit):
     """Colours of `values` [H, W] over the grey picture [H, W, 3], the stronger the more; RGB in [0, 1]."""
     colours = matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * np.clip(values / limit, -1, 1))[..., :3]
-    share = np.minimum(1, 1.5 * np.abs(values)[..., None] / limit)
+    share = np.minimum(1, 2.5 * np.abs(values)[..., None] / limit)
     return np.clip((1 - share) * (picture.mean(-1, keepdims=True) / 255 * 0.8 + 0.2) + share * colours, 0, 1)
 
 
@@ -159,15 +159,15 @@ for number, line in enumerate(axes):
     filters = jax.tree.map(lambda f, n=number: f[n], first)
     maps = unet.decode(network, params, unet.encode(network, params, centre[None]), person_filters.tap(filters, KIND))
     maps = np.asarray(maps[0].mean(-1))  # [2, H, W]
-    limit = np.quantile(np.abs(maps), 0.99)
+    limit = np.quantile(np.abs(maps), 0.995)
     for axis, picture in zip(line, (before, over(centre, maps[0], limit), centre, over(centre, maps[1], limit), after)):
         axis.imshow(picture, interpolation="bicubic")
         axis.set_axis_off()
 for axis, title in zip(axes[0], ("frame before", "map before", "centre frame", "map after", "frame after")):
     axis.set_title(title, fontsize=9)
 figure.canvas.draw()
-# A palette of 128 colours takes a third of the bytes.
-Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(128).save(PICTURE, optimize=True)
+# A palette of 256 colours takes a third of the bytes.
+Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(256).save(PICTURE, optimize=True)
 plt.close(figure)
 print(f"{PICTURE}: {pathlib.Path(PICTURE).stat().st_size / 1000:.0f} kB")
 
