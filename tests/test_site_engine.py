@@ -116,6 +116,20 @@ def test_shuffled_frames_are_those_of_the_reader_that_shuffles(reference):
     assert np.abs(states[unit.unit_id][0] - expected[unit.unit_id][0]).max() > 1e-3
 
 
+def test_models_of_shuffled_frames_share_patterns_and_readers_do_not_share_states(reference):
+    model, expected, _ = reference
+    engine = fit_models.make_engine(closed_form(), CLIPS)
+    other = copy.copy(CLIPS)
+    other._frames = CLIPS._frames[::-1]
+    shuffled = engine.learn_common(model, 1, TimeShuffled(other, 0), list(range(4)))
+    assert shuffled.patterns is model.patterns
+    assert np.abs(shuffled.common - model.common).max() > 0.01
+    assert_same(expected, fit_all(closed_form(), model, engine=engine))  # though record 0 was another one a moment ago
+    ordered = engine.learn_common(model, 1, CLIPS, list(range(4)))
+    np.testing.assert_allclose(ordered.common, model.common, atol=1e-5)
+    np.testing.assert_array_equal(ordered.damping, model.damping)
+
+
 def test_states_are_kept_within_bounds():
     kept, random = site_states.SiteStates(most_bytes=8 * 29), np.random.default_rng(0)
     states = {record: random.normal(size=(40, 1, 2)).astype(np.float32) for record in range(3)}

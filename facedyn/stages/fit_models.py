@@ -9,6 +9,7 @@ from data_pipelines.errors import InputError
 from facedyn.core import person_filters, site_dynamics, unet
 from facedyn.stages import common, processes, site_engine
 from facedyn.stages.fit_engine import Engine
+from facedyn.stages.fit_units import TimeShuffled
 from facedyn.stages.pool import generic_pool
 from facedyn.stages.pretrain import load_generic
 from facedyn.store import representations
@@ -32,10 +33,10 @@ class Models:
 
     def __init__(self, config, workdir, engine, face_clips):
         self._config, self._workdir, self._engine, self._face_clips = config, pathlib.Path(workdir), engine, face_clips
-        self._of = functools.cache(self._find)
+        self._of, self._pool = functools.cache(self._find), functools.cache(self._find_pool)
 
     def __call__(self, scale: int, control: str = ""):
-        return self._of(scale, control == "untrained")
+        return self._of(scale, control)
 
     def others(self) -> list[str]:
         """People from whom something was learnt for everybody though the generic model has not seen them."""
@@ -45,28 +46,38 @@ class Models:
         own = reader is self._face_clips and records == self._records()
         return sorted({reader.clips[i].person_id for i in records}) if own else []
 
-    def _find(self, scale, untrained):
-        c = self._config
-        if untrained:
+    def _find(self, scale, control):
+        c, by_site = self._config, isinstance(self._engine, site_engine.SiteEngine)
+        if control == "untrained":
             params = unet.init(self._engine.unet, jax.random.key(c.seed + 1), c.data.image_size)
-            place = self._workdir / representations.FOLDER / "untrained" / f"scale_{scale}"
         else:
-            params, place = load_generic(c, self._workdir, scale), common.generic_dir(self._workdir, scale)
-        if not isinstance(self._engine, site_engine.SiteEngine):
+            params = load_generic(c, self._workdir, scale)
+        if not by_site:
             return params
-        path = patterns_path(place, c)
+        of_control = self._workdir / representations.FOLDER / control / f"scale_{scale}"
+        path = patterns_path(of_control if control else common.generic_dir(self._workdir, scale), c)
+        # A control is the same computation throughout: what holds for everybody is that of shuffled frames, too.
+        ordered = self(scale) if control == "time_shuffled" else None
 
         def learn():
-            if site_engine.load(path, site_names(self._config), params) is None:
-                site_engine.save(path, site_names(self._config), self._engine.learn(params, scale, *self._pool()))
+            if site_engine.load(path, site_names(c), params) is not None:
+                return
+            reader, records = self._pool()
+            if ordered is None:
+                found = self._engine.learn(params, scale, reader, records)
+            else:
+                found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)
+            site_engine.save(path, site_names(c), found)
 
         processes.by_first(learn)
-        return site_engine.load(path, site_names(self._config), params)
+        found = site_engine.load(path, site_names(c), params)
+        # The very same patterns: states that were computed for one are known to the other.
+        return found if ordered is None else ordered._replace(common=found.common, damping=found.damping)
 
     def _records(self):
         return common.records_of(self._face_clips, self._config.fit.splits)
 
-    def _pool(self):
+    def _find_pool(self):
         return generic_pool(self._config, self._workdir, self._face_clips, self._records())
 
 

@@ -117,7 +117,7 @@ class SiteEngine(Engine):
             return super().put(params)
         if id(params) not in self._on_devices:
             self._on_devices[id(params)] = params, super().put(params)
-        self._model = id(params)
+        self._model = id(params.patterns)  # what states depend on
         return self._on_devices[id(params)][1]
 
     def load(self, units, shape: Shape, people: int, scale: int):
@@ -143,13 +143,16 @@ class SiteEngine(Engine):
         """The reader of frames in their own order, in which states are kept."""
         return self.face_clips.unshuffled() if isinstance(self.face_clips, TimeShuffled) else self.face_clips
 
+    def _key(self, record):
+        return self._model, self._reader(), record
+
     def _decode(self, parts) -> dict:
         """{record: (positions, frames)} of what is not kept yet."""
         needed = {}
         for record, positions in itertools.chain.from_iterable(itertools.chain.from_iterable(part[0] for part in parts)):
             needed.setdefault(record, []).append(positions)
         missing = {
-            record: self.kept.missing((self._model, record), np.unique(np.concatenate(positions)))
+            record: self.kept.missing(self._key(record), np.unique(np.concatenate(positions)))
             for record, positions in needed.items()
         }
         missing = {record: positions for record, positions in missing.items() if len(positions)}
@@ -194,7 +197,7 @@ class SiteEngine(Engine):
         states, before = np.concatenate(states) if states else None, 0
         for record, (positions, _) in decoded.items():
             found[record] = states[before : before + len(positions)]
-            self.kept.add((self._model, record), positions, found[record])
+            self.kept.add(self._key(record), positions, found[record])
             before += len(positions)
         return found
 
@@ -204,7 +207,7 @@ class SiteEngine(Engine):
         for p, sources in enumerate(sources_of_units):
             before = 0
             for record, positions in sources:
-                states = self.kept.get((self._model, record), positions)
+                states = self.kept.get(self._key(record), positions)
                 if states is None:  # gone for want of room since it was loaded
                     states = self._look_at(model, {record: (positions, self._reader().frames(record, positions))})[record]
                 if isinstance(self.face_clips, TimeShuffled):
@@ -224,9 +227,13 @@ class SiteEngine(Engine):
             away = _less_clip_means(np.concatenate([np.asarray(m) for m in of_site]), clip)
             patterns.append(site_dynamics.patterns(away, self.config.rank))
             readout.append(site_dynamics.readout(away @ patterns[-1], pixels))
-        rank = self.config.rank
-        zero = np.zeros((len(self.sites), 2, rank, rank), np.float32)
+        zero = np.zeros((len(self.sites), 2, self.config.rank, self.config.rank), np.float32)
         found = SiteModel(params, tuple(patterns), zero, zero[:, 0, 0, 0], np.stack(readout))
+        return self.learn_common(found, scale, reader, records)
+
+    def learn_common(self, model: SiteModel, scale: int, reader, records) -> SiteModel:
+        """The same model with filters for everybody, and damping, from the records of a reader."""
+        zero = np.zeros_like(model.common)
         units, _ = plan(
             reader,
             records,
@@ -242,11 +249,11 @@ class SiteEngine(Engine):
 
         def total(what, f):
             """The sum of f(fitted, held) over the people."""
-            model, own = self.put(found), self.reading(reader)
+            on_devices, own = self.put(model), self.reading(reader)
             sums, shapes = None, shapes_of([(scale, units)], self.half_length)
             with Progress(f"{what} scale {scale}", len(units), "people", stream=processes.progress_stream()) as progress:
                 for shape, people, alike in chunks_of(units, {s: own.people(s, len(units)) for s in shapes}):
-                    for parts in own._groups(model, own.load(alike, shape, people, scale)):
+                    for parts in own._groups(on_devices, own.load(alike, shape, people, scale)):
                         of_group = [np.asarray(x, np.float64).sum(0) for x in f(*parts)]
                         sums = of_group if sums is None else [a + b for a, b in zip(sums, of_group)]
                     progress.advance(len(alike))
@@ -258,7 +265,7 @@ class SiteEngine(Engine):
         chosen = DAMPINGS[errors.argmin(0)] if errors.any() else np.full(len(zero), DAMPINGS[-1])
         named = ", ".join(f"{site.name} {d:g}" for site, d in zip(self.sites, chosen))
         processes.say(f"fit: damping of scale {scale} where held-back frames are said best, {len(units)} people: {named}")
-        return found._replace(common=common, damping=chosen)
+        return model._replace(common=common, damping=chosen)
 
     def _pattern_frames(self) -> int:
         """How many frames patterns are learnt from: fewer where feature maps are large."""
