@@ -2,10 +2,10 @@
 
     facedyn run --config=configs/bench.py --workdir=runs/bench
 
-2 CPU cores that other work shared: 44 minutes (prepare 5, pretrain 7.5, fit with both controls 27, traits 4). Mean trait PCC 0.567 [0.521,
-0.608]; linear_dynamics 0.518 [0.466, 0.569], paired difference 0.049 [0.001, 0.096]; mean of both predictions 0.596 [0.550, 0.636];
-true tracks 0.839. Split-half identification 0.825 of 200 at scale 1. All figures: benchmarks/RESULTS.md; what they mean: docs/method.md.
-One change at a time: configs/ablation.py.
+2 CPU cores that other work shared: 44 minutes (prepare 5, pretrain 7.5, fit with both controls 27, traits 4). Mean trait PCC
+0.567 [0.521, 0.608]; linear_dynamics 0.518 [0.466, 0.569], paired difference 0.049 [0.001, 0.096]; mean of both predictions
+0.596 [0.550, 0.636]; true tracks 0.839. Split-half identification 0.825 of 200 at scale 1. All figures:
+benchmarks/RESULTS.md; what they mean: docs/method.md. One change at a time: configs/ablation.py.
 """
 
 from facedyn.config import default_config

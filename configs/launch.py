@@ -6,7 +6,9 @@ What each is for, its commands and its environment: docs/launching.md. None has 
 and no score stand here.
 """
 
-from facedyn.config import default_config
+import pathlib
+
+from facedyn.command_line import load_config
 
 # Activations and kept features at half the memory; parameters, losses and filters stay float32.
 HALF = {"model.dtype": "bfloat16", "fit.feature_dtype": "bfloat16"}
@@ -21,6 +23,6 @@ CHANGES = {
 def get_config(name="gpu"):
     if name not in CHANGES:
         raise ValueError(f"{name!r} is no way to launch; they are {', '.join(CHANGES)}.")
-    config = default_config()
+    config = load_config(str(pathlib.Path(__file__).with_name("default.py")))
     config.update_from_flattened_dict(CHANGES[name])
     return config

@@ -15,8 +15,8 @@ import sys
 # Every combination of these.
 GRID = {
     "rank_loss.kind": ("hinge", "logistic"),
-    "fit.solver": ("adam", "gauss_newton"),
-    "fit.filter_kind": ("pointwise", "depthwise"),
+    "fit.filter_sites": ("connections", "all"),
+    "fit.rank": (16, 32),
     "seed": (0, 1),
 }
 
