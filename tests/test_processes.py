@@ -101,7 +101,8 @@ def by_two(start, tmp_path_factory):
     """A whole run by two processes, stopped once by a SIGTERM to one of them in the midst of pretraining."""
     workdir = tmp_path_factory.mktemp("two") / "w"
     running = start("run", workdir, 2)
-    until((workdir / "metrics.jsonl").is_file, running)
+    log = workdir / "metrics.jsonl"
+    until(lambda: log.is_file() and '"pretrain"' in log.read_text(), running)
     running[1].send_signal(signal.SIGTERM)
     for code, said in ended(running):
         assert code == 143, said
