@@ -1,5 +1,6 @@
 import base64
 import dataclasses
+import html
 import re
 import shutil
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ from conftest import write_video
 
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import open_face_clips
-from facedyn.report import learning_sections, page, worst_clips
+from facedyn.report import dynamics_section, learning_sections, page, worst_clips
 from facedyn.report.inputs import load
 from facedyn.stages import common, report, report_views
 from facedyn.stages.run import run_stages
@@ -143,7 +144,7 @@ def test_page_has_every_section_and_needs_nothing_but_itself(full):
     assert "prefers-color-scheme: dark" in text
     # Scatters, learning curves and losses, before and after, matrix of halves, maps of people, share of frames.
     assert text.count("<svg") == 3 + 4 + 2 + 1 + 3 + 1
-    # 2 people x 2 scales: window, maps with own filters, generic model, difference; 6 clips of 3 frames.
+    # 2 people x 2 scales: window, maps with person filters, without, difference; 6 clips of 3 frames.
     assert text.count("<img") == 4 * (9 + 2 + 2 + 2) + 6 * 3
 
 
@@ -157,6 +158,22 @@ def test_figures_are_those_of_the_table(full):
     assert "no face was found in any of 200 frames" in text
     assert "fit.learning_rate" in text
     assert "a$b_c$" in text  # not read as mathematics
+
+
+@pytest.mark.parametrize(("solver", "whose"), [("adam", "the generic model"), ("least_squares", "everybody's common filters")])
+def test_what_person_filters_are_compared_with_is_named_by_the_solver_of_the_fit(full_workdir, solver, whose):
+    fake.write_stamp(full_workdir, "fit", fake.small_config(fit__solver=solver))
+    inputs = load(full_workdir, pictures=True)
+    assert f"those without, by {html.escape(whose)}, for" in dynamics_section.dynamics(inputs, faces=True).body
+    filters = learning_sections.personalisation(inputs).body
+    assert f"Without person filters means {html.escape(whose)} alone." in filters
+    assert re.search("<th[^>]*>without person filters", filters)
+    assert "generic model" not in filters.replace("means the generic model alone.", "")
+    assert "generic model" in learning_sections.pretraining(inputs).body
+    fitted, pretrained = (score_table(inputs[stage]) for stage in ("fit", "pretrain"))
+    assert "without person filters" in fitted
+    assert "generic" not in fitted
+    assert "generic model" in pretrained
 
 
 def test_findings_are_sentences_with_figure_and_interval(full_workdir):

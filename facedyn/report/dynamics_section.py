@@ -1,9 +1,10 @@
-"""Section of dynamic representations over faces: a person's own filters, the generic model, and what they differ in."""
+"""Section of dynamic representations over faces: with a person's filters, without them, and the difference."""
 
 import numpy as np
 
 from facedyn.report import page, pictures
 from facedyn.report.inputs import Inputs
+from facedyn.store.scores import WITHOUT
 
 # Pictures beyond this many characters of HTML are left out: the page must stay small enough to be sent.
 MOST_CHARACTERS = 2_500_000
@@ -19,8 +20,8 @@ def dynamics(inputs: Inputs, faces: bool) -> page.Section:
         return page.section(name, title, page.paragraph("There are no examples: the stage fit has not written any."))
     words = (
         "From the centre frame alone the model draws what changes around it, here over that frame in grey: one map for the "
-        "frames before, one for those after. Red gets brighter as time goes on, blue darker. Below the maps with a person's "
-        "own filters are those of the generic model for the same frame, and the difference, in stronger colours."
+        "frames before, one for those after. Red gets brighter as time goes on, blue darker. Below the maps with person "
+        f"filters are those without, by {inputs.without_filters}, for the same frame, and the difference, in stronger colours."
     )
     legend = '<p class="note">darker<span class="key"></span>brighter, as time goes on</p>'
     people, parts, used, left = examples["person_id"].astype(str), [], 0, 0
@@ -38,11 +39,11 @@ def dynamics(inputs: Inputs, faces: bool) -> page.Section:
 
 
 def _example(examples, i) -> str:
-    """Frames, maps and centre frame in a row; below the generic model's maps; below those the difference."""
+    """Frames, maps and centre frame in a row; below the maps without person filters; below those the difference."""
     window, frame = examples["windows"][i], examples["frame"][i]
     person, scale, half = str(examples["person_id"][i]), int(examples["scale"][i]), len(examples["windows"][i]) // 2
-    fitted, generic = examples["fitted"][i], examples["generic"][i]
-    limit, limit_of_difference = _limit(fitted, generic), _limit(fitted - generic)
+    fitted, without = examples["fitted"][i], examples["generic"][i]
+    limit, limit_of_difference = _limit(fitted, without), _limit(fitted - without)
     names = ("before", "after") if len(fitted) == 2 else ("whole window",)
     columns = f"grid-template-columns: repeat({half}, 1fr) repeat({len(names) + 1}, 1.7fr) repeat({half}, 1fr)"
 
@@ -63,14 +64,16 @@ def _example(examples, i) -> str:
     def row(label, *of_maps):
         return cell(page.text(label), half, "label side") + maps(*of_maps) + cell("", half)
 
-    heads = [f"own filters, {names[0]}", "centre", *(f"own filters, {n}" for n in names[1:])]
+    heads = [f"person filters, {names[0]}", "centre", *(f"person filters, {n}" for n in names[1:])]
     cells = cell(f"{half} frames before", half, "label head")
     cells += "".join(cell(page.text(h), 1, "label head") for h in heads)
     cells += cell(f"{half} frames after", half, "label head")
     centre = page.image(pictures.frame_png(frame), "centre frame")
-    cells += frames(window[:half], "before") + maps(fitted, "own filters", limit, centre) + frames(window[half + 1 :], "after")
-    cells += row("generic model", generic, "generic model", limit)
-    cells += row("own minus generic", fitted - generic, "difference", limit_of_difference)
+    cells += (
+        frames(window[:half], "before") + maps(fitted, "person filters", limit, centre) + frames(window[half + 1 :], "after")
+    )
+    cells += row(WITHOUT, without, WITHOUT, limit)
+    cells += row("difference", fitted - without, "difference", limit_of_difference)
     caption = f"Person {person}, scale {scale}: every {_ordinal(scale)}frame."
     if limit_of_difference > 0:
         caption += f" Colours of the difference {limit / limit_of_difference:.1f} times as strong as those above."

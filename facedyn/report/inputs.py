@@ -62,6 +62,12 @@ class Inputs:
         """The rows of scores of a stage."""
         return self.scores[self.scores["stage"] == stage]
 
+    @property
+    def without_filters(self) -> str:
+        """Whose work is shown where a person's filters are taken away."""
+        closed_form = self.stamps.get("fit", {}).get("config", {}).get("fit.solver") == "least_squares"
+        return "everybody's common filters" if closed_form else "the generic model"
+
 
 def load(workdir, pictures: bool) -> Inputs:
     """Reads what there is; `pictures` False leaves the examples out."""

@@ -50,7 +50,7 @@ def pretraining(inputs: Inputs) -> page.Section:
 
 
 def personalisation(inputs: Inputs) -> page.Section:
-    """Generic against fitted on frames held back."""
+    """Without person filters against with them, on frames held back."""
     title, name, table, scored = "Person-specific filters", "filters", inputs.representations, inputs["fit"]
     if not len(table) and not len(scored):
         return page.section(name, title, page.paragraph("No person filters were fitted."))
@@ -62,7 +62,8 @@ def personalisation(inputs: Inputs) -> page.Section:
         if known.any():
             items.append(plots.before_after(f"fitted{scale}", f"Scale {scale}", before[known], after[known]))
     words = (
-        "Ranking accuracy on frames that were held back from the fit, a point a fit unit; above the line the filters helped."
+        "Ranking accuracy on frames that were held back from the fit, a point a fit unit; above the line the filters helped. "
+        f"Without person filters means {inputs.without_filters} alone."
     )
     parts = [page.figure(page.grid(items, 270), words)] if items else [page.paragraph("No frames were held back from the fit.")]
     caption = "Ranking accuracy on frames held back, mean over people, with its 95 % interval by resampling people."

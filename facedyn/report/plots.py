@@ -16,6 +16,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from facedyn.store.scores import WITHOUT
+
 INK, MUTED, GRID, PAGE = "#010101", "#020202", "#030303", "#040404"
 C1, C2, C3, C4 = SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004")
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", PAGE: "page", C1: "c1", C2: "c2", C3: "c3", C4: "c4"}
@@ -123,7 +125,7 @@ def curves(name, title, steps, values, ylabel, own, controls: dict[str, float]) 
 
 
 def before_after(name, title, before, after) -> str:
-    """Ranking accuracy of each unit with the generic model and with its own filters; above the line is better."""
+    """Ranking accuracy of each unit without and with person filters; above the line is better."""
 
     def paint(axes):
         both = np.concatenate([before, after])
@@ -131,11 +133,11 @@ def before_after(name, title, before, after) -> str:
         limits = both.min() - pad, both.max() + pad
         axes.plot(limits, limits, color=MUTED, lw=0.9, ls=(0, (4, 3)), zorder=0)
         axes.scatter(before, after, s=15, color=C1, alpha=0.6, linewidths=0).set_rasterized(len(before) > VECTOR_MARKS)
-        axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="generic model", ylabel="with person filters")
+        axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel=WITHOUT, ylabel="with person filters")
         axes.set_title(title)
         axes.locator_params(nbins=5)
 
-    words = f"{np.mean(before):.3f} with the generic model, {np.mean(after):.3f} with person filters"
+    words = f"{np.mean(before):.3f} {WITHOUT}, {np.mean(after):.3f} with them"
     return draw(name, 2.75, 2.9, paint, f"{title}: mean ranking accuracy {words}")
 
 

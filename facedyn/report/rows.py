@@ -40,7 +40,7 @@ def cell(row):
 
 
 def score_grid(rows, metric, caption: str) -> str:
-    """A table, methods down and settings across; '' for no rows."""
+    """A table of one stage's rows, methods down and settings across; '' for none."""
     rows = rows[rows["metric"] == metric]
     if not len(rows):
         return ""
@@ -49,7 +49,7 @@ def score_grid(rows, metric, caption: str) -> str:
     for method in dict.fromkeys(rows["method"]):
         found = [row_of(rows, method, setting, metric) for setting in settings_]
         people = {row.n for row in found if row is not None}
-        body.append([describe(method, "")[0], *map(cell, found), " / ".join(map(str, sorted(people)))])
+        body.append([describe(method, "", rows["stage"].iloc[0])[0], *map(cell, found), " / ".join(map(str, sorted(people)))])
     columns = [METRIC_NAMES[metric], *(sentence(describe("", setting)[1]) for setting in settings_), "people"]
     return page.table(columns, body, caption, numbers=range(1, len(columns)))
 

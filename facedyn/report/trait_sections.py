@@ -37,7 +37,7 @@ def tiles(inputs: Inputs) -> str:
         before, after = (row_of(ranked, method, setting, "ranking_accuracy") for method in ("generic", "representation"))
         if before is not None:
             figure = f"{number(before.value)} → {number(after.value)}"
-            items.append(("Ranking accuracy, generic → person filters", figure, describe("", setting)[1]))
+            items.append(("Ranking accuracy, without → with person filters", figure, describe("", setting)[1]))
     found = inputs["fit"][(inputs["fit"]["metric"] == "top1") & (inputs["fit"]["method"] == "split_half")]
     if len(found):
         row = max(found.itertuples(index=False), key=lambda r: len(parse_setting(r.setting)["scales"]))

@@ -161,7 +161,7 @@ class SiteEngine(Engine):
             return {record: (positions, of) for (record, positions), of in zip(missing.items(), frames)}
 
     def __call__(self, model, loaded, shape: Shape):
-        """Fits a loaded chunk: (representations [P, D], loss [P], accuracy generic [P], accuracy fitted [P])."""
+        """Fits a loaded chunk: (representations [P, D], loss [P], accuracy [P] by the common filters, by the fitted [P])."""
         found = []
         damping = jnp.full(len(self.sites), self.config.damping) if self.config.damping else model.damping
         for fitted, held in self._groups(model, loaded):

@@ -39,7 +39,7 @@ METHOD_ORDER = ("representation", "generic", "split_half")
 METHOD_NAMES = {
     "representation": "person filters",
     "generic": "generic model",
-    "representation_minus_generic": "filters minus generic",
+    "representation_minus_generic": "with minus without filters",
     "mean_predictor": "mean predictor",
     "same_identity": "same-identity look-up",
     "mean_face": "mean face",
@@ -61,6 +61,8 @@ METHOD_NAMES = {
     "split_half": "split half",
     "fold_seed": "one dealing of the folds",
 } | FINDINGS
+# What the fit is compared with: the generic model as it is or, in closed form, the filters that hold for everybody.
+WITHOUT = "without person filters"
 
 
 def scores_path(workdir) -> pathlib.Path:
@@ -161,8 +163,10 @@ def is_comparison(method: str) -> bool:
     return is_difference(method) or method in FINDINGS
 
 
-def method_name(method: str) -> str:
-    """A method in words; 'a+b_minus_c' is the difference of a fused with b, and c."""
+def method_name(method: str, stage: str = "") -> str:
+    """A method of a stage in words; 'a+b_minus_c' is the difference of a fused with b, and c."""
+    if (stage, method) == ("fit", "generic"):
+        return WITHOUT
     if method in METHOD_NAMES:
         return METHOD_NAMES[method]
     for separator, word in ((MINUS, " minus "), (PLUS, " + ")):
@@ -171,8 +175,8 @@ def method_name(method: str) -> str:
     return method.replace("_", " ")
 
 
-def describe(method: str, setting: str) -> tuple[str, str]:
-    """(method, setting) in words: ('person filters', 'ridge, scales 1+2, all tasks, features fused')."""
+def describe(method: str, setting: str, stage: str = "") -> tuple[str, str]:
+    """(method, setting) of a stage in words: ('person filters', 'ridge, scales 1+2, all tasks, features fused')."""
     s, words = parse_setting(setting), []
     if s["head"]:
         words.append("MLP" if s["head"] == "mlp" else s["head"])
@@ -184,7 +188,7 @@ def describe(method: str, setting: str) -> tuple[str, str]:
         words.append(f"{s['fusion']} fused")
     words += [f"{name} {value}".replace("_", " ") for name, value in s.items() if name not in SETTING_PARTS]
     words += [flag.replace("_", " ") for flag in FLAGS if s[flag]]
-    return method_name(method), ", ".join(words)
+    return method_name(method, stage), ", ".join(words)
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -260,7 +264,7 @@ def score_table(scores: pd.DataFrame) -> str:
             for row in rows.itertuples(index=False):
                 metric = [row.metric] if len(metrics) > 1 else []
                 interval = with_interval(row.value, row.low, row.high)
-                table.add_row(row.stage, *describe(row.method, row.setting), *metric, interval, str(row.n))
+                table.add_row(row.stage, *describe(row.method, row.setting, row.stage), *metric, interval, str(row.n))
             console.print(table)
     text = console.file.getvalue().rstrip()
     return "\n".join(line.rstrip() for line in text.splitlines()) or "No scores yet."
