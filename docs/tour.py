@@ -112,20 +112,13 @@ MODEL = fit.Model(
 )
 
 
-def fit_people(frames, rows):
-    """Frames of everyone [P, T, H, W, C], windows [N, 9] -> filters of everyone."""
-    solver = solvers.make("gauss_newton", learning_rate=1.0, steps=1, batch_size=16)
-    units = fit.Units(jnp.asarray(frames), jnp.tile(rows, (len(frames), 1, 1)), jnp.full(len(frames), len(rows)))
-    advance = jax.jit(lambda carry, step: fit.advance(MODEL, LOSS, solver, carry, units, jnp.zeros(()), step, 1))
-    carry = fit.start(solver, SITES, KIND, len(frames), len(rows))
-    for number in range(solver.steps(len(rows))):
-        carry = advance(carry, number)
-    return fit.finish(solver, carry)
-
-
+SOLVER = solvers.make("gauss_newton", learning_rate=1.0, steps=1, batch_size=16)
 half = FRAMES // 2
 of_half = rows[rows[:, -1] < half][:: max(1, half // 64)]
-first, second = (fit_people(np.stack([own[part] for own in people]), of_half) for part in (np.s_[:half], np.s_[half:]))
+first, second = (
+    fit.fit_people(MODEL, LOSS, SOLVER, SITES, KIND, fit.units_alike(np.stack(frames), of_half), jax.random.key(1))
+    for frames in ([own[:half] for own in people], [own[half:] for own in people])
+)
 slots = person_filters.layout(SITES, KIND)
 one, other = person_filters.flatten(first, slots), person_filters.flatten(second, slots)  # [P, D]
 top1, mrr = metrics.identification(one, other)

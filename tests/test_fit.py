@@ -114,6 +114,17 @@ def test_independent_of_company_padding_order_grouping_and_kept_features(model, 
     np.testing.assert_allclose(run(model, people, keep=False, **case)[0], reference, **close)
 
 
+@pytest.mark.parametrize("name", ["adam", "gauss_newton"])
+def test_the_whole_fit_in_one_call_is_that_of_its_steps(model, people, name):
+    alike = [own[:8] for own in people]
+    expected, _, _ = run(model, alike, rows=4, name=name, keep=False)
+    solver = solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH)
+    for units in (padded(alike, 4), fit.units_alike(np.stack(alike), windows_of(alike[0]))):
+        filters = fit.fit_people(model, SETTINGS, solver, SITES, "pointwise", units, jax.random.key(1))
+        found = person_filters.flatten(filters, person_filters.layout(SITES, "pointwise"))
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 def test_the_full_gradient_is_additive(model, people):
     """The gradient of two clips together is the mean of both, weighted by their rows."""
     joint, _, _ = run(model, people[2:], name="gradient")

@@ -3,10 +3,12 @@
 The encoder is a frozen prefix: where a solver comes back to a row, its features are computed once and kept
 (`keep_features`). A unit shorter than the padded length has a count of real rows; rows beyond it count for nothing.
 
-Model and loss are arguments: the package's are the U-net and a RankLoss, tests/fork_example.py has others.
+`fit_people` is the whole fit in one call. Model and loss are arguments: the package's are the U-net and a RankLoss,
+tests/fork_example.py has others.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +58,29 @@ class Carry(NamedTuple):
 
     filters: Any
     state: Any
+
+
+def units_alike(frames, windows) -> Units:
+    """Units of people who all have the same rows: frames [P, T, H, W, C] uint8, windows [N, 2n+1] int of everyone."""
+    people, (rows, length) = len(frames), windows.shape
+    everyone = jnp.broadcast_to(jnp.asarray(windows, jnp.int32), (people, rows, length))
+    return Units(jnp.asarray(frames), everyone, jnp.full(people, rows, jnp.int32))
+
+
+def fit_people(model: Model, loss: Measure, solver: Solver, sites, kind: str, units: Units, key: jax.Array):
+    """The whole fit of all units at once, on one device: the fitted filters, with a leading people axis.
+
+    Args:
+      sites, kind: where filters are and of which kind, the one that `model.tap` applies.
+      key: of the solver's draws, which are the same for everyone.
+    """
+    people, rows = units.windows.shape[:2]
+    # Compiled step by step, because a convolution inside a compiled loop is several times slower on CPU.
+    one_step = jax.jit(partial(advance, model, loss, solver, steps=1), donate_argnums=0)
+    carry, draws = start(solver, sites, kind, people, rows), solver.draws(key)
+    for step in range(solver.steps(rows)):
+        carry = one_step(carry, units, draws, step)
+    return jax.jit(partial(finish, solver))(carry)
 
 
 def feature_shapes(model: Model, units: Units, dtype) -> tuple[jax.ShapeDtypeStruct, ...]:
