@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
-from facedyn.stages import common, saved_heads, traits
+from facedyn.stages import common, embed, saved_heads, traits
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import describe, load_scores, parse_setting
 
@@ -84,8 +84,17 @@ def test_every_clip_is_predicted_from_the_training_peoples_clips_and_scored(scor
     assert list(folds.columns) == ["seed", "person_id", "unit_id", "fold"]
     assert len(folds) == N * CLIPS
     assert {"mean_face", "mean_predictor", "permuted_labels", "representation+linear_dynamics"} <= set(scores["method"])
-    people, predicted = saved_heads.load_heads(tmp_path)["ridge"].predict(*load_representations(tmp_path))
-    np.testing.assert_allclose(predicted[20:], expected.reshape(10, CLIPS, 2).mean(1), atol=1e-4)
+    rows, stored = load_representations(tmp_path)
+    rows.loc[rows["unit_id"] == "p021-talk-0", "finite"] = False
+    heads = saved_heads.load_heads(tmp_path)
+    units, predicted = heads["ridge"].predict(rows, stored)
+    assert units == sorted(rows["unit_id"])
+    unknown = units.index("p021-talk-0")
+    assert np.isnan(predicted[unknown]).all()
+    np.testing.assert_allclose(np.delete(predicted[80:], unknown - 80, 0), np.delete(expected, unknown - 80, 0), atol=1e-4)
+    embedded = embed.FacialDynamics(fake.small_config(), "", {}, heads)._predict(rows, stored)
+    assert (embedded["unit_id"].str[:4] == embedded["person_id"]).all()
+    assert len(embedded) == 2 * (N * CLIPS - 1)
 
 
 def test_folds_are_by_person_and_intervals_too(score, tmp_path):

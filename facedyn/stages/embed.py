@@ -141,10 +141,12 @@ class FacialDynamics:
                 self.quality_.loc[own, "verdict"] = "left_out"
 
     def _predict(self, rows, vectors) -> pd.DataFrame:
-        tables = []
+        tables, names = [], ["person_id", "head", "setting", "trait", "prediction"]
+        owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
         for name, head in self._heads.items():
-            people, values = head.predict(rows, vectors)
-            unknown = [person for person, own in zip(people, values) if not np.isfinite(own).all()]
+            ids, values = head.predict(rows, vectors)
+            of = {"unit_id": ids, "person_id": [owner[unit] for unit in ids]} if head.one_by_one else {"person_id": ids}
+            unknown = [who for who, own in zip(ids, values) if not np.isfinite(own).all()]
             tasks = sorted({task for _, task in head.blocks} - {ALL_TASKS})
             if unknown and tasks:
                 print(
@@ -152,9 +154,8 @@ class FacialDynamics:
                     "name them in the column task of a manifest, or by the group task of config.data.person_pattern."
                 )
             for trait, own in zip(head.traits, values.T):
-                columns = dict(person_id=people, head=name, setting=head.setting, trait=trait, prediction=own.astype(float))
-                tables.append(pd.DataFrame(columns))
-        names = ["person_id", "head", "setting", "trait", "prediction"]
+                columns = dict(head=name, setting=head.setting, trait=trait, prediction=own.astype(float))
+                tables.append(pd.DataFrame(of | columns))
         return pd.concat(tables, ignore_index=True).dropna() if tables else pd.DataFrame(columns=names)
 
 

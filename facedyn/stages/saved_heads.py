@@ -1,7 +1,7 @@
 """The headline's heads under WORKDIR/traits/heads: fitted, written, and used on the representations of new people.
 
 heads = load_heads(workdir)
-people, predictions = heads["ridge"].predict(*load_representations(other_workdir))
+ids, predictions = heads["ridge"].predict(*load_representations(other_workdir))
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from facedyn.core import trait_heads
 from facedyn.stages import trait_features
 from facedyn.stages.trait_features import ALL_TASKS
 from facedyn.store import checkpoints
+from facedyn.store.scores import parse_setting
 
 FOLDER, DESCRIPTION = pathlib.Path("traits", "heads"), "heads.json"
 
@@ -31,13 +32,18 @@ class SavedHead:
     rows: str  # what it was fitted to: 'person' or 'clip' (a fit unit)
     setting: str  # as scores.csv names it
 
+    @property
+    def one_by_one(self) -> bool:
+        """Whether it predicts fit units, not people: `traits.aggregate` was 'none'."""
+        return parse_setting(self.setting).get("aggregate") == "none"
+
     def predict(self, rows, vectors):
         """Predictions for whoever is in a table of representations made by the same generic model and fit settings.
 
         A task or scale that a person lacks counts as the training people's mean; a person without any gets NaN.
 
         Args: rows, vectors: as of `load_representations`; rows that are not finite are left out.
-        Returns: (ids of the people, sorted; float32 [P, T], in the labels' unit).
+        Returns: (ids of the people, sorted; float32 [P, T], in the labels' unit); of the fit units where `one_by_one`.
         Raises InputError when the representations are not of the length that the head was fitted to.
         """
         width, blocks = self.head["mean"].shape[-1], len(self.blocks)
@@ -46,7 +52,8 @@ class SavedHead:
                 f"The representations have {vectors.shape[1]} values, the saved head expects {width // blocks}: embed with the"
                 f" generic model and the settings of `fit` that the head's workdir has."
             )
-        people = sorted(set(rows["person_id"].astype(str)))
+        predicted = "unit_id" if self.one_by_one else "person_id"
+        ids = sorted(set(rows[predicted].astype(str)))
         finite = np.asarray(rows["finite"], bool) & np.isfinite(vectors).all(1)
         rows, vectors = rows[finite].reset_index(drop=True), vectors[finite]
         if {task for _, task in self.blocks} == {ALL_TASKS}:
@@ -55,15 +62,15 @@ class SavedHead:
             tasks = np.asarray(rows["task"].astype(str).replace("", "unnamed"), object)
         keys = rows["person_id" if self.rows == "person" else "unit_id"].astype(str)
         wanted = sorted(set(keys))
-        number = {person: i for i, person in enumerate(people)}
-        owner = dict(zip(keys, rows["person_id"].astype(str)))
+        number = {name: i for i, name in enumerate(ids)}
+        counts_for = dict(zip(keys, rows[predicted].astype(str)))
         found = trait_features.mean_blocks(rows, vectors, tasks, keys, wanted)
         absent = np.full((len(wanted), width // blocks), np.nan, np.float32)
         x = np.concatenate([found.get(block, absent) for block in self.blocks], 1)
         predictions = np.array(trait_heads.predict(self.head, jnp.asarray(x)))
         predictions[np.isnan(x).all(1)] = np.nan
-        person = np.array([number[owner[key]] for key in wanted], int)
-        return people, trait_features.mean_by_person(predictions, person, len(people))
+        places = np.array([number[counts_for[key]] for key in wanted], int)
+        return ids, trait_features.mean_by_person(predictions, places, len(ids))
 
 
 def write_heads(workdir, heads: dict[str, SavedHead], described: dict[str, dict]) -> None:
