@@ -1,6 +1,7 @@
 """What a user sees while something takes long, and what is kept of compilations."""
 
 import io
+import os
 
 import jax
 import pytest
@@ -69,3 +70,22 @@ def test_what_is_compiled_is_kept_where_the_setting_says(cache_settings, tmp_pat
     (tmp_path / "file").write_text("")
     compilation_cache.switch_on(str(tmp_path / "file" / "x"))
     assert "cannot be kept in" in capsys.readouterr().out
+
+
+def test_what_was_compiled_and_longest_not_used_goes_when_there_is_too_much(cache_settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "facedyn"
+    (folder / "compiled-other").mkdir(parents=True)
+    (folder / "compiled-this").mkdir()
+    # When each was written and last read.
+    times = {"compiled-other/a": (1, 2), "compiled-this/b": (2, 9), "compiled-this/c": (3, 3), "compiled-other/d": (4, 4)}
+    for name, (written, read) in times.items():
+        (folder / name).write_bytes(bytes(100))
+        os.utime(folder / name, (read, written))
+    (tmp_path / "elsewhere").write_bytes(bytes(1000))
+    for most, left in ((350, "bcd"), (200, "bd"), (0, "")):
+        monkeypatch.setattr(compilation_cache, "MOST_BYTES", most)
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.switch_on("auto")
+        assert sorted(p.name for p in folder.rglob("*") if p.is_file()) == list(left)
+    assert (tmp_path / "elsewhere").is_file()

@@ -3,11 +3,13 @@
 On CPU the folder is told by the processor as well: a home may be shared by machines whose code does not run on each other.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import platform
+import stat
 
 import jax
 
@@ -19,7 +21,8 @@ AUTO = "auto"
 def switch_on(setting: str) -> None:
     """Uses the folder `config.compilation_cache`; what the environment (JAX_COMPILATION_CACHE_DIR) says goes before 'auto'.
 
-    A folder that cannot be written to is said and does without.
+    A folder that cannot be written to is said and does without. Of the default folder, what was longest not used goes first
+    when it has grown beyond MOST_BYTES.
     """
     if not setting:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -32,6 +35,8 @@ def switch_on(setting: str) -> None:
     except OSError as error:
         print(f"What is compiled cannot be kept in {folder} ({error.strerror}); config.compilation_cache names another folder.")
         return
+    if setting == AUTO and jax.config.jax_compilation_cache_max_size == -1:  # else JAX keeps to the user's own limit
+        keep_newest(folder.parent, MOST_BYTES)
     jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
@@ -40,6 +45,29 @@ def switch_on(setting: str) -> None:
 
 # Many small functions add up; JAX's own second would leave most of them out.
 MIN_SECONDS = 0.1
+# Of all kinds of processors together. JAX's own limit needs one more package, and with JAX 0.10 keeps nothing new in a
+# folder in which anything was written without it.
+MOST_BYTES = 2_000_000_000
+
+
+def keep_newest(folder: pathlib.Path, most: int) -> None:
+    """Deletes files under the folder, the least recently used first, until they have `most` bytes together.
+
+    Used is read or written, as far as the file system keeps the time of reading. Others may delete at the same time.
+    """
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            if not stat.S_ISDIR(status.st_mode):
+                found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    total = sum(size for _, size, _ in found)
+    for _, size, path in sorted(found):
+        if total <= most:
+            break
+        with contextlib.suppress(OSError):  # somebody else's in a shared folder
+            path.unlink()
+            total -= size
 
 
 @functools.cache
