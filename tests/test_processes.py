@@ -198,6 +198,41 @@ def test_shares_are_disjoint_complete_and_alike():
     assert processes.share([5], 1, 2) == []
 
 
+# Process 1 is asked to stop while process 0 is busy, for longer than JAX waits for anyone to leave.
+ONE_IS_BUSY = """
+import sys, time
+from facedyn.config import default_config
+from facedyn.stages import processes, stopping
+
+processes.SHUTDOWN_SECONDS = 2
+settings, me = default_config().distributed, int(sys.argv[1])
+settings.coordinator, settings.processes, settings.process = sys.argv[2], 2, me
+try:
+    with stopping.on_sigterm(), processes.session(settings):
+        processes.gather("here")
+        time.sleep(0 if me else 6)
+        if me:
+            raise stopping.Stopped
+        processes.gather("there")
+except stopping.Stopped:
+    sys.exit(143)
+"""
+
+
+def test_who_is_asked_to_stop_waits_for_one_that_compiles(root, tmp_path):
+    (tmp_path / "one_is_busy.py").write_text(ONE_IS_BUSY)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
+    running = [
+        subprocess.Popen([sys.executable, tmp_path / "one_is_busy.py", me, place], env=environment, stderr=subprocess.PIPE)
+        for me in "01"
+    ]
+    said = [process.communicate(timeout=SECONDS)[1] for process in running]
+    assert [process.returncode for process in running] == [143, 143], said
+
+
 def test_settings_without_effect_are_not_in_the_hash():
     one, two = default_config(), default_config()
     two.fit.chunk_size, two.fit.memory_gb, two.pretrain.steps_per_call = 7, 1.0, 3

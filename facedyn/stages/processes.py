@@ -23,8 +23,10 @@ from facedyn.stages import stopping
 
 # A process that fails leaves others in the midst of a computation; after so long they are ended as well.
 SHUTDOWN_SECONDS = 30
+# A process that was asked to stop waits so long for the others to leave too: one that compiles gets to know behind it.
+STOPPING_SECONDS = 300
 POLL_SECONDS = 0.05
-ENDED = "facedyn/ended"
+ENDED, LEFT = "facedyn/ended", "facedyn/left"
 STOPPED, FAILED = "stopped", "failed"
 
 _numbers = itertools.count()
@@ -78,6 +80,15 @@ def session(settings):
     finally:
         if end:
             _post(f"{ENDED}/{jax.process_index()}", end)
+        _post(f"{LEFT}/{jax.process_index()}", end)
+        if end == STOPPED:
+            _wait_until_all_left()
+
+
+def _wait_until_all_left() -> None:
+    deadline = time.monotonic() + STOPPING_SECONDS
+    while len(distributed.global_state.client.key_value_dir_get(LEFT)) < jax.process_count() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 def _join(place) -> None:
