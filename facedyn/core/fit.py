@@ -68,7 +68,7 @@ def units_alike(frames, windows) -> Units:
 
 
 def fit_people(model: Model, loss: Measure, solver: Solver, sites, kind: str, units: Units, key: jax.Array):
-    """The whole fit of all units at once, on one device: the fitted filters, with a leading people axis.
+    """The whole fit of all units at once, on one device, compiled anew at every call: filters with a leading people axis.
 
     Args:
       sites, kind: where filters are and of which kind, the one that `model.tap` applies.
