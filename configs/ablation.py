@@ -9,7 +9,13 @@ import importlib.util
 import pathlib
 
 # Filters by descent on the rank loss, through the decoder: what the paper's abstract describes, and its fast relative.
-ITERATIVE = {"fit.filter_kind": "pointwise", "fit.filter_sites": "connections", "fit.damping": 20.0}
+ITERATIVE = {
+    "fit.filter_kind": "pointwise",
+    "fit.filter_sites": "connections",
+    "fit.damping": 20.0,
+    "fit.innovations": False,
+    "fit.max_frames": 512,
+}
 GAUSS_NEWTON = ITERATIVE | {"fit.solver": "gauss_newton", "fit.max_frames": 192}
 
 CHANGES = {
@@ -27,6 +33,7 @@ CHANGES = {
     "short_pretraining": {"pretrain.steps": 400},
     "wide": {"model.channels": (16, 32, 64)},
     # the filters
+    "no_innovations": {"fit.innovations": False},
     "rank_8": {"fit.rank": 8},
     "rank_16": {"fit.rank": 16},
     "connections": {"fit.filter_sites": "connections"},

@@ -94,6 +94,7 @@ def default_config() -> ConfigDict:
     fit.unit = "person"  # what one filter set is fitted to: 'person', 'person_task', 'session' or 'clip'
     fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3), 'full' (3x3); 'low_rank' with 'least_squares'
     fit.rank = 8  # of 'low_rank' filters: patterns of a site's feature map that they connect
+    fit.innovations = False  # with 'low_rank': also the moments of what a person's filters do not foresee
     fit.filter_sites = "connections"  # every skip and the bottleneck; 'all' adds the decoder's blocks
     fit.solver = "adam"  # 'adam'; one pass over a unit's frames: 'least_squares', 'gauss_newton', 'gradient'
     fit.steps = 100  # of Adam

@@ -125,3 +125,19 @@ def test_identification_limits():
     np.testing.assert_allclose(metrics.identification(constant, constant), [1, 1])
     alike = np.ones((20, 8))
     np.testing.assert_allclose(metrics.identification(alike, alike), [0, 1 / 20], rtol=1e-6)
+
+
+def test_weights_of_features_in_identification():
+    random = np.random.default_rng(11)
+    person = random.normal(size=(30, 4))
+    first, second = (np.concatenate([person, 3 * random.normal(size=(30, 40))], 1) for _ in range(2))
+    weights = np.repeat([1.0, 0.0], [4, 40])
+    np.testing.assert_array_equal(metrics.match_ranks(first, second, weights), 1)
+    np.testing.assert_array_equal(metrics.match_ranks(first, second, weights), metrics.match_ranks(first[:, :4], second[:, :4]))
+    own, others = metrics.distances(first, second, weights)
+    np.testing.assert_allclose(own, 0, atol=1e-5)
+    assert float(metrics.match_ranks(first, second).mean()) > 1.5
+    np.testing.assert_array_equal(metrics.match_ranks(first, second, np.ones(44)), metrics.match_ranks(first, second))
+    found = np.asarray(metrics.reliability(first, second))
+    np.testing.assert_allclose(found[:4], 1, atol=1e-5)
+    assert found[4:].mean() < 0.3

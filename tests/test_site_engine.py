@@ -12,8 +12,8 @@ from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
 from data_pipelines.errors import InputError
 from facedyn.command_line import load_config
 from facedyn.config import flatten
-from facedyn.core import site_dynamics, unet
-from facedyn.stages import common, fit_engine, fit_models, site_engine, site_states
+from facedyn.core import innovations, metrics, person_filters, site_dynamics, unet
+from facedyn.stages import common, fit_engine, fit_models, site_engine, site_models, site_states
 from facedyn.stages.fit_units import TimeShuffled, place_windows, shapes_of
 
 
@@ -25,10 +25,10 @@ def model_of(engine, config):
     return engine.learn(unet.init(common.unet(config), jax.random.key(0), 8), 1, CLIPS, list(range(4)))
 
 
-def fit_all(config, model, units=UNITS, most=None, engine=None):
+def fit_all(config, model, units=UNITS, most=None, engine=None, alike=UNITS):
     """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
     engine, found = engine or fit_models.make_engine(config, CLIPS), {}
-    shapes = shapes_of([(1, UNITS)], engine.half_length)
+    shapes = shapes_of([(1, alike)], engine.half_length)
     for shape, people, alike in fit_engine.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
         results = engine(engine.put(model), engine.load(alike, shape, people, 1), shape)
         assert all(len(column) == people for column in results)
@@ -58,7 +58,8 @@ def test_the_engine_computes_what_the_core_says(reference):
     frames = np.asarray(CLIPS.frames(3, np.arange(60)))
     maps = unet.feature_maps(engine.unet, model.params, frames)
     states = np.stack([np.asarray(maps[s.name]).reshape(60, -1) @ p for s, p in zip(engine.sites, model.patterns)], 1)
-    centres = np.array([centre for _, centre in unit.fitted])
+    centres = np.array([centre for _, centre in unit.fitted + unit.held_back])
+    assert unit.held_back
     windows = centres[:, None] + np.arange(-2, 3)
     filters = site_dynamics.solve(
         *site_dynamics.moments(states, windows, np.zeros(len(centres), int), len(centres)), model.common, np.full(3, 20.0)
@@ -103,9 +104,9 @@ def test_every_frame_is_looked_at_once_and_nothing_hangs_on_what_is_kept(referen
 def test_shuffled_frames_are_those_of_the_reader_that_shuffles(reference):
     model, expected, engine = reference
     shuffled = TimeShuffled(CLIPS, 3)
-    states = fit_all(closed_form(), model, engine=engine.reading(shuffled))
-    # The same through frames that lie shuffled on the disk: everything a unit needs of a record is asked for at once.
-    unit = UNITS[2]
+    # The same through frames that lie shuffled on the disk: everything a part of a unit needs of a record is asked for at once.
+    unit = dataclasses.replace(UNITS[2], held_back=[])
+    states = fit_all(closed_form(), model, [unit], engine=engine.reading(shuffled))
     (record, positions), *more = place_windows(unit.fitted, 1, 2)[0]
     assert not more
     lying = copy.copy(CLIPS)
@@ -148,11 +149,18 @@ def test_states_are_kept_within_bounds():
 def test_what_is_learnt_for_everybody_is_kept(reference, tmp_path):
     model, _, engine = reference
     names = [site.name for site in engine.sites]
-    site_engine.save(tmp_path / "patterns_3.npz", names, model)
-    again = site_engine.load(tmp_path / "patterns_3.npz", names, model.params)
-    jax.tree.map(np.testing.assert_array_equal, again, model)
-    assert site_engine.load(tmp_path / "patterns_3.npz", names[:2], model.params) is None
-    assert site_engine.load(tmp_path / "none.npz", names, model.params) is None
+    path, length = tmp_path / "patterns_3.npz", model.common.size
+    site_models.save(path, names, model)
+    jax.tree.map(np.testing.assert_array_equal, site_models.load(path, names, length, model.params), model)
+    np.testing.assert_array_equal(site_models.load_reliability(path), model.reliability)
+    assert site_models.load(path, names[:2], length, model.params) is None
+    assert site_models.load(path, names, length + 1, model.params) is None  # with innovations, say
+    assert site_models.load(tmp_path / "none.npz", names, length, model.params) is None
+    # A file of before there was a reliability: all weights count alike.
+    with np.load(path) as stored:
+        np.savez(path, **{name: value for name, value in stored.items() if name != "reliability"})
+    assert site_models.load_reliability(path) is None
+    np.testing.assert_array_equal(site_models.load(path, names, length, model.params).reliability, np.ones(length))
 
 
 def test_damping_may_be_chosen_on_the_generic_models_people(reference):
@@ -204,3 +212,43 @@ def test_one_map_is_refused():
     config.rank_loss.direction = "centred"
     with pytest.raises(InputError, match="two_maps"):
         fit_models.make_engine(config, CLIPS)
+
+
+def test_innovations_stand_behind_the_filters_of_all_frames(reference):
+    model, expected, _ = reference
+    config = closed_form(innovations=True)
+    engine = fit_models.make_engine(config, CLIPS)
+    found = fit_all(config, model, engine=engine)
+    filters = model.common.size
+    for name, (vector, *figures) in found.items():
+        np.testing.assert_allclose(vector[:filters], expected[name][0], atol=1e-5)
+        np.testing.assert_allclose(figures, expected[name][1:], rtol=1e-5)
+        assert vector.shape == (filters + 3 * 9 * 3,)
+    # Those of the core, for a unit alone.
+    fitted, held = next(engine._groups(engine.put(model), engine.load(UNITS[:4], shapes_of([(1, UNITS)], 2)[-1], 4, 1)))
+    rows = site_dynamics.together(*([np.asarray(x)[2] for x in part] for part in (fitted, held)))
+    vector = found[UNITS[2].unit_id][0]
+    by_site = person_filters.unflatten(vector, engine.slots)
+    own = model.common + np.stack([by_site[site.name] for site in engine.sites])
+    left = innovations.innovations(own, *rows)
+    for s, site in enumerate(engine.sites):
+        np.testing.assert_allclose(by_site[innovations.slot_name(site.name)], left[s], atol=1e-3)
+
+
+def test_reliability_is_that_of_peoples_halves(reference, monkeypatch):
+    model, _, engine = reference
+    np.testing.assert_array_equal(model.reliability, 1)  # four people tell nothing
+    monkeypatch.setattr(site_engine, "LEAST_FOR_RELIABILITY", 3)
+    found = engine._reliability(model, 1, CLIPS, list(range(4)))
+    units = [engine._units_of_people(1, CLIPS, list(range(4)), 0.0, half) for half in (1, 2)]
+    halves = [fit_all(closed_form(), model, of_half, alike=of_half) for of_half in units]
+    first, second = (np.stack([of[name][0] for name in sorted(of)]) for of in halves)
+    assert 0 <= found.min() < found.max() <= 1
+    assert found.std() > 0.05
+    for i in range(0, len(found), 7):
+        assert found[i] == pytest.approx(max(float(metrics.icc(first[:, i], second[:, i])), 0), abs=1e-3)
+
+
+def test_innovations_need_the_closed_form():
+    with pytest.raises(InputError, match=r"config\.fit\.innovations=True needs config\.fit\.solver=least_squares, not adam"):
+        fit_models.make_engine(settings(innovations=True), CLIPS)

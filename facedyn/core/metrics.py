@@ -158,9 +158,14 @@ def standardised(queries, gallery):
 
 
 @jax.jit
-def similarities(queries, gallery):
-    """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row."""
+def similarities(queries, gallery, weights=None):
+    """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row.
+
+    weights: of the standardised features, [D]; all alike.
+    """
     queries, gallery = standardised(queries, gallery)
+    if weights is not None:
+        queries, gallery = queries * weights, gallery * weights
 
     def unit(x):
         length = jnp.linalg.norm(x, axis=1, keepdims=True)
@@ -170,22 +175,22 @@ def similarities(queries, gallery):
 
 
 @jax.jit
-def match_ranks(queries, gallery):
+def match_ranks(queries, gallery, weights=None):
     """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
 
     Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
     distance. Ties are counted against the method, so representations that are all alike score nothing.
 
-    Args: queries, gallery [N, D], finite.
+    Args: queries, gallery [N, D], finite; weights [D] of the z-scored features, all alike without them.
     Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
-    similarity = similarities(queries, gallery)
+    similarity = similarities(queries, gallery, weights)
     return jnp.sum(similarity >= jnp.diagonal(similarity)[:, None], 1)  # includes the match itself
 
 
-def distances(queries, gallery):
+def distances(queries, gallery, weights=None):
     """Cosine distance of each query to its match, and the mean one to other gallery rows: ([N], [N]), in [0, 2]."""
-    distance = 1.0 - similarities(queries, gallery)
+    distance = 1.0 - similarities(queries, gallery, weights)
     own = jnp.diagonal(distance)
     return own, (jnp.sum(distance, 1) - own) / jnp.maximum(len(distance) - 1, 1)
 
@@ -212,6 +217,12 @@ def icc(first, second, where=None):
     within = _mean((first - second) ** 2, weights) / 2
     total = between + within
     return jnp.where(total > 0, (between - within) / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+@jax.jit
+def reliability(first, second):
+    """How much of each feature's spread is between people: `icc` of two measurements, not below 0. [N, D], [N, D] -> [D]."""
+    return jnp.maximum(jax.vmap(icc, 1)(first, second), 0.0)
 
 
 def mean_icc(first, second, where):

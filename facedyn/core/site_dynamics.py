@@ -71,6 +71,15 @@ def moments(states, windows, clip, count):
     )
 
 
+def together(fitted, held):
+    """The rows of both parts of a unit as one: (states, windows, clip, count); counted rows stand first."""
+    states = jnp.concatenate([fitted[0], held[0]])
+    windows, clip = jnp.concatenate([fitted[1], held[1] + len(fitted[0])]), jnp.concatenate([fitted[2], held[2]])
+    there = jnp.concatenate([jnp.arange(len(part[1])) < part[3] for part in (fitted, held)])
+    order = jnp.argsort(~there, stable=True)
+    return states, windows[order], clip[order], fitted[3] + held[3]
+
+
 def solve(products, with_changes, common, damping):
     """The filters that say a unit's changes best: [S, K, K], [S, 2, K, K], common [S, 2, K, K], [S] -> [S, 2, K, K].
 

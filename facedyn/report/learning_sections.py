@@ -70,6 +70,12 @@ def personalisation(inputs: Inputs) -> page.Section:
     return page.section(name, title, *parts, score_grid(scored, "ranking_accuracy", caption))
 
 
+RELIABILITY = (
+    " Each weight counts by how alike it was in both halves of the generic model's people, none of whom need be among these; "
+    "with weights alike, all count the same."
+)
+
+
 def identification(inputs: Inputs) -> page.Section:
     """How well people are told apart by their filters: the table, and everyone's halves against everyone's."""
     title, name = "Identification", "identification"
@@ -82,6 +88,8 @@ def identification(inputs: Inputs) -> page.Section:
             "Two sets of filters of each person, fitted to halves of the frames, or to one session (task, clip) and the mean "
             "of the others: is, among all people, the same person's other set the nearest? Beside it the mean cosine distance "
             "within and between people, and the intraclass correlation of leading components. 95 % intervals by resampling."
+            + RELIABILITY
+            * any("weights=alike" in e["setting"] for e in entries)
         )
         columns = ["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"]
         kinds = [_place(e)[:-1] for e in entries]

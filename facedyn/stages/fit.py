@@ -58,7 +58,9 @@ def fit_table(config, engine, face_clips, models, folder, settings: str, log):
     records = common.records_of(face_clips, c.splits)
     for scale in common.scales(config):
         for half in range(3 if c.split_half else 1):
-            jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half)
+            # Halves that would both be of the rows held back would be alike for them.
+            held_back = 0.0 if half and engine.uses_all else c.held_back
+            jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half, held_back)
             left_out |= {} if half else {name: (scale, n) for name, n in too_short.items()}
     # From all there is to do, not from what is left of it: a run that goes on compiles and computes the same.
     shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
@@ -97,9 +99,10 @@ def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
     for scale in common.scales(config) if config.report.examples else ():
         _write_examples(config, engine, engine.put(models(scale, "")), face_clips, jobs[scale, 0], folder, scale)
-    score_rows = fit_scores.score_rows(config, folder)
-    for control in c.controls:
-        score_rows += fit_scores.score_rows(config, folder / control, control)
+    score_rows = []
+    for control in ("", *c.controls):
+        weights = fit_models.reliability(config, workdir, control)
+        score_rows += fit_scores.score_rows(config, folder / control, control, weights)
     scores.replace_scores(workdir, "fit", score_rows)
     return {
         "units": int(rows["unit_id"].nunique()),
@@ -110,7 +113,7 @@ def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict
     }
 
 
-def _plan(config, face_clips, records, scale, half=0):
+def _plan(config, face_clips, records, scale, half, held_back):
     c = config.fit
     return plan(
         face_clips,
@@ -118,7 +121,7 @@ def _plan(config, face_clips, records, scale, half=0):
         unit=c.unit,
         scale=scale,
         half_length=config.rank_loss.half_length,
-        held_back=c.held_back,
+        held_back=held_back,
         max_frames=c.max_frames,
         min_frames=c.min_frames if not half else max(1, c.min_frames // 4),
         half=half,
@@ -160,7 +163,10 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
             rows = [
                 dict(unit_id=u.unit_id + name, person_id=u.person_id, task=u.task, session=u.session, scale=scale)
                 | dict(
-                    n_frames=len(u.fitted), loss=loss[p], ranking_accuracy_generic=before[p], ranking_accuracy_fitted=after[p]
+                    n_frames=engine.n_frames(u),
+                    loss=loss[p],
+                    ranking_accuracy_generic=before[p],
+                    ranking_accuracy_fitted=after[p],
                 )
                 | dict(finite=bool(np.isfinite(vectors[p]).all()), config_hash=settings)
                 for p, u in enumerate(alike)

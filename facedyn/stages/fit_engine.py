@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from data_pipelines.errors import InputError
 from facedyn.core import fit, person_filters, solvers, unet
 from facedyn.stages import common
-from facedyn.stages.fit_units import Shape, by_shape, evenly, load_units
+from facedyn.stages.fit_units import Shape, by_shape, load_units
 
 # Units of a part on CPU: so much work is lost by a kill, and so many files there are.
 CPU_CHUNK = 16
@@ -30,6 +30,9 @@ EVERYONE, SHARED = PartitionSpec("person"), PartitionSpec()
 
 class Engine:
     """Fits chunks of loaded units: `engine(engine.put(params), engine.load(...), shape)`, params of a scale's generic model."""
+
+    # Whether the rows held back go into the representation too, once it is known how well the others foresee them.
+    uses_all = False
 
     def __init__(self, config, face_clips):
         self.config, self.seed = config.fit, config.seed
@@ -106,6 +109,10 @@ class Engine:
             out_shardings=self._people,
         )
 
+    def n_frames(self, unit) -> int:
+        """Centre frames that a unit's representation is of."""
+        return len(unit.fitted) + len(unit.held_back) * self.uses_all
+
     def reading(self, face_clips):
         """The same engine, nothing compiled again, on another reader of clips of the same size."""
         other = copy.copy(self)
@@ -174,7 +181,7 @@ class Engine:
     def load(self, units, shape: Shape, people: int, scale: int):
         """A chunk on the host, filled up with empty units to `people`: (frames, windows, counts) fitted, and held back."""
         missing = [()] * (people - len(units))
-        fitted, held_back = [u.fitted for u in units], [evenly(u.held_back, shape.held_rows) for u in units]
+        fitted, held_back = [u.fitted for u in units], [u.held_back for u in units]
         return tuple(
             load_units(self.face_clips, rows + missing, n_rows, n_frames, scale, self.half_length)
             for rows, n_rows, n_frames in (

@@ -4,10 +4,11 @@ import functools
 import pathlib
 
 import jax
+import numpy as np
 
 from data_pipelines.errors import InputError
-from facedyn.core import person_filters, site_dynamics, unet
-from facedyn.stages import common, processes, site_engine
+from facedyn.core import person_filters, unet
+from facedyn.stages import common, processes, site_engine, site_models
 from facedyn.stages.fit_engine import Engine
 from facedyn.stages.fit_units import TimeShuffled
 from facedyn.stages.pool import generic_pool
@@ -25,6 +26,8 @@ def make_engine(config, face_clips):
             f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
             f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
         )
+    if c.innovations and c.solver != LEAST_SQUARES:
+        raise InputError(f"config.fit.innovations=True needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
     return (site_engine.SiteEngine if c.solver == LEAST_SQUARES else Engine)(config, face_clips)
 
 
@@ -54,25 +57,24 @@ class Models:
             params = load_generic(c, self._workdir, scale)
         if not by_site:
             return params
-        of_control = self._workdir / representations.FOLDER / control / f"scale_{scale}"
-        path = patterns_path(of_control if control else common.generic_dir(self._workdir, scale), c)
+        path = patterns_path(c, self._workdir, scale, control)
         # A control is the same computation throughout: what holds for everybody is that of shuffled frames, too.
         ordered = self(scale) if control == "time_shuffled" else None
 
         def learn():
-            if site_engine.load(path, site_names(c), params) is not None:
+            if _load(c, path, params) is not None:
                 return
             reader, records = self._pool()
             if ordered is None:
                 found = self._engine.learn(params, scale, reader, records)
             else:
                 found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)
-            site_engine.save(path, site_names(c), found)
+            site_models.save(path, site_names(c), found)
 
         processes.by_first(learn)
-        found = site_engine.load(path, site_names(c), params)
+        found = _load(c, path, params)
         # The very same patterns: states that were computed for one are known to the other.
-        return found if ordered is None else ordered._replace(common=found.common, damping=found.damping)
+        return found if ordered is None else found._replace(patterns=ordered.patterns, readout=ordered.readout)
 
     def _records(self):
         return common.records_of(self._face_clips, self._config.fit.splits)
@@ -90,13 +92,23 @@ def layout(config):
     """The layout record of the representation under this config: where each site's weights lie in the vector."""
     sites = person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
     if config.fit.filter_kind == LOW_RANK:
-        return site_dynamics.layout(sites, config.fit.rank)
+        return site_models.layout(sites, config.fit)
     return person_filters.layout(sites, config.fit.filter_kind)
 
 
-def patterns_path(place, config) -> pathlib.Path:
-    """Where the patterns of a scale's generic model in the folder `place` are kept."""
-    return pathlib.Path(place) / f"patterns_{config.fit.rank}.npz"
+def patterns_path(config, workdir, scale: int, control: str = "") -> pathlib.Path:
+    """Where the patterns of a scale's generic model, or of a control, are kept."""
+    of_control = pathlib.Path(workdir) / representations.FOLDER / control / f"scale_{scale}"
+    return site_models.path(of_control if control else common.generic_dir(workdir, scale), config.fit)
+
+
+def reliability(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
+    """{scale: how much of each weight's spread is between people}; None where the fit learns none."""
+    if config.fit.solver != LEAST_SQUARES:
+        return None
+    scales = common.scales(config)
+    found = {scale: site_models.load_reliability(patterns_path(config, workdir, scale, control)) for scale in scales}
+    return None if any(of_scale is None for of_scale in found.values()) else found
 
 
 def load_models(config, workdir) -> dict:
@@ -105,8 +117,12 @@ def load_models(config, workdir) -> dict:
     for scale in common.scales(config):
         found[scale] = load_generic(config, workdir, scale)
         if config.fit.solver == LEAST_SQUARES:
-            path = patterns_path(common.generic_dir(workdir, scale), config)
-            found[scale] = site_engine.load(path, site_names(config), found[scale])
+            path = patterns_path(config, workdir, scale)
+            found[scale] = _load(config, path, found[scale])
             if found[scale] is None:
                 raise InputError(f"{path} is missing: run the stage `fit` on {workdir} first.")
     return found
+
+
+def _load(config, path, params):
+    return site_models.load(path, site_names(config), sum(slot.size for slot in layout(config)), params)

@@ -16,22 +16,30 @@ COMPONENTS = 10
 TURNS = 8
 
 
-def score_rows(config, folder, control: str = "") -> list[dict]:
+def score_rows(config, folder, control: str = "", reliability=None) -> list[dict]:
     """Rows for scores.csv of the table in `folder`; those of a control's table bear its name.
 
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
     the units keep them apart, across sessions and across tasks; across clips where there are neither.
+
+    reliability: {scale: [D]} that weights of the representation count by when people are identified; None for all alike.
+      With it, the split halves without it are a row too.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
     if config.fit.split_half:
         halves, of_halves = representations.read_parts(folder / HALVES)
-        found += _identification_rows(config, halves, of_halves, _halves_round, control or "split_half")
+        identified = partial(_identification_rows, config, halves, of_halves, _halves_round, control or "split_half")
+        found += identified(reliability=reliability)
+        if reliability:
+            found += [row | {"setting": f"{row['setting']};weights=alike"} for row in identified()]
     across = []
     for kind in ("session", "task"):
-        across += _identification_rows(config, rows, vectors, partial(_across, kind), f"cross_{kind}", control)
+        pair = partial(_across, kind)
+        across += _identification_rows(config, rows, vectors, pair, f"cross_{kind}", control, reliability)
     if not across and config.fit.unit == "clip":
-        across = _identification_rows(config, rows, vectors, partial(_across, "unit_id"), "cross_clip", control)
+        pair = partial(_across, "unit_id")
+        across = _identification_rows(config, rows, vectors, pair, "cross_clip", control, reliability)
     return found + across
 
 
@@ -53,20 +61,21 @@ def _ranking_rows(config, rows, control) -> list[dict]:
     return found
 
 
-def _identification_rows(config, table, vectors, pair, method, control="") -> list[dict]:
+def _identification_rows(config, table, vectors, pair, method, control="", reliability=None) -> list[dict]:
     """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
 
-    pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people; a person's figures are
-    the means over the rounds. `control` goes into the setting.
+    pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
+    vectors stand side by side in them; a person's figures are the means over the rounds. `control` goes into the setting.
     """
     found, key, n = [], jax.random.key(config.seed), config.traits.bootstrap
     scales = sorted(table["scale"].unique())
     for chosen in [[s] for s in scales] + ([scales] if len(scales) > 1 else []):
         ranks, distances, leading = [], [], []
-        for queries, gallery in pair(table, vectors, chosen):
+        for queries, gallery, side_by_side in pair(table, vectors, chosen):
             if len(queries) > 1:
-                ranks.append(metrics.match_ranks(queries, gallery))
-                distances.append(metrics.distances(queries, gallery))
+                weights = side_by_side_weights(reliability, side_by_side)
+                ranks.append(metrics.match_ranks(queries, gallery, weights))
+                distances.append(metrics.distances(queries, gallery, weights))
                 leading.append(metrics.leading_components(queries, gallery, COMPONENTS))
         if not ranks:
             continue
@@ -82,8 +91,16 @@ def _identification_rows(config, table, vectors, pair, method, control="") -> li
     return found
 
 
+def side_by_side_weights(reliability, scales):
+    """What features count by where vectors of these scales stand side by side: [len(scales) * D], None for all alike."""
+    return np.concatenate([reliability[scale] for scale in scales]) if reliability else None
+
+
 def half_vectors(halves, vectors, scales):
-    """One vector a person and half, scales and units concatenated, of the people who have all of them: [N, D], [N, D]."""
+    """One vector a person and half, scales and units side by side, of the people who have all of them.
+
+    Returns: first halves [N, D], second halves [N, D], the scales of what stands side by side.
+    """
     keep = halves["scale"].isin(scales) & halves["finite"]
     table = halves[keep].assign(row=np.flatnonzero(keep), half=halves["unit_id"].str[-1])
     table["part"] = [
@@ -92,8 +109,10 @@ def half_vectors(halves, vectors, scales):
     ]
     wide = table.pivot(index="person_id", columns=["half", "part"], values="row").dropna().astype(int)
     if wide.empty or set(wide.columns.get_level_values("half")) != {"1", "2"}:
-        return np.zeros((0, 0)), np.zeros((0, 0))
-    return tuple(np.concatenate([vectors[wide[half, part]] for part in sorted(wide[half].columns)], 1) for half in ("1", "2"))
+        return np.zeros((0, 0)), np.zeros((0, 0)), ()
+    parts = sorted(wide["1"].columns)
+    first, second = (np.concatenate([vectors[wide[half, part]] for part in parts], 1) for half in ("1", "2"))
+    return first, second, [int(part.partition("/")[0]) for part in parts]
 
 
 def _halves_round(halves, vectors, scales):
@@ -101,7 +120,7 @@ def _halves_round(halves, vectors, scales):
 
 
 def _across(kind, rows, vectors, scales):
-    """Rounds: each of a person's sessions (tasks, clips) in turn against the mean of that person's others.
+    """Rounds: each of a person's sessions (tasks, clips) in turn against the mean of that person's others; and the scales.
 
     Of the people who have two with all scales; units of one session count as their mean; someone with fewer than the others
     takes turns again. kind: the column of the table, 'session', 'task' or 'unit_id'. From a task's vectors their mean over
@@ -121,4 +140,4 @@ def _across(kind, rows, vectors, scales):
     several = [np.array(own) for own in people.values() if len(own) > 1]
     for turn in range(min(TURNS, max(map(len, several), default=0))):
         queries = np.array([own[turn % len(own)] for own in several])
-        yield queries, np.array([np.delete(own, turn % len(own), 0).mean(0) for own in several])
+        yield queries, np.array([np.delete(own, turn % len(own), 0).mean(0) for own in several]), scales

@@ -70,7 +70,7 @@ def plan(
 ):
     """(units in the order of their ids, {id of a unit with too few centre frames: how many it has}).
 
-    `half` 1 or 2 keeps only the first or second half of each clip's fitted rows.
+    `half` 1 or 2 keeps only the first or second half of each clip's fitted rows; what is held back is that of both.
     """
     reach = scale * half_length
     by_unit = {}
@@ -99,7 +99,7 @@ def plan(
                 task=tasks.pop() if len(tasks) == 1 else "",
                 session=sessions.pop() if len(sessions) == 1 else "",
                 fitted=evenly(rows, max_frames),
-                held_back=tuple(held),
+                held_back=evenly(held, max(1, max_frames // 4)),
             )
         )
     return units, too_short
@@ -144,11 +144,11 @@ def shapes_of(jobs, half_length: int) -> tuple[Shape, ...]:
     shapes = []
     for shorter, length in zip((0, *lengths), lengths):
         alike = [(scale, u) for scale, u in units if shorter < len(u.fitted) <= length]
-        held = max(1, length // 4)
+        held = max((len(u.held_back) for _, u in alike), default=0)
         frames = [n_frames(u.fitted, scale, half_length) for scale, u in alike]
-        of_held = [n_frames(evenly(u.held_back, held), scale, half_length) for scale, u in alike]
+        of_held = [n_frames(u.held_back, scale, half_length) for scale, u in alike]
         if alike:
-            shapes.append(Shape(length, max(frames), held, max(1, *of_held)))
+            shapes.append(Shape(length, max(frames), max(1, held), max(1, *of_held)))
     return tuple(shapes)
 
 

@@ -14,7 +14,7 @@ from facedyn.core import metrics
 from facedyn.core.coordinates import leading_coordinates
 from facedyn.report import worst_clips
 from facedyn.report.inputs import PeopleMap, SplitOfData, Views
-from facedyn.stages import common, fit_scores, trait_features
+from facedyn.stages import common, fit_models, fit_scores, trait_features
 from facedyn.store import representations
 
 FRAMES_OF_CLIP = 3
@@ -33,7 +33,13 @@ def views(config, workdir, quality) -> Views:
     clips = {}
     if pictures and quality is not None and len(quality):
         clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
-    return Views(people_map(folder), halves(folder), clips, split_of(face_clips) if face_clips else None, no_data)
+    return Views(
+        people_map(folder),
+        halves(folder, fit_models.reliability(config, workdir)),
+        clips,
+        split_of(face_clips) if face_clips else None,
+        no_data,
+    )
 
 
 def people_map(folder) -> PeopleMap | None:
@@ -48,16 +54,17 @@ def people_map(folder) -> PeopleMap | None:
     return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
 
 
-def halves(folder) -> np.ndarray | None:
+def halves(folder, reliability=None) -> np.ndarray | None:
     """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component."""
     rows, vectors = representations.read_parts(folder / fit_scores.HALVES)
     if not len(rows):
         return None
-    first, second = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
+    first, second, scales = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
     if len(first) < 2:
         return None
     order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that people who are alike stand together
-    return np.asarray(metrics.similarities(first, second))[np.ix_(order, order)]
+    weights = fit_scores.side_by_side_weights(reliability, scales)
+    return np.asarray(metrics.similarities(first, second, weights))[np.ix_(order, order)]
 
 
 def split_of(face_clips) -> SplitOfData:

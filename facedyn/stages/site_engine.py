@@ -6,19 +6,18 @@ filters that hold for everybody, is learnt once from the people that the generic
 
 import concurrent.futures
 import itertools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
-from facedyn.core import person_filters, site_dynamics, unet
+from facedyn.core import innovations, metrics, person_filters, site_dynamics, unet
 from facedyn.stages import processes
 from facedyn.stages.fit_engine import ENCODE_FRAMES, EVERYONE, SHARED, Engine, chunks_of
 from facedyn.stages.fit_units import LOADING_THREADS, Shape, TimeShuffled, evenly, place_windows, plan, shapes_of
+from facedyn.stages.site_models import SiteModel, layout
 from facedyn.stages.site_states import SiteStates
 
 # Frames that patterns are learnt from, and bytes of one site's feature maps of them at most.
@@ -29,30 +28,16 @@ LEAST_OF_A_CLIP = 8
 COMMON_DAMPING = 1.0
 # Share of the clips held back to choose damping by, where the fit holds nothing back.
 HELD_BACK = 0.2
+# People whose halves say how reliable a weight is, at least.
+LEAST_FOR_RELIABILITY = 10
 # Candidates for damping, in frames.
 DAMPINGS = np.float32([10, 30, 100, 300, 1000, 3000, 10000, 30000])
 
 
-class SiteModel(NamedTuple):
-    """The frozen generic model of a scale and what is shared between people; a pytree.
-
-    Attributes:
-      params: of the U-net.
-      patterns: of each site, [h * w * c, K].
-      common: filters that hold for everybody, [S, 2, K, K].
-      damping: of each site's filters, with which those people's held-back frames were said best, [S].
-      readout: what a state looks like in pixels, [S, K, H * W * C].
-    """
-
-    params: dict
-    patterns: tuple
-    common: np.ndarray
-    damping: np.ndarray
-    readout: np.ndarray
-
-
 class SiteEngine(Engine):
     """Fits chunks of loaded units: `engine(engine.put(model), engine.load(...), shape)`, with a SiteModel."""
+
+    uses_all = True
 
     def _setup(self):
         c = self.config
@@ -68,7 +53,7 @@ class SiteEngine(Engine):
             self.sites = person_filters.sites(self.unet.channels, c.filter_sites)
         except ValueError as error:
             raise InputError(f"config.fit: {error}") from error
-        self.slots = site_dynamics.layout(self.sites, c.rank)
+        self.slots = layout(self.sites, c)
 
     def _compile(self):
         names = [site.name for site in self.sites]
@@ -83,9 +68,16 @@ class SiteEngine(Engine):
         def states(model, frames):
             return jnp.stack([m @ p for m, p in zip(maps(model.params, frames), model.patterns)], 1)
 
+        def solve(common, damping, rows):
+            return site_dynamics.solve(*site_dynamics.moments(*rows), common, damping)
+
         def fit_one(common, damping, fitted, held):
-            filters = site_dynamics.solve(*site_dynamics.moments(*fitted), common, damping)
-            return filters, *site_dynamics.held_back_quality(common, filters, fitted, held)
+            """What is found in all rows; the figures are of filters that have not seen the rows held back."""
+            figures = site_dynamics.held_back_quality(common, solve(common, damping, fitted), fitted, held)
+            rows = site_dynamics.together(fitted, held)
+            filters = solve(common, damping, rows)
+            left = innovations.innovations(common + filters, *rows) if self.config.innovations else None
+            return (filters, left), *figures
 
         self.maps = jax.jit(maps)
         self.states = jax.jit(over_people(states, SHARED, EVERYONE))
@@ -128,7 +120,7 @@ class SiteEngine(Engine):
         parts = []
         for rows_of_units, n_rows, n_frames in (
             ([u.fitted for u in units], shape.rows, shape.frames),
-            ([evenly(u.held_back, shape.held_rows) for u in units], shape.held_rows, shape.held_frames),
+            ([u.held_back for u in units], shape.held_rows, shape.held_frames),
         ):
             windows = np.zeros((people, n_rows, 2 * self.half_length + 1), np.int32)
             clips, counts, sources = np.full((people, n_rows), -1, np.int32), np.zeros(people, np.int32), []
@@ -165,10 +157,12 @@ class SiteEngine(Engine):
         found = []
         damping = jnp.full(len(self.sites), self.config.damping) if self.config.damping else model.damping
         for fitted, held in self._groups(model, loaded):
-            filters, *sums = map(np.asarray, self.fit(model.common, damping, fitted, held))
+            (filters, left), *sums = jax.tree.map(np.asarray, self.fit(model.common, damping, fitted, held))
             loss, before, after, rows = sums
             some = np.where(rows > 0, rows, np.nan)
             by_site = {site.name: filters[:, s] for s, site in enumerate(self.sites)}
+            if left is not None:
+                by_site |= {innovations.slot_name(site.name): left[:, s] for s, site in enumerate(self.sites)}
             found.append((np.asarray(person_filters.flatten(by_site, self.slots)), loss / some, before / some, after / some))
         return tuple(np.concatenate(column) for column in zip(*found))
 
@@ -228,22 +222,14 @@ class SiteEngine(Engine):
             patterns.append(site_dynamics.patterns(away, self.config.rank))
             readout.append(site_dynamics.readout(away @ patterns[-1], pixels))
         zero = np.zeros((len(self.sites), 2, self.config.rank, self.config.rank), np.float32)
-        found = SiteModel(params, tuple(patterns), zero, zero[:, 0, 0, 0], np.stack(readout))
+        alike = np.ones(sum(slot.size for slot in self.slots), np.float32)
+        found = SiteModel(params, tuple(patterns), zero, zero[:, 0, 0, 0], np.stack(readout), alike)
         return self.learn_common(found, scale, reader, records)
 
     def learn_common(self, model: SiteModel, scale: int, reader, records) -> SiteModel:
-        """The same model with filters for everybody, and damping, from the records of a reader."""
+        """The same model with filters for everybody, damping and reliability, from the records of a reader."""
         zero = np.zeros_like(model.common)
-        units, _ = plan(
-            reader,
-            records,
-            unit="person",
-            scale=scale,
-            half_length=self.half_length,
-            held_back=self.config.held_back or HELD_BACK,
-            max_frames=self.config.max_frames,
-            min_frames=1,
-        )
+        units = self._units_of_people(scale, reader, records, self.config.held_back or HELD_BACK)
         if not units:
             raise InputError(f"No clip of the generic model's people is long enough for a window at scale {scale}.")
 
@@ -265,7 +251,38 @@ class SiteEngine(Engine):
         chosen = DAMPINGS[errors.argmin(0)] if errors.any() else np.full(len(zero), DAMPINGS[-1])
         named = ", ".join(f"{site.name} {d:g}" for site, d in zip(self.sites, chosen))
         processes.say(f"fit: damping of scale {scale} where held-back frames are said best, {len(units)} people: {named}")
-        return model._replace(common=common, damping=chosen)
+        model = model._replace(common=common, damping=chosen)
+        return model._replace(reliability=self._reliability(model, scale, reader, records))
+
+    def _units_of_people(self, scale, reader, records, held_back, half=0):
+        units, _ = plan(
+            reader,
+            records,
+            unit="person",
+            scale=scale,
+            half_length=self.half_length,
+            held_back=held_back,
+            max_frames=self.config.max_frames,
+            min_frames=1,
+            half=half,
+        )
+        return units
+
+    def _reliability(self, model: SiteModel, scale: int, reader, records) -> np.ndarray:
+        """How much of each weight's spread is between people, by the halves of everyone's frames; [D]."""
+        own, of_halves = self.reading(reader), []
+        on_devices = own.put(model)
+        for half in (1, 2):
+            units, vectors = self._units_of_people(scale, reader, records, 0.0, half), {}
+            shapes = shapes_of([(scale, units)], self.half_length)
+            for shape, people, alike in chunks_of(units, {s: own.people(s, len(units)) for s in shapes}):
+                found, *_ = own(on_devices, own.load(alike, shape, people, scale), shape)
+                vectors |= {unit.person_id: found[p] for p, unit in enumerate(alike) if np.isfinite(found[p]).all()}
+            of_halves.append(vectors)
+        both = sorted(of_halves[0].keys() & of_halves[1])
+        if len(both) < LEAST_FOR_RELIABILITY:
+            return model.reliability
+        return np.asarray(metrics.reliability(*(np.stack([vectors[p] for p in both]) for vectors in of_halves)))
 
     def _pattern_frames(self) -> int:
         """How many frames patterns are learnt from: fewer where feature maps are large."""
@@ -290,31 +307,6 @@ class SiteEngine(Engine):
             for f in (common, common + own)
         ]
         return [image.reshape(2, *window.shape[1:]) / len(self.sites) for image in images]
-
-
-def save(path, names: list[str], model: SiteModel) -> None:
-    """Keeps what `SiteEngine.learn` has found at the sites of these names, but for the U-net's parameters."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        np.savez(
-            temporary,
-            sites=names,
-            common=model.common,
-            damping=model.damping,
-            readout=model.readout,
-            **dict(zip(names, model.patterns)),
-        )
-
-
-def load(path, names: list[str], params) -> SiteModel | None:
-    """What was kept in `path`; None where nothing is, or where it is of other sites."""
-    if not path.is_file():
-        return None
-    with np.load(path) as stored:
-        if stored["sites"].tolist() != names:
-            return None
-        patterns = tuple(stored[name] for name in names)
-        return SiteModel(params, patterns, stored["common"], stored["damping"], stored["readout"])
 
 
 def _spread(reader, records, most: int):

@@ -1,0 +1,51 @@
+"""What person filters do not foresee: how wide, how lopsided and how jerky the rest of a person's movement is.
+
+A linear filter of one state cannot tell a fast rise and a slow fall from the reverse, as the mean of z_t+k z_t is that of
+z_t-k z_t, nor many small movements from few large ones. What it leaves, the innovations of time-series analysis, can.
+"""
+
+import jax.numpy as jnp
+
+from facedyn.core.person_filters import Slot
+from facedyn.core.site_dynamics import changes, clip_means, dynamics
+
+# Whose moments are taken: the errors of the changes before and after the centre frame, and the step to the next frame.
+OF = ("before", "after", "step")
+MOMENTS = ("spread", "skewness", "kurtosis")
+# Added to what a logarithm is taken of, where states have a mean square of one: a still unit stays finite.
+FLOOR = 1e-3
+
+
+def innovations(filters, states, windows, clip, count):
+    """Moments of what `filters`, those for everybody and the unit's own together, leave: [S, 3, 3, K], OF by MOMENTS.
+
+    The log of the standard deviation as a share of the states' own, the skewness, and the log of the kurtosis, over the
+    first `count` rows. Arguments otherwise as of `site_dynamics.moments`; zeros for a unit without rows.
+    """
+    where = jnp.arange(len(windows)) < count
+    now, change = changes(states, windows)
+    away = now - clip_means(now, clip, where, clip)
+    step = states[windows[:, windows.shape[-1] // 2 + 1]] - now
+    left = jnp.concatenate([change - dynamics(filters, away), step[:, None]], 1)  # [N, 3, S, K]
+    weights = where / jnp.maximum(count, 1)
+
+    def mean(x):
+        return jnp.einsum("n,n...->...", weights, x, precision="highest")
+
+    centred = left - mean(left)
+    spread, own = jnp.sqrt(mean(centred**2)), jnp.sqrt(mean(away**2))
+    scaled = centred / jnp.maximum(spread, FLOOR)
+    found = (jnp.log((spread + FLOOR) / (own + FLOOR)), mean(scaled**3), jnp.log(mean(scaled**4) + FLOOR))
+    return jnp.where(count > 0, jnp.stack(found, 1).transpose(2, 0, 1, 3), 0)  # [3 of, 3 moments, S, K] before
+
+
+def layout(sites, rank: int, offset: int) -> tuple[Slot, ...]:
+    """Where each site's innovations lie in the representation, from `offset` on: [3, 3, rank]."""
+    size = len(OF) * len(MOMENTS) * rank
+    shape = (len(OF), len(MOMENTS), rank)
+    return tuple(Slot(slot_name(site.name), shape, offset + i * size, size) for i, site in enumerate(sites))
+
+
+def slot_name(site: str) -> str:
+    """Of the innovations at a site, in the layout record."""
+    return f"{site}_innovations"

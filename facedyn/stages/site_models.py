@@ -1,0 +1,78 @@
+"""What filters in closed form need beside the generic model, as one pytree and as one file."""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipelines.files import atomic_path
+from facedyn.core import innovations, person_filters, site_dynamics
+
+
+class SiteModel(NamedTuple):
+    """The frozen generic model of a scale and what is shared between people; a pytree.
+
+    Attributes:
+      params: of the U-net.
+      patterns: of each site, [h * w * c, K].
+      common: filters that hold for everybody, [S, 2, K, K].
+      damping: of each site's filters, with which those people's held-back frames were said best, [S].
+      readout: what a state looks like in pixels, [S, K, H * W * C].
+      reliability: how much of each weight's spread is between people, in [0, 1]; all ones where too few people tell. [D].
+    """
+
+    params: dict
+    patterns: tuple
+    common: np.ndarray
+    damping: np.ndarray
+    readout: np.ndarray
+    reliability: np.ndarray
+
+
+def layout(sites, fit) -> tuple[person_filters.Slot, ...]:
+    """The layout record for the section `fit` of the config: every site's filters, then every site's innovations."""
+    filters = site_dynamics.layout(sites, fit.rank)
+    if not fit.innovations:
+        return filters
+    return filters + innovations.layout(sites, fit.rank, sum(slot.size for slot in filters))
+
+
+def path(folder, fit) -> pathlib.Path:
+    """Where it is kept, in the folder of a scale's generic model or control."""
+    return pathlib.Path(folder) / f"patterns_{fit.rank}.npz"
+
+
+def save(path, names: list[str], model: SiteModel) -> None:
+    """Keeps a SiteModel with the sites of these names, but for the U-net's parameters."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            sites=names,
+            common=model.common,
+            damping=model.damping,
+            readout=model.readout,
+            reliability=model.reliability,
+            **dict(zip(names, model.patterns)),
+        )
+
+
+def load(path, names: list[str], length: int, params) -> SiteModel | None:
+    """What was kept in `path`; None where nothing is, or where it is of other sites or another length of representation."""
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        # Files of before there was a reliability have nothing but filters.
+        reliability = stored.get("reliability", np.ones(stored["common"].size, np.float32))
+        if stored["sites"].tolist() != names or len(reliability) != length:
+            return None
+        patterns = tuple(stored[name] for name in names)
+        return SiteModel(params, patterns, stored["common"], stored["damping"], stored["readout"], reliability)
+
+
+def load_reliability(path) -> np.ndarray | None:
+    """That of `path` alone; None where none is kept."""
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        return stored.get("reliability")
