@@ -34,8 +34,12 @@ def get_config():
 
     config.fit.splits = ("test",)
     config.fit.unit = "person_task"
-    config.fit.solver = "gauss_newton"  # a twenty-fifth of the frames of Adam's hundred steps, and no sampling noise
-    config.fit.max_frames = 64
+    config.fit.solver = "least_squares"
+    config.fit.filter_kind = "low_rank"
+    config.fit.filter_sites = "all"
+    config.fit.rank = 16
+    config.fit.damping = 0.0
+    config.fit.innovations = True
     config.fit.split_half = False
 
     config.traits.splits = ("test",)

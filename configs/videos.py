@@ -28,9 +28,12 @@ def get_config():
     config.pretrain.eval_every = 100
     config.pretrain.loader_threads = 2
 
-    config.fit.steps = 60
-    config.fit.batch_size = 8
-    config.fit.max_frames = 256
+    config.fit.solver = "least_squares"
+    config.fit.filter_kind = "low_rank"
+    config.fit.filter_sites = "all"
+    config.fit.rank = 32
+    config.fit.damping = 0.0
+    config.fit.innovations = True
 
     config.report.title = "Facial dynamics of my videos"
     return config

@@ -175,6 +175,7 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
             with np.errstate(all="ignore"):
                 figures = dict(loss=_mean(loss), ranking_accuracy_generic=_mean(before), ranking_accuracy_fitted=_mean(after))
             note = "loss {:.3f}, ranking accuracy {:.3f} -> {:.3f}".format(*figures.values())
+            note = note if all(map(np.isfinite, figures.values())) else ""  # nothing was held back
             progress.advance(len(alike), note)
             if log:
                 log.write(progress.done, units_per_second=progress.rate(), **figures)
