@@ -10,11 +10,13 @@ from importlib.metadata import version
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without the compiler's optimiser, and in one piece, they take a third of the time.
-QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+)
 # Half of what is left of it. Newer ones have no choice, and end the process at a flag they do not know.
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4 {QUICK}"
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
 # What one test, process or rank has compiled the next need not. The folder is the first process's, who removes it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -27,6 +29,24 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
+
+# Files of few tests that take long: begun last, one of them would keep one process busy and the other waiting.
+LONG = [
+    "test_processes.py",
+    "test_documents.py",
+    "test_traits_stage.py",
+    "test_stages.py",
+    "test_clip_scores.py",
+    "test_site_stage.py",
+    "test_embed.py",
+    "test_fit.py",
+    "test_fit_engine.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """The long files first, the others as they were."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import QUICK
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, sweep
@@ -43,7 +42,7 @@ def small(arguments):
 def start(small, root, tmp_path_factory):
     """Starts `count` processes of one stage, of two devices each; whatever the test does, none outlives it."""
     folder, started = tmp_path_factory.mktemp("started"), []
-    flags = f"--xla_force_host_platform_device_count=2 {QUICK}"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"  # the last one counts
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
 
     def run(stage, workdir, count=1):
