@@ -18,6 +18,9 @@ os.environ["XLA_FLAGS"] = (
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 
+# As many processes as cores are busy already: threads that wait for each other in numpy's small products only cost time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # What one test, process or rank has compiled the next need not. The folder is the first process's, who removes it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="facedyn-tests-")
