@@ -1,6 +1,6 @@
 """The batched fit: nobody's result depends on anybody else, on the padding, or on how steps are grouped."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -49,24 +49,39 @@ def padded(people, rows):
     return fit.Units(jnp.asarray(frames), jnp.asarray(windows), jnp.asarray([len(windows_of(own)) for own in people]))
 
 
-def with_features(model, units, block=8):
+def solver_of(name, damping=20.0):
+    return solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH, damping=damping)
+
+
+@cache
+def compiled(model, kind, name, settings, damping):
+    """(the solver, start, keep_features, advance, finish), compiled once for all tests."""
+    model, solver = of_kind(model, kind), solver_of(name, damping)
+    draws = solver.draws(jax.random.key(1))
+    return (
+        solver,
+        jax.jit(lambda people, rows: fit.start(solver, SITES, kind, people, rows), static_argnums=(0, 1)),
+        jax.jit(partial(fit.keep_features, model), static_argnums=3),
+        jax.jit(lambda c, units, step, n: fit.advance(model, settings, solver, c, units, draws, step, n), static_argnums=3),
+        jax.jit(partial(fit.finish, solver)),
+    )
+
+
+def with_features(model, units, keep_features, block=8):
     features = tuple(jnp.zeros(s.shape, s.dtype) for s in fit.feature_shapes(model, units, jnp.float32))
     for first in range(0, units.windows.shape[1], block):
-        features = fit.keep_features(model, features, units, first, min(block, units.windows.shape[1]))
+        features = keep_features(features, units, first, min(block, units.windows.shape[1]))
     return units._replace(features=features)
 
 
 def run(model, people, rows=9, kind="pointwise", name="adam", calls=1, keep=True, settings=SETTINGS, damping=20.0):
-    model = of_kind(model, kind)
-    solver = solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH, damping=damping)
+    solver, start, keep_features, advance, finish = compiled(model, kind, name, settings, damping)
     units = padded(people, rows)
-    units = with_features(model, units) if keep else units
-    draws = solver.draws(jax.random.key(1))
-    advance = jax.jit(lambda c, step, n: fit.advance(model, settings, solver, c, units, draws, step, n), static_argnums=2)
-    carry, total = fit.start(solver, SITES, kind, len(people), rows), solver.steps(rows)
+    units = with_features(model, units, keep_features) if keep else units
+    carry, total = start(len(people), rows), solver.steps(rows)
     for step in range(0, total, calls):
-        carry = advance(carry, step, min(calls, total - step))
-    filters = fit.finish(solver, carry)
+        carry = advance(carry, units, step, min(calls, total - step))
+    filters = finish(carry)
     return np.asarray(person_filters.flatten(filters, person_filters.layout(SITES, kind))), units, filters
 
 
@@ -118,7 +133,7 @@ def test_independent_of_company_padding_order_grouping_and_kept_features(model, 
 def test_the_whole_fit_in_one_call_is_that_of_its_steps(model, people, name):
     alike = [own[:8] for own in people]
     expected, _, _ = run(model, alike, rows=4, name=name, keep=False)
-    solver = solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH)
+    solver = solver_of(name)
     for units in (padded(alike, 4), fit.units_alike(np.stack(alike), windows_of(alike[0]))):
         filters = fit.fit_people(model, SETTINGS, solver, SITES, "pointwise", units, jax.random.key(1))
         found = person_filters.flatten(filters, person_filters.layout(SITES, "pointwise"))
@@ -138,13 +153,11 @@ def test_a_diverging_person_leaves_the_others_alone(model, people, name):
     """Non-finite features of one person stay with that person."""
     reference, units, _ = run(model, people, name=name)
     broken = units._replace(features=tuple(f.at[1].set(jnp.nan) for f in units.features))
-    solver = solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH)
-    draws = solver.draws(jax.random.key(1))
-    carry = fit.start(solver, SITES, "pointwise", 3, 9)
-    advance = jax.jit(lambda c, step: fit.advance(model, SETTINGS, solver, c, broken, draws, step, 1))
+    solver, start, _, advance, finish = compiled(model, "pointwise", name, SETTINGS, 20.0)
+    carry = start(3, 9)
     for step in range(solver.steps(9)):
-        carry = advance(carry, step)
-    found = np.asarray(person_filters.flatten(fit.finish(solver, carry), person_filters.layout(SITES, "pointwise")))
+        carry = advance(carry, broken, step, 1)
+    found = np.asarray(person_filters.flatten(finish(carry), person_filters.layout(SITES, "pointwise")))
     assert not np.isfinite(found[1]).any()
     np.testing.assert_allclose(found[[0, 2]], reference[[0, 2]], atol=1e-4 * np.abs(reference).max())
 
@@ -171,7 +184,7 @@ def test_quality_sums_cover_each_row_once(model, people):
 def test_no_convolution_with_a_person_s_own_kernel(model, people):
     """Under vmap every convolution keeps one group: person filters are matrix products, shared kernels fold people in."""
     _, units, _ = run(model, people)
-    solver = solvers.make("adam", learning_rate=0.02, steps=STEPS, batch_size=BATCH)
+    solver = solver_of("adam")
     draws = jnp.zeros((STEPS, BATCH))
     for kind in person_filters.KINDS:
         carry = fit.start(solver, SITES, kind, 3, 9)

@@ -42,7 +42,7 @@ def small(arguments):
 def start(small, root, tmp_path_factory):
     """Starts `count` processes of one stage, of two devices each; whatever the test does, none outlives it."""
     folder, started = tmp_path_factory.mktemp("started"), []
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"  # the last one counts
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
 
     def run(stage, workdir, count=1):

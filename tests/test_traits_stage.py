@@ -204,8 +204,9 @@ def test_leave_one_out_finds_signal_and_says_nothing_without(run_stage, tmp_path
     assert pd.read_csv(tmp_path / "traits" / "folds.csv")["fold"].nunique() == 24
     permuted = scores[scores["method"] == "permuted_labels"]["setting"].iloc[0]
     assert abs(mean_pcc(scores, "permuted_labels", permuted)["value"]) < 0.2
+    alone = dict(traits__protocol="leave_one_out", traits__baselines=(), traits__fused_baselines=())
     noise = [
-        mean_pcc(small(run_stage, *other, traits__protocol="leave_one_out")[1], setting=headline)["value"]
+        mean_pcc(small(run_stage, *other, **alone)[1], setting=headline)["value"]
         for other in ((np.random.default_rng(seed).permutation(labels), rows, vectors) for seed in range(4))
     ]
     assert abs(np.mean(noise)) < 0.2

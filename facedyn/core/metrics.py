@@ -78,6 +78,7 @@ def ccc(labels, predictions, where=None):
 METRICS = {"pcc": pcc, "ccc": ccc, "acc": acc, "rmse": rmse, "r2": r2}
 
 
+@jax.jit
 def trait_metrics(labels, predictions, where):
     """Every metric of METRICS, per trait and as the mean over the traits.
 
@@ -188,6 +189,7 @@ def match_ranks(queries, gallery, weights=None):
     return jnp.sum(similarity >= jnp.diagonal(similarity)[:, None], 1)  # includes the match itself
 
 
+@jax.jit
 def distances(queries, gallery, weights=None):
     """Cosine distance of each query to its match, and the mean one to other gallery rows: ([N], [N]), in [0, 2]."""
     distance = 1.0 - similarities(queries, gallery, weights)
@@ -230,6 +232,7 @@ def mean_icc(first, second, where):
     return jnp.mean(jax.vmap(icc, 1)(first, second, where))
 
 
+@jax.jit
 def identification(queries, gallery):
     """(top-1, mean reciprocal rank) of `match_ranks`, scalars in [0, 1].
 
