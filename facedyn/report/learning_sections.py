@@ -23,7 +23,8 @@ def pretraining(inputs: Inputs) -> page.Section:
     for scale in sorted({row["scale"] for row in log}):
         points = [row for row in log if row["scale"] == scale]
         points = points[:: -max(1, len(points) // CURVE_POINTS)][::-1]  # from the end, so that the last is there
-        controls = scored[(scored["setting"].map(_scales) == (scale,)) & (scored["method"] != "generic")]
+        of_scale = np.array([_scales(setting) == (scale,) for setting in scored["setting"]], bool)
+        controls = scored[of_scale & (scored["method"] != "generic")]
         named = {METHOD_NAMES.get(m, m): v for m, v in zip(controls["method"], controls["value"])}
         keys = ("step", "ranking_accuracy", "loss")
         steps, accuracy, loss = (np.array([row.get(k, np.nan) for row in points], float) for k in keys)
