@@ -27,16 +27,17 @@ def coordinate_columns(x) -> int:
     return len(x) if len(x) <= PAD_ROWS else min(x.shape)
 
 
-def principal_coordinates(x, train, columns: int):
+def principal_coordinates(x, train, columns: int, weights=None):
     """Principal coordinates of the features z-scored by the training rows, in falling order of spread.
 
     Training rows have uncorrelated, centred columns, and inner products with any training row are those of the z-scored
     features, so a ridge on them is the ridge on the features, and one on the first c of them that on c principal components.
 
-    Args: x [N, D]; train bool [N]; columns: width R of the result, padded with zeros.
+    Args: x [N, D]; train bool [N]; columns: width R of the result, padded with zeros; weights [D] that z-scores are multiplied
+      with, None for ones.
     Returns: (coordinates float32 [N, R], basis float64 [N, R]): for z-scores z, coordinates = z (z^T basis).
     """
-    z = standardise(x, *moments(x, train))
+    z = standardise(x, *weighted(moments(x, train), weights))
     gram = z @ z.T
     values, vectors = np.linalg.eigh(gram[np.ix_(train, train)])
     largest = values[-1] if len(values) else 0.0
@@ -81,6 +82,20 @@ def moments(x, train):
     return mean, np.where(sd > CONSTANT * np.abs(mean), sd, 0.0)
 
 
+def weighted(of, weights):
+    """Moments (mean, sd) by which `standardise` gives z-scores times weights [D]; None for ones."""
+    return of if weights is None else (of[0], of[1] / weights)
+
+
+def same_say(sizes) -> np.ndarray:
+    """Weights of z-scored features with which parts of these sizes, side by side, have the same say in a ridge; [sum of sizes].
+
+    A part's variance is its number of features times its squared weight; the sum of all squared weights is their number.
+    """
+    sizes = np.asarray(sizes)
+    return np.repeat(np.sqrt(sizes.sum() / (len(sizes) * sizes)), sizes)
+
+
 def standardise(x, mean, sd) -> np.ndarray:
     """float64 [N, D] z-scores; 0 for constant features and for NaN."""
     z = x - mean
@@ -97,8 +112,11 @@ def unit_scale(coordinates, train):
     return coordinates * factor, factor
 
 
-def head_of(x, train, layers):
-    """A head for `trait_heads.predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores."""
-    mean, sd = moments(x, train)
+def head_of(x, train, layers, weights=None):
+    """A head for `trait_heads.predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores.
+
+    weights: those of `principal_coordinates`; the head's sd is divided by them.
+    """
+    mean, sd = weighted(moments(x, train), weights)
     first = {"weights": (standardise(x, mean, sd).T @ layers[0]["weights"]).astype(np.float32), "bias": layers[0]["bias"]}
     return {"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "layers": [first, *layers[1:]]}

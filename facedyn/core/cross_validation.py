@@ -72,7 +72,7 @@ def person_folds(person_ids, folds: int, seed: int, labels=None) -> np.ndarray:
     return fold[index]
 
 
-def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None) -> CrossValidated:
+def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None, weights=None) -> CrossValidated:
     """Out-of-fold ridge predictions of each trait, its penalty and number of components chosen by inner person-disjoint folds.
 
     Each trait's head, normalisation included, is fitted to the training rows that have features and a label for it. The
@@ -84,28 +84,31 @@ def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None) -
       person_ids: [N]; all rows of a person are in the same fold.
       fold: int [N] to be used instead of `person_folds(person_ids, settings.folds, settings.seed, y)`; rows of fold -1 are
         always in training and never predicted.
+      weights: [D] that the z-scored features are multiplied with; None for ones.
     """
     fold = person_folds(person_ids, settings.folds, settings.seed, y) if fold is None else np.asarray(fold)
     usable, known = usable_rows(x, y), has_features(x)
     folds = range(fold.max() + 1)
-    found = _ridge_folds(x, y, person_ids, [fold != k for k in folds], usable, settings, [settings.seed + 1 + k for k in folds])
+    trains, seeds = [fold != k for k in folds], [settings.seed + 1 + k for k in folds]
+    found = _ridge_folds(x, y, person_ids, trains, usable, settings, seeds, weights)
     predictions = np.where((known & (fold >= 0))[:, None], found.out[fold, :, np.arange(len(fold))], np.nan)
     components, penalties = np.moveaxis(found.chosen, 2, 0)
     return CrossValidated(predictions.astype(np.float32), penalties, components, usable, found.inner.swapaxes(1, 2))
 
 
-def fit_ridge(x, y, person_ids, settings: RidgeSettings):
+def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None):
     """Ridge heads of all traits, fitted to all rows as an outer fold of `cross_validate_ridge` would be.
 
     Returns: (head, penalties [T], components [T]): stacked heads for `trait_heads.predict`, whose weights are of the features
     themselves (the principal components are folded in).
     """
     usable = usable_rows(x, y)
-    found = _ridge_folds(x, y, person_ids, [np.ones(len(y), bool)], usable, settings, [settings.seed])
+    found = _ridge_folds(x, y, person_ids, [np.ones(len(y), bool)], usable, settings, [settings.seed], weights)
     heads = []
     for t in range(y.shape[1]):
         bias = np.array([y[usable[:, t], t].mean()], np.float32)
-        heads.append(head_of(x, usable[:, t], [{"weights": found.bases[t] @ found.weights[0, t][:, None], "bias": bias}]))
+        layer = {"weights": found.bases[t] @ found.weights[0, t][:, None], "bias": bias}
+        heads.append(head_of(x, usable[:, t], [layer], weights))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), found.chosen[0, :, 1], found.chosen[0, :, 0]
 
 
@@ -141,7 +144,7 @@ class _Fitted:
     bases: list  # [N, R] a trait, of the last training set (see principal_coordinates)
 
 
-def _ridge_folds(x, y, person_ids, trains, usable, settings, seeds) -> _Fitted:
+def _ridge_folds(x, y, person_ids, trains, usable, settings, seeds, weights) -> _Fitted:
     """Chooses within each training set (bool [N], K of them, a seed each for its inner folds) and fits."""
     columns, (n, t), k = coordinate_columns(x), y.shape, len(trains)
     inner_folds = min(settings.inner_folds, fewest_people(person_ids, trains))
@@ -162,7 +165,7 @@ def _ridge_folds(x, y, person_ids, trains, usable, settings, seeds) -> _Fitted:
             fits[: part.stop - first] = np.stack(splits[part]) & rows
             coordinates = np.zeros((*fits.shape, columns), np.float32)
             for i, j in np.ndindex(part.stop - first, inner_folds + 1):
-                coordinates[i, j], basis = principal_coordinates(x, fits[i, j], columns)
+                coordinates[i, j], basis = principal_coordinates(x, fits[i, j], columns, weights)
             outputs = _select_and_fit(jnp.asarray(coordinates), target, jnp.asarray(fits), grid, solver=settings.solver)
             for array, output in zip((found.out, found.inner, found.chosen, found.weights), outputs):
                 array[part][:, traits] = np.asarray(output)[: part.stop - first, traits]

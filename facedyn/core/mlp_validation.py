@@ -43,13 +43,13 @@ class MlpValidated:
     head: dict  # for `trait_heads.predict`, fitted to the rows named; the mean of the networks as one of S times the width
 
 
-def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=None) -> MlpValidated:
+def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=None, weights=None) -> MlpValidated:
     """Out-of-fold predictions of the mean of several MLPs for all traits, and the head.
 
     In each training set the candidate (weight decay, components) with the smallest squared error in units of each trait's
     variance, over the inner folds, is chosen; with one candidate nothing needs choosing.
 
-    Args: x, y, person_ids, fold as in `cross_validate_ridge`; head_rows: bool [N] that the head is fitted to, None = all.
+    Args: x, y, person_ids, fold, weights as in `cross_validate_ridge`; head_rows: bool [N] the head is fitted to, None = all.
     """
     usable, columns, n = usable_rows(x, y), coordinate_columns(x), len(y)
     trains = [fold != k for k in range(fold.max() + 1)] + [np.ones(n, bool) if head_rows is None else head_rows]
@@ -62,7 +62,7 @@ def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=
         splits = inner_splits(person_ids, train, inner_folds, settings.seed + 1 + k) if inner_folds else [train]
         for i, split in enumerate(splits):
             fits[k, i] = split & usable.any(1)
-            z[k, i], basis = principal_coordinates(x, fits[k, i], columns)
+            z[k, i], basis = principal_coordinates(x, fits[k, i], columns, weights)
     outputs = _select_and_fit(
         jax.random.split(jax.random.key(settings.seed), settings.networks),
         *map(jnp.asarray, (z, y.astype(np.float32), usable, fits, grid)),
@@ -76,7 +76,7 @@ def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=
     joined = {"weights": np.concatenate(first["weights"], 1), "bias": first["bias"].reshape(-1)}
     joined["weights"] = basis @ joined["weights"].astype(float)
     mean = {"weights": np.concatenate(last["weights"]) / settings.networks, "bias": last["bias"].mean(0)}
-    head = head_of(x, fits[-1, -1], [joined, mean])
+    head = head_of(x, fits[-1, -1], [joined, mean], weights)
     return MlpValidated(networks.mean(0), networks, chosen[:, 1], chosen[:, 0], head)
 
 

@@ -36,7 +36,8 @@ class Scored:
 
     def predict(self, x, rows: trait_features.Samples, fold) -> np.ndarray:
         """Out-of-fold predictions [P, T] of the ridge on x [R, D], whose rows are those of `rows`. fold: int [P]."""
-        found = cv.cross_validate_ridge(x, rows.labels, rows.owner, self.settings, fold[rows.row_of])
+        weights = rows.weights_for(x.shape[1])
+        found = cv.cross_validate_ridge(x, rows.labels, rows.owner, self.settings, fold[rows.row_of], weights)
         return rows.as_scored(found.predictions)
 
 

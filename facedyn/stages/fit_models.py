@@ -96,6 +96,14 @@ def layout(config):
     return person_filters.layout(sites, config.fit.filter_kind)
 
 
+def part_sizes(config) -> list[int]:
+    """Numbers of features of the filters and, where the representation has them, of the innovations behind them."""
+    slots = layout(config)
+    filters = slots[: len(site_names(config))]
+    sizes = [sum(slot.size for slot in part) for part in (filters, slots[len(filters) :])]
+    return [size for size in sizes if size]
+
+
 def patterns_path(config, workdir, scale: int, control: str = "") -> pathlib.Path:
     """Where the patterns of a scale's generic model, or of a control, are kept."""
     of_control = pathlib.Path(workdir) / representations.FOLDER / control / f"scale_{scale}"

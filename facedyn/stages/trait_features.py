@@ -38,6 +38,14 @@ class Samples:
     owner: np.ndarray  # int [R], number of the row's person; inner folds keep a person's rows together
     labels: np.ndarray  # float64 [R, T], NaN = missing
     blocks: dict  # {(scale, task): float32 [R, D]}, a row of NaN where there is none
+    weights: np.ndarray | None = None  # [D] of the z-scored features of a block; None for ones
+
+    def weights_for(self, width: int) -> np.ndarray | None:
+        """[width], for whole blocks side by side; what stands behind them has ones."""
+        if self.weights is None:
+            return None
+        blocks = np.tile(self.weights, width // len(self.weights))
+        return np.pad(blocks, (0, width - len(blocks)), constant_values=1.0)
 
     def as_scored(self, predictions) -> np.ndarray:
         """Predictions [R, T] averaged for each of what is scored: float32 [P, T]."""

@@ -61,7 +61,8 @@ def predict(config, samples, fold, end: str) -> Predicted:
             found = {}
             for one in sets:
                 x = trait_features.matrix(samples.blocks, one)
-                found[one] = cv.cross_validate_ridge(x, samples.labels, people, ridge_settings(config), row_fold)
+                weights = samples.weights_for(x.shape[1])
+                found[one] = cv.cross_validate_ridge(x, samples.labels, people, ridge_settings(config), row_fold, weights)
                 progress.advance(note=one.setting("ridge"))
             fused = {one: _fuse(one, found, samples, row_fold) for one in sets}
             scored |= {
@@ -73,7 +74,13 @@ def predict(config, samples, fold, end: str) -> Predicted:
         if "mlp" in config.traits.heads:
             x, setting = trait_features.matrix(samples.blocks, sets[0]), sets[0].setting("mlp") + end
             mlp = mlp_validation.cross_validate_mlp(
-                x, samples.labels, people, mlp_settings(config), row_fold, head_rows(fold)[samples.row_of]
+                x,
+                samples.labels,
+                people,
+                mlp_settings(config),
+                row_fold,
+                head_rows(fold)[samples.row_of],
+                samples.weights_for(x.shape[1]),
             )
             head = mlp.head
             scored["representation", setting] = mlp.predictions
@@ -99,7 +106,8 @@ def saved_heads(config, samples, fold, mlp_head, end: str, trait_names) -> tuple
     heads, described = {}, {}
     if "ridge" in config.traits.heads:
         x, people = trait_features.matrix(samples.blocks, first)[used], samples.owner[used]
-        heads["ridge"], penalties, components = cv.fit_ridge(x, samples.labels[used], people, ridge_settings(config))
+        weights = samples.weights_for(x.shape[1])
+        heads["ridge"], penalties, components = cv.fit_ridge(x, samples.labels[used], people, ridge_settings(config), weights)
         chosen = (dict(zip(trait_names, map(float, values))) for values in (penalties, components))
         described["ridge"] = dict(zip(("penalties", "components"), chosen))
     if mlp_head is not None:

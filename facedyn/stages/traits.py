@@ -5,6 +5,7 @@ person and task (sessions, clips) count as their mean, or their predictions do (
 By choice every unit is scored by itself, with its own label; intervals are by person in any case.
 """
 
+import dataclasses
 import pathlib
 import time
 
@@ -12,10 +13,12 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
+from facedyn.core.coordinates import same_say
 from facedyn.stages import (
     baselines,
     common,
     comparisons,
+    fit_models,
     saved_heads,
     trait_features,
     trait_predictions,
@@ -170,11 +173,19 @@ def _subjects(config, face_clips, records, rows, people, labels, trait_names):
 def _samples(config, rows, vectors, subjects, unit_labels):
     """What the heads are fitted to, a row a person or a fit unit."""
     if config.traits.aggregate == "person":
-        return trait_features.samples_by_person(rows, vectors, subjects.ids, subjects.labels)
-    if config.traits.aggregate == "clip":
-        return trait_features.samples_by_unit(rows, vectors, subjects.ids, unit_labels, subjects.labels)
-    number, blocks = np.arange(len(subjects.ids)), trait_features.blocks_by_unit(rows, vectors, subjects.ids)
-    return trait_features.Samples(len(number), number, subjects.owner, subjects.labels, blocks)
+        samples = trait_features.samples_by_person(rows, vectors, subjects.ids, subjects.labels)
+    elif config.traits.aggregate == "clip":
+        samples = trait_features.samples_by_unit(rows, vectors, subjects.ids, unit_labels, subjects.labels)
+    else:
+        number, blocks = np.arange(len(subjects.ids)), trait_features.blocks_by_unit(rows, vectors, subjects.ids)
+        samples = trait_features.Samples(len(number), number, subjects.owner, subjects.labels, blocks)
+    return dataclasses.replace(samples, weights=_part_weights(config, vectors.shape[1]))
+
+
+def _part_weights(config, length: int):
+    """Filters and innovations have the same say in a head; None where the representation is of filters only."""
+    sizes = fit_models.part_sizes(config)
+    return same_say(sizes) if len(sizes) > 1 and sum(sizes) == length else None
 
 
 def _overlap(subjects, fold) -> str:
