@@ -164,3 +164,12 @@ def test_layout_and_feature_maps_agree_with_the_u_net():
     by_site = person_filters.unflatten(vector, slots)
     assert {f.shape for f in by_site.values()} == {(2, K, K)}
     np.testing.assert_array_equal(person_filters.flatten(by_site, slots), vector)
+
+
+def test_elimination_solves_what_numpy_does():
+    random = np.random.default_rng(8)
+    rows = random.normal(size=(400, 32)) * np.geomspace(1, 0.03, 32)  # states of few units are far from white
+    left = rows.T @ rows + np.eye(32)
+    right = rows.T @ random.normal(size=(400, 64))
+    found = jax.jit(site_dynamics.solve_positive_definite)(left.astype(np.float32), right.astype(np.float32))
+    np.testing.assert_allclose(found, np.linalg.solve(left, right), atol=1e-4)
