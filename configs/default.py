@@ -21,4 +21,5 @@ def get_config():
     config.fit.filter_sites = "all"
     config.fit.rank = 32
     config.fit.damping = 0.0
+    config.fit.innovations = True
     return config
