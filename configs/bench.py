@@ -2,9 +2,9 @@
 
     facedyn run --config=configs/bench.py --workdir=runs/bench
 
-2 CPU cores that other work shared: 44 minutes (prepare 5, pretrain 7.5, fit with both controls 27, traits 4). Mean trait PCC
-0.567 [0.521, 0.608]; linear_dynamics 0.518 [0.466, 0.569], paired difference 0.049 [0.001, 0.096]; mean of both predictions
-0.596 [0.550, 0.636]; true tracks 0.839. Split-half identification 0.825 of 200 at scale 1. All figures:
+2 CPU cores that other work shared: 54 minutes (prepare 5, pretrain 7.5, fit with both controls 30, traits 11). Mean trait PCC
+0.664 [0.624, 0.699]; linear_dynamics 0.518 [0.466, 0.569], paired difference 0.145 [0.101, 0.190]; true tracks 0.839.
+Split-half identification 0.98 [0.96, 0.995] of 200, of time-shuffled frames 0.495. All figures:
 benchmarks/RESULTS.md; what they mean: docs/method.md. One change at a time: configs/ablation.py.
 """
 
