@@ -25,6 +25,7 @@ MODULES = (
     "facedyn/core/solvers.py",
     "facedyn/core/fit.py",
     "facedyn/core/site_dynamics.py",
+    "facedyn/core/innovations.py",
     "facedyn/core/trait_heads.py",
     "facedyn/core/cross_validation.py",
     "facedyn/core/mlp_validation.py",
