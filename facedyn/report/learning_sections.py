@@ -72,8 +72,8 @@ def personalisation(inputs: Inputs) -> page.Section:
 
 
 RELIABILITY = (
-    " Each weight counts by how alike it was in both halves of the generic model's people, none of whom need be among these; "
-    "with weights alike, all count the same."
+    " Each weight counts by how alike it was in both halves of the people that the generic model learnt from; with weights "
+    "alike, all count the same."
 )
 
 

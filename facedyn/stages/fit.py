@@ -58,7 +58,7 @@ def fit_table(config, engine, face_clips, models, folder, settings: str, log):
     records = common.records_of(face_clips, c.splits)
     for scale in common.scales(config):
         for half in range(3 if c.split_half else 1):
-            # Halves that would both be of the rows held back would be alike for them.
+            # Both halves would get the same held-back rows, and be alike for it.
             held_back = 0.0 if half and engine.uses_all else c.held_back
             jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half, held_back)
             left_out |= {} if half else {name: (scale, n) for name, n in too_short.items()}

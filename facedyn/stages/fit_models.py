@@ -116,7 +116,8 @@ def reliability(config, workdir, control: str = "") -> dict[int, np.ndarray] | N
         return None
     scales = common.scales(config)
     found = {scale: site_models.load_reliability(patterns_path(config, workdir, scale, control)) for scale in scales}
-    return None if any(of_scale is None for of_scale in found.values()) else found
+    # All ones where the generic model's people were too few to tell.
+    return None if any(of_scale is None or (of_scale == 1).all() for of_scale in found.values()) else found
 
 
 def load_models(config, workdir) -> dict:
