@@ -34,6 +34,7 @@ CHANGES = {
     "wide": {"model.channels": (16, 32, 64)},
     # the filters
     "no_innovations": {"fit.innovations": False},
+    "co_movement": {"fit.co_movement": True},
     "rank_8": {"fit.rank": 8},
     "rank_16": {"fit.rank": 16},
     "connections": {"fit.filter_sites": "connections"},

@@ -18,7 +18,7 @@ def get_config():
     config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness")
     config.data.image_size = 32
     config.data.synthetic.people = 200
-    config.data.synthetic.pretrain_people = 60
+    config.data.synthetic.pretrain_people = 300
     config.data.synthetic.frames = (150, 150)  # two tasks of two clips
 
     config.model.channels = (8, 16, 32)

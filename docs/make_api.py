@@ -26,6 +26,7 @@ MODULES = (
     "facedyn/core/fit.py",
     "facedyn/core/site_dynamics.py",
     "facedyn/core/innovations.py",
+    "facedyn/core/discriminants.py",
     "facedyn/core/trait_heads.py",
     "facedyn/core/cross_validation.py",
     "facedyn/core/mlp_validation.py",

@@ -95,6 +95,7 @@ def default_config() -> ConfigDict:
     fit.filter_kind = "pointwise"  # 'pointwise' (1x1), 'depthwise' (3x3), 'full' (3x3); 'low_rank' with 'least_squares'
     fit.rank = 8  # of 'low_rank' filters: patterns of a site's feature map that they connect
     fit.innovations = False  # with 'low_rank': also the moments of what a person's filters do not foresee
+    fit.co_movement = False  # with 'low_rank': also the correlations of what moves at the same moment
     fit.filter_sites = "connections"  # every skip and the bottleneck; 'all' adds the decoder's blocks
     fit.solver = "adam"  # 'adam'; one pass over a unit's frames: 'least_squares', 'gauss_newton', 'gradient'
     fit.steps = 100  # of Adam

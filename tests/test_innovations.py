@@ -64,10 +64,32 @@ def test_units_of_two_parts_are_those_of_all_their_rows():
     np.testing.assert_allclose(of(both, filters), of(whole, filters), atol=1e-4)
 
 
+def test_co_movement_is_the_correlation_of_steps():
+    states, windows, _, count = unit_of(CLIPS, padding=5)
+    found = np.asarray(innovations.co_movement(states, windows, count))
+    step = np.concatenate([clip[HALF + 1 : -HALF + 1] - clip[HALF:-HALF] for clip in CLIPS])
+    assert found.shape == (S, K * (K - 1) // 2)
+    for s in range(S):
+        expected = np.corrcoef(step[:, s].T)[np.triu_indices(K, 1)]
+        np.testing.assert_allclose(np.tanh(found[s]), expected, atol=1e-3)
+    alike = unit_of([np.repeat(clip[:, :, :1], K, 2) for clip in CLIPS])
+    np.testing.assert_allclose(
+        np.tanh(innovations.co_movement(*alike[:2], alike[3])), innovations.LARGEST_CORRELATION, atol=1e-4
+    )
+    np.testing.assert_array_equal(innovations.co_movement(states, windows, np.int32(0)), 0)
+    still = unit_of([np.ones((20, S, K), np.float32)])
+    np.testing.assert_array_equal(innovations.co_movement(*still[:2], still[3]), 0)
+
+
 def test_layout_stands_behind_the_filters():
     sites = (Site("deep", 4), Site("shallow", 2))
     slots = innovations.layout(sites, K, 100)
     assert [(s.site, s.shape, s.offset, s.size) for s in slots] == [
         ("deep_innovations", (3, 3, K), 100, 9 * K),
         ("shallow_innovations", (3, 3, K), 100 + 9 * K, 9 * K),
+    ]
+    slots = innovations.co_movement_layout(sites, 4, 100)
+    assert [(s.site, s.shape, s.offset, s.size) for s in slots] == [
+        ("deep_co_movement", (6,), 100, 6),
+        ("shallow_co_movement", (6,), 106, 6),
     ]

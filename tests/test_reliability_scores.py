@@ -1,4 +1,4 @@
-"""Identification by reliability: which weights belong to which features when scales and units stand side by side."""
+"""Identification by what tells people apart: which weights belong to which features, side by side."""
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,11 @@ def test_weights_stand_where_their_scale_does():
         first, second, order = fit_scores.half_vectors(table, vectors, list(scales))
         reliability = {scale: np.full(WIDTH, float(scale == told_by)) for scale in scales}
         weights = fit_scores.side_by_side_weights(reliability, order)
+        directions = {scale: np.diag(of_scale)[:, :4] for scale, of_scale in reliability.items()}
+        blocks = fit_scores.side_by_side_weights(directions, order)
+        assert blocks.shape == (3 * WIDTH, 3 * 4)
+        np.testing.assert_array_equal(blocks.sum(1) > 0, (weights > 0) & (np.arange(3 * WIDTH) % WIDTH < 4))
+        np.testing.assert_array_equal((blocks != 0).sum(0) <= 1, True)
         np.testing.assert_array_equal(first[:, weights > 0], second[:, weights > 0])
         assert (first[:, weights == 0] != second[:, weights == 0]).all()
 
@@ -39,7 +44,7 @@ def test_identification_counts_by_reliability():
 
     def top1(reliability):
         found = fit_scores._identification_rows(
-            config, table, vectors, fit_scores._halves_round, "split_half", reliability=reliability
+            config, table, vectors, fit_scores._halves_round, "split_half", telling=reliability
         )
         return next(r["value"] for r in found if r["metric"] == "top1" and r["setting"].startswith("scales=1+2"))
 

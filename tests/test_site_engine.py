@@ -12,7 +12,7 @@ from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
 from data_pipelines.errors import InputError
 from facedyn.command_line import load_config
 from facedyn.config import flatten
-from facedyn.core import innovations, metrics, person_filters, site_dynamics, unet
+from facedyn.core import discriminants, innovations, metrics, person_filters, site_dynamics, unet
 from facedyn.stages import common, fit_engine, fit_models, site_engine, site_models, site_states
 from facedyn.stages.fit_units import TimeShuffled, place_windows, shapes_of
 
@@ -152,14 +152,15 @@ def test_what_is_learnt_for_everybody_is_kept(reference, tmp_path):
     path, length = tmp_path / "patterns_3.npz", model.common.size
     site_models.save(path, names, model)
     jax.tree.map(np.testing.assert_array_equal, site_models.load(path, names, length, model.params), model)
-    np.testing.assert_array_equal(site_models.load_reliability(path), model.reliability)
+    for found, kept in zip(site_models.load_telling(path), (model.reliability, model.discriminants)):
+        np.testing.assert_array_equal(found, kept)
     assert site_models.load(path, names[:2], length, model.params) is None
     assert site_models.load(path, names, length + 1, model.params) is None  # with innovations, say
     assert site_models.load(tmp_path / "none.npz", names, length, model.params) is None
     # A file of before there was a reliability: all weights count alike.
     with np.load(path) as stored:
         np.savez(path, **{name: value for name, value in stored.items() if name != "reliability"})
-    assert site_models.load_reliability(path) is None
+    assert site_models.load_telling(path) is None
     np.testing.assert_array_equal(site_models.load(path, names, length, model.params).reliability, np.ones(length))
 
 
@@ -214,32 +215,36 @@ def test_one_map_is_refused():
         fit_models.make_engine(config, CLIPS)
 
 
-def test_innovations_stand_behind_the_filters_of_all_frames(reference):
+def test_innovations_and_co_movement_stand_behind_the_filters_of_all_frames(reference):
     model, expected, _ = reference
-    config = closed_form(innovations=True)
+    config = closed_form(innovations=True, co_movement=True)
     engine = fit_models.make_engine(config, CLIPS)
     found = fit_all(config, model, engine=engine)
     filters = model.common.size
     for name, (vector, *figures) in found.items():
         np.testing.assert_allclose(vector[:filters], expected[name][0], atol=1e-5)
         np.testing.assert_allclose(figures, expected[name][1:], rtol=1e-5)
-        assert vector.shape == (filters + 3 * 9 * 3,)
+        assert vector.shape == (filters + 3 * (9 * 3 + 3),)
+    assert fit_models.part_sizes(config) == [filters, 3 * 9 * 3, 3 * 3]
     # Those of the core, for a unit alone.
     fitted, held = next(engine._groups(engine.put(model), engine.load(UNITS[:4], shapes_of([(1, UNITS)], 2)[-1], 4, 1)))
     rows = site_dynamics.together(*([np.asarray(x)[2] for x in part] for part in (fitted, held)))
     vector = found[UNITS[2].unit_id][0]
     by_site = person_filters.unflatten(vector, engine.slots)
     own = model.common + np.stack([by_site[site.name] for site in engine.sites])
-    left = innovations.innovations(own, *rows)
+    left, joint = innovations.innovations(own, *rows), innovations.co_movement(rows[0], rows[1], rows[3])
     for s, site in enumerate(engine.sites):
         np.testing.assert_allclose(by_site[innovations.slot_name(site.name)], left[s], atol=1e-3)
+        np.testing.assert_allclose(by_site[innovations.co_movement_name(site.name)], joint[s], atol=1e-3)
 
 
-def test_reliability_is_that_of_peoples_halves(reference, monkeypatch):
+def test_what_tells_people_apart_is_learnt_from_their_halves(reference, monkeypatch):
     model, _, engine = reference
     np.testing.assert_array_equal(model.reliability, 1)  # four people tell nothing
+    assert model.discriminants.shape == (len(model.reliability), 0)
     monkeypatch.setattr(site_engine, "LEAST_FOR_RELIABILITY", 3)
-    found = engine._reliability(model, 1, CLIPS, list(range(4)))
+    found, directions = engine._telling(model, 1, CLIPS, list(range(4)))
+    assert directions.shape[1] == 0
     units = [engine._units_of_people(1, CLIPS, list(range(4)), 0.0, half) for half in (1, 2)]
     halves = [fit_all(closed_form(), model, of_half, alike=of_half) for of_half in units]
     first, second = (np.stack([of[name][0] for name in sorted(of)]) for of in halves)
@@ -247,8 +252,13 @@ def test_reliability_is_that_of_peoples_halves(reference, monkeypatch):
     assert found.std() > 0.05
     for i in range(0, len(found), 7):
         assert found[i] == pytest.approx(max(float(metrics.icc(first[:, i], second[:, i])), 0), abs=1e-3)
+    monkeypatch.setattr(site_engine, "LEAST_FOR_DISCRIMINANTS", 3)
+    _, directions = engine._telling(model, 1, CLIPS, list(range(4)))
+    expected = discriminants.discriminants(first, second, found)
+    np.testing.assert_allclose(directions @ directions.T, expected @ expected.T, atol=1e-2 * np.abs(expected).max() ** 2)
 
 
-def test_innovations_need_the_closed_form():
-    with pytest.raises(InputError, match=r"config\.fit\.innovations=True needs config\.fit\.solver=least_squares, not adam"):
-        fit_models.make_engine(settings(innovations=True), CLIPS)
+@pytest.mark.parametrize("name", ["innovations", "co_movement"])
+def test_innovations_need_the_closed_form(name):
+    with pytest.raises(InputError, match=rf"config\.fit\.{name}=True needs config\.fit\.solver=least_squares, not adam"):
+        fit_models.make_engine(settings(**{name: True}), CLIPS)

@@ -18,11 +18,12 @@ CLOSED_FORM = dict(
     fit__filter_sites="all",
     fit__rank=3,
     fit__innovations=True,
+    fit__co_movement=True,
     fit__controls="time_shuffled,untrained",
     traits__baselines="mean_predictor",
 )
 SITES = ("skip0", "bottleneck", "decoder0")
-LENGTH = 3 * (2 * 3 * 3 + 3 * 3 * 3)  # sites x (halves x rank x rank + of what x moments x rank)
+LENGTH = 3 * (2 * 3 * 3 + 3 * 3 * 3 + 3)  # sites x (halves x rank x rank + of what x moments x rank + pairs)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_a_run_leaves_the_same_tables(closed_form):
     scores = facedyn.load_scores(closed_form)
     assert {"split_half", "time_shuffled", "untrained"} <= set(scores.loc[scores["metric"] == "top1", "method"])
     shares = pd.read_csv(closed_form / "traits" / "weights_by_site.csv")
-    assert set(shares["site"]) == {f"{site}{part}" for site in SITES for part in ("", "_innovations")}
+    assert set(shares["site"]) == {f"{site}{part}" for site in SITES for part in ("", "_innovations", "_co_movement")}
     np.testing.assert_allclose(shares.groupby("trait")["share_of_prediction"].sum(), 1, rtol=1e-4)
     assert (closed_form / "report" / "index.html").stat().st_size > 10_000
 

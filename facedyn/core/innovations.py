@@ -1,10 +1,12 @@
-"""What person filters do not foresee: how wide, how lopsided and how jerky the rest of a person's movement is.
+"""What person filters do not foresee: how wide, how lopsided and how jerky the rest of a movement is, and what moves together.
 
 A linear filter of one state cannot tell a fast rise and a slow fall from the reverse, as the mean of z_t+k z_t is that of
 z_t-k z_t, nor many small movements from few large ones. What it leaves, the innovations of time-series analysis, can.
+Nor does it say what moves at the same moment, which is the other half of a linear model of time series: `co_movement`.
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 from facedyn.core.person_filters import Slot
 from facedyn.core.site_dynamics import changes, clip_means, dynamics
@@ -14,6 +16,8 @@ OF = ("before", "after", "step")
 MOMENTS = ("spread", "skewness", "kurtosis")
 # Added to what a logarithm is taken of, where states have a mean square of one: a still unit stays finite.
 FLOOR = 1e-3
+# A correlation counts as this at most, so that its Fisher transform is finite.
+LARGEST_CORRELATION = 0.99
 
 
 def innovations(filters, states, windows, clip, count):
@@ -37,6 +41,34 @@ def innovations(filters, states, windows, clip, count):
     scaled = centred / jnp.maximum(spread, FLOOR)
     found = (jnp.log((spread + FLOOR) / (own + FLOOR)), mean(scaled**3), jnp.log(mean(scaled**4) + FLOOR))
     return jnp.where(count > 0, jnp.stack(found, 1).transpose(2, 0, 1, 3), 0)  # [3 of, 3 moments, S, K] before
+
+
+def co_movement(states, windows, count):
+    """Which coordinates move together: Fisher-transformed correlations of their steps to the next frame, [S, K (K-1) / 2].
+
+    Of the pairs i < j in the order of numpy's `triu_indices`, over the first `count` rows; arguments as of `innovations`. Zeros
+    for a unit without rows, and for a coordinate that stays still.
+    """
+    n, rank = windows.shape[-1] // 2, states.shape[-1]
+    weights = (jnp.arange(len(windows)) < count) / jnp.maximum(count, 1)
+    step = states[windows[:, n + 1]] - states[windows[:, n]]
+    away = step - jnp.einsum("n,nsk->sk", weights, step, precision="highest")
+    together = jnp.einsum("n,nsi,nsj->sij", weights, away, away, precision="highest")
+    spread = jnp.maximum(jnp.sqrt(jnp.diagonal(together, axis1=1, axis2=2)), FLOOR)
+    first, second = np.triu_indices(rank, 1)
+    found = together[:, first, second] / (spread[:, first] * spread[:, second])
+    return jnp.arctanh(jnp.clip(found, -LARGEST_CORRELATION, LARGEST_CORRELATION))
+
+
+def co_movement_layout(sites, rank: int, offset: int) -> tuple[Slot, ...]:
+    """Where each site's co-movement lies in the representation, from `offset` on: [rank (rank - 1) / 2]."""
+    size = rank * (rank - 1) // 2
+    return tuple(Slot(co_movement_name(site.name), (size,), offset + i * size, size) for i, site in enumerate(sites))
+
+
+def co_movement_name(site: str) -> str:
+    """Of the co-movement at a site, in the layout record."""
+    return f"{site}_co_movement"
 
 
 def layout(sites, rank: int, offset: int) -> tuple[Slot, ...]:

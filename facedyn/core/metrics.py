@@ -162,11 +162,12 @@ def standardised(queries, gallery):
 def similarities(queries, gallery, weights=None):
     """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row.
 
-    weights: of the standardised features, [D]; all alike.
+    weights: of the standardised features, [D], or directions that they are looked at in, [D, K]; all alike without them.
     """
     queries, gallery = standardised(queries, gallery)
     if weights is not None:
-        queries, gallery = queries * weights, gallery * weights
+        weights = jnp.asarray(weights)
+        queries, gallery = (x * weights if weights.ndim == 1 else x @ weights for x in (queries, gallery))
 
     def unit(x):
         length = jnp.linalg.norm(x, axis=1, keepdims=True)
@@ -182,7 +183,7 @@ def match_ranks(queries, gallery, weights=None):
     Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
     distance. Ties are counted against the method, so representations that are all alike score nothing.
 
-    Args: queries, gallery [N, D], finite; weights [D] of the z-scored features, all alike without them.
+    Args: queries, gallery [N, D], finite; weights as of `similarities`.
     Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
     similarity = similarities(queries, gallery, weights)

@@ -101,7 +101,7 @@ def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict
         _write_examples(config, engine, engine.put(models(scale, "")), face_clips, jobs[scale, 0], folder, scale)
     score_rows = []
     for control in ("", *c.controls):
-        weights = fit_models.reliability(config, workdir, control)
+        weights = fit_models.telling(config, workdir, control)
         score_rows += fit_scores.score_rows(config, folder / control, control, weights)
     scores.replace_scores(workdir, "fit", score_rows)
     return {

@@ -26,8 +26,9 @@ def make_engine(config, face_clips):
             f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
             f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
         )
-    if c.innovations and c.solver != LEAST_SQUARES:
-        raise InputError(f"config.fit.innovations=True needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
+    for name in ("innovations", "co_movement"):
+        if c[name] and c.solver != LEAST_SQUARES:
+            raise InputError(f"config.fit.{name}=True needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
     return (site_engine.SiteEngine if c.solver == LEAST_SQUARES else Engine)(config, face_clips)
 
 
@@ -97,11 +98,11 @@ def layout(config):
 
 
 def part_sizes(config) -> list[int]:
-    """Numbers of features of the filters and, where the representation has them, of the innovations behind them."""
-    slots = layout(config)
-    filters = slots[: len(site_names(config))]
-    sizes = [sum(slot.size for slot in part) for part in (filters, slots[len(filters) :])]
-    return [size for size in sizes if size]
+    """Numbers of features of the parts of a representation in closed form: filters, innovations, co-movement."""
+    if config.fit.filter_kind != LOW_RANK:
+        return [sum(slot.size for slot in layout(config))]
+    sites = person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
+    return [sum(slot.size for slot in part) for part in site_models.parts(sites, config.fit) if part[0].size]
 
 
 def patterns_path(config, workdir, scale: int, control: str = "") -> pathlib.Path:
@@ -110,14 +111,21 @@ def patterns_path(config, workdir, scale: int, control: str = "") -> pathlib.Pat
     return site_models.path(of_control if control else common.generic_dir(workdir, scale), config.fit)
 
 
-def reliability(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
-    """{scale: how much of each weight's spread is between people}; None where the fit learns none."""
+def telling(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
+    """{scale: what weights of the representation count by when people are told apart}; None where the fit learns none.
+
+    Directions [D, M] that tell the generic model's people apart, or where those are fewer than that takes, how reliable each
+    weight is, [D]; the same of both for all scales.
+    """
     if config.fit.solver != LEAST_SQUARES:
         return None
-    scales = common.scales(config)
-    found = {scale: site_models.load_reliability(patterns_path(config, workdir, scale, control)) for scale in scales}
+    paths = {scale: patterns_path(config, workdir, scale, control) for scale in common.scales(config)}
+    found = {scale: site_models.load_telling(path) for scale, path in paths.items()}
     # All ones where the generic model's people were too few to tell.
-    return None if any(of_scale is None or (of_scale == 1).all() for of_scale in found.values()) else found
+    if any(of_scale is None or (of_scale[0] == 1).all() for of_scale in found.values()):
+        return None
+    enough = all(directions.shape[1] for _, directions in found.values())
+    return {scale: of_scale[1] if enough else of_scale[0] for scale, of_scale in found.items()}
 
 
 def load_models(config, workdir) -> dict:

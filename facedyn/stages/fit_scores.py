@@ -16,30 +16,30 @@ COMPONENTS = 10
 TURNS = 8
 
 
-def score_rows(config, folder, control: str = "", reliability=None) -> list[dict]:
+def score_rows(config, folder, control: str = "", telling=None) -> list[dict]:
     """Rows for scores.csv of the table in `folder`; those of a control's table bear its name.
 
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
     the units keep them apart, across sessions and across tasks; across clips where there are neither.
 
-    reliability: {scale: [D]} that weights of the representation count by when people are identified; None for all alike.
-      With it, the split halves without it are a row too.
+    telling: {scale: [D] or [D, M]} that weights of the representation count by when people are identified; None for all
+      alike. With it, the split halves without it are a row too.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
     if config.fit.split_half:
         halves, of_halves = representations.read_parts(folder / HALVES)
         identified = partial(_identification_rows, config, halves, of_halves, _halves_round, control or "split_half")
-        found += identified(reliability=reliability)
-        if reliability:
+        found += identified(telling=telling)
+        if telling:
             found += [row | {"setting": f"{row['setting']};weights=alike"} for row in identified()]
     across = []
     for kind in ("session", "task"):
         pair = partial(_across, kind)
-        across += _identification_rows(config, rows, vectors, pair, f"cross_{kind}", control, reliability)
+        across += _identification_rows(config, rows, vectors, pair, f"cross_{kind}", control, telling)
     if not across and config.fit.unit == "clip":
         pair = partial(_across, "unit_id")
-        across = _identification_rows(config, rows, vectors, pair, "cross_clip", control, reliability)
+        across = _identification_rows(config, rows, vectors, pair, "cross_clip", control, telling)
     return found + across
 
 
@@ -61,7 +61,7 @@ def _ranking_rows(config, rows, control) -> list[dict]:
     return found
 
 
-def _identification_rows(config, table, vectors, pair, method, control="", reliability=None) -> list[dict]:
+def _identification_rows(config, table, vectors, pair, method, control="", telling=None) -> list[dict]:
     """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
 
     pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
@@ -73,7 +73,7 @@ def _identification_rows(config, table, vectors, pair, method, control="", relia
         ranks, distances, leading = [], [], []
         for queries, gallery, side_by_side in pair(table, vectors, chosen):
             if len(queries) > 1:
-                weights = side_by_side_weights(reliability, side_by_side)
+                weights = side_by_side_weights(telling, side_by_side)
                 ranks.append(metrics.match_ranks(queries, gallery, weights))
                 distances.append(metrics.distances(queries, gallery, weights))
                 leading.append(metrics.leading_components(queries, gallery, COMPONENTS))
@@ -91,9 +91,21 @@ def _identification_rows(config, table, vectors, pair, method, control="", relia
     return found
 
 
-def side_by_side_weights(reliability, scales):
-    """What features count by where vectors of these scales stand side by side: [len(scales) * D], None for all alike."""
-    return np.concatenate([reliability[scale] for scale in scales]) if reliability else None
+def side_by_side_weights(telling, scales):
+    """What features count by where vectors of these scales stand side by side: [L D], or [L D, L M] for directions.
+
+    None for all alike.
+    """
+    if not telling:
+        return None
+    blocks = [telling[scale] for scale in scales]
+    if blocks[0].ndim == 1:
+        return np.concatenate(blocks)
+    lengths, counts = ([0, *np.cumsum([block.shape[axis] for block in blocks])] for axis in (0, 1))
+    found = np.zeros((lengths[-1], counts[-1]), np.float32)
+    for i, block in enumerate(blocks):
+        found[lengths[i] : lengths[i + 1], counts[i] : counts[i + 1]] = block
+    return found
 
 
 def half_vectors(halves, vectors, scales):

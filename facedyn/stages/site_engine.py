@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
-from facedyn.core import innovations, metrics, person_filters, site_dynamics, unet
+from facedyn.core import discriminants, innovations, metrics, person_filters, site_dynamics, unet
 from facedyn.stages import processes
 from facedyn.stages.fit_engine import ENCODE_FRAMES, EVERYONE, SHARED, Engine, chunks_of
 from facedyn.stages.fit_units import LOADING_THREADS, Shape, TimeShuffled, evenly, place_windows, plan, shapes_of
@@ -28,8 +28,8 @@ LEAST_OF_A_CLIP = 8
 COMMON_DAMPING = 1.0
 # Share of the clips held back to choose damping by, where the fit holds nothing back.
 HELD_BACK = 0.2
-# People whose halves say how reliable a weight is, at least.
-LEAST_FOR_RELIABILITY = 10
+# People whose halves say how reliable a weight is, at least, and in which directions people differ.
+LEAST_FOR_RELIABILITY, LEAST_FOR_DISCRIMINANTS = 10, 40
 # Candidates for damping, in frames.
 DAMPINGS = np.float32([10, 30, 100, 300, 1000, 3000, 10000, 30000])
 
@@ -56,11 +56,11 @@ class SiteEngine(Engine):
         self.slots = layout(self.sites, c)
 
     def _compile(self):
-        names = [site.name for site in self.sites]
+        site_names = [site.name for site in self.sites]
 
         def maps(params, frames):
             found = unet.feature_maps(self.unet, params, frames)
-            return tuple(found[name].astype(jnp.float32).reshape(len(frames), -1) for name in names)
+            return tuple(found[name].astype(jnp.float32).reshape(len(frames), -1) for name in site_names)
 
         def over_people(f, *specs):
             return jax.shard_map(f, mesh=self.mesh, in_specs=specs, out_specs=EVERYONE)
@@ -76,8 +76,14 @@ class SiteEngine(Engine):
             figures = site_dynamics.held_back_quality(common, solve(common, damping, fitted), fitted, held)
             rows = site_dynamics.together(fitted, held)
             filters = solve(common, damping, rows)
-            left = innovations.innovations(common + filters, *rows) if self.config.innovations else None
-            return (filters, left), *figures
+            found = [(site_names, filters)]
+            if self.config.innovations:
+                found.append((map(innovations.slot_name, site_names), innovations.innovations(common + filters, *rows)))
+            if self.config.co_movement:
+                states, windows, _, count = rows
+                found.append((map(innovations.co_movement_name, site_names), innovations.co_movement(states, windows, count)))
+            by_slot = {name: of_sites[s] for names, of_sites in found for s, name in enumerate(names)}
+            return by_slot, *figures
 
         self.maps = jax.jit(maps)
         self.states = jax.jit(over_people(states, SHARED, EVERYONE))
@@ -157,13 +163,10 @@ class SiteEngine(Engine):
         found = []
         damping = jnp.full(len(self.sites), self.config.damping) if self.config.damping else model.damping
         for fitted, held in self._groups(model, loaded):
-            (filters, left), *sums = jax.tree.map(np.asarray, self.fit(model.common, damping, fitted, held))
+            by_slot, *sums = jax.tree.map(np.asarray, self.fit(model.common, damping, fitted, held))
             loss, before, after, rows = sums
             some = np.where(rows > 0, rows, np.nan)
-            by_site = {site.name: filters[:, s] for s, site in enumerate(self.sites)}
-            if left is not None:
-                by_site |= {innovations.slot_name(site.name): left[:, s] for s, site in enumerate(self.sites)}
-            found.append((np.asarray(person_filters.flatten(by_site, self.slots)), loss / some, before / some, after / some))
+            found.append((np.asarray(person_filters.flatten(by_slot, self.slots)), loss / some, before / some, after / some))
         return tuple(np.concatenate(column) for column in zip(*found))
 
     def _groups(self, model, loaded):
@@ -223,11 +226,11 @@ class SiteEngine(Engine):
             readout.append(site_dynamics.readout(away @ patterns[-1], pixels))
         zero = np.zeros((len(self.sites), 2, self.config.rank, self.config.rank), np.float32)
         alike = np.ones(sum(slot.size for slot in self.slots), np.float32)
-        found = SiteModel(params, tuple(patterns), zero, zero[:, 0, 0, 0], np.stack(readout), alike)
+        found = SiteModel(params, tuple(patterns), zero, zero[:, 0, 0, 0], np.stack(readout), alike, alike[:, None][:, :0])
         return self.learn_common(found, scale, reader, records)
 
     def learn_common(self, model: SiteModel, scale: int, reader, records) -> SiteModel:
-        """The same model with filters for everybody, damping and reliability, from the records of a reader."""
+        """The same model with what depends on how people move: filters for everybody, damping, what tells people apart."""
         zero = np.zeros_like(model.common)
         units = self._units_of_people(scale, reader, records, self.config.held_back or HELD_BACK)
         if not units:
@@ -252,7 +255,8 @@ class SiteEngine(Engine):
         named = ", ".join(f"{site.name} {d:g}" for site, d in zip(self.sites, chosen))
         processes.say(f"fit: damping of scale {scale} where held-back frames are said best, {len(units)} people: {named}")
         model = model._replace(common=common, damping=chosen)
-        return model._replace(reliability=self._reliability(model, scale, reader, records))
+        reliability, directions = self._telling(model, scale, reader, records)
+        return model._replace(reliability=reliability, discriminants=directions)
 
     def _units_of_people(self, scale, reader, records, held_back, half=0):
         units, _ = plan(
@@ -268,8 +272,8 @@ class SiteEngine(Engine):
         )
         return units
 
-    def _reliability(self, model: SiteModel, scale: int, reader, records) -> np.ndarray:
-        """How much of each weight's spread is between people, by the halves of everyone's frames; [D]."""
+    def _telling(self, model: SiteModel, scale: int, reader, records) -> tuple[np.ndarray, np.ndarray]:
+        """By the halves of everyone's frames: how much of each weight's spread is between people, [D]; discriminants [D, M]."""
         own, of_halves = self.reading(reader), []
         on_devices = own.put(model)
         for half in (1, 2):
@@ -281,8 +285,12 @@ class SiteEngine(Engine):
             of_halves.append(vectors)
         both = sorted(of_halves[0].keys() & of_halves[1])
         if len(both) < LEAST_FOR_RELIABILITY:
-            return model.reliability
-        return np.asarray(metrics.reliability(*(np.stack([vectors[p] for p in both]) for vectors in of_halves)))
+            return model.reliability, model.discriminants
+        first, second = (np.stack([vectors[p] for p in both]) for vectors in of_halves)
+        reliability = np.asarray(metrics.reliability(first, second))
+        if len(both) < LEAST_FOR_DISCRIMINANTS:
+            return reliability, model.discriminants
+        return reliability, discriminants.discriminants(first, second, reliability)
 
     def _pattern_frames(self) -> int:
         """How many frames patterns are learnt from: fewer where feature maps are large."""

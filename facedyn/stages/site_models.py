@@ -19,6 +19,7 @@ class SiteModel(NamedTuple):
       damping: of each site's filters, with which those people's held-back frames were said best, [S].
       readout: what a state looks like in pixels, [S, K, H * W * C].
       reliability: how much of each weight's spread is between people, in [0, 1]; all ones where too few people tell. [D].
+      discriminants: directions that tell people apart, [D, M]; M = 0 where too few people tell.
     """
 
     params: dict
@@ -27,14 +28,21 @@ class SiteModel(NamedTuple):
     damping: np.ndarray
     readout: np.ndarray
     reliability: np.ndarray
+    discriminants: np.ndarray
+
+
+def parts(sites, fit) -> list[tuple[person_filters.Slot, ...]]:
+    """The layout record part by part, for the section `fit` of the config: filters, innovations, co-movement; of every site."""
+    found = [site_dynamics.layout(sites, fit.rank)]
+    for wanted, make in ((fit.innovations, innovations.layout), (fit.co_movement, innovations.co_movement_layout)):
+        if wanted:
+            found.append(make(sites, fit.rank, found[-1][-1].offset + found[-1][-1].size))
+    return found
 
 
 def layout(sites, fit) -> tuple[person_filters.Slot, ...]:
-    """The layout record for the section `fit` of the config: every site's filters, then every site's innovations."""
-    filters = site_dynamics.layout(sites, fit.rank)
-    if not fit.innovations:
-        return filters
-    return filters + innovations.layout(sites, fit.rank, sum(slot.size for slot in filters))
+    """The layout record for the section `fit` of the config."""
+    return tuple(slot for part in parts(sites, fit) for slot in part)
 
 
 def path(folder, fit) -> pathlib.Path:
@@ -53,6 +61,7 @@ def save(path, names: list[str], model: SiteModel) -> None:
             damping=model.damping,
             readout=model.readout,
             reliability=model.reliability,
+            discriminants=model.discriminants,
             **dict(zip(names, model.patterns)),
         )
 
@@ -64,15 +73,19 @@ def load(path, names: list[str], length: int, params) -> SiteModel | None:
     with np.load(path) as stored:
         # Files of before there was a reliability have nothing but filters.
         reliability = stored.get("reliability", np.ones(stored["common"].size, np.float32))
+        discriminants = stored.get("discriminants", np.zeros((len(reliability), 0), np.float32))
         if stored["sites"].tolist() != names or len(reliability) != length:
             return None
         patterns = tuple(stored[name] for name in names)
-        return SiteModel(params, patterns, stored["common"], stored["damping"], stored["readout"], reliability)
+        return SiteModel(params, patterns, stored["common"], stored["damping"], stored["readout"], reliability, discriminants)
 
 
-def load_reliability(path) -> np.ndarray | None:
-    """That of `path` alone; None where none is kept."""
+def load_telling(path) -> tuple[np.ndarray, np.ndarray] | None:
+    """(reliability, discriminants) of `path` alone; None where no reliability is kept."""
     if not path.is_file():
         return None
     with np.load(path) as stored:
-        return stored.get("reliability")
+        reliability = stored.get("reliability")
+        if reliability is None:
+            return None
+        return reliability, stored.get("discriminants", np.zeros((len(reliability), 0), np.float32))

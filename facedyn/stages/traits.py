@@ -183,7 +183,7 @@ def _samples(config, rows, vectors, subjects, unit_labels):
 
 
 def _part_weights(config, length: int):
-    """Filters and innovations have the same say in a head; None where the representation is of filters only."""
+    """Filters, innovations and co-movement have the same say in a head; None where the representation is of filters only."""
     sizes = fit_models.part_sizes(config)
     return same_say(sizes) if len(sizes) > 1 and sum(sizes) == length else None
 
