@@ -27,6 +27,7 @@ CHANGES = {
     "amplitude": {"rank_loss.normalise": False},
     # scales
     "scale_1": {"rank_loss.scales": (1,)},
+    "scales_1_2": {"rank_loss.scales": (1, 2)},
     "scales_1_2_4": {"rank_loss.scales": (1, 2, 4)},
     "scales_1_2_4_8": {"rank_loss.scales": (1, 2, 4, 8)},
     # the generic model
