@@ -242,7 +242,7 @@ def scored_fake(tmp_path):
         features = baselines.features(config, tmp_path, clips, records, scored, samples_of, "")
         found = baselines.predict(config, features, scored, fold, own)
         pairs = comparisons.pairs({key: one[None] for key, one in (own | found).items()}, baselines.fused(config, features))
-        others = comparisons.other_rows(config, clips, records, scored, fold, lead[1])
+        others = comparisons.other_rows(config, clips, records, scored, features, fold, lead[1])
         return found, others + trait_scores.difference_rows(config, pairs, labels, subjects.owner, fake.TRAITS)
 
     return run, labels, fold
@@ -270,7 +270,13 @@ def test_no_baseline_sees_the_labels_of_the_people_it_predicts(scored_fake, caps
     difference = by_method["representation_minus_mean_predictor", "mean", "pcc"]
     assert difference["low"] < difference["value"] < difference["high"]
     assert ("representation+linear_dynamics_minus_linear_dynamics", "openness", "ccc") in by_method
-    assert abs(by_method["permuted_labels", "mean", "pcc"]["value"]) < 0.3
+    permuted = {
+        row["setting"]: row
+        for row in rows
+        if (row["method"], row["trait"], row["metric"]) == ("permuted_labels", "mean", "pcc")
+    }
+    assert list(permuted) == ["ridge;scales=1+2;tasks=all;fusion=features;permutations=4", "ridge;of=mean_face;permutations=4"]
+    assert all(abs(row["value"]) < 0.3 and row["low"] < row["high"] for row in permuted.values())
     assert not any(method == "same_identity" for method, *_ in by_method)  # a person's clips have one label
 
 

@@ -13,6 +13,9 @@ from facedyn.core import cross_validation as cv
 from facedyn.core import metrics
 from facedyn.stages import trait_features, trait_protocol, trait_scores
 
+# Baselines that see looks alone: what they score is to be read beside what they score on permuted labels.
+LOOKS = ("mean_face", "generic_feature")
+
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
@@ -68,25 +71,31 @@ def permuted_labels(labels, people, fold, seed: int) -> np.ndarray:
     return labels[taken]
 
 
-def other_rows(config, face_clips, records, scored, fold, lead: str) -> list[dict]:
-    """Rows of those of config.traits.baselines that are no predictions of people. `lead`: the headline's setting."""
+def other_rows(config, face_clips, records, scored, features, fold, lead: str) -> list[dict]:
+    """Rows of those of config.traits.baselines that are no predictions of people.
+
+    features: of the baselines, {(method, setting): (x, whose rows they are)}. lead: the headline's setting.
+    """
     rows = []
     if "permuted_labels" in config.traits.baselines:
-        rows += permuted_rows(config, scored, fold, lead)
+        rows += permuted_rows(config, scored, scored.headline, scored.samples, fold, ridge_setting(lead))
+        for (method, setting), (x, samples) in features.items():
+            if method in LOOKS:
+                rows += permuted_rows(config, scored, x, samples, fold, f"{setting};of={method}")
     if "same_identity" in config.traits.baselines:
         tested = {person for person, k in zip(scored.subjects.people, fold) if k >= 0}
         rows += identity_rows(config, face_clips, [i for i in records if face_clips.clips[i].person_id in tested])
     return rows
 
 
-def permuted_rows(config, scored, fold, lead: str) -> list[dict]:
-    """The headline's ridge on permuted labels of people: mean over the permutations, and where 95 % of them lie."""
-    n, rows, subjects = config.traits.permutations, scored.samples, scored.subjects
+def permuted_rows(config, scored, x, rows, fold, setting: str) -> list[dict]:
+    """The ridge on features x [R, D] of `rows` for permuted labels: mean over the permutations, and where 95 % of them lie."""
+    n, subjects = config.traits.permutations, scored.subjects
     permuted = [permuted_labels(subjects.labels, subjects.people, fold, config.seed + 1 + i) for i in range(n)]
     # One call: all permutations are traits of their own and share the principal coordinates.
     labels = np.concatenate(permuted, 1)
     rows = dataclasses.replace(rows, labels=labels[rows.row_of])
-    predicted = scored.predict(scored.headline, rows, fold)
+    predicted = scored.predict(x, rows, fold)
     predicted = trait_protocol.as_scored(config, predicted, labels, fold).reshape(len(labels), n, -1)
     known = [np.isfinite(y) & np.isfinite(predicted[:, i]) for i, y in enumerate(permuted)]
     figures = np.stack(
@@ -96,7 +105,7 @@ def permuted_rows(config, scored, fold, lead: str) -> list[dict]:
         ]
     )  # [n, M, T + 1]
     low, high = np.percentile(figures, (2.5, 97.5), 0)
-    counts, text = trait_scores.people_scored(known[0], subjects.owner), f"{ridge_setting(lead)};permutations={n}"
+    counts, text = trait_scores.people_scored(known[0], subjects.owner), f"{setting};permutations={n}"
     return trait_scores.rows_of("permuted_labels", text, scored.trait_names, figures.mean(0), low, high, counts)
 
 

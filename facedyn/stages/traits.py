@@ -94,7 +94,7 @@ def run(config, workdir) -> dict:
     score_rows += trait_scores.spread_rows(_rows(first.networks, tested), *judged)
     score_rows += trait_scores.difference_rows(config, _rows(pairs, tested), *judged, trait_names)
     # Nothing but permuted labels and look-ups: they are not worth a round for every dealing of the folds.
-    score_rows += comparisons.other_rows(config, face_clips, records, scored, folds[0], headline["setting"])
+    score_rows += comparisons.other_rows(config, face_clips, records, scored, features, folds[0], headline["setting"])
     if len(folds) > 1:
         lead = predictions[headline["method"], headline["setting"]]
         single = {("fold_seed", f"{headline['setting']};seed={s}"): lead[i : i + 1] for i, s in enumerate(config.traits.seeds)}

@@ -144,7 +144,7 @@ def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
         first = row.method.split(PLUS)[0]  # fused ones come behind the method itself
         method = (METHOD_ORDER.index(first) if first in METHOD_ORDER else len(METHOD_ORDER), row.method != first)
         choice = heads.get(s["head"], 2), fused.get(s["fusion"], 2)
-        return method, s["tasks"] not in ("all", ""), -len(s["scales"]), *choice, s["tasks"], s["scales"]
+        return method, "of" in s, s["tasks"] not in ("all", ""), -len(s["scales"]), *choice, s["tasks"], s["scales"]
 
     order = sorted(range(len(scores)), key=lambda i: place(scores.iloc[i]))
     return scores.iloc[order]
