@@ -41,9 +41,8 @@ def test_directions_are_those_of_discriminant_analysis(monkeypatch):
 
 def test_other_people_are_told_apart_under_noise_that_features_share():
     first, second = measured_twice(100, 300, 1)
-    reliability = np.asarray(metrics.reliability(first, second))
-    found = discriminants.discriminants(first, second, reliability)
-    assert found.shape == (300, 25)
+    reliability, found = discriminants.learn(first, second)
+    np.testing.assert_array_equal(reliability, metrics.reliability(first, second))
     others = measured_twice(60, 300, 2)
     by_directions, by_reliability, alike = (
         float((metrics.match_ranks(*others, weights) == 1).mean()) for weights in (found, reliability, None)
@@ -53,12 +52,19 @@ def test_other_people_are_told_apart_under_noise_that_features_share():
     assert by_directions > alike + 0.2
 
 
+def test_people_who_differ_in_many_ways_get_many_directions():
+    random = np.random.default_rng(5)
+    own = random.normal(size=(60, 200))
+    _, found = discriminants.learn(*(own + 1.5 * random.normal(size=own.shape) for _ in range(2)))
+    assert found.shape[1] >= 30
+
+
 def test_units_and_offsets_of_features_do_not_matter():
     first, second = measured_twice(50, 30, 3)
     factors, offset = np.geomspace(1e-3, 1e3, 30), np.linspace(-9, 9, 30)
     reliability = np.asarray(metrics.reliability(first, second))
-    expected = discriminants.discriminants(first, second, reliability)
-    found = discriminants.discriminants(first * factors + offset, second * factors + offset, reliability)
+    expected = discriminants.discriminants(first, second, reliability, 12)
+    found = discriminants.discriminants(first * factors + offset, second * factors + offset, reliability, 12)
     np.testing.assert_allclose(expected @ expected.T, found @ found.T, atol=1e-4)
 
 
@@ -66,15 +72,15 @@ def test_limit_cases():
     random = np.random.default_rng(4)
     first, second = random.normal(size=(2, 60, 20))
     # Noise: next to nothing is between people.
-    assert np.linalg.norm(discriminants.discriminants(first, second, np.ones(20)), axis=0).max() < 1
+    assert np.linalg.norm(discriminants.discriminants(first, second, np.ones(20), 15), axis=0).max() < 1
     useless = np.ones(20)
     useless[3] = 0
     first[:, 5] = second[:, 5] = 7.0
-    found = discriminants.discriminants(first, second, useless)
+    found = discriminants.discriminants(first, second, useless, 15)
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[3], 0)
     np.testing.assert_array_equal(found[5], 0)
-    assert np.isfinite(discriminants.discriminants(first, first, np.ones(20))).all()  # alike in both
+    assert np.isfinite(discriminants.discriminants(first, first, np.ones(20), 15)).all()  # alike in both
     for count in (0, 120):
         with pytest.raises(ValueError, match=f"count={count} must lie between 1 and 119"):
             discriminants.discriminants(first, second, useless, count)

@@ -6,13 +6,34 @@ components of both, features counted by their reliability, then the two covarian
 
 import numpy as np
 
+from facedyn.core import metrics
+
 # Share of the covariance within people that is taken from between its components: they are estimated from few people.
 SHRINKAGE = 0.5
-# Directions a person: more, and they fit the noise of these very people.
-PER_PERSON = 0.25
+# Candidates for how many directions, a person: looks differ in many ways, movement tells of few before it is noise.
+PER_PERSON = (0.125, 0.25, 0.5, 1.0)
 
 
-def discriminants(first, second, reliability, count: int | None = None) -> np.ndarray:
+def learn(first, second) -> tuple[np.ndarray, np.ndarray]:
+    """(reliability [D], directions [D, count]) of two measurements of each of N > 3 people: [N, D], [N, D].
+
+    The count is the one of PER_PERSON by which one half of the people is found again best (mean reciprocal rank) in the
+    directions of the other half; the directions are those of all.
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    people = np.arange(len(first))
+    found = np.zeros(len(PER_PERSON))
+    for learnt, others in ((people % 2 == 0, people % 2 == 1), (people % 2 == 1, people % 2 == 0)):
+        reliability = np.asarray(metrics.reliability(first[learnt], second[learnt]))
+        for i, share in enumerate(PER_PERSON):
+            directions = discriminants(first[learnt], second[learnt], reliability, max(1, int(share * learnt.sum())))
+            found[i] += np.mean(1 / np.asarray(metrics.match_ranks(first[others], second[others], directions)))
+    reliability = np.asarray(metrics.reliability(first, second))
+    count = max(1, int(PER_PERSON[int(found.argmax())] * len(people)))
+    return reliability, discriminants(first, second, reliability, count)
+
+
+def discriminants(first, second, reliability, count: int) -> np.ndarray:
     """Directions for z-scored features, by two measurements of each of N people: [N, D], [N, D], [D] -> float32 [D, count].
 
     A direction of unit spread whose share r of the variance is between people has length r. In a product of two such vectors
@@ -21,11 +42,11 @@ def discriminants(first, second, reliability, count: int | None = None) -> np.nd
 
     Args:
       reliability: what share of each feature's variance is between people, in [0, 1]; those of 0 count for nothing.
-      count: of directions, less than 2 N; by default a quarter of the people, at least one.
+      count: of directions, less than 2 N.
+    Raises: ValueError for another count.
     """
     both = np.concatenate([first, second]).astype(np.float64)
     people = len(first)
-    count = max(1, int(PER_PERSON * people)) if count is None else count
     if not 1 <= count < 2 * people:
         raise ValueError(f"count={count} must lie between 1 and {2 * people - 1}, less than two for each of {people} people.")
     spread = both.std(0)

@@ -287,10 +287,9 @@ class SiteEngine(Engine):
         if len(both) < LEAST_FOR_RELIABILITY:
             return model.reliability, model.discriminants
         first, second = (np.stack([vectors[p] for p in both]) for vectors in of_halves)
-        reliability = np.asarray(metrics.reliability(first, second))
         if len(both) < LEAST_FOR_DISCRIMINANTS:
-            return reliability, model.discriminants
-        return reliability, discriminants.discriminants(first, second, reliability)
+            return np.asarray(metrics.reliability(first, second)), model.discriminants
+        return discriminants.learn(first, second)
 
     def _pattern_frames(self) -> int:
         """How many frames patterns are learnt from: fewer where feature maps are large."""
