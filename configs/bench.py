@@ -1,10 +1,10 @@
-"""The synthetic bench on which methods are compared: 200 people with known dynamics, 600 frames each, 60 more to learn from.
+"""The synthetic bench on which methods are compared: 200 people with known dynamics, 600 frames each, 300 more to learn from.
 
     facedyn run --config=configs/bench.py --workdir=runs/bench
 
-2 CPU cores that other work shared: 54 minutes (prepare 5, pretrain 7.5, fit with both controls 30, traits 11). Mean trait PCC
-0.664 [0.624, 0.699]; linear_dynamics 0.518 [0.466, 0.569], paired difference 0.145 [0.101, 0.190]; true tracks 0.839.
-Split-half identification 0.98 [0.96, 0.995] of 200, of time-shuffled frames 0.495. All figures:
+2 CPU cores, other work beside it: 22 minutes (prepare 4, pretrain 2, fit with both controls 12, traits 4). Mean trait PCC
+0.666 [0.629, 0.700]; linear_dynamics 0.551 [0.503, 0.597], paired difference 0.115 [0.070, 0.161]; true tracks 0.839.
+Split-half identification 0.98 [0.96, 0.995] of 200, of time-shuffled frames 0.63 (scale 1: 0.99 and 0.485). All figures:
 benchmarks/RESULTS.md; what they mean: docs/method.md. One change at a time: configs/ablation.py.
 """
 
