@@ -47,9 +47,9 @@ def test_other_people_are_told_apart_under_noise_that_features_share():
     by_directions, by_reliability, alike = (
         float((metrics.match_ranks(*others, weights) == 1).mean()) for weights in (found, reliability, None)
     )
-    assert by_directions > 0.9
-    assert by_directions > by_reliability + 0.2
-    assert by_directions > alike + 0.2
+    assert by_directions > 0.8
+    assert by_directions > by_reliability + 0.5
+    assert by_directions > alike + 0.5
 
 
 def test_people_who_differ_in_many_ways_get_many_directions():
