@@ -32,6 +32,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Files of few tests that take long: begun last, one of them would keep one process busy and the other waiting.
 LONG = [
     "test_processes.py",
+    "test_documented_runs.py",
     "test_documents.py",
     "test_traits_stage.py",
     "test_stages.py",
