@@ -260,7 +260,7 @@ def _detected_faces(video, row, settings, keep):
     main = found[0].tracks
     segments = [[numbers[track.start + i] for i in range(len(track.seconds))] for track in main]
     row = dataclasses.replace(row, n_found=sum(map(len, segments)), **_seen_in(main, cut, settings))
-    row = dataclasses.replace(row, **reasons.shares(found), n_two_faces=_two_faces(tracks, main, len(numbers)))
+    row = dataclasses.replace(row, **reasons.shares(found), n_two_faces=two_faces(tracks, main, len(numbers)))
     others = [track for person in found[1:] for track in person.tracks]
     only_others = (reasons.covered(others, len(numbers)) > 0) & (reasons.covered(main, len(numbers)) == 0)
     remarks = reasons.about_people(row, settings, found, int(only_others.sum()), tracker.n_cuts)
@@ -300,8 +300,8 @@ def _seen_in(main, cut, settings):
     }
 
 
-def _two_faces(tracks, main, n):
-    """In how many of the n frames more than one face was followed, none much smaller than the main one."""
+def two_faces(tracks, main, n):
+    """In how many of the n frames more than one of the tracks is, none of a face much smaller than the one in the tracks `main`."""
     width = np.median([face.box[2] for track in main for face in track.faces.values()])
     seen = [t for t in tracks if not by_chance(t) and np.median([face.box[2] for face in t.faces.values()]) >= BESIDE * width]
     return int((reasons.covered(seen, n) > 1).sum())

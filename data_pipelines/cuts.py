@@ -46,9 +46,9 @@ class CutDetector:
         self._past.append(small)
         if last is None:
             return None
-        difference = np.abs(small - last)
-        change = float(difference.mean())
-        self._parts.append(cv2.resize(difference, (8, 6), interpolation=cv2.INTER_AREA))
+        change = cv2.norm(small, last, cv2.NORM_L1) / small.size
+        brighter = float((small * last).sum() / ((last * last).sum() + 1e-6))  # nor is one that is dimmed a jump
+        self._parts.append(cv2.resize(np.abs(small - brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
         if change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0):
             if likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
                 self._forget(1)

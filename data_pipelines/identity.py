@@ -122,12 +122,10 @@ def _join(found, person, describer, only_join=False):
     for other in found:
         if any(a.start <= b.newest and b.start <= a.newest for a in other.tracks for b in person.tracks):
             continue
-        likeness = float(other.vector @ person.vector) if other.vector is not None and person.vector is not None else -1.0
-        if other.vector is not None and person.vector is not None:
-            likeness /= np.linalg.norm(other.vector) * np.linalg.norm(person.vector) + 1e-9
         needed = describer.alike_in_place if _in_place(other, person) else describer.alike
-        if likeness - needed > margin or (best is None and likeness >= needed):
-            best, margin = other, likeness - needed
+        alike = _likeness(other, person)
+        if alike >= needed and (best is None or alike - needed > margin):
+            best, margin = other, alike - needed
     if best is None:
         if not only_join:
             found.append(person)
@@ -137,6 +135,13 @@ def _join(found, person, describer, only_join=False):
     best.tracks = sorted(best.tracks + person.tracks, key=lambda track: track.start)
     best.weight += person.weight
     return True
+
+
+def _likeness(one, other):
+    """Cosine of what two people look like, -1 to 1; -1 where one was not described."""
+    if one.vector is None or other.vector is None:
+        return -1.0
+    return float(one.vector @ other.vector / (np.linalg.norm(one.vector) * np.linalg.norm(other.vector) + 1e-9))
 
 
 def _in_place(one, two):
