@@ -173,9 +173,7 @@ def _processed(entry, row, settings, keep):
 
 def _judged(faces, settings):
     """The clip with the verdict that its row and frames call for."""
-    row = dataclasses.replace(
-        faces.row, reason="; ".join(filter(None, (faces.row.reason, *quality.flag_remarks(faces.row))))
-    )
+    row = dataclasses.replace(faces.row, reason="; ".join(filter(None, (faces.row.reason, *quality.flag_remarks(faces.row)))))
     usable = quality.longest_run(faces.frame_indices)
     if row.n_found == 0:
         return _left_out(row, row.reason or f"No face was found in any of its {row.n_decoded} frames.")
@@ -292,7 +290,9 @@ def _seen_in(main, cut, settings):
     faces = [face for track in main for face in track.faces.values()]
     enlargements = np.hypot(*np.concatenate(matrices)[:, :, 0].T)
     return {
-        "jitter": float(np.sqrt(np.average([j * j for _, j in jitters], weights=[n for n, _ in jitters]))) if jitters else np.nan,
+        "jitter": float(np.sqrt(np.average([j * j for _, j in jitters], weights=[n for n, _ in jitters])))
+        if jitters
+        else np.nan,
         "mean_confidence": float(np.mean([face.score for face in faces])),
         "face_size": float(np.mean([face.box[2] for face in faces])),
         **quality.mean_light(light),

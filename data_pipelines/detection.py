@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.views import Turned, Whole
 
-TURN_STEP = math.radians(15)  # a face is looked at in a view turned by the nearest multiple, so that it never leans by half a step
+TURN_STEP = math.radians(22.5)  # a face is looked at in a view turned by the nearest multiple
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Who is who among the tracks of a clip: broken tracks of one person are joined, another person's never are.
 
 A track is described by what its aligned face looks like: by OpenCV's SFace network where its ONNX file is given, else by
-edges and colours of the inner face, which tell people apart within one video but not across cameras and years.
+edges of the inner face, which tell people apart within one video but not across cameras and years.
 """
 
 import dataclasses
@@ -15,33 +15,29 @@ from data_pipelines.tracking import Track, by_chance, similarity
 
 SIDE = 112  # of the aligned face, pixels
 EYES = np.array([[38.29, 51.6], [73.53, 51.6]])  # where SFace was taught to expect the eyes in it
-DESCRIBED_EVERY = 10  # frames of a track
+DESCRIBED_EVERY = 5  # frames of a track
 HIDDEN_SECONDS = 3.0  # who was hidden for no longer is expected back at the same place
 
 
 class Appearance:
-    """Edges and colours of the inner face. `alike`: tracks that are more alike are one person, in one shot or across cuts."""
+    """Edges of the inner face, its light evened out.
 
-    alike, alike_in_place = 0.75, 0.5
+    `alike`: two tracks of a likeness (cosine) of at least that are one person. Among 121 clips of 40 people (halves of one
+    clip against clips of different people) no two people reached 0.80 and 98 % of the halves did; of tracks of two
+    descriptions 91 % did. `alike_in_place`: enough where the face was only hidden.
+    """
+
+    alike, alike_in_place = 0.80, 0.60
 
     def __init__(self):
         self._edges = cv2.HOGDescriptor((64, 64), (16, 16), (8, 8), (8, 8), 9)
-        y, x = np.mgrid[:64, :64] / 63 - 0.5
-        self._inner = ((x / 0.42) ** 2 + (y / 0.5) ** 2 < 1).astype(np.float32)
 
     def describe(self, bgr: np.ndarray) -> np.ndarray:
         """A vector of length 1 from an aligned face, BGR uint8 [SIDE, SIDE, 3]."""
-        face = cv2.resize(bgr, (64, 64), interpolation=cv2.INTER_AREA)
-        lab = cv2.cvtColor(face, cv2.COLOR_BGR2LAB).astype(np.float32)
-        mean = cv2.mean(lab, self._inner.astype(np.uint8))[:3]
-        lab = (lab - np.float32(mean)) * self._inner[..., None]  # the light's colour and strength tell nothing
-        lab[..., 0] /= lab[..., 0].std() + 1e-3
-        small = cv2.resize(lab, (8, 8), interpolation=cv2.INTER_AREA)
-        grey = cv2.equalizeHist(cv2.cvtColor(face, cv2.COLOR_BGR2GRAY))
-        edges = self._edges.compute(grey).ravel()
-        parts = [edges - edges.mean(), small[..., 0].ravel(), small[..., 1:].ravel()]
-        weights = 1.0, 0.7, 0.7
-        return np.concatenate([w * p / (np.linalg.norm(p) + 1e-6) for w, p in zip(weights, parts)]) / np.linalg.norm(weights)
+        grey = cv2.cvtColor(cv2.resize(bgr, (64, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+        edges = self._edges.compute(cv2.equalizeHist(grey)).ravel()
+        edges = edges - edges.mean()
+        return edges / (np.linalg.norm(edges) + 1e-6)
 
 
 class SFace:
@@ -114,6 +110,15 @@ def people(tracks, vectors, describer, which: str = "auto") -> list[Person]:
                 found, merged = others, True
                 break
     return sorted(found, key=lambda person: -person.weight)
+
+
+def main_tracks(tracks) -> list[Track]:
+    """The heaviest track and those that do not overlap it, by start: the main person where a clip shows one person only."""
+    chosen = []
+    for track in sorted((t for t in tracks if not by_chance(t)), key=track_weight, reverse=True):
+        if all(track.newest < other.start or track.start > other.newest for other in chosen):
+            chosen.append(track)
+    return sorted(chosen, key=lambda track: track.start)
 
 
 def _join(found, person, describer, only_join=False):
