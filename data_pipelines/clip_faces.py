@@ -142,7 +142,7 @@ def _with_its_errors(row, process):
     try:
         return process()
     except _NotOfTheClip as error:
-        raise error.__cause__
+        raise error.__cause__ from None
     except MemoryError:
         raise
     except InputError as error:
@@ -261,7 +261,7 @@ def _detected_faces(video, row, settings, keep):
     row = dataclasses.replace(row, **reasons.shares(found), n_two_faces=two_faces(tracks, main, len(numbers)))
     others = [track for person in found[1:] for track in person.tracks]
     only_others = (reasons.covered(others, len(numbers)) > 0) & (reasons.covered(main, len(numbers)) == 0)
-    remarks = reasons.about_people(row, settings, found, int(only_others.sum()), tracker.n_cuts)
+    remarks = reasons.about_people(row, settings, int(only_others.sum()), tracker.n_cuts)
     positions = [position for track in main for position in cut[track].positions[: len(track.seconds)]]
     row = dataclasses.replace(row, reason="; ".join(remarks))
     return ClipFaces(row, numbered_apart(segments), np.array(positions, np.int32))
@@ -301,7 +301,7 @@ def _seen_in(main, cut, settings):
 
 
 def two_faces(tracks, main, n):
-    """In how many of the n frames more than one of the tracks is, none of a face much smaller than the one in the tracks `main`."""
+    """In how many of the n frames more than one face was followed, leaving out those much smaller than the main person's."""
     width = np.median([face.box[2] for track in main for face in track.faces.values()])
     seen = [t for t in tracks if not by_chance(t) and np.median([face.box[2] for face in t.faces.values()]) >= BESIDE * width]
     return int((reasons.covered(seen, n) > 1).sum())

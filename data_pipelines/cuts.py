@@ -12,7 +12,9 @@ import numpy as np
 SIZE = 64, 36  # of the small copy
 JUMP_LATENCY = 2  # frames after a jump that must be seen before it is told from a fast movement
 JUMP_BEFORE = 12  # frames before it
+JUMP_CHANGE, JUMP_SHARE = 2.0, 0.2  # grey levels by which so much of the picture changes
 FADES = (6, 8, 12, 16, 24)  # frames between whose first and last one a fade is looked for
+LONGEST = 45  # frames of a fade
 MARGIN = 2  # frames at a fade's ends that hold too little of the other picture to be told
 
 
@@ -37,7 +39,7 @@ class CutDetector:
     def __init__(self):
         self._recent = collections.deque(maxlen=15)  # how much the frame changed
         self._parts = collections.deque(maxlen=JUMP_BEFORE + 1 + JUMP_LATENCY)  # the same for each part of the picture
-        self._past = collections.deque(maxlen=max(FADES) + 1)
+        self._past = collections.deque(maxlen=LONGEST + 1)
 
     def step(self, image: np.ndarray) -> Cut | None:
         """A Cut when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new shot."""
@@ -47,12 +49,12 @@ class CutDetector:
         if last is None:
             return None
         change = cv2.norm(small, last, cv2.NORM_L1) / small.size
-        brighter = float((small * last).sum() / ((last * last).sum() + 1e-6))  # nor is one that is dimmed a jump
-        self._parts.append(cv2.resize(np.abs(small - brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
-        if change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0):
-            if likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
-                self._forget(1)
-                return Cut()
+        brighter = np.vdot(small, last) / (np.vdot(last, last) + np.float32(1e-6))  # nor is one that is dimmed a jump
+        self._parts.append(cv2.resize(cv2.absdiff(small, brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
+        much = change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0)
+        if much and likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
+            self._forget(1)
+            return Cut()
         self._recent.append(change)
         if self._jumped():
             self._forget(1 + JUMP_LATENCY)
@@ -68,22 +70,32 @@ class CutDetector:
             self._past.popleft()
 
     def _jumped(self):
-        if len(self._parts) < 5 + JUMP_LATENCY:
+        if len(self._parts) < 5 + JUMP_LATENCY or cv2.mean(self._parts[-1 - JUMP_LATENCY])[0] < JUMP_SHARE * JUMP_CHANGE:
             return False
         parts = np.stack(self._parts)
         jump = parts[-1 - JUMP_LATENCY]
         around = np.maximum(parts[: -1 - JUMP_LATENCY].max(0), parts[-JUMP_LATENCY:].max(0))
-        return np.mean((jump > 1.8 * (around + 0.5)) & (jump > 2)) > 0.2
+        return np.mean((jump > 1.8 * (around + 0.5)) & (jump > JUMP_CHANGE)) > JUMP_SHARE
 
     def _faded(self):
         """Frames over which the picture faded into this one; 0 = it did not."""
         for n in reversed(FADES):
             if len(self._past) > n:
                 first, last = self._past[-1 - n], self._past[-1]
+                if cv2.norm(first, last, cv2.NORM_L1) < 12 * last.size:
+                    continue
                 way = last - first
-                if np.abs(way).mean() > 12 and likeness(first, last) < 0.85 and self._mixed(first, way, n):
-                    return n
+                if likeness(first, last) < 0.85 and self._mixed(first, way, n):
+                    return self._beginning(way / float((way * way).sum()), n)
         return 0
+
+    def _beginning(self, way, n):
+        """Frames from the beginning of the fade of which the last n were told: before it the picture goes no way at all."""
+        parts = [float((past * way).sum()) for past in reversed(self._past)]
+        step = (parts[0] - parts[n]) / n
+        while n + 3 < len(parts) and parts[n] - parts[n + 3] > 3 * 0.12 * step:
+            n += 1
+        return n
 
     def _mixed(self, first, way, n):
         """Whether the frames in between are the first and the last one in growing parts."""
@@ -108,4 +120,4 @@ def small_copy(image: np.ndarray) -> np.ndarray:
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
     """Correlation of two small copies."""
-    return float((one * other).sum() / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-6))
+    return float(np.vdot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-6))

@@ -13,7 +13,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.views import Turned, Whole
 
-TURN_STEP = math.radians(22.5)  # a face is looked at in a view turned by the nearest multiple
+TURN_STEP = math.radians(7.5)  # a face is looked at in a view turned by the nearest multiple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,9 @@ class YuNetDetector:
     SIDES = (320, 640)  # the second only where the first shows nothing: small faces in large frames
     LEAST = 24  # width of the smallest face that is to be found, pixels of what is looked at
     LOCAL_SIDE, PART = 64, 1.5  # a face whose place is known: side of the square looked at, pixels and sizes of the face
-    FINE_WIDTH = 240  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
+    FINE_PART = 1.3  # of the face's sides, looked at large
+    SETTLE_SIDE = 160  # of the square in which a new face is looked at in four turns
+    FINE_WIDTH = 160  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
     STRIDE = 32  # of the network's coarsest grid
 
     def __init__(self, model_path, score: float = 0.6):
@@ -86,7 +88,8 @@ class YuNetDetector:
         With `near` the face is seen small: enough to tell that it is there, not how far it leans (see `refined`).
         """
         if near is not None:
-            view = Turned(bgr, near.middle, self.PART * max(near.box[2:]), self.LOCAL_SIDE, _turn(near.roll))
+            scale = self.PART * max(near.box[2:]) / self.LOCAL_SIDE
+            view = Turned(bgr, near.middle, scale, (self.LOCAL_SIDE,) * 2, _turn(near.roll))
             return _best_first(self._faces(view, 0.7 * self._score, fine=False), near)
         faces, factor = [], 0.0
         needed = self.LEAST / smallest * max(bgr.shape[:2]) if smallest else self.SIDES[0]
@@ -100,23 +103,23 @@ class YuNetDetector:
     def refined(self, bgr: np.ndarray, near: Face) -> list[Face]:
         """As `detect` with `near`, seen as large as it takes to tell how far the head leans."""
         factor = max(1.0, near.box[2] / self.FINE_WIDTH)
-        out = self.STRIDE * math.ceil(self.PART * max(near.box[2:]) / factor / self.STRIDE)
+        out = tuple(self.STRIDE * math.ceil(self.FINE_PART * side / factor / self.STRIDE) for side in near.box[2:])
         # Landmarks are off by what depends on where the face lies on the network's grids; elsewhere each time, they are
         # right on average.
         self._n_refined += 1
-        shift = factor * self.STRIDE * (np.modf(self._n_refined * np.array([0.7548777, 0.5698403]))[0] - 0.5)
-        view = Turned(bgr, near.middle + shift, out * factor, out, _turn(near.roll))
+        shift = factor * self.STRIDE / 2 * (np.modf(self._n_refined * np.array([0.7548777, 0.5698403]))[0] - 0.5)
+        view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
         return _best_first(self._faces(view, 0.7 * self._score, fine=True), near)
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
-        """A face that the whole frame showed, turned upright: the one of four turns that shows it best. None: none of them does.
+        """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.
 
         The network sees faces that lie on their side, or stand on their head, but takes their mouth for an eye.
         """
         best = None
         for quarter in range(4):
-            side = 1.2 * self.PART * max(face.box[2:])
-            view = Turned(bgr, face.middle, side, 5 * self.STRIDE, quarter * math.pi / 2)
+            scale = 1.2 * self.PART * max(face.box[2:]) / self.SETTLE_SIDE
+            view = Turned(bgr, face.middle, scale, (self.SETTLE_SIDE,) * 2, quarter * math.pi / 2)
             found = next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True), face)), None)
             if found is not None and (best is None or found.score > best.score + 0.05 * (quarter == 1)):
                 best = found
@@ -169,7 +172,7 @@ class HaarDetector:
         grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
         if near is not None:
             turn, most = _turn(near.roll), 1.4 * self.LOCAL_FACE
-            view = Turned(grey, near.middle, 2 * max(near.box[2:]), 2 * self.LOCAL_FACE, turn)
+            view = Turned(grey, near.middle, max(near.box[2:]) / self.LOCAL_FACE, (2 * self.LOCAL_FACE,) * 2, turn)
             return _best_first(self._faces(grey, view, 1.05, 2, 0.7 * self.LOCAL_FACE, most, 0, turn), near)
         faces, factor = [], 0.0
         least = max(smallest, self._min_face)
@@ -190,7 +193,7 @@ class HaarDetector:
         side, faces = min(self.SIDES[0], longer), []
         for quarter in (1, 3, 2):
             turn = quarter * math.pi / 2
-            view = Turned(grey, middle, longer, side, turn)
+            view = Turned(grey, middle, longer / side, (side, side), turn)
             faces += self._faces(grey, view, 1.1, 3, max(24, least * view.factor), side, self.SURE, turn)
         return faces
 
@@ -208,7 +211,7 @@ class HaarDetector:
     def _eyes(self, grey, box, turn):
         """(eyes [2, 2], how many were detected) in the face of `box`, turned by about `turn` radians in the image."""
         side = self.EYE_FACE
-        view = Turned(grey, box[:2] + box[2:] / 2, max(box[2:]), side, turn)
+        view = Turned(grey, box[:2] + box[2:] / 2, max(box[2:]) / side, (side, side), turn)
         usual = self.EYE_PRIOR * side
         eyes, seen = usual.copy(), [False, False]
         least, most = (round(0.15 * side),) * 2, (round(0.45 * side),) * 2

@@ -71,7 +71,7 @@ def aligning(eyes: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass
 class Person:
-    """Tracks of one person, disjoint in time, by start; weight: visible area of the face x frames; vector: what it looks like."""
+    """Tracks of one person, disjoint in time, by start; weight: visible area of the face x frames; vector: its looks."""
 
     tracks: list[Track]
     weight: float

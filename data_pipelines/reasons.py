@@ -25,10 +25,10 @@ def no_face(tracker, settings, n: int) -> str:
     return f"No face was found{side} in any of its {n} frames."
 
 
-def about_people(row: QualityRow, settings, found, n_only_others: int, n_cuts: int):
+def about_people(row: QualityRow, settings, n_only_others: int, n_cuts: int):
     """Yields the sentences about a clip in which faces were found.
 
-    found: `identity.people`, the main person first; n_only_others: frames that show another person, but not this one.
+    n_only_others: frames that show another person, but not this one.
     """
     lost = row.n_decoded - row.n_found
     if lost:
@@ -45,7 +45,7 @@ def about_people(row: QualityRow, settings, found, n_only_others: int, n_cuts: i
     if row.n_two_faces:
         yield f"more than one face in {row.n_two_faces} of {row.n_decoded} frames"
     if n_cuts:
-        yield "1 cut" if n_cuts == 1 else f"{n_cuts} cuts"
+        yield f"the picture changed abruptly {'once' if n_cuts == 1 else f'{n_cuts} times'} (a cut, a jump or a fade)"
 
 
 def shares(found) -> dict:

@@ -15,14 +15,15 @@ from data_pipelines.detection import Face, overlap
 from data_pipelines.images import power_of_two, reduced
 
 FULL_SEARCH = 5  # every so many detections the whole frame is searched; the others look where the face was
-REFINE = 4  # every so many detections the face is looked at large, to see how far the head leans
+REFINE = 3  # every so many detections the face is looked at large, to see how far the head leans
+TURNED = math.radians(4)  # where that differs by so much from what the flow said, the next detection is large too
 BESIDE = 0.3  # of the width of the face that is followed: so wide must others be to be looked for
 
 
 class FaceFlow:
     """The motion of one face from frame to frame, by Lucas-Kanade flow of corners in its upper part (the mouth moves too much
-    of its own). Begun on a frame BGR uint8 [H, W, 3] with the face in `box`, its head leaning by `roll` radians; then `step` for
-    each further frame.
+    of its own). Begun on a frame BGR uint8 [H, W, 3] with the face in `box`, leaning by `roll` radians; then `step` for each
+    further frame.
     """
 
     WIDTH = 56  # pixels of the face that the flow sees, at least, where the video has them
@@ -111,6 +112,7 @@ class Track:
     here: Face | None = None  # where it is thought to be in the newest frame
     flow: FaceFlow | None = None
     last_fine: int = -1  # the last frame in which it was seen large
+    turning: bool = True  # whether the head was then seen to lean otherwise than the flow says
     shape: tuple[int, int] = (1, 1)  # height and width of the frames it is in
     shot: int = 0  # how many cuts and jumps of the frames' numbers came before
 
@@ -126,6 +128,7 @@ class Track:
         self.faces[frame] = face
         if face.fine:
             self.last_fine = frame
+            self.turning = self.here is not None and abs(_difference(face.roll, self.here.roll)) > TURNED
         else:  # what it was seen to lean by stands, moved by the flow; so does the flow's own idea of where the eyes are
             face = dataclasses.replace(face, eyes=_turned_to(face.eyes, self.here.roll)) if self.here is not None else face
         self.here = face
@@ -234,7 +237,7 @@ class Tracker:
                 self.live.append(track)
 
     def _look(self, bgr, track):
-        if hasattr(self._detector, "refined") and track.newest - track.last_fine >= REFINE * self._every:
+        if hasattr(self._detector, "refined") and track.newest - track.last_fine >= (1 if track.turning else REFINE) * self._every:
             found = self._detector.refined(bgr, track.here)
             if found:
                 return found
@@ -286,6 +289,11 @@ def by_chance(track: Track) -> bool:
     """Whether a finished track is taken for a chance hit: fewer than three detections, or hardly ever an eye seen."""
     seen = [face.eyes_seen > 0 for face in track.faces.values()]
     return (len(seen) < 3 and len(track.seconds) > 1) or np.mean(seen) < 0.3
+
+
+def _difference(one, other):
+    """Between two angles, -pi to pi."""
+    return math.remainder(one - other, 2 * math.pi)
 
 
 def _turned_to(eyes, roll):

@@ -31,30 +31,31 @@ class Whole:
 
 
 class Turned:
-    """A square of the image around `centre`, `side` pixels of the frame wide, turned upright and shown `out` pixels wide.
+    """A part of the image around `centre`, turned upright: `out` (width, height) pixels, each of `scale` pixels of the frame.
 
     `angle` (radians, clockwise in the image) is the turn of what is looked at. Beyond the image its edge is continued.
     """
 
-    def __init__(self, image: np.ndarray, centre, side: float, out: int, angle: float = 0.0):
+    def __init__(self, image: np.ndarray, centre, scale: float, out: tuple[int, int], angle: float = 0.0):
         height, width = image.shape[:2]
-        factor = power_of_two(side / out)  # most of the reduction is done by averages: the warp alone would skip pixels
+        factor = power_of_two(scale)  # most of the reduction is done by averages: the warp alone would skip pixels
         cos, sin = math.cos(angle), math.sin(angle)
-        reach = side / 2 * (abs(cos) + abs(sin)) + factor
-        x0, y0 = (int(min(max(c - reach, 0), max(most - factor, 0))) for c, most in zip(centre, (width, height)))
-        x1, y1 = (int(min(max(c + reach, v + factor), most)) for c, v, most in zip(centre, (x0, y0), (width, height)))
+        across, along = scale * out[0] / 2, scale * out[1] / 2
+        reach = abs(cos) * across + abs(sin) * along + factor, abs(sin) * across + abs(cos) * along + factor
+        low, high, most = centre - np.array(reach), centre + np.array(reach), (width, height)
+        x0, y0 = (int(min(max(v, 0), max(m - factor, 0))) for v, m in zip(low, most))
+        x1, y1 = (int(min(max(v, v0 + factor), m)) for v, v0, m in zip(high, (x0, y0), most))
         x1, y1 = x0 + (x1 - x0) // factor * factor, y0 + (y1 - y0) // factor * factor
         part = reduced(image[y0:y1, x0:x1], factor)
-        scale = side / out
         # From the view's pixels to the frame's: the middles of both lie on one another.
         turn = scale * np.array([[cos, -sin], [sin, cos]])
-        self._turn, self._shift = turn, np.asarray(centre, np.float64) - turn @ np.full(2, (out - 1) / 2)
-        self.factor, self._angle = 1 / scale, angle
+        self._turn, self._shift = turn, centre - turn @ ((np.array(out) - 1) / 2)
+        self.factor = 1 / scale
         # Middles of pixels: x = factor (x_part + 1/2) - 1/2 + x0.
         half = (factor - 1) / 2
         matrix = np.column_stack([turn / factor, (self._shift - [x0 + half, y0 + half]) / factor])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        self.image = cv2.warpAffine(part, matrix, (out, out), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        self.image = cv2.warpAffine(part, matrix, out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
     def points_out(self, points) -> np.ndarray:
         """Points [N, 2] of the view in the frame's pixels."""
