@@ -15,7 +15,7 @@ JUMP_BEFORE = 12  # frames before it
 JUMP_CHANGE, JUMP_SHARE = 2.0, 0.2  # grey levels by which so much of the picture changes
 FADES = (6, 8, 12, 16, 24)  # frames between whose first and last one a fade is looked for
 LONGEST = 45  # frames of a fade
-MARGIN = 2  # frames at a fade's ends that hold too little of the other picture to be told
+MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,15 +101,21 @@ class YuNetDetector:
         return _best_first(faces)
 
     def refined(self, bgr: np.ndarray, near: Face) -> list[Face]:
-        """As `detect` with `near`, seen as large as it takes to tell how far the head leans."""
+        """As `detect` with `near`, seen as large as it takes to tell how far the head leans, and in the mirror too.
+
+        Landmarks err to one side, by some degrees; those of the mirror image err to the other.
+        """
         factor = max(1.0, near.box[2] / self.FINE_WIDTH)
         out = tuple(self.STRIDE * math.ceil(self.FINE_PART * side / factor / self.STRIDE) for side in near.box[2:])
-        # Landmarks are off by what depends on where the face lies on the network's grids; elsewhere each time, they are
-        # right on average.
+        # Landmarks also err by where the face lies on the network's grids; elsewhere each time, they are right on average.
         self._n_refined += 1
         shift = factor * self.STRIDE / 2 * (np.modf(self._n_refined * np.array([0.7548777, 0.5698403]))[0] - 0.5)
         view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
-        return _best_first(self._faces(view, 0.7 * self._score, fine=True), near)
+        found = [
+            next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)), None)
+            for mirrored in (False, True)
+        ]
+        return [_mean_face([face for face in found if face is not None])] if any(found) else []
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
         """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.
@@ -130,12 +136,14 @@ class YuNetDetector:
                 break
         return best
 
-    def _faces(self, view, score, fine):
+    def _faces(self, view, score, fine, mirrored=False):
         self._net.setInputSize(view.image.shape[1::-1])
         self._net.setScoreThreshold(score)
-        _, found = self._net.detect(view.image)
+        _, found = self._net.detect(view.image[:, ::-1].copy() if mirrored else view.image)
         faces = []
         for row in [] if found is None else found:
+            if mirrored:
+                row = _mirrored(row, view.image.shape[1])
             right, left, nose, *mouth = landmarks = row[4:14].reshape(5, 2)
             # Turned views show an upright face, or none.
             if isinstance(view, Turned) and (np.mean(mouth, axis=0) - (right + left) / 2)[1] < 0.4 * abs(left - right)[0]:
@@ -218,18 +226,28 @@ class HaarDetector:
         for i in range(2):
             x, y = np.maximum(usual[i] - 0.24 * side, 0).astype(int)
             part = view.image[y : y + round(0.48 * side), x : x + round(0.48 * side)]
-            found, hits = self._eye.detectMultiScale2(part, 1.05, 3, minSize=least, maxSize=most)
-            if len(found):
-                found = np.asarray(found, np.float64)
-                centres = found[:, :2] + found[:, 2:] / 2 + [x, y]
-                distance = np.linalg.norm(centres - eyes[i], axis=1) / side
-                best = np.argmin(distance - 0.01 * np.asarray(hits))
-                if distance[best] < 0.15:
-                    eyes[i], seen[i] = centres[best], True
+            # The cascade errs to one side; in the mirror image it errs to the other.
+            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step, least, most) for step in (1, -1)]
+            places = [place for place in places if place is not None]
+            if places:
+                eyes[i], seen[i] = np.mean(places, axis=0) + [x, y], True
         if seen[0] != seen[1]:  # the other eye moves with the one that was seen
             i = seen.index(True)
             eyes[1 - i] += eyes[i] - usual[i]
         return view.points_out(eyes), sum(seen)
+
+    def _eye_in(self, part, usual, step, least, most):
+        """Where the eye is in a part of a face that holds it at about `usual`; None = it is not seen. `step` -1: mirrored."""
+        found, hits = self._eye.detectMultiScale2(np.ascontiguousarray(part), 1.05, 3, minSize=least, maxSize=most)
+        if not len(found):
+            return None
+        found = np.asarray(found, np.float64)
+        centres = found[:, :2] + (found[:, 2:] - 1) / 2
+        if step < 0:
+            centres[:, 0] = part.shape[1] - 1 - centres[:, 0]
+        distance = np.linalg.norm(centres - usual, axis=1) / self.EYE_FACE
+        best = np.argmin(distance - 0.01 * np.asarray(hits))
+        return centres[best] if distance[best] < 0.15 else None
 
 
 def make_detector(name: str, yunet_model: str = "", min_face_pixels: int = 40):
@@ -250,6 +268,22 @@ def _best_first(faces, near=None):
     if near is not None:
         faces = [face for face in faces if overlap(face.box, near.box) > 0.3]
     return sorted(faces, key=lambda face: -face.score)
+
+
+def _mirrored(row, width):
+    """YuNet's row of a face in the mirror image, as it is in the picture: left is right there, for landmarks too."""
+    row = row.copy()
+    row[0] = width - row[0] - row[2]
+    points = row[4:14].reshape(5, 2)[[1, 0, 2, 4, 3]]
+    points[:, 0] = width - 1 - points[:, 0]
+    row[4:14] = points.ravel()
+    return row
+
+
+def _mean_face(faces):
+    """What several looks at one face say on average."""
+    mean = {name: np.mean([getattr(face, name) for face in faces], axis=0) for name in ("box", "eyes", "score", "turn")}
+    return Face(mean["box"], mean["eyes"], float(mean["score"]), turn=float(mean["turn"]))
 
 
 def _turn(roll):

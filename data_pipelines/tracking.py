@@ -15,7 +15,7 @@ from data_pipelines.detection import Face, overlap
 from data_pipelines.images import power_of_two, reduced
 
 FULL_SEARCH = 5  # every so many detections the whole frame is searched; the others look where the face was
-REFINE = 3  # every so many detections the face is looked at large, to see how far the head leans
+REFINE = 4  # every so many detections the face is looked at large, to see how far the head leans
 TURNED = math.radians(4)  # where that differs by so much from what the flow said, the next detection is large too
 BESIDE = 0.3  # of the width of the face that is followed: so wide must others be to be looked for
 
@@ -167,15 +167,19 @@ class Tracker:
     def step(self, number: int, seconds: float, bgr: np.ndarray) -> None:
         """Takes frame `number` (gaps in the numbers end all tracks), BGR uint8 [H, W, 3]."""
         self._frame += 1
+        gap = self._last is not None and (number != self._last_number + 1 or bgr.shape != self._last.shape)
+        if gap:  # what changed in a hole is no cut, and a shot ends there anyway
+            self._cuts = CutDetector()
         cut = self._cuts.step(bgr)
         if cut is not None and cut.mixed:
             self._forget(self._frame - cut.mixed)
-        if self._last is not None and (cut or number != self._last_number + 1 or bgr.shape != self._last.shape):
+        if cut is not None or gap:
             # A fade is told in each of its frames.
             self.n_cuts += cut is not None and (not cut.mixed or self._frame - self._cut_at > cut.mixed)
             self._cut_at = self._frame if cut is not None else self._cut_at
             self._shot += 1
-            self._close_all()
+            if self._last is not None:
+                self._close_all()
             self._lost = self._frame
         for track in list(self.live):
             motion = self._motion(track, bgr)
@@ -237,7 +241,8 @@ class Tracker:
                 self.live.append(track)
 
     def _look(self, bgr, track):
-        if hasattr(self._detector, "refined") and track.newest - track.last_fine >= (1 if track.turning else REFINE) * self._every:
+        pause = (1 if track.turning else REFINE) * self._every
+        if hasattr(self._detector, "refined") and track.newest - track.last_fine >= pause:
             found = self._detector.refined(bgr, track.here)
             if found:
                 return found
