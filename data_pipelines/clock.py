@@ -28,7 +28,7 @@ SAME_RATE = 0.01  # 29.97 is as good as 30
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """How a file counts time. clock: the stamps that are its times, 'pts', 'dts' or '' (none); step: the usual one, seconds;
+    """How a file counts time. clock: as of `decoding.Decoder`; step: the usual one between two pictures, seconds;
     longest: a longer step is a hole; variable: whether its rate varies; assumed: what had to be assumed, or ''.
     """
 
@@ -42,7 +42,8 @@ class Timing:
     def fps(self) -> float:
         """Frames per second; the rounding of timestamps is taken out."""
         rate = 1 / self.step
-        return float(round(rate)) if abs(rate - round(rate)) < 0.005 else round(rate, 3)
+        near = min((round(rate), round(rate * 1.001) / 1.001), key=lambda usual: abs(rate - usual))  # 30 and 29.97
+        return round(float(near), 3) if abs(rate / near - 1) < 6e-4 else round(rate, 3)
 
 
 def read_timing(path) -> tuple[Timing, int]:
@@ -63,8 +64,11 @@ def read_timing(path) -> tuple[Timing, int]:
         except FAULTS:
             pass  # the decoder will come to it too, and say so
         header = stream.guessed_rate or stream.average_rate or stream.codec_context.framerate
-        promised = max(0, stream.frames)
-    for clock, stamps in (("pts", shown), ("dts", decoded)):
+        promised, reordered = max(0, stream.frames), stream.codec_context.has_b_frames
+    # AVI has no times of showing. FFmpeg gives those of decoding for them, although the pictures are shown in another order.
+    late = {pts - dts for pts, dts in zip(shown, decoded) if None not in (pts, dts)}
+    clocks = [("pts", shown), ("order", decoded)]
+    for clock, stamps in reversed(clocks) if reordered and len(late) == 1 else clocks:
         known = np.array([stamp for stamp in stamps if stamp is not None], float) * float(base or 0)
         if len(known) >= 0.9 * n and len(known) > 1 and (timing := timing_of(known, clock)):
             return timing, promised
