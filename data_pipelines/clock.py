@@ -21,6 +21,7 @@ from data_pipelines.decoding import FAULTS, open_video
 HOLE = 1.5  # usual steps
 ROUNDING = 0.0011  # seconds: containers round timestamps to milliseconds
 LEAP = 3600.0  # seconds
+BACK = 3  # steps: a picture that comes later than one of a later time by less is taken for one of that time
 FALLBACK_FPS = 25.0  # of a file that says nothing that can be true
 PLAUSIBLE = (1.0, 500.0)  # frames per second
 SAME_RATE = 0.01  # 29.97 is as good as 30
@@ -64,27 +65,38 @@ def read_timing(path) -> tuple[Timing, int]:
         except FAULTS:
             pass  # the decoder will come to it too, and say so
         header = stream.guessed_rate or stream.average_rate or stream.codec_context.framerate
-        promised, reordered = max(0, stream.frames), stream.codec_context.has_b_frames
-    # AVI has no times of showing. FFmpeg gives those of decoding for them, although the pictures are shown in another order.
+        promised = max(0, stream.frames)
+        # AVI has no times of showing. FFmpeg gives those of decoding for them, although pictures may be shown in another order.
+        reordered = container.format.name == "avi" and stream.codec_context.has_b_frames
     late = {pts - dts for pts, dts in zip(shown, decoded) if None not in (pts, dts)}
     clocks = [("pts", shown), ("order", decoded)]
     for clock, stamps in reversed(clocks) if reordered and len(late) == 1 else clocks:
-        known = np.array([stamp for stamp in stamps if stamp is not None], float) * float(base or 0)
-        if len(known) >= 0.9 * n and len(known) > 1 and (timing := timing_of(known, clock)):
+        runs = _runs(stamps, decoded, float(base or 0))
+        known = sum(map(len, runs))
+        if known >= 0.9 * n and known > 1 and (timing := timing_of(runs, clock)):
             return timing, promised
     return _without_stamps(header), promised
 
 
-def timing_of(stamps, clock: str = "pts") -> Timing | None:
-    """Timing by the times of all pictures, seconds in the order of decoding; None where they cannot be true.
+def _runs(stamps, decoded, unit):
+    """Lists of the known stamps, in seconds; a new one where the times of decoding, which always grow, start again."""
+    runs, last = [[]], None
+    for stamp, order in zip(stamps, decoded):
+        if order is not None:
+            if last is not None and order < last:
+                runs.append([])
+            last = order
+        if stamp is not None:
+            runs[-1].append(stamp * unit)
+    return runs
+
+
+def timing_of(runs, clock: str = "pts") -> Timing | None:
+    """Timing by the times of all pictures, seconds in any order, a list for each start of the clock; None if they are not true.
 
     That is: fewer than a quarter of them differ, or they say under 1 or over 500 frames per second.
     """
-    stamps = np.asarray(stamps, float)
-    # Pictures are decoded in another order than they are shown, but by less than a second; further back the clock began again.
-    again = np.flatnonzero(stamps < np.maximum.accumulate(stamps) - 1)
-    again = again[np.diff(again, prepend=-2) > 1]
-    steps = np.concatenate([np.diff(np.sort(run)) for run in np.split(stamps, again)])
+    steps = np.concatenate([np.diff(np.sort(np.asarray(run, float))) for run in runs])
     steps = steps[steps < LEAP]
     true = steps[steps > 1e-6]
     if len(true) < max(1, 0.25 * len(steps)):
@@ -129,7 +141,7 @@ class Clock:
         time = last + timing.step if stamp is None else stamp + self._shift
         step = time - last
         numbers = 1
-        if step < -max(1.0, 10 * timing.step) or step > LEAP:
+        if step < -BACK * timing.step or step > LEAP:
             time = last + timing.step
             self._shift, numbers = time - stamp, 2
         elif step < 0.1 * timing.step:
