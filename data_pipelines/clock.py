@@ -75,7 +75,7 @@ def read_timing(path) -> tuple[Timing, int]:
         known = sum(map(len, runs))
         if known >= 0.9 * n and known > 1 and (timing := timing_of(runs, clock)):
             return timing, promised
-    return _without_stamps(header), promised
+    return _without_stamps(header, shown if any(stamp is not None for stamp in shown) else decoded, base), promised
 
 
 def _runs(stamps, decoded, unit):
@@ -112,14 +112,17 @@ def timing_of(runs, clock: str = "pts") -> Timing | None:
     return Timing(clock, step, HOLE * often + ROUNDING, bool(variable))
 
 
-def _without_stamps(header):
+def _without_stamps(header, stamps, unit):
+    """Timing by the header's rate where that can be true, else by the fallback."""
+    steps = np.diff(sorted({stamp for stamp in stamps if stamp is not None}))
+    said = "the file has no timestamps"
+    if len(steps):
+        said = f"the file has no usable timestamps (they say {1 / float(np.median(steps) * unit):.4g} frames per second)"
     rate = float(header or 0)
-    if math.isfinite(rate) and PLAUSIBLE[0] <= rate <= PLAUSIBLE[1]:
-        assumed = f"the file has no usable timestamps, {rate:g} frames per second are taken from its header"
-    else:
-        rate, claim = FALLBACK_FPS, f" and claims {rate:g} frames per second" if rate else ""
-        assumed = f"the file has no usable timestamps{claim}, {FALLBACK_FPS:g} frames per second are taken"
-    return Timing("", 1 / rate, HOLE / rate, assumed=assumed)
+    if PLAUSIBLE[0] <= rate <= PLAUSIBLE[1]:
+        return Timing("", 1 / rate, HOLE / rate, assumed=f"{said}, {rate:g} frames per second are taken from its header")
+    said += f", {FALLBACK_FPS:g} frames per second are taken"
+    return Timing("", 1 / FALLBACK_FPS, HOLE / FALLBACK_FPS, assumed=said)
 
 
 class Clock:
