@@ -193,7 +193,7 @@ def resampled(frames, fps: float):
                 if min(first, second) > near:
                     index += max(1, math.floor((second - near) * fps))  # over a long hole in one go
                     continue
-                nearest = before[1] if first <= second else here
+                nearest = before[1] if first <= second + 1e-9 else here  # half way always to the same side
                 if last is not None and nearest[2] != last[1] and index + shift - last[0] < 2:
                     shift += 1
                 last = index + shift, nearest[2]
