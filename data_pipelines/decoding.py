@@ -6,15 +6,20 @@ deinterlaced, one out for one in.
 
 import collections
 import dataclasses
+import heapq
 import pathlib
+import re
 
 import av
 
-from data_pipelines.conversion import aspect_of, orientation
+from data_pipelines.conversion import BT601, aspect_of, orientation
 from data_pipelines.errors import InputError
 
 # Formats that hold no pictures of their own: lists of other files, which could be anybody's, and text drawn as a picture.
 REFUSED_FORMATS = {"concat", "hls", "dash", "sdp", "rtsp", "tty", "lavfi"}
+COLOURS = ("colorspace", "color_range", "color_trc", "color_primaries")
+# FFmpeg's own decoders of these paint damaged data as if it were a picture; those of libvpx are as fast and notice most of it.
+STRICTER = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 FAULTS = (av.FFmpegError, ValueError, RuntimeError)  # of FFmpeg's libraries, and of PyAV for what they handed it
 
 
@@ -23,13 +28,14 @@ class Picture:
     """A decoded picture as it is stored, and what is to be done with it.
 
     stamp: its time in seconds by the file, None where that says none; aspect: width of a pixel through its height; matrix: see
-    `conversion.orientation`; broken_before: pictures between the one before and this one were left out as damaged.
+    `conversion.orientation`; key: it depends on no other; broken_before: damaged pictures before it were left out.
     """
 
     frame: av.VideoFrame
     stamp: float | None
     aspect: float
     matrix: tuple[int, int, int, int]
+    key: bool
     broken_before: bool = False
 
 
@@ -67,8 +73,9 @@ def _picture_stream(container, path):
 
 def unknown_codec(path) -> str:
     """What FFmpeg's log says of the codec of the first picture stream, such as 'none, zzzz'."""
-    level = av.logging.get_level()
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as messages, av.open(str(path)):
             pass
@@ -76,11 +83,10 @@ def unknown_codec(path) -> str:
         return "unknown"
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
     for _, _, message in messages:
-        kind, found, rest = message.partition("Video: ")
-        if found:
-            name, _, tag = rest.partition(" (")
-            return f"{name.split(',')[0]}, {tag.split(' /')[0]}" if tag else name
+        if found := re.search(r"Video: (\w+)(?: \((\w+))?", message):
+            return ", ".join(filter(None, found.groups()))
     return "unknown"
 
 
@@ -92,41 +98,44 @@ class Decoder:
     """
 
     def __init__(self, path: pathlib.Path, clock: str = "pts", threads: int = 1):
-        """`clock`: which stamps of the pictures are their times, 'pts', 'dts' or '' (none are usable)."""
+        """`clock`: which stamps are the pictures' times: 'pts'; 'order', those of decoding, in their order; '' (none)."""
         self._path, self._clock, self._threads = path, clock, threads
         self.n_damaged, self.broke_off, self.codec = 0, False, ""
 
     def __iter__(self):
         container, stream = open_video(self._path)
         with container:
-            self.codec = stream.codec_context.name
-            stream.codec_context.thread_count = self._threads
-            stream.codec_context.thread_type = "AUTO" if self._threads > 1 else "NONE"
+            self.codec, context = stream.codec_context.name, _context(stream, self._threads)
             deinterlacer = Deinterlacer()
-            for picture in self._whole(container, stream):
+            for picture in self._whole(container, stream, context):
                 yield from deinterlacer.step(picture)
             yield from deinterlacer.finish()
 
-    def _whole(self, container, stream):
+    def _whole(self, container, stream, context):
         """Pictures without damage; those that follow a damaged one wait for the next that depends on none before it."""
-        context, own = stream.codec_context, _Aspect(stream)
+        own, unit = _Aspect(stream), float(stream.time_base or 0)
         broken = gap = False
-        for frame in self._frames(container, stream):
+        size = shape = None
+        for frame, ticks, key in self._frames(container, stream, context):
             if frame is None or frame.is_corrupt:
                 self.n_damaged += 1
                 broken = gap = True
-            elif broken and not frame.key_frame:
+            elif broken and not key:
                 self.n_damaged += 1
             else:
                 broken = False
-                ticks = frame.pts if self._clock == "pts" else frame.dts if self._clock else None
-                stamp = None if ticks is None else float(ticks * (frame.time_base or stream.time_base))
-                yield Picture(frame, stamp, own.of(context.sample_aspect_ratio), orientation(frame), gap)
+                if self.codec == "vp8":
+                    frame.colorspace = BT601  # which is all that VP8 knows
+                if key or size != (frame.width, frame.height):  # asking at every picture takes a tenth of the decoding
+                    size = frame.width, frame.height
+                    shape = own.of(context.sample_aspect_ratio), orientation(frame)
+                yield Picture(frame, None if ticks is None else ticks * unit, *shape, key, gap)
                 gap = False
 
-    def _frames(self, container, stream):
-        """av.VideoFrames, and None for each packet that cannot be decoded."""
-        packets = container.demux(stream)
+    def _frames(self, container, stream, context):
+        """(av.VideoFrame, its time in the stream's unit or None, whether it depends on no other); None for a damaged packet."""
+        packets, times = container.demux(stream), []
+        strict = context is not stream.codec_context  # whose pictures come at once, and unmarked
         while True:
             try:
                 packet = next(packets, None)
@@ -135,16 +144,34 @@ class Decoder:
                 packet = None
             if packet is None and not self.broke_off:
                 return
+            if packet is not None and packet.size and packet.dts is not None and self._clock == "order":
+                heapq.heappush(times, packet.dts)
             try:
-                frames = stream.codec_context.decode(packet) if packet is None or packet.size else packet.decode()
+                frames = context.decode(packet)
             except EOFError:
                 return
             except FAULTS:
-                yield None
-                frames = ()
-            yield from frames
+                frames = (None,)
+            for frame in frames:
+                ticks = frame.pts if frame is not None and self._clock == "pts" else None
+                key = frame is not None and (frame.key_frame or (strict and packet is not None and packet.is_keyframe))
+                yield frame, (heapq.heappop(times) if times else ticks), key
             if packet is None:
                 return
+
+
+def _context(stream, threads):
+    """The decoder for the stream: its own, or a stricter one."""
+    context = stream.codec_context
+    stricter = STRICTER.get(context.codec.name)
+    if stricter in av.codecs_available and context.pix_fmt == "yuv420p":  # it may have been built for 8 bit only
+        context, told = av.CodecContext.create(stricter, "r"), context
+        for name in COLOURS:
+            setattr(context, name, getattr(told, name))
+    elif context.codec.intra_only:  # such decoders paint over an error without a word, others mark it
+        context.options = {"err_detect": "explode"}
+    context.thread_count, context.thread_type = threads, "AUTO" if threads > 1 else "NONE"
+    return context
 
 
 class _Aspect:
@@ -199,7 +226,7 @@ class Deinterlacer:
                 return
             picture = self._waiting.popleft()
             # The filter's own notes on colours may be less than the decoder's.
-            for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
+            for name in COLOURS:
                 setattr(frame, name, getattr(picture.frame, name))
             yield dataclasses.replace(picture, frame=frame)
 
