@@ -5,11 +5,7 @@ Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of
 
 import dataclasses
 import hashlib
-import itertools
 import json
-import pathlib
-import signal
-import zipfile
 
 import cv2
 import numpy as np
@@ -19,13 +15,12 @@ from data_pipelines.alignment import crop_jitter
 from data_pipelines.cropping import Cropper
 from data_pipelines.detection import make_detector
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
 from data_pipelines.images import encode_image
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
 from data_pipelines.remote import content_stamp, is_url, local_copy
 from data_pipelines.tracking import Tracker, main_tracks
-from data_pipelines.video import Video, quiet
+from data_pipelines.video import Video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +51,7 @@ class PrepareSettings:
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     workers: int = 0
     decoder_threads: int = 1
+    shard_mb: float = 256.0
     beam_options: str = ""
     seed: int = 0
     min_frames: int = 9
@@ -142,7 +138,7 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
     return ClipFaces(row, faces.frame_indices, faces.positions)
 
 
-def _process_remote_clip(entry, settings, keep):
+def process_remote_clip(entry, settings, keep):
     """`process_clip` on a local copy; the row names the place it came from."""
     place = str(entry.path)
     try:
@@ -267,61 +263,3 @@ def _remarks(tracker, settings, lost):
         yield f"more than one face in {tracker.n_two_faces} of {tracker.n_searched} frames searched, {followed} was followed"
     if tracker.n_cuts:
         yield f"{tracker.n_cuts} scene cuts"
-
-
-def start_worker() -> None:
-    """Called once in every worker process: one thread each, as there are as many workers as cores."""
-    cv2.setNumThreads(1)
-    quiet()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption is the parent's to report, once
-
-
-def process_to_file(entry: ClipEntry, settings: PrepareSettings, path) -> quality.QualityRow:
-    """Processes the clip and leaves the result at `path` in one go; returns its quality row.
-
-    The file is an uncompressed zip of the crops, numbered in their order, and one JSON with all else.
-    """
-    with atomic_path(pathlib.Path(path)) as temporary:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            numbers = itertools.count()
-            process = _process_remote_clip if is_url(entry.path) else process_clip
-            faces = process(entry, settings, lambda image: archive.writestr(_frame_name(next(numbers)), image))
-            if faces.row.verdict == "ok":
-                archive.writestr(CLIP, _as_json(faces))
-        if faces.row.verdict != "ok":  # what was cut out of it before it turned out to be unusable
-            with zipfile.ZipFile(temporary, "w") as archive:
-                archive.writestr(CLIP, _as_json(faces))
-    return faces.row
-
-
-CLIP = "clip.json"
-
-
-def _frame_name(number):
-    return f"{number:08d}"
-
-
-def _as_json(faces):
-    arrays = {"frame_indices": faces.frame_indices.tolist(), "positions": faces.positions.tolist()}
-    return json.dumps({"row": dataclasses.asdict(faces.row)} | arrays)
-
-
-def saved_clip(path) -> ClipFaces:
-    """A processed clip, without its crops."""
-    with zipfile.ZipFile(path) as archive:
-        return _read_clip(archive)
-
-
-def _read_clip(archive):
-    clip = json.loads(archive.read(CLIP))
-    positions = np.array(clip["positions"], np.int32)
-    if len(positions) != clip["row"]["n_kept"] or (len(positions) and max(positions) >= len(archive.namelist()) - 1):
-        raise zipfile.BadZipFile(f"{archive.filename} lacks frames")
-    return ClipFaces(quality.QualityRow(**clip["row"]), np.array(clip["frame_indices"], np.int32), positions)
-
-
-def saved_frames(path):
-    """Iterates over the encoded crops of a processed clip."""
-    with zipfile.ZipFile(path) as archive:
-        for position in _read_clip(archive).positions:
-            yield archive.read(_frame_name(position))

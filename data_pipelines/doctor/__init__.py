@@ -74,6 +74,7 @@ def examine(
         except InputError as error:
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))
     found += dataset.dataset_defects(data_dir, entries, splits, settings)
+    found += dataset.disk_defects(data_dir, entries, settings)
     return Findings(sorted(found, key=lambda d: d.severity != SPOILS), scores, baseline)
 
 

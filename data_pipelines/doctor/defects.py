@@ -19,6 +19,11 @@ KINDS = {
     "unreadable_file": (SPOILS, "Allow your user to read the files and their folders (chmod, chown), or copy them."),
     "not_a_video": (SPOILS, "Download the files again: what lies there is a text, such as an error page or a Git LFS pointer."),
     "extra_file": (REMARK, "Add rows for the videos that belong to the data; nothing need be done about the others."),
+    "too_little_disk": (
+        SPOILS,
+        "Free some space, choose another disk by config.data.data_dir, or config.data.image_format='jpeg', a lower "
+        "config.data.fps or a smaller config.data.image_size.",
+    ),
     "remote_file": (REMARK, "Nothing; prepare says which of them cannot be fetched or read."),
     "absent_from_copy": (REMARK, "Complete the copy, or say that the figures are about the part that is there."),
     "left_out_of_source": (REMARK, "Mend the files, or say that the figures are about the part that could be used."),
