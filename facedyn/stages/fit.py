@@ -89,7 +89,7 @@ def _log(config, workdir, scale, half, control):
 def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict:
     """What is made from the whole table: the pictures' examples, the scores, the summary."""
     c, folder = config.fit, workdir / representations.FOLDER
-    rows, _ = representations.read_parts(folder)
+    rows = representations.read_rows(folder)
     if not len(rows):
         raise InputError(
             f"No fit unit has config.fit.min_frames={c.min_frames} usable centre frames: use longer clips, or lower it."
@@ -134,7 +134,7 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
     SIGTERM ends it behind the part in hand, and so does the end of another process.
     """
     name = f"#{half}" if half else ""
-    done, _ = representations.read_parts(folder)
+    done = representations.read_rows(folder)
     there = set(done.loc[done["scale"] == scale, "unit_id"])
     # Shared out by who there is, not by who is left: no process takes another's people, whenever it looks.
     units = processes.own_share(units, lambda u: len(u.fitted))
@@ -194,12 +194,12 @@ def _write_examples(config, engine, params, face_clips, units, folder, scale):
     before = dict(np.load(path)) if path.is_file() else {}
     if scale in before.get("scale", ()):
         return
-    rows, vectors = representations.read_parts(folder)
     chosen = {u.person_id: u for u in reversed(units)}
     people = [chosen[p] for p in sorted(chosen)][:: max(1, len(chosen) // config.report.examples)][: config.report.examples]
+    rows, vectors = representations.read_some(folder, [u.unit_id for u in people], scale)
     new = []
     for unit in people:
-        row = rows.index[(rows["unit_id"] == unit.unit_id) & (rows["scale"] == scale) & rows["finite"]]
+        row = rows.index[(rows["unit_id"] == unit.unit_id) & rows["finite"]]
         if not len(row):
             continue
         candidates = unit.held_back or unit.fitted
