@@ -4,8 +4,8 @@
 
 The clips are made up: tiny aligned videos of a blob that moves at its person's own rate, which `prepare` turns into a data set
 once. `--people` counts those who are scored; for every 20 of them there are 5 more in training and 1 in validation. The
-peak is the resident memory of the largest process of a stage, as the operating system counts it (Linux, macOS). `--keep DIR`
-keeps the data sets there for the next call; without it they go with the temporary folder.
+peak is the resident memory of the largest process of a stage, and time is that of all cores together, as the operating
+system counts them (Linux, macOS). `--keep DIR` keeps the data sets there for the next call; without it they are deleted.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import time
 import av
 import numpy as np
 
-PROMISE = 1.15  # most memory, and most seconds a clip, of the largest run, in that of the smallest
+PROMISE = 1.15  # most memory, and most CPU seconds a clip, of the largest run, in that of the smallest
 STAGES = ("prepare", "pretrain", "fit", "traits", "report")
 CLIPS, FRAMES, SIZE = 4, 40, 32  # of a person, of a clip, pixels
 SETTINGS = {
@@ -96,7 +96,7 @@ def _write_video(path, frames):
 
 
 def run_stage(stage: str, workdir, manifest, settings: dict) -> dict:
-    """Runs a stage in a process of its own: {"seconds", "peak_mib"}; its output goes to WORKDIR/STAGE.log.
+    """Runs a stage in a process of its own: {"seconds", "cpu_seconds", "peak_mib"}; its output goes to WORKDIR/STAGE.log.
 
     Raises SystemExit when the stage fails.
     """
@@ -116,7 +116,8 @@ def run_stage(stage: str, workdir, manifest, settings: dict) -> dict:
     if status:
         raise SystemExit(f"{stage} failed, see {log}:\n{log.read_text(encoding='utf-8')[-2000:]}")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
-    return {"seconds": time.perf_counter() - started, "peak_mib": usage.ru_maxrss * unit / 2**20}
+    seconds, cpu = time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mib": usage.ru_maxrss * unit / 2**20}
 
 
 def measure(place, scored: int, stages, settings: dict) -> list[dict]:
@@ -129,15 +130,16 @@ def measure(place, scored: int, stages, settings: dict) -> list[dict]:
     for stage in STAGES:
         if stage in stages or (stage == "prepare" and not (place / "run" / "data").is_dir()):
             row = run_stage(stage, place / "run", manifest, settings)
-            row |= dict(stage=stage, people=scored, clips=clips, ms_a_clip=1000 * row["seconds"] / clips)
+            row |= dict(stage=stage, people=scored, clips=clips, ms_a_clip=1000 * row["cpu_seconds"] / clips)
             rows.append(row)
-            print("{people:6d} people  {stage:9s} {peak_mib:7.0f} MiB {seconds:7.1f} s {ms_a_clip:7.1f} ms a clip".format(**row))
+            text = "{people:6d} people  {stage:9s} {peak_mib:7.0f} MiB {seconds:7.1f} s {ms_a_clip:7.1f} ms of a core a clip"
+            print(text.format(**row))
             sys.stdout.flush()
     return rows
 
 
 def growth(rows) -> dict[str, tuple[float, float]]:
-    """{stage: (peak memory, seconds a clip) of the largest run as a multiple of the smallest's}."""
+    """{stage: (peak memory, CPU seconds a clip) of the largest run as a multiple of the smallest's}."""
     found = {}
     for stage in dict.fromkeys(row["stage"] for row in rows):
         of_stage = sorted((row for row in rows if row["stage"] == stage), key=lambda row: row["people"])
@@ -159,7 +161,7 @@ def main():
             rows += measure(pathlib.Path(a.keep or temporary) / f"{people}", people, a.stages, settings)
     multiples = growth(rows)
     for stage, (memory, seconds) in multiples.items() if len(a.people) > 1 else ():
-        print(f"{stage:9s} memory x {memory:.2f}, seconds a clip x {seconds:.2f} from the smallest to the largest run")
+        print(f"{stage:9s} memory x {memory:.2f}, CPU seconds a clip x {seconds:.2f} from the smallest to the largest run")
     if a.out:
         found = {"settings": settings, "rows": rows, "growth": multiples, "promise": PROMISE}
         pathlib.Path(a.out).write_text(json.dumps(found, indent=1), encoding="utf-8")

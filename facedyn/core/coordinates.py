@@ -64,7 +64,10 @@ def principal_coordinates(x, train, columns: int, weights=None):
 
 
 def gram_matrix(x, train, weights=None) -> np.ndarray:
-    """Inner products of all rows' features, z-scored by the training rows: float64 [N, N]. Arguments as in the function above."""
+    """Inner products of all rows' features, z-scored by the training rows: float64 [N, N].
+
+    Arguments as in `principal_coordinates`. The z-scores are made some features at a time.
+    """
     gram = np.zeros((len(x), len(x)))
     for some in _feature_blocks(x):
         own = x[:, some]

@@ -26,6 +26,7 @@ from facedyn.stages.stopping import Stopped, finishing
 from facedyn.store import checkpoints, portable, scores
 from facedyn.store.metrics_log import MetricsLog
 
+
 def run(config, workdir) -> dict:
     """Trains what is not there yet; returns a summary with the people of the pool."""
     face_clips = common.open_data(common.pretrain_data_dir(config, workdir), config)
