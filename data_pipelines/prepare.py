@@ -262,7 +262,8 @@ def _named(entries, settings):
 
 
 def _file_name(clip_id):
-    return re.sub(r"[^\w.-]", "_", clip_id)[:80]
+    # Cut by bytes: a file system counts those, and a Chinese character has three.
+    return re.sub(r"[^\w.-]", "_", clip_id).encode()[:80].decode(errors="ignore")
 
 
 def _cached_row(file):

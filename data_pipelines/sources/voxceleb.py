@@ -32,4 +32,6 @@ def collect(settings: SourceSettings) -> Collection:
             left_out[str(path)] = "It lies in no person's folder, person/video/clip.mp4"
     if not entries:
         raise nothing_found(root, "no video in a person's folder, person/video/clip.mp4")
-    return Collection(tuple(entries), notes=listing.notes, left_out=left_out)
+    return Collection(
+        tuple(entries), notes=(*listing.notes, *listing.unused.notes), left_out=left_out | listing.unused.left_out
+    )

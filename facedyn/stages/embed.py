@@ -209,14 +209,14 @@ def _entries(videos, config):
     else:
         paths = [pathlib.Path(videos).expanduser().absolute()]
     first = paths[0] if paths else pathlib.Path()
-    if len(paths) == 1 and first.suffix.lower() == ".csv":
+    if len(paths) == 1 and first.suffix.lower() in (".csv", ".tsv") and first.is_file():
         return read_manifest(first, ()), quality_table([])
     settings = SourceSettings(first, person_pattern=config.data.person_pattern)
     if len(paths) == 1 and first.is_dir():
         collection = folder.collect(settings)
     else:
         for path in paths:
-            if not path.is_file() or path.suffix.lower() not in VIDEOS:
+            if not path.is_file():  # a file that is named is tried, whatever its suffix
                 raise InputError(f"--videos={path} is no folder, no manifest (CSV) and no video ({', '.join(VIDEOS)}).")
         if not paths:
             raise InputError("No videos are named.")
