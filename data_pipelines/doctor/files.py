@@ -9,6 +9,7 @@ import stat
 import unicodedata
 
 from data_pipelines.doctor.defects import counted, defect, share
+from data_pipelines.paths import hint
 from data_pipelines.video import IMAGES
 
 VIDEOS = (
@@ -30,7 +31,7 @@ def file_defects(entries, others=(), extra=()) -> list:
         kind, detail = _state(entry.path)
         found.setdefault(kind, []).append((entry, detail))
     listings = {}
-    missing = [(e.clip_id, _lookalike(e.path, listings) or str(e.path)) for e, _ in found.get("missing_file", ())]
+    missing = [(e.clip_id, _lookalike(e.path, listings) or f"{e.path}{hint(e.path)}") for e, _ in found.get("missing_file", ())]
     defects = []
     if missing:
         what = f"{share(len(missing), len(entries))} clips have no file at the path that the manifest gives."
