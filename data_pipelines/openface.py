@@ -12,12 +12,15 @@ import re
 import statistics
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
+from data_pipelines.clock import resampled, resampling_rate
 from data_pipelines.errors import InputError
 from data_pipelines.openface_people import find_people
 from data_pipelines.openface_table import read_table
-from data_pipelines.video import FOLDER_FPS, read_image, resampled
+from data_pipelines.still import Stillness
+from data_pipelines.video import FOLDER_FPS, read_image
 
 BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers write such frames where they failed
 ALIGNED = "_aligned"
@@ -25,6 +28,7 @@ ALIGNED = "_aligned"
 IMAGE = re.compile(r"frame_det_(?:(\d+)_)?(\d+)\.(?:bmp|png|jpe?g|tiff?|webp)", re.IGNORECASE)
 # A step between two frames' times that is longer than so many usual ones is a hole in the recording.
 HOLE = 1.5
+THUMBNAIL = 32  # pixels: side of the pictures that are compared to tell frozen ones
 ROUNDING = 0.0015  # seconds: times have three decimals
 
 
@@ -76,9 +80,10 @@ class OpenFaceVideo:
     counts the video's frames from its first one and jumps by 2 or more wherever two frames do not follow one another: at
     frames that are left out, holes in time, changes of the face's number and places where the person may have changed.
 
-    n_decoded: frames of the video with a row or an image, whoever they show; n_repeated: images that are the one before again,
-    or have its time, and are left out; n_holes: holes in time; n_two_faces: frames that show several faces; n_images: images of
-    the faces that were taken, good or not; mean_confidence: of the good ones, NaN without a CSV; fps, note: as of `Video`.
+    n_decoded: frames of the video with a row or an image, whoever they show; n_repeated: images of a frozen stretch but for the
+    first, and those that have the time of the one before, which are left out; n_holes: holes in time; n_two_faces: frames that
+    show several faces; n_images: images of the faces that were taken, good or not; mean_confidence: of the good ones, NaN
+    without a CSV; fps, note: as of `Video`.
     Raises InputError, when made, for a folder with several outputs or none, or a CSV not its; in the iteration, when not one
     frame is good.
     """
@@ -92,7 +97,7 @@ class OpenFaceVideo:
                 f"The folder {path} holds {len(outputs)} OpenFace outputs ({names}); name one of them as the clip."
             )
         self.path, self.table = outputs[0]
-        self._min_confidence, self._resample_fps = min_confidence, fps
+        self._min_confidence = min_confidence
         self._images = _images(self.path)
         tables, self._damaged = read_table(self.table) if self.table else ({}, 0)
         if -1 in tables:  # one face without a number
@@ -104,7 +109,8 @@ class OpenFaceVideo:
         self._timed = bool(self._times.fps) and not source_fps
         self._source_fps = source_fps or self._times.fps or FOLDER_FPS
         self.n_holes = len(self._times.holes) if self._timed else 0
-        self.fps, self.note, self.n_repeated = fps or self._source_fps, "", 0
+        self._resample_fps, self._slower = resampling_rate(fps, self._source_fps)
+        self.fps, self.note, self.n_repeated = self._resample_fps or self._source_fps, "", 0
         self._take(self._people())
 
     def _people(self):
@@ -160,25 +166,29 @@ class OpenFaceVideo:
 
     def _frames(self):
         faults = collections.Counter(self._fault(self._tables.get(face, {}).get(frame)) for face, frame in self._failed)
-        kept, skipped, before, last = 0, 0, -1.0, None
-        self.n_repeated = 0
+        self.n_repeated, still, index = 0, Stillness(), 0
+        for image, seconds, numbers in still.left_out(self._usable(faults), _thumbnail):
+            index += numbers
+            yield index, seconds, image
+        self.n_repeated += still.n_repeated
+        self.note = self._remarks(faults)
+        if sum(faults.values()) == self.n_images:
+            raise InputError(f"Not one frame of the OpenFace output {self.path} can be used: {self.note}.")
+
+    def _usable(self, faults):
+        """Yields (image, seconds, how far the index goes on), and counts in `faults` what cannot be used."""
+        extra, last, before = 0, self._first, -1.0
         for frame in sorted(self._faces_of):
+            # The index jumps also where the numbers of the frames follow one another.
+            extra += frame in self._borders or (self._timed and frame in self._times.holes)
             image, seconds = read_image(self._images[self._faces_of[frame]][frame]), self._seconds(frame)
-            # A jump of the index also where the numbers of the frames follow one another.
-            skipped += frame in self._borders or (self._timed and frame in self._times.holes)
             if image is None or image.max() < BLACK:
                 faults["unreadable" if image is None else "black"] += 1
-                continue
-            repeats = last is not None and np.array_equal(image, last)
-            last = image
-            if repeats or seconds <= before:
+            elif seconds <= before:
                 self.n_repeated += 1
-                continue
-            kept, before = kept + 1, seconds
-            yield frame - self._first + skipped, seconds, image
-        self.note = self._remarks(faults)
-        if not kept:
-            raise InputError(f"Not one frame of the OpenFace output {self.path} can be used: {self.note}.")
+            else:
+                yield image, seconds, frame + extra - last
+                last, before = frame + extra, seconds
 
     def _remarks(self, faults):
         remarks = []
@@ -194,6 +204,8 @@ class OpenFaceVideo:
         remarks += self._remarks_on_people()
         if self.n_repeated:
             remarks.append(f"repeated images, left out: {self.n_repeated}")
+        if self._slower:
+            remarks.append(self._slower)
         if self.n_holes:
             remarks.append(f"holes in time, kept as gaps: {self.n_holes}")
         if self._source_fps == FOLDER_FPS and not self._timed:
@@ -224,18 +236,27 @@ class OpenFaceVideo:
         )
 
 
+def _thumbnail(image):
+    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(
+        np.float32
+    )
+
+
 class _Times:
     """The times that a CSV gives: seconds {frame: time}, fps (0 where there is none), holes {frame behind a hole in time}."""
 
     def __init__(self, seconds):
         self.seconds, self.fps, self.holes = seconds, 0.0, set()
-        frames = sorted(seconds)
+        frames = []
+        for frame in sorted(seconds):
+            if not frames or seconds[frame] > seconds[frames[-1]]:  # a time that repeats is no step
+                frames.append(frame)
         steps = [(b, b - a, seconds[b] - seconds[a]) for a, b in itertools.pairwise(frames)]
-        usual = statistics.median(forward) if (forward := [time / n for _, n, time in steps if time > 0]) else 0.0
+        usual = statistics.median(time / n for _, n, time in steps) if steps else 0.0
         if not usual:
             return  # as for OpenFace on single images
         self.holes = {frame for frame, n, time in steps if time > HOLE * usual * n + ROUNDING}
-        whole = [(n, time) for frame, n, time in steps if frame not in self.holes and time > 0]
+        whole = [(n, time) for frame, n, time in steps if frame not in self.holes]
         # The mean rather than the median step, which is rounded to milliseconds.
         fps = sum(n for n, _ in whole) / sum(time for _, time in whole)
         self.fps = fps if 1 <= fps <= 1000 else 0.0

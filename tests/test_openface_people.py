@@ -110,16 +110,25 @@ def test_the_place_tells_where_looks_do_not_suffice(tmp_path):
 
 
 def test_a_hole_in_time_is_a_gap_and_a_repeated_picture_is_counted(tmp_path):
-    images = write(tmp_path, [(0, 7, 1, 60)], times=lambda frame: frame / 25 + 2 * (frame > 30))
-    (images / "frame_det_00_000011.bmp").write_bytes((images / "frame_det_00_000010.bmp").read_bytes())
+    images = write(tmp_path, [(0, 7, 1, 100)], times=lambda frame: frame / 25 + 2 * (frame > 30) - 0.04 * (frame == 20))
+    for frame in range(41, 71):
+        (images / f"frame_det_00_{frame:06d}.bmp").write_bytes((images / "frame_det_00_000040.bmp").read_bytes())
     video = OpenFaceVideo(images)
     found = list(video)
-    assert (video.n_decoded, video.n_repeated, video.n_holes) == (60, 1, 1)
+    assert (video.n_decoded, video.n_repeated, video.n_holes) == (100, 31, 1)
     assert video.fps == pytest.approx(25, abs=0.01)
-    assert [b[0] - a[0] for a, b in itertools.pairwise(found) if b[0] - a[0] > 1] == [2, 2]
-    assert found[-1][1] == pytest.approx(59 / 25 + 2, abs=1e-3)
-    assert "repeated images, left out: 1" in video.note
+    steps = {b[0] - 1: b[0] - a[0] for a, b in itertools.pairwise(found) if b[0] - a[0] > 1}
+    # Behind the picture at the time of the one before it, the hole in time, and the frozen stretch of 31 pictures.
+    assert list(steps.values()) == [2, 2, 31]
+    assert found[-1][1] == pytest.approx(99 / 25 + 2, abs=1e-3)
+    assert "repeated images, left out: 31" in video.note
     assert "holes in time, kept as gaps: 1" in video.note
+    resampled = list(OpenFaceVideo(images, fps=10.0))
+    assert sum(b[0] - a[0] > 1 for a, b in itertools.pairwise(resampled)) == 3
+    slow = OpenFaceVideo(images, fps=50.0)
+    list(slow)
+    assert slow.fps == pytest.approx(25, abs=0.01)
+    assert "none are repeated to reach the 50 of config.data.fps" in slow.note
 
 
 def european(text, separator):

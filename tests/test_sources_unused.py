@@ -9,7 +9,8 @@ from test_sources import collected, touch
 
 from data_pipelines.errors import InputError
 from data_pipelines.sources import SourceSettings, make_manifest
-from data_pipelines.sources.listing import VIDEOS, list_files
+from data_pipelines.sources.listing import list_files
+from data_pipelines.suffixes import VIDEOS
 from facedyn.main import main
 
 SIDECARS = ("a.csv", "b.TXT", "notes.json", "a.srt", "sound.wav", "README", "portrait.jpg", "deep/er/c.csv")

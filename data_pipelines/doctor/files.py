@@ -10,12 +10,8 @@ import unicodedata
 
 from data_pipelines.doctor.defects import counted, defect, share
 from data_pipelines.paths import hint
-from data_pipelines.video import IMAGES
+from data_pipelines.suffixes import IMAGES, VIDEOS
 
-VIDEOS = (
-    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv"),
-    *(".mts", ".m2ts", ".ts", ".3gp", ".ogv", ".vob"),
-)
 # A container format has bytes that are no text within its first few; an error page or a pointer file has none in so many.
 HEAD = 256
 TEXT = bytes(range(32, 127)) + b"\t\n\r\f"

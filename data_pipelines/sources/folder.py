@@ -6,8 +6,9 @@ from data_pipelines.errors import InputError
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.manifest_ids import names_nobody
 from data_pipelines.sources.collection import Collection, SourceSettings, clip_ids, nothing_found
-from data_pipelines.sources.listing import VIDEOS, list_files
+from data_pipelines.sources.listing import list_files
 from data_pipelines.sources.people import Namer
+from data_pipelines.suffixes import VIDEOS
 
 
 def collect(settings: SourceSettings) -> Collection:

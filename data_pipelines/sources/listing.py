@@ -9,8 +9,6 @@ import pathlib
 
 from data_pipelines.sources.unused import NAMED, Unused, is_hidden
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".ts", ".ogv")
-
 
 @dataclasses.dataclass(frozen=True)
 class Listing:

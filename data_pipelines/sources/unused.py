@@ -7,7 +7,7 @@ import collections
 import os
 import pathlib
 
-from data_pipelines.video import IMAGES
+from data_pipelines.suffixes import IMAGES
 
 NAMED = 5  # how many names a sentence gives before it says "and so many more"
 # What lies beside videos and holds no picture of anybody.

@@ -18,7 +18,8 @@ from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.quality import QualityRow, quality_table
 from data_pipelines.sources import SourceSettings, folder
-from data_pipelines.sources.listing import VIDEOS, named
+from data_pipelines.sources.listing import named
+from data_pipelines.suffixes import VIDEOS
 from facedyn.command_line import override
 from facedyn.config import WITHOUT_EFFECT, config_hash
 from facedyn.stages import common, compilation_cache, embed_rates, fit, fit_models, saved_heads
