@@ -202,8 +202,8 @@ class _Looks:
 def describe(image) -> np.ndarray | None:
     """Appearance of an aligned face, float32 [GRID * GRID, PATTERNS]; None for no image, or one that is too small or all black.
 
-    Histograms of uniform local binary patterns (Ahonen, Hadid and Pietikäinen 2006) over a grid, which the light's brightness and
-    colour do not change. Cells that are masked, as OpenFace does outside the face, hold zeros.
+    Histograms of uniform local binary patterns (Ahonen, Hadid and Pietikäinen 2006) over a grid. Brightness and colour of the
+    light do not change them. Cells that are masked, as OpenFace does outside the face, hold zeros.
     """
     if image is None or min(image.shape[:2]) < SMALLEST:
         return None
