@@ -16,6 +16,7 @@ def get_config():
     config = default_config()
 
     config.data.image_size = 48
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
 
     config.model.channels = (8, 16, 32)
     config.model.groups = 4

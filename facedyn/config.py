@@ -33,7 +33,7 @@ def default_config() -> ConfigDict:
     data.image_size = 112  # side of the square face crop, pixels
     data.channels = 3  # 3 = RGB, 1 = grey
     data.image_format = "png"  # 'png' (lossless) or 'jpeg' (a fifth of the size, quality 95)
-    data.fps = 0.0  # resample to this rate by timestamps; 0 = keep the file's own
+    data.fps = 0.0  # faster videos are resampled to it by their times; 0 = keep each file's own; a scale is a number of frames
     data.detector = "auto"  # 'haar', 'yunet', or 'auto' = yunet when yunet_model is set
     data.yunet_model = ""  # path of the YuNet ONNX file
     data.min_confidence = 0.7  # of OpenFace's frames; a less certain one is left out
