@@ -26,9 +26,10 @@ BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers
 ALIGNED = "_aligned"
 # The oldest versions, which knew one face, did not number it.
 IMAGE = re.compile(r"frame_det_(?:(\d+)_)?(\d+)\.(?:bmp|png|jpe?g|tiff?|webp)", re.IGNORECASE)
+COUNTS = 0.05  # of the main person's frames: who has fewer is not counted among the people of a clip
 # A step between two frames' times that is longer than so many usual ones is a hole in the recording.
 HOLE = 1.5
-THUMBNAIL = 32  # pixels: side of the pictures that are compared to tell frozen ones
+THUMBNAIL = 96  # pixels: side of the pictures that are compared to tell frozen ones, as of whole videos
 ROUNDING = 0.0015  # seconds: times have three decimals
 
 
@@ -133,7 +134,12 @@ class OpenFaceVideo:
         elsewhere = {(piece.face, frame) for other in others for piece in other for frame in piece.frames}
         own = [(face, frame) for face in self._numbers for frame in self._images[face] if (face, frame) not in elsewhere]
         rows = [(face, frame) for face in self._numbers for frame in self._tables.get(face, {})]
-        self._n_others, self._n_only_others = len(others), len({frame for _, frame in elsewhere} - self._faces_of.keys())
+        self._n_only_others = len({frame for _, frame in elsewhere} - self._faces_of.keys())
+        sizes = [sum(len(piece.frames) for piece in found) for found in people]
+        self._shares = {
+            "n_people": sum(size >= COUNTS * sizes[0] for size in sizes),
+            "other_share": sizes[1] / (sizes[0] + sizes[1]) if len(sizes) > 1 else 0.0,
+        }
         self._failed = [pair for pair in own if pair[1] not in self._faces_of]
         self.n_images = len(self._faces_of) + len(self._failed)
         self._imageless = sum(
@@ -228,12 +234,13 @@ class OpenFaceVideo:
         """The clip's QualityRow with what only OpenFace knows: all frames of the video, several faces, and how sure it was."""
         # Of resampled frames: as many as the whole video would have.
         scale = self._resample_fps / self._source_fps if self._resample_fps else 1
-        return dataclasses.replace(
-            row,
-            n_decoded=max(row.n_found, round(self.n_decoded * scale)),
-            n_two_faces=self.n_two_faces,
-            mean_confidence=self.mean_confidence,
-        )
+        values = self._shares | {
+            "n_decoded": max(row.n_found, round(self.n_decoded * scale)),
+            "n_two_faces": self.n_two_faces,
+            "mean_confidence": self.mean_confidence,
+        }
+        known = {field.name for field in dataclasses.fields(row)}
+        return dataclasses.replace(row, **{name: value for name, value in values.items() if name in known})
 
 
 def _thumbnail(image):
