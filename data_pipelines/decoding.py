@@ -6,6 +6,7 @@ deinterlaced, one out for one in.
 
 import collections
 import dataclasses
+import heapq
 import pathlib
 
 import av
@@ -67,8 +68,9 @@ def _picture_stream(container, path):
 
 def unknown_codec(path) -> str:
     """What FFmpeg's log says of the codec of the first picture stream, such as 'none, zzzz'."""
-    level = av.logging.get_level()
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as messages, av.open(str(path)):
             pass
@@ -76,6 +78,7 @@ def unknown_codec(path) -> str:
         return "unknown"
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
     for _, _, message in messages:
         kind, found, rest = message.partition("Video: ")
         if found:
@@ -92,7 +95,7 @@ class Decoder:
     """
 
     def __init__(self, path: pathlib.Path, clock: str = "pts", threads: int = 1):
-        """`clock`: which stamps of the pictures are their times, 'pts', 'dts' or '' (none are usable)."""
+        """`clock`: which stamps are the pictures' times: 'pts'; 'order', those of decoding, in their order; '' (none)."""
         self._path, self._clock, self._threads = path, clock, threads
         self.n_damaged, self.broke_off, self.codec = 0, False, ""
 
@@ -102,6 +105,8 @@ class Decoder:
             self.codec = stream.codec_context.name
             stream.codec_context.thread_count = self._threads
             stream.codec_context.thread_type = "AUTO" if self._threads > 1 else "NONE"
+            if stream.codec_context.codec.intra_only:  # such decoders paint over an error without a word, others mark it
+                stream.codec_context.options = {"err_detect": "explode"}
             deinterlacer = Deinterlacer()
             for picture in self._whole(container, stream):
                 yield from deinterlacer.step(picture)
@@ -111,7 +116,7 @@ class Decoder:
         """Pictures without damage; those that follow a damaged one wait for the next that depends on none before it."""
         context, own = stream.codec_context, _Aspect(stream)
         broken = gap = False
-        for frame in self._frames(container, stream):
+        for frame, ticks in self._frames(container, stream):
             if frame is None or frame.is_corrupt:
                 self.n_damaged += 1
                 broken = gap = True
@@ -119,14 +124,13 @@ class Decoder:
                 self.n_damaged += 1
             else:
                 broken = False
-                ticks = frame.pts if self._clock == "pts" else frame.dts if self._clock else None
-                stamp = None if ticks is None else float(ticks * (frame.time_base or stream.time_base))
+                stamp = None if ticks is None else float(ticks * stream.time_base)
                 yield Picture(frame, stamp, own.of(context.sample_aspect_ratio), orientation(frame), gap)
                 gap = False
 
     def _frames(self, container, stream):
-        """av.VideoFrames, and None for each packet that cannot be decoded."""
-        packets = container.demux(stream)
+        """(av.VideoFrame, its time in the stream's unit or None); (None, None) for each packet that cannot be decoded."""
+        packets, times = container.demux(stream), []
         while True:
             try:
                 packet = next(packets, None)
@@ -135,14 +139,17 @@ class Decoder:
                 packet = None
             if packet is None and not self.broke_off:
                 return
+            if packet is not None and packet.size and packet.dts is not None and self._clock == "order":
+                heapq.heappush(times, packet.dts)
             try:
-                frames = stream.codec_context.decode(packet) if packet is None or packet.size else packet.decode()
+                frames = stream.codec_context.decode(packet)
             except EOFError:
                 return
             except FAULTS:
-                yield None
-                frames = ()
-            yield from frames
+                frames = (None,)
+            for frame in frames:
+                ticks = frame.pts if frame is not None and self._clock == "pts" else None
+                yield frame, (heapq.heappop(times) if times else ticks)
             if packet is None:
                 return
 

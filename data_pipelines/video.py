@@ -143,7 +143,7 @@ class Video:
         yield self._assumed
         yield self._slower
         if self._timing.variable and not self._resample_fps:
-            yield "its frames come at uneven times, which config.data.fps would make even"
+            yield "its frames come at uneven or repeated times, which config.data.fps would make even"
         for transfer, name in ((HLG, "HLG"), (PQ, "PQ")):
             if transfer in transfers:
                 yield f"its {name} colours were turned into those of standard video"
