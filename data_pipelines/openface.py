@@ -173,16 +173,16 @@ class OpenFaceVideo:
     def _frames(self):
         faults = collections.Counter(self._fault(self._tables.get(face, {}).get(frame)) for face, frame in self._failed)
         self.n_repeated, still, index = 0, Stillness(), 0
-        for image, seconds, numbers in still.left_out(self._usable(faults), _thumbnail):
+        for picture, seconds, numbers in still.left_out(self._usable(faults), _thumbnail):
             index += numbers
-            yield index, seconds, image
+            yield index, seconds, picture.image
         self.n_repeated += still.n_repeated
         self.note = self._remarks(faults)
         if sum(faults.values()) == self.n_images:
             raise InputError(f"Not one frame of the OpenFace output {self.path} can be used: {self.note}.")
 
     def _usable(self, faults):
-        """Yields (image, seconds, how far the index goes on), and counts in `faults` what cannot be used."""
+        """Yields (_Picture, seconds, how far the index goes on), and counts in `faults` what cannot be used."""
         extra, last, before = 0, self._first, -1.0
         for frame in sorted(self._faces_of):
             # The index jumps also where the numbers of the frames follow one another.
@@ -193,7 +193,7 @@ class OpenFaceVideo:
             elif seconds <= before:
                 self.n_repeated += 1
             else:
-                yield image, seconds, frame + extra - last
+                yield _Picture(image), seconds, frame + extra - last
                 last, before = frame + extra, seconds
 
     def _remarks(self, faults):
@@ -243,10 +243,22 @@ class OpenFaceVideo:
         return dataclasses.replace(row, **{name: value for name, value in values.items() if name in known})
 
 
-def _thumbnail(image):
-    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(
-        np.float32
-    )
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    """An image as `Stillness` takes pictures of videos: none of these is a key frame, as each is a file of its own."""
+
+    image: np.ndarray
+    key_frame: bool = False
+
+    @property
+    def frame(self):
+        return self
+
+
+def _thumbnail(picture):
+    return cv2.resize(
+        cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
+    ).astype(np.float32)
 
 
 class _Times:
