@@ -62,7 +62,7 @@ def read_table(path: pathlib.Path):
 def _text(path):
     if path.is_dir():
         raise InputError(
-            f"config.data.manifest={path} is a folder, not a CSV: for a folder of videos take --config=configs/folder.py and "
+            f"The manifest {path} is a folder, not a CSV: for a folder of videos take --config=configs/folder.py and "
             f"--config.data.source={path}."
         )
     if not path.is_file():

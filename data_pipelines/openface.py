@@ -26,9 +26,10 @@ BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers
 ALIGNED = "_aligned"
 # The oldest versions, which knew one face, did not number it.
 IMAGE = re.compile(r"frame_det_(?:(\d+)_)?(\d+)\.(?:bmp|png|jpe?g|tiff?|webp)", re.IGNORECASE)
+COUNTS = 0.05  # of the main person's frames: who has fewer is not counted among the people of a clip
 # A step between two frames' times that is longer than so many usual ones is a hole in the recording.
 HOLE = 1.5
-THUMBNAIL = 32  # pixels: side of the pictures that are compared to tell frozen ones
+THUMBNAIL = 96  # pixels: side of the pictures that are compared to tell frozen ones, as of whole videos
 ROUNDING = 0.0015  # seconds: times have three decimals
 
 
@@ -133,7 +134,12 @@ class OpenFaceVideo:
         elsewhere = {(piece.face, frame) for other in others for piece in other for frame in piece.frames}
         own = [(face, frame) for face in self._numbers for frame in self._images[face] if (face, frame) not in elsewhere]
         rows = [(face, frame) for face in self._numbers for frame in self._tables.get(face, {})]
-        self._n_others, self._n_only_others = len(others), len({frame for _, frame in elsewhere} - self._faces_of.keys())
+        self._n_only_others = len({frame for _, frame in elsewhere} - self._faces_of.keys())
+        sizes = [sum(len(piece.frames) for piece in found) for found in people]
+        self._shares = {
+            "n_people": sum(size >= COUNTS * sizes[0] for size in sizes),
+            "other_share": sizes[1] / (sizes[0] + sizes[1]) if len(sizes) > 1 else 0.0,
+        }
         self._failed = [pair for pair in own if pair[1] not in self._faces_of]
         self.n_images = len(self._faces_of) + len(self._failed)
         self._imageless = sum(
@@ -167,16 +173,16 @@ class OpenFaceVideo:
     def _frames(self):
         faults = collections.Counter(self._fault(self._tables.get(face, {}).get(frame)) for face, frame in self._failed)
         self.n_repeated, still, index = 0, Stillness(), 0
-        for image, seconds, numbers in still.left_out(self._usable(faults), _thumbnail):
+        for picture, seconds, numbers in still.left_out(self._usable(faults), _thumbnail):
             index += numbers
-            yield index, seconds, image
+            yield index, seconds, picture.image
         self.n_repeated += still.n_repeated
         self.note = self._remarks(faults)
         if sum(faults.values()) == self.n_images:
             raise InputError(f"Not one frame of the OpenFace output {self.path} can be used: {self.note}.")
 
     def _usable(self, faults):
-        """Yields (image, seconds, how far the index goes on), and counts in `faults` what cannot be used."""
+        """Yields (_Picture, seconds, how far the index goes on), and counts in `faults` what cannot be used."""
         extra, last, before = 0, self._first, -1.0
         for frame in sorted(self._faces_of):
             # The index jumps also where the numbers of the frames follow one another.
@@ -187,7 +193,7 @@ class OpenFaceVideo:
             elif seconds <= before:
                 self.n_repeated += 1
             else:
-                yield image, seconds, frame + extra - last
+                yield _Picture(image), seconds, frame + extra - last
                 last, before = frame + extra, seconds
 
     def _remarks(self, faults):
@@ -228,18 +234,31 @@ class OpenFaceVideo:
         """The clip's QualityRow with what only OpenFace knows: all frames of the video, several faces, and how sure it was."""
         # Of resampled frames: as many as the whole video would have.
         scale = self._resample_fps / self._source_fps if self._resample_fps else 1
-        return dataclasses.replace(
-            row,
-            n_decoded=max(row.n_found, round(self.n_decoded * scale)),
-            n_two_faces=self.n_two_faces,
-            mean_confidence=self.mean_confidence,
-        )
+        values = self._shares | {
+            "n_decoded": max(row.n_found, round(self.n_decoded * scale)),
+            "n_two_faces": self.n_two_faces,
+            "mean_confidence": self.mean_confidence,
+        }
+        known = {field.name for field in dataclasses.fields(row)}
+        return dataclasses.replace(row, **{name: value for name, value in values.items() if name in known})
 
 
-def _thumbnail(image):
-    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(
-        np.float32
-    )
+@dataclasses.dataclass(frozen=True)
+class _Picture:
+    """An image as `Stillness` takes pictures of videos: none of these is a key frame, as each is a file of its own."""
+
+    image: np.ndarray
+    key_frame: bool = False
+
+    @property
+    def frame(self):
+        return self
+
+
+def _thumbnail(picture):
+    return cv2.resize(
+        cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY), (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA
+    ).astype(np.float32)
 
 
 class _Times:

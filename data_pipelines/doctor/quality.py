@@ -49,7 +49,8 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> li
     defects = _left_out(table, out[~out["clip_id"].isin(list(known_bad))])
     kept = ok["n_kept"] / ok["n_decoded"]
     seconds = ok["n_decoded"] / ok["fps"]
-    two, repeated = ok["n_two_faces"] / ok["n_decoded"], _column(ok, "n_repeated") / ok["n_decoded"]
+    two, repeated = ok["n_two_faces"] / ok["n_decoded"], _column(ok, "n_repeated")
+    repeated = repeated / (repeated + ok["n_decoded"])  # resampled, repeated frames are no longer among the decoded
     other = _column(ok, "other_share")
     limit = JITTER_SHARE * image_size
     for kind, words, values, bad in (
