@@ -16,6 +16,8 @@ from facedyn.config import default_config
 def get_config():
     config = default_config()
 
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
+
     config.fit.solver = "least_squares"
     config.fit.filter_kind = "low_rank"
     config.fit.filter_sites = "all"

@@ -1,18 +1,29 @@
 """The work of `prepare` as Apache Beam transforms, for videos that outgrow one machine; Beam is the extra `beam`.
 
-The same functions run on a clip here as in the process pool, and leave the same files, so that the two roads give the same
-dataset and a broken-off run goes on by either. All workers must see the videos and `data_dir` under the same paths.
+The same functions run on a clip here as in the process pool, so the two roads give the same clips, and a broken-off run goes
+on by either. Each worker packs the clips of its batch itself, so that no more than a shard a worker lies on the disk twice.
+All workers must see the videos and `data_dir` under the same paths.
 """
 
 import argparse
+import dataclasses
+import itertools
 import pathlib
 import shlex
 
-import cv2
-
-from data_pipelines import clip_faces
+from data_pipelines import clip_files, growth
 from data_pipelines.errors import InputError
-from data_pipelines.video import quiet
+from data_pipelines.growth import Wanted
+
+BATCH = 32  # clips that a worker takes at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A clip, and where it waits when it has been processed."""
+
+    wanted: Wanted
+    path: pathlib.Path
 
 
 def pipeline_options(flags: str):
@@ -28,26 +39,33 @@ def pipeline_options(flags: str):
     return options
 
 
-def process(entries, files, flags: str, settings) -> None:
-    """Processes clips in Beam's workers; each leaves its crops and quality row at its path of `files`, as the pool does."""
+def process(jobs, folder, layout, settings) -> None:
+    """Processes and packs clips in Beam's workers; what they packed waits under `folder` for `packing.adopt`."""
     beam = _beam()
-    jobs = [(entry, str(file)) for entry, file in zip(entries, files)]
-    with beam.Pipeline(options=pipeline_options(flags)) as pipeline:
-        _ = pipeline | "Clips" >> beam.Create(jobs) | "Spread" >> beam.Reshuffle() | "Faces" >> beam.Map(_process_one, settings)
+    by_split = itertools.groupby(sorted(jobs, key=lambda job: job.wanted.split), lambda job: job.wanted.split)
+    batches = [batch for _, of_split in by_split for batch in _batches(list(of_split))]
+    with beam.Pipeline(options=pipeline_options(settings.beam_options)) as pipeline:
+        work = (folder, layout, settings)
+        _ = pipeline | "Batches" >> beam.Create(batches) | "Spread" >> beam.Reshuffle() | "Faces" >> beam.Map(_batch, *work)
 
 
-def _process_one(job, settings):
-    entry, file = job
-    cv2.setNumThreads(1)  # there are as many workers as cores
-    quiet()
-    return clip_faces.process_to_file(entry, settings, pathlib.Path(file)).clip_id
+def _batches(jobs):
+    return [jobs[first : first + BATCH] for first in range(0, len(jobs), BATCH)]
 
 
-def examples(jobs, expand):
-    """A transform of (key, example), as a TFDS builder yields it: `expand` makes those of each job, in Beam's workers."""
-    beam = _beam()
-    # Clips are dealt out to the workers before their frames are read, not after.
-    return beam.Create(jobs) | beam.Reshuffle() | beam.FlatMap(expand)
+def _batch(jobs, folder, layout, settings):
+    clip_files.start_worker(interruptible=False)
+    waiting, size = {}, 0
+    for number, job in enumerate(jobs, 1):
+        clip_files.process_to_file(job.wanted.entry, settings, job.path)
+        waiting[job.path] = job.wanted
+        size += clip_files.bytes_of(job.path)
+        if size >= layout.shard_bytes or number == len(jobs):
+            growth.pack_waiting(folder, waiting, job.wanted.split, layout)
+            for path in waiting:
+                clip_files.remove_clip(path)
+            waiting, size = {}, 0
+    return len(jobs)
 
 
 def _beam():

@@ -5,12 +5,8 @@ Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of
 
 import dataclasses
 import hashlib
-import itertools
 import json
-import pathlib
-import signal
 import traceback
-import zipfile
 
 import cv2
 import numpy as np
@@ -20,14 +16,13 @@ from data_pipelines.alignment import crop_jitter
 from data_pipelines.cropping import Cropper
 from data_pipelines.detection import make_detector
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
 from data_pipelines.identity import make_describer, people
 from data_pipelines.images import encode_image
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
 from data_pipelines.remote import content_stamp, is_url, local_copy
 from data_pipelines.tracking import BESIDE, Tracker, by_chance
-from data_pipelines.video import Video, quiet
+from data_pipelines.video import Video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +54,7 @@ class PrepareSettings:
     split_fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
     workers: int = 0
     decoder_threads: int = 1
+    shard_mb: float = 256.0
     beam_options: str = ""
     seed: int = 0
     min_frames: int = 9
@@ -113,7 +109,7 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
     """Hands face crops, encoded, to `keep` one by one; those at `positions` count, and only when the row's verdict is 'ok'.
 
     Whatever is wrong with the clip, an error of ours included, becomes the verdict of its row, not an exception. Only what
-    ends a whole run goes on: interruptions, want of memory, and an OSError of `keep` (a full disk). Memory does not grow with
+    ends a whole run goes on: interruptions, want of memory, and whatever `keep` raises (a full disk). Memory does not grow with
     the length.
     """
     row = quality.QualityRow(entry.clip_id, entry.person_id, str(entry.path))
@@ -121,7 +117,7 @@ def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces
 
 
 class _Kept:
-    """Hands on to `keep`; its OSErrors are not the clip's."""
+    """Hands on to `keep`, whose errors (a full disk) are not the clip's."""
 
     def __init__(self, keep):
         self._keep = keep
@@ -129,7 +125,7 @@ class _Kept:
     def __call__(self, image):
         try:
             self._keep(image)
-        except OSError as error:
+        except Exception as error:
             raise _NotOfTheClip from error
 
 
@@ -188,7 +184,7 @@ def _judged(faces, settings):
     return dataclasses.replace(faces, row=row)
 
 
-def _process_remote_clip(entry, settings, keep):
+def process_remote_clip(entry, settings, keep):
     """`process_clip` on a local copy; the row names the place it came from."""
     place = str(entry.path)
 
@@ -321,61 +317,3 @@ def follow_faces(video, settings: PrepareSettings):
         numbers.append(index)
         shape = image.shape[:2]
     return tracker, numbers, shape
-
-
-def start_worker() -> None:
-    """Called once in every worker process: one thread each, as there are as many workers as cores."""
-    cv2.setNumThreads(1)
-    quiet()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption is the parent's to report, once
-
-
-def process_to_file(entry: ClipEntry, settings: PrepareSettings, path) -> quality.QualityRow:
-    """Processes the clip and leaves the result at `path` in one go; returns its quality row.
-
-    The file is an uncompressed zip of the crops, numbered in their order, and one JSON with all else.
-    """
-    with atomic_path(pathlib.Path(path)) as temporary:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            numbers = itertools.count()
-            process = _process_remote_clip if is_url(entry.path) else process_clip
-            faces = process(entry, settings, lambda image: archive.writestr(_frame_name(next(numbers)), image))
-            if faces.row.verdict == "ok":
-                archive.writestr(CLIP, _as_json(faces))
-        if faces.row.verdict != "ok":  # what was cut out of it before it turned out to be unusable
-            with zipfile.ZipFile(temporary, "w") as archive:
-                archive.writestr(CLIP, _as_json(faces))
-    return faces.row
-
-
-CLIP = "clip.json"
-
-
-def _frame_name(number):
-    return f"{number:08d}"
-
-
-def _as_json(faces):
-    arrays = {"frame_indices": faces.frame_indices.tolist(), "positions": faces.positions.tolist()}
-    return json.dumps({"row": dataclasses.asdict(faces.row)} | arrays)
-
-
-def saved_clip(path) -> ClipFaces:
-    """A processed clip, without its crops."""
-    with zipfile.ZipFile(path) as archive:
-        return _read_clip(archive)
-
-
-def _read_clip(archive):
-    clip = json.loads(archive.read(CLIP))
-    positions = np.array(clip["positions"], np.int32)
-    if len(positions) != clip["row"]["n_kept"] or (len(positions) and max(positions) >= len(archive.namelist()) - 1):
-        raise zipfile.BadZipFile(f"{archive.filename} lacks frames")
-    return ClipFaces(quality.QualityRow(**clip["row"]), np.array(clip["frame_indices"], np.int32), positions)
-
-
-def saved_frames(path):
-    """Iterates over the encoded crops of a processed clip."""
-    with zipfile.ZipFile(path) as archive:
-        for position in _read_clip(archive).positions:
-            yield archive.read(_frame_name(position))

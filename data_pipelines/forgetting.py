@@ -1,14 +1,13 @@
 """Takes a person out of a prepared dataset, and out of tables and lists of any kind.
 
-The dataset is written anew beside the old one, whose place it takes when it is whole; files are replaced in one go. So a
-kill leaves every file with the person or without, and the same call goes on.
+Only the shards that hold the person are written again; files are replaced in one go. So a kill leaves every file with the
+person or without, and the same call goes on.
 """
 
 import contextlib
 import csv
 import dataclasses
 import functools
-import itertools
 import json
 import pathlib
 import re
@@ -21,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipelines.clip_faces import saved_clip
+from data_pipelines import packing, tfds_metadata
+from data_pipelines.clip_files import CROPS, UNREADABLE, remove_clip, saved_clip, waiting_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import INDEX, NAME, VERSION, EncodedClip, Records, open_face_clips
+from data_pipelines.face_clips import NAME, UNFINISHED, VERSION, open_face_clips, quality_file
 from data_pipelines.files import TEMPORARY, atomic_path, write_text
-from data_pipelines.packing import clean_up, write_face_clips
 
-PERSON, IDS = "person_id", ("clip_id", "unit_id")
+PERSON, IDS, STAGE = "person_id", ("clip_id", "unit_id"), "forget"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +53,8 @@ class Person:
 def dataset_folders(root) -> list[pathlib.Path]:
     """Folders under `root`, itself too, in which a dataset lies or was begun."""
     root = pathlib.Path(root)
-    indices = (path.parents[2] for path in root.rglob(f"{NAME}/{VERSION}/{INDEX}"))
-    crops = (path.parents[1] for path in root.rglob("crops/*.zip"))
-    return sorted({path for path in (*indices, *crops) if not path.name.startswith(".")})
+    places = (path.parent for name in (NAME, CROPS) for path in root.rglob(name) if path.is_dir())
+    return sorted({path for path in places if not path.name.startswith(".") and NAME not in path.parts})
 
 
 def ids_of(table: pd.DataFrame, person_id: str) -> set[str]:
@@ -69,88 +67,81 @@ def ids_of(table: pd.DataFrame, person_id: str) -> set[str]:
 
 def ids_in_dataset(data_dir, person_id: str) -> tuple[set[str], set[str]]:
     """(ids of the person's clips, also of those that are left out or not yet packed; the splits that they are in)."""
-    data_dir, ids, splits = pathlib.Path(data_dir), set(), set()
-    clean_up(data_dir)
-    for file in (data_dir / "crops").glob("*.zip"):
-        with contextlib.suppress(zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError):
+    folder, ids, splits = packing.dataset_folder(data_dir), set(), set()
+    for file in waiting_clips(data_dir):
+        with contextlib.suppress(*UNREADABLE):
             row = saved_clip(file).row
             ids |= {row.clip_id} if row.person_id == person_id else set()
-    folder = data_dir / NAME / VERSION
-    if (folder / INDEX).is_file():
-        index = pd.read_parquet(folder / INDEX, columns=["clip_id", PERSON, "split"])
-        ids |= ids_of(index, person_id)
-        splits = set(index.loc[index[PERSON] == person_id, "split"])
-        if (folder / "quality.parquet").is_file():
-            ids |= ids_of(pd.read_parquet(folder / "quality.parquet"), person_id)
+    for part in packing.read_parts(folder):
+        ids |= ids_of(pd.read_parquet(quality_file(part.file), columns=["clip_id", PERSON]), person_id)
+        own = ids_of(pd.read_parquet(part.file, columns=["clip_id", PERSON]), person_id)
+        ids, splits = ids | own, splits | ({part.split} if own else set())
     return ids, splits
 
 
 def forget_in_dataset(data_dir, person: Person, fingerprint_of) -> int:
-    """Removes the person's clips from the dataset under `data_dir`, and their crops; returns how many records there were.
+    """Removes the person's clips from the dataset under `data_dir`, and what waits to be packed; returns how many records.
 
-    fingerprint_of: (reader) -> the text that names what is left. A dataset of nobody else is deleted.
+    Only the shards that hold one of them are written again. fingerprint_of: (reader) -> the text that names what is left. A
+    dataset of nobody else is deleted. Raises InputError for a dataset of an older format.
     """
-    data_dir = pathlib.Path(data_dir)
-    clean_up(data_dir)
-    for file in (data_dir / "crops").glob("*.zip"):
-        if _crops_are_of(file, person):
-            file.unlink()
-    try:
-        reader = open_face_clips(data_dir)
-    except InputError:
+    folder, gone = packing.dataset_folder(data_dir), 0
+    _refuse_older(folder.parent)
+    for pending in packing.recover(folder):
+        pending.unlink()  # it was never part of the dataset; prepare makes it again
+    packing.recover(folder)
+    for file in waiting_clips(data_dir):
+        if _is_of(file, person):
+            remove_clip(file)
+    layout = packing.stored_format(folder)
+    if layout is None:
         return 0
-    own = (reader.index[PERSON] == person.person_id) | reader.index["clip_id"].isin(person.ids)
-    quality = pd.read_parquet(reader.folder / "quality.parquet")
-    kept = (quality[PERSON] != person.person_id) & ~quality["clip_id"].isin(person.ids)
-    if not own.any() and kept.all():
-        return 0
-    if own.all():
-        shutil.rmtree(data_dir / NAME)
-        return int(own.sum())
-    jobs, parts = {}, reader.index[~own].sort_values("part").groupby("clip_id")["n_frames"].agg(list)
-    for i, clip in enumerate(reader.clips):
-        if clip.clip_id in parts:
-            jobs.setdefault(clip.split, []).append((i, parts[clip.clip_id]))
-    features = json.loads((reader.folder / "features.json").read_text(encoding="utf-8"))["featuresDict"]["features"]
-    write_face_clips(
-        data_dir,
-        {split: Records(tuple(own), functools.partial(_records, reader)) for split, own in jobs.items()},
-        keys=dict(zip(reader.index["clip_id"], reader.index["key"])),
-        image_size=reader.image_size,
-        channels=reader.channels,
-        image_format=features["frames"]["sequence"]["feature"]["image"]["encodingFormat"],
-        metadata=reader.metadata | {"trait_names": list(reader.trait_names), "fingerprint": fingerprint_of(reader)},
-        quality=quality[kept].reset_index(drop=True),
-    )
-    return int(own.sum())
+    # What prepare has not finished has no name yet; what a broken-off call of this function left, this one finishes.
+    whole = not (folder / UNFINISHED).exists() or (folder / UNFINISHED).read_text(encoding="utf-8") == STAGE
+    for part in packing.read_parts(folder):
+        own = _records_of(part.file, person)
+        if not own and not _records_of(quality_file(part.file), person):
+            continue
+        packing.begin(folder, STAGE)
+        gone += own
+        clips = packing.clips_of(folder, part, lambda clip: None if _owns(person, clip) else clip)
+        packing.adopt(folder, packing.pack(folder, clips, part.split, layout), layout, replaces=[part])
+    if not any(_is_used(part) for part in packing.read_parts(folder)):
+        shutil.rmtree(folder.parent)
+    elif whole and (folder / UNFINISHED).exists():
+        tfds_metadata.finish(folder, layout, "")
+        tfds_metadata.finish(folder, layout, fingerprint_of(open_face_clips(data_dir)))
+    return gone
 
 
-def _crops_are_of(file, person) -> bool:
-    """Also of a file that cannot be read: prepare would make it anew."""
+def _refuse_older(place):
+    for older in place.glob("*"):
+        if older.name != VERSION and (older / "dataset_info.json").is_file():
+            raise InputError(f"The dataset in {older} has the format of an older facedyn: run prepare again, or delete it.")
+
+
+def _records_of(file, person) -> int:
+    """Rows of a table with the columns person_id and clip_id that are the person's."""
+    table = pq.read_table(file, columns=["clip_id", PERSON])
+    people, clips = table[PERSON].to_pylist(), table["clip_id"].to_pylist()
+    return sum(who == person.person_id or clip in person.ids for who, clip in zip(people, clips))
+
+
+def _owns(person, clip) -> bool:
+    return clip.person_id == person.person_id or clip.clip_id in person.ids
+
+
+def _is_used(part) -> bool:
+    return pq.read_metadata(part.file).num_rows > 0
+
+
+def _is_of(file, person) -> bool:
+    """Also of a file that cannot be read: prepare makes it again."""
     try:
         row = saved_clip(file).row
-    except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError):
+    except UNREADABLE:
         return True
     return row.person_id == person.person_id or row.clip_id in person.ids
-
-
-def _records(reader, job):
-    i, lengths = job
-    clip, frames, start = reader.clips[i], reader.encoded(i), 0
-    for part, length in enumerate(lengths):
-        yield EncodedClip(
-            clip_id=clip.clip_id,
-            part=part,
-            person_id=clip.person_id,
-            task=clip.task,
-            session=clip.session,
-            split=clip.split,
-            fps=clip.fps,
-            frame_indices=clip.frame_indices[start : start + length],
-            frames=list(itertools.islice(frames, length)),
-            traits=tuple(clip.traits),
-        )
-        start += length
 
 
 def remove_unfinished(root) -> None:

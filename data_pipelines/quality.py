@@ -92,6 +92,16 @@ def flag_remarks(row: QualityRow):
             yield f"the face is {word} in {share:.0%} of its frames"
 
 
+def row_from(values: dict) -> QualityRow:
+    """A QualityRow from a row of a stored table, which may have more columns, or, of an older version, fewer."""
+    return QualityRow(**{field.name: values[field.name] for field in dataclasses.fields(QualityRow) if field.name in values})
+
+
+def column_types() -> dict[str, type]:
+    """{name of a column: str, int or float}."""
+    return {field.name: field.type for field in dataclasses.fields(QualityRow)}
+
+
 def quality_table(rows) -> pd.DataFrame:
     """A DataFrame with the columns of QualityRow, in the order of `rows`."""
     return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=[f.name for f in dataclasses.fields(QualityRow)])

@@ -16,6 +16,7 @@ from data_pipelines.clock import FALLBACK_FPS, Clock, Timing, read_timing, resam
 from data_pipelines.conversion import HLG, PQ, Converter
 from data_pipelines.decoding import Decoder
 from data_pipelines.errors import InputError
+from data_pipelines.paths import hint
 from data_pipelines.still import Stillness
 from data_pipelines.suffixes import IMAGES
 from data_pipelines.truncation import is_cut
@@ -53,7 +54,7 @@ class Video:
         self.path, self._threads = pathlib.Path(path), threads
         self._forget()
         if not self.path.exists():
-            raise InputError(f"There is no file or folder {self.path}.")
+            raise InputError(f"There is no file or folder {self.path}.{hint(self.path)}")
         if self.path.is_dir():
             self._files, self._numbers = _folder(self.path)
             self.header_count, own = len(self._files), source_fps or FOLDER_FPS

@@ -10,6 +10,13 @@ import threading
 from concurrent import futures
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def worker_pool(workers: int, initializer):
     """Yields a ProcessPoolExecutor whose workers call `initializer()` first.

@@ -33,7 +33,7 @@ def default_config() -> ConfigDict:
     data.image_size = 112  # side of the square face crop, pixels
     data.channels = 3  # 3 = RGB, 1 = grey
     data.image_format = "png"  # 'png' (lossless) or 'jpeg' (a fifth of the size, quality 95)
-    data.fps = 0.0  # resample to this rate by timestamps; 0 = keep the file's own
+    data.fps = 0.0  # faster videos are resampled to it by their times; 0 = keep each file's own; a scale is a number of frames
     data.detector = "auto"  # 'haar', 'yunet', or 'auto' = yunet when yunet_model is set
     data.yunet_model = ""  # path of the YuNet ONNX file
     data.sface_model = ""  # path of the SFace ONNX file, which tells people apart; '' = by their looks in the clip alone
@@ -48,6 +48,7 @@ def default_config() -> ConfigDict:
     data.max_turn = 1.0  # nose off the eyes' middle, in half their distance (YuNet); above it, 45 degrees, flagged as turned
     data.main_person = "auto"  # of several visible people: 'auto', 'left' or 'right'
     data.max_frames_per_record = 32  # a clip is stored in records of so many; a window reads the few that it lies in
+    data.shard_mb = 256.0  # of the dataset's files, about; of small datasets they are smaller
     data.split_fractions = (0.7, 0.15, 0.15)  # train, validation, test; by person, where the manifest has no split
     data.workers = 0  # processes that decode clips; 0 = one a core, and where there are fewer clips, more threads each
     data.beam_options = ""  # flags of Apache Beam (the extra `beam`), which then does the work of prepare; '' = no Beam
@@ -167,6 +168,7 @@ WITHOUT_EFFECT = (
     "compilation_cache",
     "data.workers",
     "data.beam_options",
+    "data.shard_mb",
     "pretrain.loader_threads",
     "pretrain.steps_per_call",
     "fit.chunk_size",

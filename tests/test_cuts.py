@@ -13,7 +13,17 @@ def head(phase, seed=1, size=(120, 160)):
     image = texture(seed, *size)[..., 0].astype(np.float32) * 0.3 + 60
     x, y = 80 + 14 * np.sin(phase), 60 + 5 * np.sin(1.7 * phase)
     cv2.ellipse(image, (int(8 * x), int(8 * y)), (8 * 32, 8 * 42), 0, 0, 360, 190.0, -1, shift=3)
-    cv2.ellipse(image, (int(8 * x), int(8 * (y + 22))), (8 * 12, int(8 * (3 + 4 * np.sin(9 * phase) ** 2))), 0, 0, 360, 60.0, -1, shift=3)
+    cv2.ellipse(
+        image,
+        (int(8 * x), int(8 * (y + 22))),
+        (8 * 12, int(8 * (3 + 4 * np.sin(9 * phase) ** 2))),
+        0,
+        0,
+        360,
+        60.0,
+        -1,
+        shift=3,
+    )
     for side in (-1, 1):
         cv2.circle(image, (int(8 * (x + 13 * side)), int(8 * (y - 10))), 8 * 5, 40.0, -1, shift=3)
     noise = np.random.default_rng(int(1e4 * phase)).normal(0, 1.5, image.shape)

@@ -10,7 +10,7 @@ import pytest
 from conftest import drifting_blob, write_video
 from test_doctor_checks import clips, seen
 
-from data_pipelines import doctor
+from data_pipelines import doctor, face_clips
 from facedyn.main import main
 from facedyn.store.scores import load_scores
 
@@ -91,7 +91,7 @@ def test_broken_tables_get_one_line_each_and_the_rest_is_checked(prepared, root,
     manifest, workdir = prepared
     shutil.copytree(workdir, tmp_path / "w")
     (tmp_path / "w" / "quality.parquet").write_bytes(b"PAR1 not really")
-    (tmp_path / "w" / "data" / "face_clips" / "1.0.0" / "dataset_info.json").unlink()
+    (tmp_path / "w" / "data" / "face_clips" / face_clips.VERSION / "metadata.json").write_text("{}")
     assert main(arguments(root, manifest, tmp_path / "w", data__traits="calm,bold")) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if line.startswith("spoils broken_quality_table") and "quality.parquet" in line]) == 1

@@ -14,7 +14,7 @@ from array_record.python import array_record_module
 from conftest import FORGOTTEN
 
 import facedyn
-from data_pipelines import forgetting, packing
+from data_pipelines import forgetting, packing, tfds_metadata
 from data_pipelines.face_clips import open_face_clips
 from data_pipelines.forgetting import Person
 from facedyn.main import main
@@ -140,7 +140,7 @@ def test_it_says_what_was_learnt_from_whom(copied, capsys, person, sentence):
     assert ("generic model" in said) == (person != "p08")
 
 
-@pytest.mark.parametrize("place", ["first file", "fifth file", "dataset", "swap", "stamps", "last"])
+@pytest.mark.parametrize("place", ["first file", "fifth file", "dataset", "swap", "cleaning", "metadata", "stamps", "last"])
 def test_killed_anywhere_the_same_command_goes_on(copied, needles, monkeypatch, capsys, place):
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
@@ -157,8 +157,10 @@ def test_killed_anywhere_the_same_command_goes_on(copied, needles, monkeypatch, 
     module, name, double = {
         "first file": (forgetting, "forget_in_file", killed_at(1)),
         "fifth file": (forgetting, "forget_in_file", killed_at(5)),
-        "dataset": (forgetting, "write_face_clips", killed),
-        "swap": (packing, "_swap_in", killed),
+        "dataset": (packing, "pack", killed),
+        "swap": (packing, "_move", killed),
+        "cleaning": (packing, "_remove", killed),
+        "metadata": (tfds_metadata, "finish", killed),
         "stamps": (forget, "_restamp", killed),
         "last": (forget, "_still_names", killed),
     }[place]

@@ -72,7 +72,7 @@ def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, 
         )
     try:
         # All short clips are done, and both workers are in the midst of a long one.
-        until(lambda: process.poll() is not None or (len([*crops.glob("s*.zip")]), len([*crops.glob(".l*")])) == (SHORT, 2))
+        until(lambda: process.poll() is not None or (len([*crops.glob("s*.json")]), len([*crops.glob(".l*")])) == (SHORT, 2))
         assert process.poll() is None, said.read_text()
         workers = children(process.pid)
         assert len(workers) >= 2
@@ -87,7 +87,7 @@ def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, 
         assert said.read_text().splitlines()[-1] == "facedyn: stopped by SIGTERM; the same command goes on from here."
         assert "Traceback" not in said.read_text()
         assert list(crops.glob(".*")) == []
-    done = len(list(crops.glob("*.zip")))
+    done = len(list(crops.glob("*.json")))
     assert SHORT <= done < SHORT + LONG
 
     # The rest are short now, so that the test ends soon.

@@ -68,12 +68,12 @@ def examine(
             found += quality.quality_defects(
                 table[table["clip_id"].isin(clip_ids)],
                 image_size=settings.image_size,
-                detect_every=settings.detect_every,
                 known_bad=bad_files,
             )
         except InputError as error:
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))
     found += dataset.dataset_defects(data_dir, entries, splits, settings)
+    found += dataset.disk_defects(data_dir, entries, settings)
     return Findings(sorted(found, key=lambda d: d.severity != SPOILS), scores, baseline)
 
 

@@ -5,10 +5,12 @@ import pathlib
 import numpy as np
 import pandas as pd
 
+from data_pipelines import disk_space, growth, packing
 from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.doctor.defects import defect, share
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import NAME, open_face_clips
+from data_pipelines.face_clips import NAME, open_face_clips, read_quality
+from data_pipelines.remote import is_url
 
 # What the checks need of the quality table; tables of older versions lack columns that came later.
 TEXT = ("clip_id", "person_id", "path", "verdict", "reason")
@@ -36,9 +38,7 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
         return []
     try:
         reader = open_face_clips(data_dir)
-        made = read_quality_table(reader.folder / "quality.parquet")
-        if "key" not in made:
-            raise InputError(f"{reader.folder / 'quality.parquet'} is not a dataset's quality table: it has no column 'key'.")
+        made = read_quality(reader.folder)
     except InputError as error:
         return [defect("broken_dataset", str(error), [str(data_dir)])]
     keys = dict(zip(made["clip_id"], made["key"]))
@@ -62,6 +62,15 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
         what = f"{share(len(gone), len(keys))} clips of the dataset are not in the manifest."
         defects.append(defect("not_in_manifest", what, gone))
     return defects
+
+
+def disk_defects(data_dir, entries, settings: PrepareSettings) -> list:
+    """A defect where the disk has no room for the clips that prepare would still have to process."""
+    there = growth.known_rows(packing.dataset_folder(data_dir))
+    local = [entry for entry in entries if not is_url(entry.path)]
+    todo = [entry for entry in local if (entry.clip_id, _key(entry, settings)) not in there]
+    words = disk_space.shortage(disk_space.expected_bytes(todo, settings), data_dir)
+    return [defect("too_little_disk", f"The dataset {words}.", [str(data_dir)])] if words else []
 
 
 def _key(entry, settings):
