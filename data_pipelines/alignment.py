@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines.tracking import Track, similarity
 
 EYE_LINE = 0.33  # height of the eyes in the crop, share of its side
-DETECTION_SECONDS = 2.0  # the detections' noise is averaged over so many times smoothing_seconds
+DETECTION_SECONDS = 3.0  # the detections' noise is averaged over so many times smoothing_seconds
 REACH = 4  # standard deviations, beyond which a Gaussian is taken for 0
 BLOCK = 50  # frames whose eyes are told at a time
 SEEN_WEIGHT = (0.05, 0.3, 1.0)  # of a detection by the number of eyes seen in it
