@@ -104,9 +104,7 @@ def main():
             crossed += crossings(faces.frame_indices, at, borders) > 0
             mixed += len({people[min(frame, len(people) - 1)] for frame in at}) > 1
             told += "abruptly" in faces.row.reason
-        print(
-            f"{way}: of {arguments.clips} a window crosses a border in {crossed}, pictures of two people in {mixed}, told {told}"
-        )
+        print(f"{way}: {arguments.clips} videos, a window crosses a border in {crossed}, two people in {mixed}, told in {told}")
     alarms = {entry.clip_id: 0 for entry in entries}
     for entry in entries:
         detector = CutDetector()

@@ -274,7 +274,7 @@ def test_detected_faces_are_cropped_counted_and_noted(tmp_path, monkeypatch):
     assert not set(faces.frame_indices.tolist()) & set(range(30, 50))
     assert row.n_two_faces > 0
     assert "more than one face" in row.reason
-    assert "without the face were left out" in row.reason
+    assert "without this person's face were left out" in row.reason
     assert row.face_size == pytest.approx(80)
     assert row.mean_confidence == pytest.approx(0.9)
     # The crops hold the patch at rest: they differ far less from one another than the frames do.

@@ -130,7 +130,7 @@ def test_a_real_face_has_a_flag_only_when_it_is_spoilt(shared, tmp_path):
         "": frames,
         "n_blurred": [cv2.GaussianBlur(frame, (0, 0), 3) for frame in frames],
         "n_dark": [frame // 8 for frame in frames],
-        "n_tiny": [cv2.resize(frame, None, fx=0.42, fy=0.42, interpolation=cv2.INTER_AREA) for frame in frames],
+        "n_tiny": [cv2.resize(frame, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA) for frame in frames],
     }
     for name, changed in spoilt.items():
         write_video(tmp_path / f"{name}.avi", np.stack(changed))
