@@ -8,14 +8,18 @@ import collections
 import dataclasses
 import heapq
 import pathlib
+import re
 
 import av
 
-from data_pipelines.conversion import aspect_of, orientation
+from data_pipelines.conversion import BT601, aspect_of, orientation
 from data_pipelines.errors import InputError
 
 # Formats that hold no pictures of their own: lists of other files, which could be anybody's, and text drawn as a picture.
 REFUSED_FORMATS = {"concat", "hls", "dash", "sdp", "rtsp", "tty", "lavfi"}
+COLOURS = ("colorspace", "color_range", "color_trc", "color_primaries")
+# FFmpeg's own decoders of these paint damaged data as if it were a picture; those of libvpx are as fast and notice most of it.
+STRICTER = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 FAULTS = (av.FFmpegError, ValueError, RuntimeError)  # of FFmpeg's libraries, and of PyAV for what they handed it
 
 
@@ -24,13 +28,14 @@ class Picture:
     """A decoded picture as it is stored, and what is to be done with it.
 
     stamp: its time in seconds by the file, None where that says none; aspect: width of a pixel through its height; matrix: see
-    `conversion.orientation`; broken_before: pictures between the one before and this one were left out as damaged.
+    `conversion.orientation`; key: it depends on no other; broken_before: damaged pictures before it were left out.
     """
 
     frame: av.VideoFrame
     stamp: float | None
     aspect: float
     matrix: tuple[int, int, int, int]
+    key: bool
     broken_before: bool = False
 
 
@@ -80,10 +85,8 @@ def unknown_codec(path) -> str:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)
     for _, _, message in messages:
-        kind, found, rest = message.partition("Video: ")
-        if found:
-            name, _, tag = rest.partition(" (")
-            return f"{name.split(',')[0]}, {tag.split(' /')[0]}" if tag else name
+        if found := re.search(r"Video: (\w+)(?: \((\w+))?", message):
+            return ", ".join(filter(None, found.groups()))
     return "unknown"
 
 
@@ -102,35 +105,34 @@ class Decoder:
     def __iter__(self):
         container, stream = open_video(self._path)
         with container:
-            self.codec = stream.codec_context.name
-            stream.codec_context.thread_count = self._threads
-            stream.codec_context.thread_type = "AUTO" if self._threads > 1 else "NONE"
-            if stream.codec_context.codec.intra_only:  # such decoders paint over an error without a word, others mark it
-                stream.codec_context.options = {"err_detect": "explode"}
+            self.codec, context = stream.codec_context.name, _context(stream, self._threads)
             deinterlacer = Deinterlacer()
-            for picture in self._whole(container, stream):
+            for picture in self._whole(container, stream, context):
                 yield from deinterlacer.step(picture)
             yield from deinterlacer.finish()
 
-    def _whole(self, container, stream):
+    def _whole(self, container, stream, context):
         """Pictures without damage; those that follow a damaged one wait for the next that depends on none before it."""
-        context, own = stream.codec_context, _Aspect(stream)
+        own = _Aspect(stream)
         broken = gap = False
-        for frame, ticks in self._frames(container, stream):
+        for frame, ticks, key in self._frames(container, stream, context):
             if frame is None or frame.is_corrupt:
                 self.n_damaged += 1
                 broken = gap = True
-            elif broken and not frame.key_frame:
+            elif broken and not key:
                 self.n_damaged += 1
             else:
                 broken = False
+                if self.codec == "vp8":
+                    frame.colorspace = BT601  # which is all that VP8 knows
                 stamp = None if ticks is None else float(ticks * stream.time_base)
-                yield Picture(frame, stamp, own.of(context.sample_aspect_ratio), orientation(frame), gap)
+                yield Picture(frame, stamp, own.of(context.sample_aspect_ratio), orientation(frame), key, gap)
                 gap = False
 
-    def _frames(self, container, stream):
-        """(av.VideoFrame, its time in the stream's unit or None); (None, None) for each packet that cannot be decoded."""
+    def _frames(self, container, stream, context):
+        """(av.VideoFrame, its time in the stream's unit or None, whether it depends on no other); None for a damaged packet."""
         packets, times = container.demux(stream), []
+        strict = context is not stream.codec_context  # whose pictures come at once, and unmarked
         while True:
             try:
                 packet = next(packets, None)
@@ -142,16 +144,31 @@ class Decoder:
             if packet is not None and packet.size and packet.dts is not None and self._clock == "order":
                 heapq.heappush(times, packet.dts)
             try:
-                frames = stream.codec_context.decode(packet)
+                frames = context.decode(packet)
             except EOFError:
                 return
             except FAULTS:
                 frames = (None,)
             for frame in frames:
                 ticks = frame.pts if frame is not None and self._clock == "pts" else None
-                yield frame, (heapq.heappop(times) if times else ticks)
+                key = frame is not None and (frame.key_frame or (strict and packet is not None and packet.is_keyframe))
+                yield frame, (heapq.heappop(times) if times else ticks), key
             if packet is None:
                 return
+
+
+def _context(stream, threads):
+    """The decoder for the stream: its own, or a stricter one."""
+    context = stream.codec_context
+    stricter = STRICTER.get(context.codec.name)
+    if stricter in av.codecs_available:
+        context, told = av.CodecContext.create(stricter, "r"), context
+        for name in COLOURS:
+            setattr(context, name, getattr(told, name))
+    elif context.codec.intra_only:  # such decoders paint over an error without a word, others mark it
+        context.options = {"err_detect": "explode"}
+    context.thread_count, context.thread_type = threads, "AUTO" if threads > 1 else "NONE"
+    return context
 
 
 class _Aspect:
@@ -206,7 +223,7 @@ class Deinterlacer:
                 return
             picture = self._waiting.popleft()
             # The filter's own notes on colours may be less than the decoder's.
-            for name in ("colorspace", "color_range", "color_trc", "color_primaries"):
+            for name in COLOURS:
                 setattr(frame, name, getattr(picture.frame, name))
             yield dataclasses.replace(picture, frame=frame)
 

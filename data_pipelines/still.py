@@ -28,7 +28,7 @@ class Stillness:
         held, skipped = [], 0
         for picture, seconds, numbers in pictures:
             small = thumbnail(picture)
-            since_key = 0 if picture.frame.key_frame else since_key + 1
+            since_key = 0 if picture.key else since_key + 1
             if first is not None and numbers == 1 and not blank(small):
                 difference = np.abs(small - first)
                 same = difference.max() <= SAME
