@@ -36,6 +36,7 @@ def default_config() -> ConfigDict:
     data.fps = 0.0  # faster videos are resampled to it by their times; 0 = keep each file's own; a scale is a number of frames
     data.detector = "auto"  # 'haar', 'yunet', or 'auto' = yunet when yunet_model is set
     data.yunet_model = ""  # path of the YuNet ONNX file
+    data.sface_model = ""  # path of the SFace ONNX file, which tells people apart; '' = by their looks in the clip alone
     data.min_confidence = 0.7  # of OpenFace's frames; a less certain one is left out
     data.detect_every = 5  # frames between detections; between them the face is tracked
     data.crop_scale = 2.5  # side of the crop in units of the distance between the eyes
