@@ -58,8 +58,8 @@ def test_the_engine_computes_what_the_core_says(reference):
     frames = np.asarray(CLIPS.frames(3, np.arange(60)))
     maps = unet.feature_maps(engine.unet, model.params, frames)
     states = np.stack([np.asarray(maps[s.name]).reshape(60, -1) @ p for s, p in zip(engine.sites, model.patterns)], 1)
-    centres = np.array([centre for _, centre in unit.fitted + unit.held_back])
-    assert unit.held_back
+    centres = np.array([centre for _, centre in (*unit.fitted, *unit.held_back)])
+    assert len(unit.held_back)
     windows = centres[:, None] + np.arange(-2, 3)
     filters = site_dynamics.solve(
         *site_dynamics.moments(states, windows, np.zeros(len(centres), int), len(centres)), model.common, np.full(3, 20.0)
@@ -105,7 +105,7 @@ def test_shuffled_frames_are_those_of_the_reader_that_shuffles(reference):
     model, expected, engine = reference
     shuffled = TimeShuffled(CLIPS, 3)
     # The same through frames that lie shuffled on the disk: everything a part of a unit needs of a record is asked for at once.
-    unit = dataclasses.replace(UNITS[2], held_back=[])
+    unit = dataclasses.replace(UNITS[2], held_back=UNITS[2].held_back[:0])
     states = fit_all(closed_form(), model, [unit], engine=engine.reading(shuffled))
     (record, positions), *more = place_windows(unit.fitted, 1, 2)[0]
     assert not more

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from facedyn.core import cross_validation as cv
-from facedyn.core import mlp_validation, stacking, trait_heads
+from facedyn.core import mlp_validation, ridge_selection, stacking, trait_heads
 
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 ALWAYS_TEN = (10.0,) * 5  # as many candidates, so that it shares the compilation
@@ -222,10 +222,10 @@ def test_without_signal_the_choice_of_the_penalty_costs_next_to_nothing(monkeypa
 
     bounded = mean_pcc()
     assert abs(bounded) < 0.03
-    monkeypatch.setattr(cv, "MOST_SHRINKAGE", 1e9)
-    cv._select_and_fit.clear_cache()
+    monkeypatch.setattr(ridge_selection, "MOST_SHRINKAGE", 1e9)
+    ridge_selection._fit.clear_cache()
     unbounded = mean_pcc()
-    cv._select_and_fit.clear_cache()
+    ridge_selection._fit.clear_cache()
     assert unbounded < bounded - 0.03
 
 
@@ -374,7 +374,7 @@ def test_feature_sets_of_the_same_people_share_a_compilation():
     x, y, ids = nested_example()
     settings = cv.RidgeSettings(PENALTIES, folds=5, inner_folds=3)
     cv.cross_validate_ridge(x[:, :10], y, ids, settings)
-    compiled = cv._select_and_fit._cache_size()
+    compiled = ridge_selection._fit._cache_size()
     for d in (30, 300, 1000):
         cv.cross_validate_ridge(np.random.default_rng(0).normal(size=(len(y), d)), y, ids, settings)
-    assert cv._select_and_fit._cache_size() == compiled
+    assert ridge_selection._fit._cache_size() == compiled

@@ -8,8 +8,11 @@ import numpy as np
 
 # A feature whose spread over the training people is below this share of its magnitude is rounding, not signal.
 CONSTANT = 1e-6
-# Up to this many rows the coordinates are padded to one column a row, so that small feature sets share the compilation.
-PAD_ROWS = 512
+# Up to this many rows the coordinates are padded to one column a row, so that small feature sets share the compilation;
+# with more rows, to one of a few shares of the rows.
+PAD_ROWS, SHARES = 512, (0.125, 0.25, 0.5)
+# Features are standardised (float64) so many numbers at a time, not all at once.
+NUMBERS_AT_ONCE = 2**23
 
 
 def has_features(x) -> np.ndarray:
@@ -23,8 +26,10 @@ def usable_rows(x, y) -> np.ndarray:
 
 
 def coordinate_columns(x) -> int:
-    """Columns of the principal coordinates: one a row, unless there are many rows and fewer features."""
-    return len(x) if len(x) <= PAD_ROWS else min(x.shape)
+    """Columns of the principal coordinates: one a row, or where there are many rows and few features, a share of that."""
+    rows, features = x.shape
+    shares = [] if rows <= PAD_ROWS else [int(share * rows) for share in SHARES]
+    return next((columns for columns in shares if columns >= min(x.shape)), rows)
 
 
 def principal_coordinates(x, train, columns: int, weights=None):
@@ -37,15 +42,44 @@ def principal_coordinates(x, train, columns: int, weights=None):
       with, None for ones.
     Returns: (coordinates float32 [N, R], basis float64 [N, R]): for z-scores z, coordinates = z (z^T basis).
     """
-    z = standardise(x, *weighted(moments(x, train), weights))
-    gram = z @ z.T
-    values, vectors = np.linalg.eigh(gram[np.ix_(train, train)])
+    few_features = x.shape[1] < train.sum()
+    if few_features:
+        z = standardise(x, *weighted(moments(x, train), weights))
+        products = z[train].T @ z[train]
+    else:
+        gram = gram_matrix(x, train, weights)
+        products = gram[np.ix_(train, train)]
+    values, vectors = np.linalg.eigh(products)
     largest = values[-1] if len(values) else 0.0
     rank = int((values > 1e-12 * largest).sum()) if largest > 0 else 0  # the null space is left out
-    basis = np.zeros((len(x), columns))
-    kept = slice(len(values) - rank, None)
-    basis[train, :rank] = (vectors[:, kept] / np.sqrt(values[kept]))[:, ::-1]
-    return (gram @ basis).astype(np.float32), basis
+    values, vectors = values[len(values) - rank :][::-1], vectors[:, len(values) - rank :][:, ::-1]
+    coordinates, basis = np.zeros((len(x), columns), np.float32), np.zeros((len(x), columns))
+    if few_features:
+        coordinates[:, :rank] = z @ vectors
+        basis[train, :rank] = z[train] @ vectors / values
+    else:
+        basis[train, :rank] = vectors / np.sqrt(values)
+        coordinates[:, :rank] = gram @ basis[:, :rank]
+    return coordinates, basis
+
+
+def gram_matrix(x, train, weights=None) -> np.ndarray:
+    """Inner products of all rows' features, z-scored by the training rows: float64 [N, N].
+
+    Arguments as in `principal_coordinates`. The z-scores are made some features at a time.
+    """
+    gram = np.zeros((len(x), len(x)))
+    for some in _feature_blocks(x):
+        own = x[:, some]
+        z = standardise(own, *weighted(moments(own, train), None if weights is None else weights[some]))
+        gram += z @ z.T
+    return gram
+
+
+def _feature_blocks(x):
+    """Slices of the features: no more than NUMBERS_AT_ONCE numbers of all rows each."""
+    width = max(1, NUMBERS_AT_ONCE // max(1, len(x)))
+    return [slice(first, first + width) for first in range(0, x.shape[1], width)]
 
 
 def leading_coordinates(blocks, components: int = 2):
@@ -56,10 +90,7 @@ def leading_coordinates(blocks, components: int = 2):
     Args: blocks: arrays [N, .] that side by side are the features; a NaN counts as the mean.
     Returns: (coordinates float64 [N, components], 0 beyond the rank; each one's share of the variance, [components]).
     """
-    gram = 0.0
-    for x in blocks:
-        z = standardise(x, *moments(x, np.ones(len(x), bool)))
-        gram = gram + z @ z.T
+    gram = sum(gram_matrix(x, np.ones(len(x), bool)) for x in blocks)
     values, vectors = np.linalg.eigh(gram)
     values = np.where(values > 1e-12 * max(values[-1], 0.0), values, 0.0)
     coordinates = (vectors * np.sqrt(values))[:, ::-1][:, :components]
@@ -71,7 +102,13 @@ def leading_coordinates(blocks, components: int = 2):
 
 def moments(x, train):
     """Mean and standard deviation of each feature over the training rows, NaN left out; sd = 0 for a constant feature."""
-    x = np.asarray(x[train], float)
+    if not x.shape[1]:
+        return np.zeros(0), np.zeros(0)
+    return tuple(np.concatenate(parts) for parts in zip(*(_moments(x[train, some]) for some in _feature_blocks(x))))
+
+
+def _moments(x):
+    x = np.array(x, float)
     missing = np.isnan(x)
     count = np.maximum((~missing).sum(0), 1)
     x[missing] = 0.0
@@ -118,5 +155,6 @@ def head_of(x, train, layers, weights=None):
     weights: those of `principal_coordinates`; the head's sd is divided by them.
     """
     mean, sd = weighted(moments(x, train), weights)
-    first = {"weights": (standardise(x, mean, sd).T @ layers[0]["weights"]).astype(np.float32), "bias": layers[0]["bias"]}
+    of_features = [standardise(x[:, some], mean[some], sd[some]).T @ layers[0]["weights"] for some in _feature_blocks(x)]
+    first = {"weights": np.concatenate(of_features).astype(np.float32), "bias": layers[0]["bias"]}
     return {"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "layers": [first, *layers[1:]]}

@@ -1,28 +1,20 @@
 """Person-disjoint cross-validation of trait heads, with the ridge penalty chosen inside the training people only.
 
-Each training set's features become principal coordinates on the host; the whole nested computation, penalties x
-numbers of components x inner folds x outer folds x traits, is one vmapped call.
+One training set at a time, so that memory holds the products of one; how a ridge is chosen and fitted there is in
+ridge_selection.py.
 """
 
 import dataclasses
-import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from facedyn.core import trait_heads
-from facedyn.core.coordinates import coordinate_columns, has_features, head_of, principal_coordinates, usable_rows
+from facedyn.core import ridge_selection
+from facedyn.core.coordinates import coordinate_columns, has_features, head_of, usable_rows
 
 # Folds are balanced by at most so many swaps of two people, each the best of so many drawn at random.
 SWAPS, SWAP_CANDIDATES = 400, 4000
-# Outer folds computed in one call hold at most so many bytes of coordinates.
-BYTES_AT_ONCE = 2**28
-# The strongest penalty worth having, in units of the mean curvature (squared singular value) of the training features: it
-# leaves a quarter of an average direction. Stronger ones differ in the size of the predictions only; choosing among them makes
-# that size differ from fold to fold, by chance, which costs correlation (-0.06 without any signal, 96 people).
-MOST_SHRINKAGE = 3.0
-SOLVERS = ("lbfgs", "closed_form")
+SOLVERS = ridge_selection.SOLVERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +34,7 @@ class CrossValidated:
     """Out-of-fold predictions and what led to them; K outer folds."""
 
     predictions: np.ndarray  # float32 [N, T], NaN where the row has no features or is in no fold
-    penalties: np.ndarray  # float32 [K, T], the choice in each fold, held at MOST_SHRINKAGE
+    penalties: np.ndarray  # float32 [K, T], the choice in each fold, held at ridge_selection.MOST_SHRINKAGE
     components: np.ndarray  # float32 [K, T], likewise, the number of coordinates where all are kept
     scored: np.ndarray  # bool [N, T], rows with features and a label
     inner: np.ndarray  # float32 [K, N, T], what the choice predicts for each fold's training rows in the inner folds, else NaN
@@ -90,10 +82,14 @@ def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None, w
     usable, known = usable_rows(x, y), has_features(x)
     folds = range(fold.max() + 1)
     trains, seeds = [fold != k for k in folds], [settings.seed + 1 + k for k in folds]
-    found = _ridge_folds(x, y, person_ids, trains, usable, settings, seeds, weights)
-    predictions = np.where((known & (fold >= 0))[:, None], found.out[fold, :, np.arange(len(fold))], np.nan)
-    components, penalties = np.moveaxis(found.chosen, 2, 0)
-    return CrossValidated(predictions.astype(np.float32), penalties, components, usable, found.inner.swapaxes(1, 2))
+    predictions, inner, chosen = np.full(y.shape, np.nan, np.float32), [], []
+    for k, fitted in enumerate(_ridges(x, y, person_ids, trains, usable, settings, seeds, weights)):
+        test = known & (fold == k)
+        predictions[test] = fitted.out[test]
+        inner.append(fitted.inner)
+        chosen.append(fitted.chosen)
+    components, penalties = np.moveaxis(np.stack(chosen), 2, 0)
+    return CrossValidated(predictions, penalties, components, usable, np.stack(inner))
 
 
 def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None):
@@ -103,13 +99,13 @@ def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None):
     themselves (the principal components are folded in).
     """
     usable = usable_rows(x, y)
-    found = _ridge_folds(x, y, person_ids, [np.ones(len(y), bool)], usable, settings, [settings.seed], weights)
+    (found,) = _ridges(x, y, person_ids, [np.ones(len(y), bool)], usable, settings, [settings.seed], weights)
     heads = []
     for t in range(y.shape[1]):
         bias = np.array([y[usable[:, t], t].mean()], np.float32)
-        layer = {"weights": found.bases[t] @ found.weights[0, t][:, None], "bias": bias}
+        layer = {"weights": found.bases[t] @ found.weights[t][:, None], "bias": bias}
         heads.append(head_of(x, usable[:, t], [layer], weights))
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), found.chosen[0, :, 1], found.chosen[0, :, 0]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), found.chosen[:, 1], found.chosen[:, 0]
 
 
 def predict_mean(y, fold) -> np.ndarray:
@@ -135,96 +131,36 @@ def fewest_people(person_ids, trains) -> int:
 
 @dataclasses.dataclass
 class _Fitted:
-    """Ridges of K training sets, float32."""
+    """Ridges of one training set, float32."""
 
-    out: np.ndarray  # [K, T, N] predictions of all rows
-    inner: np.ndarray  # [K, T, N] predictions of the training rows in the inner folds, NaN elsewhere
-    chosen: np.ndarray  # [K, T, 2] components, penalty
-    weights: np.ndarray  # [K, T, R]
-    bases: list  # [N, R] a trait, of the last training set (see principal_coordinates)
+    out: np.ndarray  # [N, T] predictions of all rows
+    inner: np.ndarray  # [N, T] predictions of the training rows in the inner folds, NaN elsewhere
+    chosen: np.ndarray  # [T, 2] components, penalty
+    weights: np.ndarray  # [T, R]
+    bases: list  # [N, R] a trait (see coordinates.principal_coordinates)
 
 
-def _ridge_folds(x, y, person_ids, trains, usable, settings, seeds, weights) -> _Fitted:
-    """Chooses within each training set (bool [N], K of them, a seed each for its inner folds) and fits."""
-    columns, (n, t), k = coordinate_columns(x), y.shape, len(trains)
+def _ridges(x, y, person_ids, trains, usable, settings, seeds, weights):
+    """Chooses within each training set (bool [N], a seed each for its inner folds) and fits: iterates over _Fitted."""
+    columns, (n, t) = coordinate_columns(x), y.shape
     inner_folds = min(settings.inner_folds, fewest_people(person_ids, trains))
-    splits = [inner_splits(person_ids, train, inner_folds, seed) for train, seed in zip(trains, seeds)]
     components = [c or columns for c in np.atleast_1d(settings.components)]
-    grid = jnp.array([(c, p) for c in components for p in settings.penalties], jnp.float32)
-    target = jnp.asarray(y, jnp.float32)
-    found = _Fitted(*(np.zeros((k, t, last), np.float32) for last in (n, n, 2, columns)), [None] * t)
-    # One size of call for all feature sets and for final heads, as each size is compiled anew.
-    size = max(1, min(max(k, settings.folds), BYTES_AT_ONCE // (4 * (inner_folds + 1) * n * columns)))
-    # Traits with labels for the same people share their coordinates; as a rule that is one group.
+    grid = [(c, p) for c in components for p in settings.penalties]
+    # Traits with labels for the same people share their products; as a rule that is one group.
     patterns, group = np.unique(usable.T, axis=0, return_inverse=True)
-    for g, rows in enumerate(patterns):
-        traits = np.flatnonzero(group.reshape(-1) == g)
-        for first in range(0, k, size):
-            part = slice(first, min(first + size, k))
-            fits = np.zeros((size, inner_folds + 1, n), bool)
-            fits[: part.stop - first] = np.stack(splits[part]) & rows
-            coordinates = np.zeros((*fits.shape, columns), np.float32)
-            for i, j in np.ndindex(part.stop - first, inner_folds + 1):
-                coordinates[i, j], basis = principal_coordinates(x, fits[i, j], columns, weights)
-            outputs = _select_and_fit(jnp.asarray(coordinates), target, jnp.asarray(fits), grid, solver=settings.solver)
-            for array, output in zip((found.out, found.inner, found.chosen, found.weights), outputs):
-                array[part][:, traits] = np.asarray(output)[: part.stop - first, traits]
-        for trait in traits:
-            found.bases[trait] = basis
-    return found
-
-
-@functools.partial(jax.jit, static_argnames="solver")
-def _select_and_fit(coordinates, y, fits, grid, *, solver):
-    """Selection in closed form over outer folds x inner folds x candidates x traits, then the outer fits over folds x traits.
-
-    Args: coordinates [K, I + 1, N, R], a fold's inner training sets and last the whole one; y [N, T]; fits bool [K, I + 1, N]
-      their rows; grid [L, 2] candidates (components, penalty).
-    Returns: as the first four of `_Fitted`.
-    """
-    y = jnp.where(jnp.isfinite(y), y, 0.0)
-
-    def problem(c, fit):
-        """Mean label [T], centred labels [N, T] and coordinates [N, R] of the training rows, and their curvature [R]."""
-        mean = jnp.sum(jnp.where(fit[:, None], y, 0.0), 0) / jnp.maximum(jnp.sum(fit), 1)
-        c = jnp.where(fit[:, None], c, 0.0)
-        return mean, jnp.where(fit[:, None], y - mean[None], 0.0), c, jnp.sum(c**2, 0)
-
-    def candidate(curvature, components, penalty):
-        """Columns kept, [R] of 0 and 1, and the penalty, held at MOST_SHRINKAGE times their mean curvature."""
-        keep = (jnp.arange(len(curvature)) < components).astype(curvature.dtype)
-        kept = keep * curvature
-        limit = MOST_SHRINKAGE * jnp.sum(kept) / jnp.maximum(jnp.sum(kept > 0), 1)
-        return keep, jnp.where(limit > 0, jnp.minimum(penalty, limit), penalty)
-
-    def inner(c, fit):  # -> predictions of all rows [L, N, T]
-        mean, centred, c_fit, curvature = problem(c, fit)
-        keep, penalty = jax.vmap(functools.partial(candidate, curvature))(*grid.T)  # [L, R], [L]
-        shrunk = keep / (curvature[None] + penalty[:, None])  # [L, R]
-        weights = shrunk[..., None] * jnp.matmul(c_fit.T, centred, precision="highest")[None]  # [L, R, T]
-        return mean[None, None] + jnp.matmul(c[None], weights, precision="highest")
-
-    def outer(c, fit):
-        tests = (fit[-1:] & ~fit[:-1])[:, None, :, None]  # [I, 1, N, 1]; each training row is in one
-        predicted = jnp.sum(jnp.where(tests, jax.vmap(inner)(c[:-1], fit[:-1]), 0.0), 0)  # [L, N, T]
-        errors = jnp.sum(jnp.where(fit[-1][None, :, None], (predicted - y[None]) ** 2, 0.0), 1)  # [L, T]
-        best = jnp.argmin(errors, 0)  # [T]
-        of_best = jnp.take_along_axis(predicted, best[None, None], 0)[0]  # [N, T]
-        mean, centred, c_fit, curvature = problem(c[-1], fit[-1])
-
-        def solve(target, best):
-            keep, penalty = candidate(curvature, *grid[best])
-            if solver == "lbfgs":
-                weights = trait_heads.ridge_lbfgs_rotated(c_fit * keep[None], target, penalty)
-            else:  # the columns of c_fit are orthogonal
-                weights = keep * jnp.matmul(c_fit.T, target, precision="highest") / (curvature + penalty)
-            return weights, jnp.stack([jnp.sum(keep), penalty])
-
-        weights, chosen = jax.vmap(solve)(centred.T, best)  # [T, R], [T, 2]
-        out = mean[:, None] + jnp.matmul(weights, c[-1].T, precision="highest")
-        return out, jnp.where(fit[-1][None], of_best.T, jnp.nan), chosen, weights
-
-    return jax.vmap(outer)(coordinates, fits)
+    for train, seed in zip(trains, seeds):
+        splits = np.stack(inner_splits(person_ids, train, inner_folds, seed))
+        found = _Fitted(*(np.zeros(shape, np.float32) for shape in ((n, t), (n, t), (t, 2), (t, columns))), [None] * t)
+        for g, rows in enumerate(patterns):
+            traits = np.flatnonzero(group.reshape(-1) == g)
+            target = np.where(np.isfinite(y[:, traits]), y[:, traits], 0.0)
+            best, inner = ridge_selection.choose(x, target, splits & rows, grid, columns, weights)
+            fitted = ridge_selection.fit(x, target, train & rows, best, columns, weights, settings.solver)
+            found.out[:, traits], found.inner[:, traits] = fitted.out, inner
+            found.chosen[traits], found.weights[traits] = fitted.chosen, fitted.weights
+            for trait in traits:
+                found.bases[trait] = fitted.basis
+        yield found
 
 
 def _person_means(labels, index, people):

@@ -1,6 +1,7 @@
 """Person-disjoint cross-validation of the MLP head: weight decay and components chosen inside, several networks averaged.
 
-Coordinates and folds are those of the ridge (coordinates.py, cross_validation.py); one compiled call fits every network.
+Coordinates and folds are those of the ridge (coordinates.py, cross_validation.py). One compiled call fits every network of a
+training set, so that memory holds the coordinates of one.
 """
 
 import dataclasses
@@ -14,8 +15,8 @@ from facedyn.core import trait_heads
 from facedyn.core.coordinates import coordinate_columns, has_features, head_of, principal_coordinates, usable_rows
 from facedyn.core.cross_validation import fewest_people, inner_splits
 
-# Training sets whose networks are fitted side by side hold at most so many bytes of inputs.
-BYTES_AT_ONCE = 2**28
+# Inner folds whose networks are fitted side by side hold at most so many bytes of inputs.
+BYTES_AT_ONCE = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,37 +57,36 @@ def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=
     components = [c or columns for c in np.atleast_1d(settings.components)]
     grid = np.array([(c, decay) for c in components for decay in settings.weight_decays], np.float32)
     inner_folds = min(settings.inner_folds, fewest_people(person_ids, trains)) if len(grid) > 1 else 0
-    fits = np.zeros((len(trains), inner_folds + 1, n), bool)
-    z = np.zeros((*fits.shape, columns), np.float32)
+    networks = np.full((settings.networks, *y.shape), np.nan, np.float32)
+    predicted, chosen = has_features(x) & (fold >= 0), np.zeros((len(trains), 2), np.float32)
+    keys, target = jax.random.split(jax.random.key(settings.seed), settings.networks), jnp.asarray(y, jnp.float32)
+    at_once = int(np.clip(BYTES_AT_ONCE // (4 * n * columns * len(grid)), 1, max(1, inner_folds)))
     for k, train in enumerate(trains):
         splits = inner_splits(person_ids, train, inner_folds, settings.seed + 1 + k) if inner_folds else [train]
-        for i, split in enumerate(splits):
-            fits[k, i] = split & usable.any(1)
-            z[k, i], basis = principal_coordinates(x, fits[k, i], columns, weights)
-    outputs = _select_and_fit(
-        jax.random.split(jax.random.key(settings.seed), settings.networks),
-        *map(jnp.asarray, (z, y.astype(np.float32), usable, fits, grid)),
-        at_once=int(np.clip(BYTES_AT_ONCE // (z[0].nbytes * len(grid)), 1, len(trains))),
-        **{name: getattr(settings, name) for name in ("hidden", "steps", "learning_rate")},
-    )
-    out, layers, chosen = jax.tree.map(np.asarray, outputs)
-    predicted = (has_features(x) & (fold >= 0))[None, :, None]
-    networks = np.where(predicted, np.moveaxis(out[fold, :, np.arange(n)], 1, 0), np.nan)
-    first, last = jax.tree.map(lambda leaf: leaf[-1], layers)
+        fits = np.stack(splits) & usable.any(1)
+        z = np.zeros((*fits.shape, columns), np.float32)
+        for i, fit in enumerate(fits):
+            z[i], basis = principal_coordinates(x, fit, columns, weights)
+        arrays = map(jnp.asarray, (z, target, usable, fits, grid))
+        sizes = {name: getattr(settings, name) for name in ("hidden", "steps", "learning_rate")}
+        out, layers, chosen[k] = jax.tree.map(np.asarray, _select_and_fit(keys, *arrays, at_once=at_once, **sizes))
+        test = predicted & (fold == k)
+        networks[:, test] = out[:, test]
+    first, last = layers
     joined = {"weights": np.concatenate(first["weights"], 1), "bias": first["bias"].reshape(-1)}
     joined["weights"] = basis @ joined["weights"].astype(float)
     mean = {"weights": np.concatenate(last["weights"]) / settings.networks, "bias": last["bias"].mean(0)}
-    head = head_of(x, fits[-1, -1], [joined, mean], weights)
+    head = head_of(x, fits[-1], [joined, mean], weights)
     return MlpValidated(networks.mean(0), networks, chosen[:, 1], chosen[:, 0], head)
 
 
 @functools.partial(jax.jit, static_argnames=("at_once", "hidden", "steps"))
 def _select_and_fit(keys, z, y, usable, fits, grid, *, at_once, **settings):
-    """Selection over training sets x inner folds x candidates, then fits over training sets x networks.
+    """Selection over inner folds x candidates, then fits over networks, for one training set.
 
-    Args: keys [S]; z [K, I + 1, N, R] coordinates; y, usable [N, T]; fits bool [K, I + 1, N]; grid [L, 2] candidates
-      (components, weight decay).
-    Returns: predictions [K, S, N, T], layers in terms of the coordinates [K, S, ...], chosen [K, 2].
+    Args: keys [S]; z [I + 1, N, R] coordinates; y, usable [N, T]; fits bool [I + 1, N]; grid [L, 2] candidates (components,
+      weight decay); at_once: inner folds fitted side by side.
+    Returns: predictions [S, N, T], layers in terms of the coordinates [S, ...], chosen [2].
     """
 
     def network(key, z, fit, choice):
@@ -99,21 +99,18 @@ def _select_and_fit(keys, z, y, usable, fits, grid, *, at_once, **settings):
         layers = [first | {"weights": scale[:, None] * first["weights"]}, last]
         return trait_heads.apply_layers(layers, z), layers
 
-    def training_set(z_and_fits):
-        z, fits = z_and_fits
-        if len(fits) > 1:
-            over_candidates = jax.vmap(functools.partial(network, keys[0]), (None, None, 0))
-            predicted, _ = jax.vmap(over_candidates, (0, 0, None))(z[:-1], fits[:-1], grid)  # [I, L, N, T]
-            test = (usable & fits[-1][:, None])[None] & ~fits[:-1][..., None]  # [I, N, T]
-            truth = jnp.where(usable, y, 0.0)
-            mean = jnp.sum(jnp.where(test, truth[None], 0.0), (0, 1)) / jnp.maximum(jnp.sum(test, (0, 1)), 1)  # [T]
-            variance = jnp.sum(jnp.where(test, (truth - mean[None])[None] ** 2, 0.0), (0, 1))
-            errors = jnp.sum(jnp.where(test[:, None], (predicted - truth[None, None]) ** 2, 0.0), (0, 2))  # [L, T]
-            relative = jnp.where(variance > 0, errors / jnp.where(variance > 0, variance, 1.0)[None], 0.0)
-            choice = grid[jnp.argmin(jnp.sum(relative, 1))]
-        else:
-            choice = grid[0]
-        out, layers = jax.vmap(network, (0, None, None, None))(keys, z[-1], fits[-1], choice)
-        return out, layers, choice
+    def over_candidates(z_and_fit):
+        return jax.vmap(lambda choice: network(keys[0], *z_and_fit, choice)[0])(grid)
 
-    return jax.lax.map(training_set, (z, fits), batch_size=at_once)
+    choice = grid[0]
+    if len(fits) > 1:
+        predicted = jax.lax.map(over_candidates, (z[:-1], fits[:-1]), batch_size=at_once)  # [I, L, N, T]
+        test = (usable & fits[-1][:, None])[None] & ~fits[:-1][..., None]  # [I, N, T]
+        truth = jnp.where(usable, y, 0.0)
+        mean = jnp.sum(jnp.where(test, truth[None], 0.0), (0, 1)) / jnp.maximum(jnp.sum(test, (0, 1)), 1)  # [T]
+        variance = jnp.sum(jnp.where(test, (truth - mean[None])[None] ** 2, 0.0), (0, 1))
+        errors = jnp.sum(jnp.where(test[:, None], (predicted - truth[None, None]) ** 2, 0.0), (0, 2))  # [L, T]
+        relative = jnp.where(variance > 0, errors / jnp.where(variance > 0, variance, 1.0)[None], 0.0)
+        choice = grid[jnp.argmin(jnp.sum(relative, 1))]
+    out, layers = jax.vmap(network, (0, None, None, None))(keys, z[-1], fits[-1], choice)
+    return out, layers, choice

@@ -66,18 +66,20 @@ def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50):
     return weights, mean_y - mean_x @ weights
 
 
-def ridge_lbfgs_rotated(coordinates, y, penalty, *, tolerance=1e-5, max_steps=50):
+def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, max_steps=50):
     """L-BFGS on ||y - c w||^2 + penalty ||w||^2 for centred y [N] and centred coordinates c [N, R] -> w [R].
+
+    keep: [R] of 1, and 0 where w is to be 0; the coordinates themselves are never copied for it, nor under vmap.
 
     Any c is right; orthogonal columns (principal coordinates) are solved in a handful of steps. Stops when the norm of
     the gradient is `tolerance` times that at w = 0, or after `max_steps`.
     """
-    scale = jax.lax.rsqrt(jnp.sum(coordinates**2, 0) + penalty)  # inverse root of the curvature's diagonal
+    scale = keep * jax.lax.rsqrt(jnp.sum(coordinates**2, 0) + penalty)  # inverse root of the curvature's diagonal
     size = jnp.maximum(jnp.linalg.norm(y), 1e-30)
-    preconditioned, target = coordinates * scale[None], y / size
+    target = y / size
 
     def loss(v):
-        residual = target - jnp.matmul(preconditioned, v, precision="highest")
+        residual = target - jnp.matmul(coordinates, scale * v, precision="highest")
         return 0.5 * (jnp.sum(residual**2) + penalty * jnp.sum((scale * v) ** 2))
 
     v = _minimise_lbfgs(loss, jnp.zeros(coordinates.shape[1]), tolerance, max_steps)

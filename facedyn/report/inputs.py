@@ -92,6 +92,6 @@ def load(workdir, pictures: bool) -> Inputs:
         weights=pd.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
         if weights.is_file()
         else None,
-        representations=representations.read_parts(workdir / representations.FOLDER)[0],
+        representations=representations.read_rows(workdir / representations.FOLDER),
         examples=dict(np.load(examples)) if pictures and examples.is_file() else None,
     )

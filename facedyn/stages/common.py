@@ -11,6 +11,9 @@ from facedyn.core.rank_loss import RankLoss
 from facedyn.core.unet import UNet
 from facedyn.stages.data_settings import data_dir, pretrain_data_dir
 
+# Encoded frames that a reader keeps: a stage that passes through a data set once would only fill it.
+READER_BYTES = 2**27
+
 
 def rank_loss_settings(config) -> RankLoss:
     """Raises InputError for a value that the rank loss does not know."""
@@ -62,7 +65,7 @@ def records_of(face_clips: FaceClipsReader, splits) -> list[int]:
 
 def open_data(directory, config) -> FaceClipsReader:
     """The prepared dataset, checked against the config's image size and channels."""
-    face_clips = open_face_clips(directory)
+    face_clips = open_face_clips(directory, cache_bytes=READER_BYTES)
     if (face_clips.image_size, face_clips.channels) != (config.data.image_size, config.data.channels):
         raise InputError(
             f"The dataset in {directory} has faces of {face_clips.image_size} pixels and {face_clips.channels} channels, "

@@ -10,7 +10,6 @@ import tempfile
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
@@ -198,8 +197,7 @@ def _write(table, path) -> None:
 
 def _write_representations(table, path) -> None:
     rows = table.drop(columns="representation").to_dict("records")
-    with atomic_path(path) as temporary:
-        pq.write_table(representations.as_arrow(rows, np.stack(table["representation"])), temporary)
+    representations.write_table(path, rows, np.stack(table["representation"]))
 
 
 def _entries(videos, config):

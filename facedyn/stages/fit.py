@@ -66,13 +66,21 @@ def fit_table(config, engine, face_clips, models, folder, settings: str, log):
     shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
     alike = [by_shape(units, shapes) for units in jobs.values()]
     chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
-    for control in ("", *c.controls):
-        reading = engine.reading(TimeShuffled(face_clips, config.seed)) if control == "time_shuffled" else engine
-        for (scale, half), units in jobs.items():
-            place = folder / control / HALVES if half else folder / control
-            params = reading.put(models(scale, control))
-            own_log = log(scale=scale, half=half, control=control) if log else None
-            _fit_all(settings, reading, params, units, place, scale, half, chunk_people, control, own_log)
+    shuffled = engine.reading(TimeShuffled(face_clips, config.seed))
+    # Halves and controls of some people before the next ones: what was computed of their frames is still there.
+    for scale in common.scales(config):
+        blocks = engine.blocks(jobs[scale, 0])
+        block_of = {u.unit_id: number for number, block in enumerate(blocks) for u in block}
+        for number in range(len(blocks)):
+            for control in ("", *c.controls):
+                reading = shuffled if control == "time_shuffled" else engine
+                for half in range(3 if c.split_half else 1):
+                    place = folder / control / HALVES if half else folder / control
+                    params = reading.put(models(scale, control))
+                    units = [u for u in jobs[scale, half] if block_of.get(u.unit_id, 0) == number]
+                    own_log = log(scale=scale, half=half, control=control) if log else None
+                    part = f", part {number + 1} of {len(blocks)}" * (len(blocks) > 1)
+                    _fit_all(settings, reading, params, units, place, scale, half, chunk_people, control, own_log, part)
     return jobs, left_out
 
 
@@ -89,7 +97,7 @@ def _log(config, workdir, scale, half, control):
 def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict:
     """What is made from the whole table: the pictures' examples, the scores, the summary."""
     c, folder = config.fit, workdir / representations.FOLDER
-    rows, _ = representations.read_parts(folder)
+    rows = representations.read_rows(folder)
     if not len(rows):
         raise InputError(
             f"No fit unit has config.fit.min_frames={c.min_frames} usable centre frames: use longer clips, or lower it."
@@ -128,19 +136,26 @@ def _plan(config, face_clips, records, scale, half, held_back):
     )
 
 
-def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people, control, log):
+def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people, control, log, part):
     """Fits those of this process's share of the units that have no row yet, a part a chunk.
 
     SIGTERM ends it behind the part in hand, and so does the end of another process.
     """
     name = f"#{half}" if half else ""
-    done, _ = representations.read_parts(folder)
+    done = representations.read_rows(folder)
     there = set(done.loc[done["scale"] == scale, "unit_id"])
     # Shared out by who there is, not by who is left: no process takes another's people, whenever it looks.
     units = processes.own_share(units, lambda u: len(u.fitted))
     todo = [u for u in units if u.unit_id + name not in there]
+    earlier = len(there - {u.unit_id + name for u in units}) if part else 0
     chunks = chunks_of(todo, chunk_people)
-    what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + processes.label()
+    what = (
+        f"fit scale {scale}"
+        + (f", half {half}" if half else "")
+        + (f", {control}" if control else "")
+        + part
+        + processes.label()
+    )
     if len(todo) < len(units):
         processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
     counted = "people" if engine.config.unit == "person" else "units"
@@ -178,7 +193,7 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
             note = note if all(map(np.isfinite, figures.values())) else ""  # nothing was held back
             progress.advance(len(alike), note)
             if log:
-                log.write(progress.done, units_per_second=progress.rate(), **figures)
+                log.write(earlier + progress.done, units_per_second=progress.rate(), **figures)
     if log:
         log.close()
 
@@ -194,15 +209,15 @@ def _write_examples(config, engine, params, face_clips, units, folder, scale):
     before = dict(np.load(path)) if path.is_file() else {}
     if scale in before.get("scale", ()):
         return
-    rows, vectors = representations.read_parts(folder)
     chosen = {u.person_id: u for u in reversed(units)}
     people = [chosen[p] for p in sorted(chosen)][:: max(1, len(chosen) // config.report.examples)][: config.report.examples]
+    rows, vectors = representations.read_some(folder, [u.unit_id for u in people], scale)
     new = []
     for unit in people:
-        row = rows.index[(rows["unit_id"] == unit.unit_id) & (rows["scale"] == scale) & rows["finite"]]
+        row = rows.index[(rows["unit_id"] == unit.unit_id) & rows["finite"]]
         if not len(row):
             continue
-        candidates = unit.held_back or unit.fitted
+        candidates = unit.held_back if len(unit.held_back) else unit.fitted
         window = liveliest(face_clips, candidates, scale, engine.half_length)
         maps, frame = engine.pictures(params, vectors[row[0]], window, unit), window[engine.half_length]
         new.append(dict(frame=frame, windows=window, generic=maps[0], fitted=maps[1], person_id=unit.person_id, scale=scale))

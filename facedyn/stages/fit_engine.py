@@ -109,6 +109,10 @@ class Engine:
             out_shardings=self._people,
         )
 
+    def blocks(self, units) -> list[list]:
+        """Units whose halves and controls are fitted before those of the next ones; here there is nothing to gain by it."""
+        return [units]
+
     def n_frames(self, unit) -> int:
         """Centre frames that a unit's representation is of."""
         return len(unit.fitted) + len(unit.held_back) * self.uses_all

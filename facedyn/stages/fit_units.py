@@ -21,7 +21,7 @@ class FitUnit:
 
     Attributes:
       task, session: of its clips, '' where they have several.
-      fitted: (record, centre position) of the rows that the fit draws from.
+      fitted: (record, centre position) of the rows that the fit draws from, int32 [N, 2].
       held_back: the same of the rows kept out of it.
     """
 
@@ -29,8 +29,8 @@ class FitUnit:
     person_id: str
     task: str
     session: str
-    fitted: tuple[tuple[int, int], ...]
-    held_back: tuple[tuple[int, int], ...]
+    fitted: np.ndarray
+    held_back: np.ndarray
 
 
 def unit_id(clip, unit: str) -> str:
@@ -58,11 +58,18 @@ def split_centres(centres: np.ndarray, reach: int, share: float) -> tuple[np.nda
     return centres[centres < kept[0] - 2 * reach], kept
 
 
-def evenly(rows, most: int) -> tuple:
-    """At most `most` of the rows, evenly spaced."""
+def evenly(rows, most: int):
+    """At most `most` of the rows, a list or an array, evenly spaced."""
     if len(rows) <= most:
-        return tuple(rows)
-    return tuple(rows[i] for i in np.linspace(0, len(rows) - 1, most).round().astype(int))
+        return rows
+    chosen = np.linspace(0, len(rows) - 1, most).round().astype(int)
+    return rows[chosen] if isinstance(rows, np.ndarray) else [rows[i] for i in chosen]
+
+
+def _rows(parts) -> np.ndarray:
+    """(record, centre position) of parts [(record, centre positions)]: int32 [N, 2]."""
+    columns = [np.stack([np.full(len(centres), record), centres], 1) for record, centres in parts]
+    return np.concatenate(columns).astype(np.int32) if columns else np.zeros((0, 2), np.int32)
 
 
 def plan(
@@ -86,11 +93,11 @@ def plan(
         fitted = [(r, first) for r, first, _ in cut]
         if half:
             fitted = [(r, split_centres(first, reach, 0.5)[half - 1]) for r, first in fitted]
-        rows = [(r, int(p)) for r, first in fitted for p in first]
+        rows = _rows(fitted)
         if len(rows) < min_frames:
             too_short[name] = len(rows)
             continue
-        held = [(r, int(p)) for r, _, last in cut for p in last]
+        held = _rows([(r, last) for r, _, last in cut])
         tasks, sessions = {c.task for c in clips}, {c.session for c in clips}
         units.append(
             FitUnit(
@@ -120,10 +127,11 @@ class Shape(NamedTuple):
 
 def frames_of(rows, scale: int, half_length: int) -> dict[int, np.ndarray]:
     """{record: positions, ascending} of the frames in the windows of `rows` (record, centre position)."""
-    centres = {}
-    for record, centre in rows:
-        centres.setdefault(record, []).append(centre)
-    return {r: np.unique(window_positions(centres[r], scale, half_length)) for r in sorted(centres)}
+    numbers = np.asarray(rows, np.int64).reshape(-1, 2)
+    return {
+        int(record): np.unique(window_positions(numbers[numbers[:, 0] == record, 1], scale, half_length))
+        for record in np.unique(numbers[:, 0])
+    }
 
 
 def n_frames(rows, scale: int, half_length: int) -> int:

@@ -17,16 +17,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from data_pipelines.errors import InputError
 from data_pipelines.loaders import window_loader
 from data_pipelines.progress import Progress
-from data_pipelines.windows import centre_positions, window_positions
 from facedyn.core import unet
 from facedyn.core.metrics import bootstrap_mean
 from facedyn.core.rank_loss import copied_input, dynamic_image, rank_loss, ranking_accuracy
 from facedyn.stages import common, compilation_cache, processes
+from facedyn.stages.held_out import HeldOut
 from facedyn.stages.stopping import Stopped, finishing
 from facedyn.store import checkpoints, portable, scores
 from facedyn.store.metrics_log import MetricsLog
-
-EVAL_BATCH = 128
 
 
 def run(config, workdir) -> dict:
@@ -60,54 +58,6 @@ def load_generic(config, workdir, scale: int):
     return checkpoints.load_pytree(common.generic_dir(workdir, scale) / "best", like)
 
 
-class HeldOut:
-    """Windows of held-out people: each process keeps those of its share of the people and measures them on its devices.
-
-    The windows are evenly spaced over each person's clips. Raises InputError when no clip holds a window.
-    """
-
-    def __init__(self, face_clips, records, scale: int, half_length: int, per_person: int):
-        by_person = {}
-        for record in records:
-            clip = face_clips.clips[record]
-            centres = centre_positions(clip.frame_indices, scale, half_length)
-            by_person.setdefault(clip.person_id, []).extend((record, int(c)) for c in centres)
-        self.people = sorted(p for p in by_person if by_person[p])
-        if not self.people:
-            raise InputError(
-                f"No clip of the held-out people is long enough for a window at scale {scale}; "
-                "use longer clips or smaller scales."
-            )
-        self._owners, windows = [], []
-        for person in processes.own_share(self.people, lambda _: 1):
-            rows = by_person[person]
-            for i in np.unique(np.linspace(0, len(rows) - 1, per_person).round().astype(int)):
-                record, centre = rows[i]
-                windows.append(face_clips.frames(record, window_positions([centre], scale, half_length)[0]))
-                self._owners.append(person)
-        self._windows = np.stack(windows) if windows else np.zeros((0,), np.uint8)
-        mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
-        self._split, self._everywhere = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
-        self._batch = -(-EVAL_BATCH // mesh.size) * mesh.size
-
-    def accuracy(self, measure, params=None) -> np.ndarray:
-        """Each person's mean of measure(params, batch of windows [B, ...]) -> [B]: [people]. The same on all processes."""
-        params = jax.device_put(jax.tree.map(np.asarray, params), self._everywhere)
-        found = []
-        for start in range(0, len(self._windows), self._batch):
-            batch = self._windows[start : start + self._batch]
-            # The last batch is filled up: one compilation.
-            full = np.concatenate([batch, np.repeat(batch[-1:], self._batch - len(batch), 0)])
-            found.extend(np.asarray(measure(params, jax.device_put(full, self._split)))[: len(batch)])
-        values = {}
-        for person, value in zip(self._owners, found):
-            values.setdefault(person, []).append(value)
-        means = {person: float(np.mean(of_person)) for person, of_person in values.items()}
-        for more in processes.gather(means):
-            means |= more
-        return np.asarray([means[person] for person in self.people])
-
-
 class Compiled:
     """What is compiled once for all scales: the update, and the ranking accuracy of every method, (params, windows) -> [B]."""
 
@@ -135,11 +85,10 @@ def _controls(config, params, face_clips, records, scale: int, compiled: Compile
     """Score rows: the generic model beside the four controls, on held-out people."""
     held_out = HeldOut(face_clips, records, scale, compiled.settings.half_length, config.pretrain.eval_windows)
     untrained = unet.init(compiled.model, jax.random.key(config.seed + 1), config.data.image_size)
-    methods = {"generic": (params, compiled.model_accuracy), "untrained": (untrained, compiled.model_accuracy)}
-    methods |= {method: (None, measure) for method, measure in compiled.control_accuracy.items()}
+    methods = {"generic": (compiled.model_accuracy, params), "untrained": (compiled.model_accuracy, untrained)}
+    methods |= {method: (measure, None) for method, measure in compiled.control_accuracy.items()}
     rows = []
-    for method, (weights, measure) in methods.items():
-        values = held_out.accuracy(measure, weights)
+    for method, values in zip(methods, held_out.accuracies(list(methods.values()))):
         value, low, high = bootstrap_mean(values, jax.random.key(config.seed), config.traits.bootstrap)
         rows.append(
             dict(method=method, setting=f"scale={scale}", trait="", metric="ranking_accuracy")
@@ -261,7 +210,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
                 raise InputError(
                     f"Pretraining of scale {scale} diverged before step {step}: lower config.pretrain.learning_rate."
                 )
-            accuracy = float(held_out.accuracy(compiled.model_accuracy, state["params"]).mean())
+            accuracy = float(held_out.accuracies([(compiled.model_accuracy, state["params"])])[0].mean())
             best, since_best = (accuracy, 0) if accuracy > best else (best, since_best + 1)
             if first:
                 log.write(step, loss=mean_loss, ranking_accuracy=accuracy)

@@ -30,6 +30,10 @@ COMMON_DAMPING = 1.0
 HELD_BACK = 0.2
 # People whose halves say how reliable a weight is, at least, and in which directions people differ.
 LEAST_FOR_RELIABILITY, LEAST_FOR_DISCRIMINANTS = 10, 40
+# At most, evenly spaced: everyone's vectors are held at once, and the work grows with the third power of their number.
+MOST_FOR_RELIABILITY = 640
+# Bytes of the states of units whose halves and controls are fitted before those of the next ones.
+BLOCK_BYTES = 2**26
 # Candidates for damping, in frames.
 DAMPINGS = np.float32([10, 30, 100, 300, 1000, 3000, 10000, 30000])
 
@@ -132,10 +136,23 @@ class SiteEngine(Engine):
             clips, counts, sources = np.full((people, n_rows), -1, np.int32), np.zeros(people, np.int32), []
             for p, rows in enumerate(rows_of_units):
                 own, windows[p, : len(rows)] = place_windows(rows, scale, self.half_length)
-                clips[p, : len(rows)], counts[p] = [record for record, _ in rows], len(rows)
+                clips[p, : len(rows)], counts[p] = rows[:, 0], len(rows)
                 sources.append(own)
             parts.append((sources, windows, clips, counts, n_frames))
         return *parts, self._decode(parts)
+
+    def blocks(self, units) -> list[list]:
+        """Units whose halves and controls are fitted before those of the next ones, so that few states are kept for them."""
+        found, room = [], 0
+        for unit in units:
+            # At most: neighbouring windows share frames.
+            size = (len(unit.fitted) + len(unit.held_back)) * 4 * len(self.sites) * self.config.rank
+            if not found or size > room:
+                found.append([])
+                room = BLOCK_BYTES
+            found[-1].append(unit)
+            room -= size
+        return found or [units]
 
     def _reader(self):
         """The reader of frames in their own order, in which states are kept."""
@@ -276,8 +293,11 @@ class SiteEngine(Engine):
         """By the halves of everyone's frames: how much of each weight's spread is between people, [D]; discriminants [D, M]."""
         own, of_halves = self.reading(reader), []
         on_devices = own.put(model)
-        for half in (1, 2):
-            units, vectors = self._units_of_people(scale, reader, records, 0.0, half), {}
+        plans = [self._units_of_people(scale, reader, records, 0.0, half) for half in (1, 2)]
+        in_both = sorted(set.intersection(*({unit.person_id for unit in units} for units in plans)))
+        chosen = set(evenly(in_both, MOST_FOR_RELIABILITY))
+        for units in plans:
+            units, vectors = [unit for unit in units if unit.person_id in chosen], {}
             shapes = shapes_of([(scale, units)], self.half_length)
             for shape, people, alike in chunks_of(units, {s: own.people(s, len(units)) for s in shapes}):
                 found, *_ = own(on_devices, own.load(alike, shape, people, scale), shape)

@@ -29,6 +29,12 @@ COLUMNS = (
     ("finite", pa.bool_()),
     ("config_hash", pa.string()),
 )
+# Rows of a chunk of texts when a table is written.
+TEXT_ROWS = 2**16
+
+
+# Floats of one row group: readers hold one at a time, and Parquet's own offsets within it are 32-bit.
+ROW_GROUP_VALUES = 2**24
 
 
 def write_part(folder, rows: list[dict], representations: np.ndarray, writer: str = "") -> pathlib.Path:
@@ -41,33 +47,86 @@ def write_part(folder, rows: list[dict], representations: np.ndarray, writer: st
     folder.mkdir(parents=True, exist_ok=True)
     taken = [int(p.stem.split("-")[1]) for p in folder.glob("part-*.parquet")]
     path = folder / f"part-{max(taken, default=-1) + 1:05d}{'-' * bool(writer)}{writer}.parquet"
-    with atomic_path(path) as temporary:
-        pq.write_table(as_arrow(rows, representations), temporary)
+    write_table(path, rows, representations)
     return path
 
 
-def as_arrow(rows: list[dict], representations: np.ndarray) -> pa.Table:
-    """The table as it is written: `rows` hold the columns but the last, `representations` [N, D] is that one."""
+def write_table(path, rows: list[dict], representations: np.ndarray) -> None:
+    """Writes a table of `rows` and `representations`, as `write_part` takes them, to `path`; of any size."""
+    with atomic_path(path) as temporary:
+        table = _as_arrow(rows, representations)
+        pq.write_table(table, temporary, row_group_size=max(1, ROW_GROUP_VALUES // max(1, representations.shape[1])))
+
+
+def _as_arrow(rows, representations) -> pa.Table:
     flat = pa.array(np.ascontiguousarray(representations, np.float32).reshape(-1), pa.float32())
-    arrays = [pa.array([row[name] for row in rows], kind) for name, kind in COLUMNS]
+    # Chunked, so that texts of any total length have room: within a chunk their offsets are 32-bit.
+    arrays = [pa.chunked_array(_chunks([row[name] for row in rows], kind), kind) for name, kind in COLUMNS]
     arrays.append(pa.FixedSizeListArray.from_arrays(flat, representations.shape[1]))
     return pa.Table.from_arrays(arrays, [name for name, _ in COLUMNS] + ["representation"])
+
+
+def _chunks(values, kind):
+    return [pa.array(values[i : i + TEXT_ROWS], kind) for i in range(0, len(values), TEXT_ROWS)]
+
+
+def read_rows(folder) -> pd.DataFrame:
+    """The rows of `read_parts` without reading a representation."""
+    return _rows(_parts(folder))[0]
 
 
 def read_parts(folder) -> tuple[pd.DataFrame, np.ndarray]:
     """All parts in a folder: (rows without the representation, representations [N, D]), in the order of unit and scale.
 
-    An empty table, [0, 0], when there is no part.
+    An empty table, [0, 0], when there is no part. Beside the matrix no more than a row group is held.
     """
-    parts = sorted(pathlib.Path(folder).glob("part-*.parquet"))
+    parts = _parts(folder)
+    rows, place = _rows(parts)
+    vectors, before = None, 0
+    for part in parts:
+        with pq.ParquetFile(part) as file:
+            for group in range(file.num_row_groups):
+                for chunk in file.read_row_group(group, columns=["representation"])["representation"].chunks:
+                    if vectors is None:
+                        vectors = np.empty((len(rows), chunk.type.list_size), np.float32)
+                    values = chunk.flatten().to_numpy(zero_copy_only=False)
+                    vectors[place[before : before + len(chunk)]] = values.reshape(len(chunk), -1)
+                    before += len(chunk)
+    return rows, np.zeros((0, 0), np.float32) if vectors is None else vectors
+
+
+def read_some(folder, unit_ids, scale: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """As `read_parts`, of some units at one scale only, without holding the others."""
+    chosen = [("unit_id", "in", list(unit_ids)), ("scale", "=", scale)]
+    tables = [pq.read_table(part, filters=chosen) for part in _parts(folder)]
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return read_rows(folder)[:0], np.zeros((0, 0), np.float32)
+    table = pa.concat_tables(tables)
+    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["representation"].chunks]
+    vectors = np.concatenate(values).reshape(len(table), -1)
+    return table.drop_columns(["representation"]).to_pandas(), vectors
+
+
+def _read(part, names) -> pa.Table:
+    with pq.ParquetFile(part) as file:
+        return file.read(columns=names)
+
+
+def _parts(folder) -> list[pathlib.Path]:
+    return sorted(pathlib.Path(folder).glob("part-*.parquet"))
+
+
+def _rows(parts) -> tuple[pd.DataFrame, np.ndarray]:
+    """The rows of all parts in the order of unit and scale, and the place in it of each row as the parts hold them."""
+    names = [name for name, _ in COLUMNS]
     if not parts:
-        return pd.DataFrame({name: [] for name, _ in COLUMNS}), np.zeros((0, 0), np.float32)
-    table = pa.concat_tables([pq.read_table(part) for part in parts])
-    rows = table.drop_columns(["representation"]).to_pandas()
-    column = table["representation"].combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+        return pd.DataFrame({name: [] for name in names}), np.zeros(0, int)
+    rows = pa.concat_tables([_read(part, names) for part in parts]).to_pandas()
     order = np.lexsort((rows["scale"], rows["unit_id"]))
-    return rows.iloc[order].reset_index(drop=True), vectors[order]
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order))
+    return rows.iloc[order].reset_index(drop=True), place
 
 
 def load_representations(workdir) -> tuple[pd.DataFrame, np.ndarray]:
