@@ -14,12 +14,4 @@ from facedyn.config import default_config
 
 
 def get_config():
-    config = default_config()
-
-    config.fit.solver = "least_squares"
-    config.fit.filter_kind = "low_rank"
-    config.fit.filter_sites = "all"
-    config.fit.rank = 32
-    config.fit.damping = 0.0
-    config.fit.innovations = True
-    return config
+    return default_config()

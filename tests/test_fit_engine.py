@@ -40,6 +40,8 @@ def settings(**fit):
     config.model.channels, config.model.groups = (4, 6), 2
     config.rank_loss.half_length = 2
     config.rank_loss.kind = "logistic"  # smooth: at a hinge rounding may decide on which side a pair of frames falls
+    config.fit.solver, config.fit.filter_kind, config.fit.filter_sites = "adam", "pointwise", "connections"
+    config.fit.damping, config.fit.innovations = 20.0, False
     config.fit.steps, config.fit.batch_size = 4, 4
     config.fit.update(fit)
     return config
