@@ -8,11 +8,15 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import scipy.sparse.linalg
 
 # Below this share of the largest magnitude, a spread in float32 is rounding: the values count as constant.
 CONSTANT = 1e-6
 # Resamplings computed at once; bounds memory at thousands of people.
 RESAMPLINGS_AT_ONCE = 64
+# Queries that are compared with the gallery at once, and the side up to which all principal components are computed.
+QUERIES_AT_ONCE, ALL_COMPONENTS = 1024, 1024
 
 
 def acc(labels, predictions, where=None):
@@ -164,16 +168,8 @@ def similarities(queries, gallery, weights=None):
 
     weights: of the standardised features, [D], or directions that they are looked at in, [D, K]; all alike without them.
     """
-    queries, gallery = standardised(queries, gallery)
-    if weights is not None:
-        weights = jnp.asarray(weights)
-        queries, gallery = (x * weights if weights.ndim == 1 else x @ weights for x in (queries, gallery))
-
-    def unit(x):
-        length = jnp.linalg.norm(x, axis=1, keepdims=True)
-        return x / jnp.where(length > 0, length, 1.0)
-
-    return jnp.matmul(unit(queries), unit(gallery).T, precision="highest")
+    queries, gallery = _directions(queries, gallery, weights)
+    return jnp.matmul(queries, gallery.T, precision="highest")
 
 
 @jax.jit
@@ -186,26 +182,69 @@ def match_ranks(queries, gallery, weights=None):
     Args: queries, gallery [N, D], finite; weights as of `similarities`.
     Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
-    similarity = similarities(queries, gallery, weights)
-    return jnp.sum(similarity >= jnp.diagonal(similarity)[:, None], 1)  # includes the match itself
+    # The count includes the match itself.
+    return _each_query(lambda similarity, own: jnp.sum(similarity >= own[:, None], 1), queries, gallery, weights)
 
 
 @jax.jit
 def distances(queries, gallery, weights=None):
     """Cosine distance of each query to its match, and the mean one to other gallery rows: ([N], [N]), in [0, 2]."""
-    distance = 1.0 - similarities(queries, gallery, weights)
-    own = jnp.diagonal(distance)
-    return own, (jnp.sum(distance, 1) - own) / jnp.maximum(len(distance) - 1, 1)
+
+    def of_query(similarity, own):
+        total = jnp.sum(1.0 - similarity, 1)
+        return 1.0 - own, (total - (1.0 - own)) / jnp.maximum(similarity.shape[1] - 1, 1)
+
+    return _each_query(of_query, queries, gallery, weights)
 
 
-@functools.partial(jax.jit, static_argnums=2)
 def leading_components(queries, gallery, components: int):
     """The leading principal components of both, `standardised` and taken together: [N, D], [N, D] -> [N, K], [N, K]."""
     queries, gallery = standardised(queries, gallery)
     both = jnp.concatenate([queries, gallery])
+    found = _all_components(both) if len(both) <= ALL_COMPONENTS else _few_components(np.asarray(both), components)
+    return found[: len(queries), :components], found[len(queries) :, :components]
+
+
+@jax.jit
+def _all_components(both):
     values, vectors = jnp.linalg.eigh(jnp.matmul(both, both.T, precision="highest"))
-    found = (vectors * jnp.sqrt(jnp.maximum(values, 0.0)))[:, ::-1][:, :components]
-    return found[: len(queries)], found[len(queries) :]
+    return (vectors * jnp.sqrt(jnp.maximum(values, 0.0)))[:, ::-1]
+
+
+def _few_components(both, components):
+    """The same of many rows: from the features' products, or where there are many features as well, by Lanczos' method."""
+    if both.shape[1] <= ALL_COMPONENTS:
+        return jnp.asarray(both @ np.linalg.eigh(both.T @ both)[1][:, ::-1][:, :components])
+    vectors, values, _ = scipy.sparse.linalg.svds(both, k=components, v0=np.ones(min(both.shape), both.dtype))
+    return jnp.asarray((vectors * values)[:, ::-1])
+
+
+def _directions(queries, gallery, weights):
+    """Rows of unit length, `standardised` and weighted as `similarities` says; a zero row stays one."""
+    queries, gallery = standardised(queries, gallery)
+    if weights is not None:
+        weights = jnp.asarray(weights)
+        queries, gallery = (x * weights if weights.ndim == 1 else x @ weights for x in (queries, gallery))
+
+    def unit(x):
+        length = jnp.linalg.norm(x, axis=1, keepdims=True)
+        return x / jnp.where(length > 0, length, 1.0)
+
+    return unit(queries), unit(gallery)
+
+
+def _each_query(f, queries, gallery, weights):
+    """f(similarities [B, N] of some queries to the gallery, [B] to their matches) of all queries, some at a time."""
+    queries, gallery = _directions(queries, gallery, weights)
+
+    def some(numbers):
+        similarity = jnp.matmul(queries[numbers], gallery.T, precision="highest")
+        return f(similarity, jnp.take_along_axis(similarity, numbers[:, None], 1)[:, 0])
+
+    blocks = -(-len(queries) // QUERIES_AT_ONCE)
+    size = -(-len(queries) // max(1, blocks))
+    numbers = jnp.minimum(jnp.arange(blocks * size), len(queries) - 1).reshape(blocks, size)
+    return jax.tree.map(lambda found: found.reshape(-1)[: len(queries)], jax.lax.map(some, numbers))
 
 
 def icc(first, second, where=None):

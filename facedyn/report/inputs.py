@@ -51,7 +51,7 @@ class Inputs:
     log: list[dict]  # lines of metrics.jsonl
     quality: pd.DataFrame | None
     doctor: pd.DataFrame | None
-    predictions: pd.DataFrame | None
+    predictions: pd.DataFrame | None  # those that the headline's scores are of
     folds: pd.DataFrame | None
     weights: pd.DataFrame | None
     representations: pd.DataFrame  # without the representations themselves
@@ -86,14 +86,15 @@ def load(workdir, pictures: bool) -> Inputs:
         return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
     examples, weights = workdir / "representations" / "examples.npz", workdir / "traits" / "weights_by_site.csv"
+    scored = scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores()
     found = {stage: stamps.read_stamp(workdir, stage) for stage in STAGES}
     return Inputs(
-        scores=scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores(),
+        scores=scored,
         stamps={stage: stamp for stage, stamp in found.items() if stamp},
         log=metrics_log.read_metrics(workdir),
         quality=table(workdir / "quality.parquet"),
         doctor=texts(workdir / "doctor.csv"),
-        predictions=table(workdir / "traits" / "predictions.parquet"),
+        predictions=_predictions(workdir / "traits" / "predictions.parquet", scores.headline(scored)),
         folds=texts(workdir / "traits" / "folds.csv"),
         weights=pd.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
         if weights.is_file()
@@ -101,3 +102,11 @@ def load(workdir, pictures: bool) -> Inputs:
         representations=representations.read_rows(workdir / representations.FOLDER),
         examples=dict(np.load(examples)) if pictures and examples.is_file() else None,
     )
+
+
+def _predictions(path, headline) -> pd.DataFrame | None:
+    """The headline's rows alone: what every method predicts of thousands of people would fill the memory."""
+    if headline is None or not path.is_file():
+        return None
+    method, setting = headline
+    return pd.read_parquet(path, filters=[("method", "=", method), ("setting", "=", setting)])

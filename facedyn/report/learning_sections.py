@@ -99,8 +99,10 @@ def identification(inputs: Inputs) -> page.Section:
         parts += [page.paragraph(words) for words in _against_controls(entries)]
     if halves is not None:
         svg = plots.matrix("halves", halves, "filters of the second half", "filters of the first half")
+        everyone = inputs.representations["person_id"].nunique()
+        shown = f"{len(halves)}" + f" of {everyone}" * (len(halves) < everyone)
         caption = (
-            f"Cosine similarity of the halves of {len(halves)} people, all scales together: blue low, orange high; the same "
+            f"Cosine similarity of the halves of {shown} people, all scales together: blue low, orange high; the same "
             "person is on the diagonal. People in the order of the leading principal component."
         )
         parts.append(page.figure(svg, caption))

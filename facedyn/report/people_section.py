@@ -18,6 +18,8 @@ def people(inputs: Inputs, names: bool) -> page.Section:
     coordinates, shares, parts = found.coordinates, found.shares, []
     labels = _labels(inputs.predictions, found.people)
     plane = "Principal components of the z-scored representations, all scales and tasks side by side; a point a person. "
+    everyone = inputs.representations["person_id"].nunique()
+    plane += f"Drawn are {len(coordinates)} of {everyone} people. " * (len(coordinates) < everyone)
     plane += f"The two components hold {100 * shares.sum():.0f} % of the variance."
     if labels:
         items = [

@@ -4,7 +4,8 @@ import math
 
 from facedyn.report import page
 from facedyn.report.inputs import Inputs
-from facedyn.store.scores import describe, headline_first, is_comparison, number
+from facedyn.store import scores
+from facedyn.store.scores import describe, is_comparison, number
 
 METRICS = ("pcc", "ccc", "acc", "rmse", "r2")
 METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "acc": "ACC", "rmse": "RMSE", "r2": "R²"}
@@ -15,8 +16,7 @@ METRIC_HEADS = [METRIC_NAMES[m] for m in METRICS]
 
 def headline(inputs: Inputs):
     """(method, setting) of the trait scores that lead, or None."""
-    rows = headline_first(means(inputs))
-    return (rows["method"].iloc[0], rows["setting"].iloc[0]) if len(rows) else None
+    return scores.headline(inputs.scores)
 
 
 def means(inputs: Inputs):

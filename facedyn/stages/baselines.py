@@ -132,14 +132,14 @@ def _pixel_features(config, workdir, face_clips, records, subjects, names) -> di
     def read(person):
         return _read(face_clips, by_person[person], config.traits.baseline_frames, "optical_flow" in names)
 
-    columns = {}
+    table = {}
     with (
         concurrent.futures.ThreadPoolExecutor(THREADS) as threads,
         Progress("baselines on pixels", len(people), unit="people") as progress,
     ):
         for start in range(0, len(people), PEOPLE_AT_ONCE):  # no more frames in memory than theirs
             some = people[start : start + PEOPLE_AT_ONCE]
-            for person, seen in zip(some, threads.map(read, some)):
+            for number, seen in enumerate(threads.map(read, some), start):
                 own = _person_features(seen, names, basis, scales, n) if seen else {}
                 if seen:
                     own |= {
@@ -147,13 +147,12 @@ def _pixel_features(config, workdir, face_clips, records, subjects, names) -> di
                         for scale, params in generic.items()
                     }
                 for key, vector in own.items():
-                    columns.setdefault(key, {})[person] = vector
-                progress.advance(note=person)
+                    if key not in table:
+                        table[key] = np.full((len(people), len(vector)), np.nan, np.float32)
+                    table[key][number] = vector
+                progress.advance(note=people[number])
     marked = ("linear_dynamics", "generic_feature")
-    table = {
-        (name, setting + ending * (name in marked)): trait_features.aligned_rows(people, list(rows), np.stack([*rows.values()]))
-        for (name, setting), rows in columns.items()
-    }
+    table = {(name, setting + ending * (name in marked)): x for (name, setting), x in table.items()}
     several = [x for (name, _), x in table.items() if name == "generic_feature"]
     if len(several) > 1:
         setting = f"ridge;scales={'+'.join(map(str, generic))};fusion=features{ending}"

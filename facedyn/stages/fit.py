@@ -149,13 +149,8 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
     todo = [u for u in units if u.unit_id + name not in there]
     earlier = len(there - {u.unit_id + name for u in units}) if part else 0
     chunks = chunks_of(todo, chunk_people)
-    what = (
-        f"fit scale {scale}"
-        + (f", half {half}" if half else "")
-        + (f", {control}" if control else "")
-        + part
-        + processes.label()
-    )
+    what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + part
+    what += processes.label()
     if len(todo) < len(units):
         processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
     counted = "people" if engine.config.unit == "person" else "units"
@@ -211,7 +206,8 @@ def _write_examples(config, engine, params, face_clips, units, folder, scale):
         return
     chosen = {u.person_id: u for u in reversed(units)}
     people = [chosen[p] for p in sorted(chosen)][:: max(1, len(chosen) // config.report.examples)][: config.report.examples]
-    rows, vectors = representations.read_some(folder, [u.unit_id for u in people], scale)
+    wanted = [u.unit_id for u in people]
+    rows, vectors = representations.read_parts(folder, lambda rows: rows["unit_id"].isin(wanted) & (rows["scale"] == scale))
     new = []
     for unit in people:
         row = rows.index[(rows["unit_id"] == unit.unit_id) & rows["finite"]]

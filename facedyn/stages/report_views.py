@@ -15,9 +15,12 @@ from facedyn.core.coordinates import leading_coordinates
 from facedyn.report import worst_clips
 from facedyn.report.inputs import PeopleMap, SplitOfData, Views
 from facedyn.stages import common, fit_models, fit_scores, trait_features
+from facedyn.stages.fit_units import evenly
 from facedyn.store import representations
 
 FRAMES_OF_CLIP = 3
+# People in the map and among the similarities, at most, evenly spaced by their ids: more cannot be told apart on a page.
+PEOPLE_IN_MAP, PEOPLE_IN_MATRIX = 2000, 400
 # A clip that was left out has no crops: of its own frames the first this many are read, and the last of them is shown.
 FRAMES_READ = 12
 
@@ -43,10 +46,8 @@ def views(config, workdir, quality) -> Views:
 
 
 def people_map(folder) -> PeopleMap | None:
-    """Of all people with finite filters, or None where there are fewer than three."""
-    rows, vectors = representations.read_parts(folder)
-    finite = np.asarray(rows["finite"], bool)
-    rows, vectors = rows[finite].reset_index(drop=True), vectors[finite]
+    """Of people with finite filters, or None where there are fewer than three."""
+    rows, vectors = representations.read_parts(folder, _keep_people(PEOPLE_IN_MAP))
     people = sorted(set(rows["person_id"].astype(str)))
     if len(people) < 3:
         return None
@@ -56,7 +57,7 @@ def people_map(folder) -> PeopleMap | None:
 
 def halves(folder, telling=None) -> np.ndarray | None:
     """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component."""
-    rows, vectors = representations.read_parts(folder / fit_scores.HALVES)
+    rows, vectors = representations.read_parts(folder / fit_scores.HALVES, _keep_people(PEOPLE_IN_MATRIX))
     if not len(rows):
         return None
     first, second, scales = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
@@ -65,6 +66,16 @@ def halves(folder, telling=None) -> np.ndarray | None:
     order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that people who are alike stand together
     weights = fit_scores.side_by_side_weights(telling, scales)
     return np.asarray(metrics.similarities(first, second, weights))[np.ix_(order, order)]
+
+
+def _keep_people(most):
+    """Which rows of a table to read: the finite ones of at most so many people."""
+
+    def keep(rows):
+        finite = np.asarray(rows["finite"], bool)
+        return finite & rows["person_id"].isin(evenly(sorted(set(rows["person_id"][finite])), most))
+
+    return keep
 
 
 def split_of(face_clips) -> SplitOfData:

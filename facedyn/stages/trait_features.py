@@ -151,7 +151,8 @@ def mean_blocks(rows, vectors, tasks, keys, wanted):
             np.add.at(total, index[chosen], vectors[chosen])
             np.add.at(count, index[chosen], 1.0)
             total[count == 0] = np.nan
-            blocks[int(scale), task] = total / np.maximum(count, 1.0)[:, None]
+            total /= np.maximum(count, 1.0)[:, None]
+            blocks[int(scale), task] = total
     return blocks
 
 
@@ -170,7 +171,8 @@ def feature_sets(blocks) -> list[FeatureSet]:
 
 def matrix(blocks, feature_set: FeatureSet) -> np.ndarray:
     """The blocks of a feature set side by side: float32 [N, D]."""
-    return np.concatenate([blocks[key] for key in feature_set.blocks], 1)
+    first, *others = (blocks[key] for key in feature_set.blocks)
+    return np.concatenate([first, *others], 1) if others else first
 
 
 def aligned_rows(people, ids, features) -> np.ndarray:

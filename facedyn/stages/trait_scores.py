@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data_pipelines.files import atomic_path
 from facedyn.core import metrics
@@ -82,23 +84,27 @@ def spread_rows(networks, labels, person) -> list[dict]:
 def write_predictions(workdir, predictions, subjects, trait_names, folds, seeds) -> None:
     """traits/predictions.parquet: a row a method, setting, seed, trait and person who has both label and prediction.
 
-    Where units are scored by themselves, a row a unit, named in a further column unit_id.
+    Where units are scored by themselves, a row a unit, named in a further column unit_id. A row group a method and setting, so
+    that neither this nor a reader of one of them holds the whole table.
 
     Args: predictions: {(method, setting): [S, P, T]}; subjects: `trait_protocol.Subjects`; folds int [S, P].
     """
-    tables, labels, people = [], subjects.labels, np.asarray(subjects.people, object)
-    for (method, setting), predicted in predictions.items():
-        for seed, fold, one in zip(seeds, folds, predicted):
-            for t, trait in enumerate(trait_names):
-                known = np.isfinite(labels[:, t]) & np.isfinite(one[:, t])
-                columns = dict(
-                    method=method, setting=setting, trait=trait, person_id=people[known], fold=fold[known], seed=seed
-                )
-                columns |= dict(label=labels[known, t], prediction=one[known, t].astype(float))
-                columns |= {name: values[known] for name, values in _unit_column(subjects).items()}
-                tables.append(pd.DataFrame(columns))
-    with atomic_path(workdir / FOLDER / PREDICTIONS) as temporary:
-        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False)
+    labels, people, unit = subjects.labels, np.asarray(subjects.people, object), _unit_column(subjects)
+    numbers = {"fold": pa.int64(), "seed": pa.int64(), "label": pa.float64(), "prediction": pa.float64()}
+    names = ("method", "setting", "trait", "person_id", *numbers, *unit)
+    schema = pa.schema([(name, numbers.get(name, pa.string())) for name in names])
+    with atomic_path(workdir / FOLDER / PREDICTIONS) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for (method, setting), predicted in predictions.items():
+            tables = []
+            for seed, fold, one in zip(seeds, folds, predicted):
+                for t, trait in enumerate(trait_names):
+                    known = np.isfinite(labels[:, t]) & np.isfinite(one[:, t])
+                    columns = dict(method=method, setting=setting, trait=trait, person_id=people[known])
+                    columns |= dict(fold=fold[known], seed=seed, label=labels[known, t], prediction=one[known, t].astype(float))
+                    tables.append(pd.DataFrame(columns | {name: values[known] for name, values in unit.items()}))
+            table = pd.concat(tables, ignore_index=True)[list(names)]
+            if len(table):
+                writer.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
 
 
 def write_folds(workdir, subjects, folds, seeds) -> None:

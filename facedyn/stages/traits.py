@@ -65,6 +65,7 @@ def run(config, workdir) -> dict:
         return _samples(config, rows, vectors, subjects, unit_labels)
 
     samples = samples_of(rows, vectors)
+    del vectors  # the samples hold what is needed of them
     if config.traits.aggregate == "person":
         _say_missing(samples.blocks, people)
     seen = _transductive(workdir, people)
@@ -234,9 +235,10 @@ def _named(ids) -> str:
 def _finite(rows, vectors):
     """Without the units whose representation is not finite; a line says which."""
     finite = np.asarray(rows["finite"], bool) & np.isfinite(vectors).all(1)
-    if not finite.all():
-        bad = [f"{unit} (scale {scale})" for unit, scale in zip(rows["unit_id"][~finite], rows["scale"][~finite])]
-        print(f"traits: {len(bad)} representations are not finite and are left out: {_named(bad)}")
+    if finite.all():
+        return rows, vectors
+    bad = [f"{unit} (scale {scale})" for unit, scale in zip(rows["unit_id"][~finite], rows["scale"][~finite])]
+    print(f"traits: {len(bad)} representations are not finite and are left out: {_named(bad)}")
     return rows[finite].reset_index(drop=True), vectors[finite]
 
 

@@ -75,13 +75,18 @@ def read_rows(folder) -> pd.DataFrame:
     return _rows(_parts(folder))[0]
 
 
-def read_parts(folder) -> tuple[pd.DataFrame, np.ndarray]:
+def read_parts(folder, keep=None) -> tuple[pd.DataFrame, np.ndarray]:
     """All parts in a folder: (rows without the representation, representations [N, D]), in the order of unit and scale.
 
     An empty table, [0, 0], when there is no part. Beside the matrix no more than a row group is held.
+
+    keep: rows -> bool [N], for which of them to read; None for all.
     """
     parts = _parts(folder)
     rows, place = _rows(parts)
+    if keep is not None:
+        kept = np.asarray(keep(rows), bool)
+        rows, place = rows[kept].reset_index(drop=True), np.where(kept, np.cumsum(kept) - 1, -1)[place]
     vectors, before = None, 0
     for part in parts:
         with pq.ParquetFile(part) as file:
@@ -89,23 +94,11 @@ def read_parts(folder) -> tuple[pd.DataFrame, np.ndarray]:
                 for chunk in file.read_row_group(group, columns=["representation"])["representation"].chunks:
                     if vectors is None:
                         vectors = np.empty((len(rows), chunk.type.list_size), np.float32)
-                    values = chunk.flatten().to_numpy(zero_copy_only=False)
-                    vectors[place[before : before + len(chunk)]] = values.reshape(len(chunk), -1)
+                    values = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
+                    there = place[before : before + len(chunk)]
+                    vectors[there[there >= 0]] = values[there >= 0]
                     before += len(chunk)
     return rows, np.zeros((0, 0), np.float32) if vectors is None else vectors
-
-
-def read_some(folder, unit_ids, scale: int) -> tuple[pd.DataFrame, np.ndarray]:
-    """As `read_parts`, of some units at one scale only, without holding the others."""
-    chosen = [("unit_id", "in", list(unit_ids)), ("scale", "=", scale)]
-    tables = [pq.read_table(part, filters=chosen) for part in _parts(folder)]
-    tables = [table for table in tables if len(table)]
-    if not tables:
-        return read_rows(folder)[:0], np.zeros((0, 0), np.float32)
-    table = pa.concat_tables(tables)
-    values = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["representation"].chunks]
-    vectors = np.concatenate(values).reshape(len(table), -1)
-    return table.drop_columns(["representation"]).to_pandas(), vectors
 
 
 def _read(part, names) -> pa.Table:

@@ -150,6 +150,13 @@ def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.iloc[order]
 
 
+def headline(scores: pd.DataFrame) -> tuple[str, str] | None:
+    """(method, setting) of the trait scores that lead, or None."""
+    rows = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    rows = headline_first(rows[~rows["method"].map(is_comparison).astype(bool)])
+    return (rows["method"].iloc[0], rows["setting"].iloc[0]) if len(rows) else None
+
+
 MINUS, PLUS = "_minus_", "+"
 
 

@@ -1,0 +1,106 @@
+"""What is computed some people or features at a time is what all of them at once give."""
+
+import numpy as np
+import pytest
+
+from facedyn.core import coordinates, metrics, ridge_selection
+from facedyn.core import cross_validation as cv
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_features_in_blocks_are_all_of_them(monkeypatch, weighted):
+    x = RNG.normal(size=(30, 200)).astype(np.float32) + 3
+    x[4, 7], x[:, 11] = np.nan, 2.0
+    train, weights = np.arange(30) < 22, RNG.uniform(1, 2, 200) if weighted else None
+    whole = coordinates.gram_matrix(x, train, weights), *coordinates.moments(x, train)
+    monkeypatch.setattr(coordinates, "NUMBERS_AT_ONCE", 30 * 17)
+    blocks = coordinates.gram_matrix(x, train, weights), *coordinates.moments(x, train)
+    for one, other in zip(whole, blocks):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_coordinates_by_features_have_the_products_of_those_by_rows():
+    """Fewer features than training rows: the products of the features are decomposed, not those of the rows."""
+    x = RNG.normal(size=(60, 12)).astype(np.float32)
+    x[:, 5] = x[:, 3]  # lacks a dimension
+    x[7, 2] = np.nan
+    train = np.arange(60) < 40
+    found, basis = coordinates.principal_coordinates(x, train, 60)
+    gram = coordinates.gram_matrix(x, train)
+    np.testing.assert_allclose(found @ found.T, gram, atol=1e-3)
+    np.testing.assert_allclose(gram @ basis, found, atol=1e-4)
+    products = found[train].T @ found[train]
+    np.testing.assert_allclose(products, np.diag(np.diag(products)), atol=1e-3)
+    assert (np.diag(products) > 1e-3).sum() == 11
+    assert (np.diff(np.diag(products)) <= 1e-3).all()
+
+
+def test_the_number_of_columns_takes_few_values():
+    few = {coordinates.coordinate_columns(np.broadcast_to(0.0, (1000, d))) for d in range(1, 3000, 7)}
+    assert few == {125, 250, 500, 1000}
+    assert {coordinates.coordinate_columns(np.broadcast_to(0.0, (300, d))) for d in (1, 200, 3000)} == {300}
+
+
+def ridge_example(n, d):
+    latent = RNG.normal(size=(n, 3))
+    x = (latent @ RNG.normal(size=(3, d)) + 2 * RNG.normal(size=(n, d)) + 1).astype(np.float32)
+    return x, np.stack([latent[:, 0], RNG.normal(size=n)], 1)
+
+
+@pytest.mark.parametrize("d", [15, 200])
+def test_choosing_by_cholesky_and_by_eigenvectors_is_the_same(monkeypatch, d):
+    x, y = ridge_example(80, d)
+    x[:, -3:] = x[:, :3]  # repeated columns: less than full rank
+    settings = cv.RidgeSettings((1.0, 10.0, 100.0, 1e3, 1e4), folds=4, inner_folds=3, solver="closed_form")
+    fold = cv.person_folds(np.arange(80), 4, 0, y)
+    found = cv.cross_validate_ridge(x, y, np.arange(80), settings, fold)
+    monkeypatch.setattr(ridge_selection, "SMALLEST_PENALTY", 1e9)  # always by eigenvectors
+    expected = cv.cross_validate_ridge(x, y, np.arange(80), settings, fold)
+    np.testing.assert_allclose(found.penalties, expected.penalties, rtol=1e-4)
+    np.testing.assert_allclose(found.predictions, expected.predictions, atol=1e-4)
+    np.testing.assert_allclose(found.inner, expected.inner, atol=1e-4)
+
+
+def test_labels_of_many_traits_are_each_fitted_as_alone():
+    """Permuted labels are further traits: they share what is computed of the features, and nothing else."""
+    x, y = ridge_example(60, 100)
+    many = np.concatenate([y, RNG.permuted(np.tile(y, (1, 4)), axis=0)], 1)
+    settings = cv.RidgeSettings((1.0, 100.0, 1e4), folds=3, inner_folds=3, solver="closed_form")
+    fold = cv.person_folds(np.arange(60), 3, 0)
+    together = cv.cross_validate_ridge(x, many, np.arange(60), settings, fold)
+    for t in (0, 1, 5):
+        alone = cv.cross_validate_ridge(x, many[:, [t]], np.arange(60), settings, fold)
+        np.testing.assert_allclose(together.penalties[:, t], alone.penalties[:, 0], rtol=1e-5)
+        np.testing.assert_allclose(together.predictions[:, t], alone.predictions[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, RNG.uniform(0, 1, 20), RNG.normal(size=(20, 6))])
+def test_queries_in_blocks_are_ranked_as_all_at_once(monkeypatch, weights):
+    queries = RNG.normal(size=(75, 20)).astype(np.float32)
+    gallery = (queries + RNG.normal(size=(75, 20))).astype(np.float32)
+    similarity = np.asarray(metrics.similarities(queries, gallery, weights))
+    own = np.diagonal(similarity)
+    ranks, within = (similarity >= own[:, None]).sum(1), 1 - own
+    between = ((1 - similarity).sum(1) - within) / 74
+    for at_once in (1024, 32):
+        monkeypatch.setattr(metrics, "QUERIES_AT_ONCE", at_once)
+        for f in (metrics.match_ranks, metrics.distances):
+            f.clear_cache()
+        np.testing.assert_array_equal(metrics.match_ranks(queries, gallery, weights), ranks)
+        np.testing.assert_allclose(np.stack(metrics.distances(queries, gallery, weights)), [within, between], atol=1e-5)
+    for f in (metrics.match_ranks, metrics.distances):
+        f.clear_cache()
+
+
+@pytest.mark.parametrize("d", [30, 150])
+def test_leading_components_of_many_people(monkeypatch, d):
+    queries = (RNG.normal(size=(60, d)) * np.geomspace(5, 0.5, d) @ RNG.normal(size=(d, d))).astype(np.float32)
+    gallery = (queries + RNG.normal(size=(60, d))).astype(np.float32)
+    expected = np.concatenate(metrics.leading_components(queries, gallery, 5))
+    monkeypatch.setattr(metrics, "ALL_COMPONENTS", 50)
+    found = np.concatenate(metrics.leading_components(queries, gallery, 5))
+    assert found.shape == expected.shape
+    signs = np.sign((found * expected).sum(0))
+    np.testing.assert_allclose(found * signs, expected, atol=2e-3 * np.abs(expected).max())
