@@ -14,9 +14,6 @@ from facedyn.config import check, default_config, expand_home, flatten, nearest,
 from facedyn.setting import nearest_of
 from facedyn.settings_schema import SETTINGS
 
-# Stages that can do nothing in a new folder.
-ON_EARLIER = ("fit", "traits", "report")
-
 
 def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
     """(stage, checked config, workdir). Raises InputError for anything that is not as the usage line says."""
@@ -37,17 +34,13 @@ def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
     config = load_config(options["config"])
     for name, text in overrides.items():
         override(config, name, text)
-    return stage, check(expand_home(config), stage), _workdir(stage, options["workdir"])
+    return stage, check(expand_home(config), stage), _workdir(options["workdir"])
 
 
-def _workdir(stage: str, text: str) -> pathlib.Path:
+def _workdir(text: str) -> pathlib.Path:
     workdir = pathlib.Path(with_home(text, "--workdir")).absolute()
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={text} is a file; name a folder.")
-    if stage in ON_EARLIER and not workdir.exists():
-        raise InputError(
-            f"There is no folder --workdir={text}: run the stage prepare first, or name the folder of an earlier run."
-        )
     return workdir
 
 

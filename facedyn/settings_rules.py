@@ -18,14 +18,16 @@ READS = {
     "embed": ("data.yunet_model", "data.sface_model"),
 }
 READS["run"] = READS["doctor"] = (*READS["prepare"], *READS["pretrain"])
-# Stages that take part in what these ask for.
-NEEDS_BEAM, NEEDS_TENSORBOARD = ("prepare", "doctor", "run"), ("pretrain", "fit", "doctor", "run")
+# Stages that make a dataset, and that write what TensorBoard shows.
+PREPARING, LOGGING = ("prepare", "doctor", "run"), ("pretrain", "fit", "doctor", "run")
 
 
 def faults(config, stage: str | None = None):
     """Yields a sentence for each rule that is broken; `stage` leaves out files and packages that it does not need."""
-    for rule in (_model, _rank_loss, _filters, _pretrain, _traits, _data, _synthetic):
+    for rule in (_model, _rank_loss, _filters, _pretrain, _traits, _data):
         yield from rule(config)
+    if config.data.dataset == "synthetic" and stage in (None, *PREPARING):
+        yield from _synthetic(config)
     try:
         address(config.distributed)
     except InputError as error:
@@ -137,8 +139,6 @@ def _data(config):
 
 
 def _synthetic(config):
-    if config.data.dataset != "synthetic":
-        return
     from data_pipelines.synthetic.dynamics import TRAITS
 
     synthetic = config.data.synthetic
@@ -223,9 +223,9 @@ def _beside(path) -> str:
 
 
 def _packages(config, stage):
-    if config.tensorboard and stage in (None, *NEEDS_TENSORBOARD) and importlib.util.find_spec("tensorboardX") is None:
+    if config.tensorboard and stage in (None, *LOGGING) and importlib.util.find_spec("tensorboardX") is None:
         yield "config.tensorboard needs the extra: pip install 'facedyn[tensorboard]', or set it to False."
-    if config.data.beam_options and stage in (None, *NEEDS_BEAM):
+    if config.data.beam_options and stage in (None, *PREPARING):
         from data_pipelines.beam_pipelines import pipeline_options
 
         try:

@@ -30,8 +30,9 @@ class Clips:
 
 
 def unit(record: int, fitted: int, held: int = 5, step: int = 1) -> FitUnit:
-    rows = tuple((record, 2 + step * k) for k in range(fitted))
-    return FitUnit(f"p{record}", f"p{record}", "", "", rows, tuple((record, 50 + k) for k in range(held)))
+    rows, last = [(record, 2 + step * k) for k in range(fitted)], [(record, 50 + k) for k in range(held)]
+    rows, last = (np.asarray(part, np.int32).reshape(-1, 2) for part in (rows, last))
+    return FitUnit(f"p{record}", f"p{record}", "", "", rows, last)
 
 
 def settings(**fit):

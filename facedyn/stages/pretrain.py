@@ -20,7 +20,7 @@ from data_pipelines.progress import Progress
 from facedyn.core import unet
 from facedyn.core.metrics import bootstrap_mean
 from facedyn.core.rank_loss import copied_input, dynamic_image, rank_loss, ranking_accuracy
-from facedyn.stages import common, compilation_cache, processes
+from facedyn.stages import common, compilation_cache, keys, processes
 from facedyn.stages.held_out import HeldOut
 from facedyn.stages.stopping import Stopped, finishing
 from facedyn.store import checkpoints, portable, scores
@@ -89,7 +89,7 @@ def _controls(config, params, face_clips, records, scale: int, compiled: Compile
     methods |= {method: (measure, None) for method, measure in compiled.control_accuracy.items()}
     rows = []
     for method, values in zip(methods, held_out.accuracies(list(methods.values()))):
-        value, low, high = bootstrap_mean(values, jax.random.key(config.seed), config.traits.bootstrap)
+        value, low, high = bootstrap_mean(values, keys.key(config.seed, "pretrain_intervals"), config.traits.bootstrap)
         rows.append(
             dict(method=method, setting=f"scale={scale}", trait="", metric="ranking_accuracy")
             | dict(value=float(value), low=float(low), high=float(high), n=len(values))

@@ -19,18 +19,22 @@ from facedyn.store.representations import CONTROLS
 ORDER = ("prepare", "pretrain", "fit", "traits", "report")
 # What a stage leaves behind: without it a stamp counts for nothing.
 RESULT = {"pretrain": "generic", "fit": "representations", "traits": "scores.csv", "report": "report/index.html"}
+# Stages that can do nothing in a new folder.
+ON_EARLIER = ("fit", "traits", "report")
 # Stages whose result is costly and must not be mixed over two configs; the others are simply done again.
 GUARDED = ("pretrain", "fit")
 # Stages that several processes share.
 SHARED = ("pretrain", "fit")
 FOLDERS = [f"representations{control}{half}" for control in ("", *map("/{}".format, CONTROLS)) for half in ("", "/halves")]
 # Folders that are written to file by file: a kill may leave an unfinished one.
-WRITTEN = ("", "stages", *FOLDERS, "traits", "report")
+WRITTEN = ("", "stages", *FOLDERS, "representations/shared", "traits", "report")
 
 
 def run_stages(stage: str, config, workdir) -> None:
     """Runs `stage`; 'run' stands for all of them. Raises InputError where the input or WORKDIR cannot be used."""
     workdir = pathlib.Path(workdir)
+    if stage in ON_EARLIER and not workdir.is_dir():
+        raise InputError(f"There is no folder {workdir}: run the stage prepare first, or name the --workdir of an earlier run.")
     compilation_cache.switch_on(config.compilation_cache)
     with processes.session(config.distributed):
         if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
