@@ -46,7 +46,7 @@ def main():
     place.mkdir(parents=True, exist_ok=True)
     need = (1.2 * args.gigabytes + 2) * 1e9
     free = shutil.disk_usage(place).free
-    print(f"needs about {need / 1e9:.1f} GB under {place} ({free / 1e9:.0f} GB free), and 20 to 60 minutes of 2 cores", flush=True)
+    print(f"needs about {need / 1e9:.1f} GB under {place} ({free / 1e9:.0f} GB free), and an hour of 2 cores", flush=True)
     if free < need:
         raise SystemExit("too little disk: give another --place or fewer --gigabytes")
     # Inherited by every stage; its hook is found by Python itself, under the name sitecustomize.
@@ -121,8 +121,9 @@ def _shared_videos(folder, clips):
         people_memory._write_video(folder / f"{number}.avi", people_memory._moving(texture, 0.5 + number / 8, random, FRAMES))
     rows = []
     for number in range(clips):
-        split, person = ("test", number // 2) if number >= 40 else ("train" if number < 30 else "validation", f"pool{number // 2}")
-        rows.append((f"clip{number:06d}", f"p{person}", f"{number % VIDEOS}.avi", split, "true", f"{(number // 2) % VIDEOS / 8:.3f}"))
+        split = "train" if number < 30 else "validation" if number < 40 else "test"
+        person, trait = f"{split}{number // 2}", f"{number // 2 % VIDEOS / 8:.3f}"
+        rows.append((f"clip{number:06d}", person, f"{number % VIDEOS}.avi", split, "true", trait))
     with open(folder / "clips.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("clip_id", "person_id", "path", "split", "aligned", "openness"), *rows])
     return folder / "clips.csv"

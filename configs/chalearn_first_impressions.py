@@ -16,6 +16,7 @@ def get_config():
     config = default_config()
 
     config.data.dataset = "chalearn_first_impressions"
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
     config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness", "interview")
     config.data.split_protocol = "person_disjoint"
     config.data.image_format = "jpeg"  # ten thousand clips: a fifth of the disk

@@ -15,6 +15,7 @@ def get_config():
     config = default_config()
 
     config.data.dataset = "deep_personality"
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
     config.data.traits = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness", "interview")
     config.data.split_protocol = "person_disjoint"
     config.data.image_format = "jpeg"

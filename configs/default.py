@@ -14,4 +14,7 @@ from facedyn.config import default_config
 
 
 def get_config():
-    return default_config()
+    config = default_config()
+
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
+    return config

@@ -16,6 +16,7 @@ def get_config():
     config = default_config()
 
     config.data.dataset = "folder"
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
 
     config.report.title = "Facial dynamics of my videos"
     return config

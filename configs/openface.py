@@ -13,6 +13,7 @@ def get_config():
     config = default_config()
 
     config.data.dataset = "openface"
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
 
     config.report.title = "Facial dynamics of OpenFace's faces"
     return config

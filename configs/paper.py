@@ -15,6 +15,8 @@ from facedyn.config import default_config
 def get_config():
     config = default_config()
 
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
+
     config.rank_loss.kind = "hinge"
     config.rank_loss.scales = (1, 2, 4)
 

@@ -12,6 +12,7 @@ def get_config():
     config = default_config()
 
     config.data.dataset = "udiva"
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
     config.data.traits = ("openness", "conscientiousness", "extraversion", "agreeableness", "negative_emotionality")
     config.data.image_format = "jpeg"
 

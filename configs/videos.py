@@ -6,7 +6,8 @@
 0.89 at scale 1 and 0.85 at scale 2 (copied input 0.75 and 0.76). Filters and halves of all 29: 1 minute more. Their halves are
 identified at 0.76 [0.59, 0.90], those of time-shuffled frames at 0.93 [0.83, 1.00]: by looks, not by movement.
 
-The manifest is a CSV with the columns clip_id,person_id,path; more of its columns: docs/data.md.
+The manifest is a CSV with the columns clip_id,person_id,path; more of its columns: docs/data.md. Videos of over 25 frames a
+second are resampled to that, because a scale is a number of frames (docs/data.md, "Frame rates").
 """
 
 from facedyn.config import default_config
@@ -16,6 +17,7 @@ def get_config():
     config = default_config()
 
     config.data.image_size = 48
+    config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
 
     config.model.channels = (8, 16, 32)
     config.model.groups = 4

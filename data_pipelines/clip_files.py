@@ -35,7 +35,8 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError
 
 def clip_path(folder, clip_id: str, key: str) -> pathlib.Path:
     """Where the JSON of a processed clip lies; its crops lie beside it."""
-    name = re.sub(r"[^\w.-]", "_", clip_id)[:80]
+    # Cut by bytes: a file system counts those, and a Chinese character has three.
+    name = re.sub(r"[^\w.-]", "_", clip_id).encode()[:80].decode(errors="ignore")
     return pathlib.Path(folder) / CROPS / f"{name}-{key}.json"
 
 

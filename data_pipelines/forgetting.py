@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_pipelines import packing
+from data_pipelines import packing, tfds_metadata
 from data_pipelines.clip_files import CROPS, UNREADABLE, remove_clip, saved_clip, waiting_clips
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import NAME, UNFINISHED, VERSION, open_face_clips, quality_file
@@ -109,8 +109,8 @@ def forget_in_dataset(data_dir, person: Person, fingerprint_of) -> int:
     if not any(_is_used(part) for part in packing.read_parts(folder)):
         shutil.rmtree(folder.parent)
     elif whole and (folder / UNFINISHED).exists():
-        packing.finish(folder, layout, "")
-        packing.finish(folder, layout, fingerprint_of(open_face_clips(data_dir)))
+        tfds_metadata.finish(folder, layout, "")
+        tfds_metadata.finish(folder, layout, fingerprint_of(open_face_clips(data_dir)))
     return gone
 
 

@@ -5,17 +5,17 @@ Ids are text, so leading zeros stay; paths are relative to the CSV; a trait that
 
 import csv
 import dataclasses
-import difflib
 import math
 import pathlib
 import re
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
+from data_pipelines.manifest_ids import check_ids
+from data_pipelines.manifest_table import OPTIONAL, REQUIRED, check_columns, read_table
+from data_pipelines.paths import resolve
 from data_pipelines.remote import is_url, remote_path
 
-REQUIRED = ("clip_id", "person_id", "path")
-OPTIONAL = ("session", "task", "split", "fps", "aligned")
 SPLIT_NAMES = {"training": "train", "val": "validation", "valid": "validation", "dev": "validation", "testing": "test"}
 TRUE, FALSE = ("true", "1", "yes", "y", "t"), ("", "false", "0", "no", "n", "f")
 
@@ -42,26 +42,16 @@ class ClipEntry:
 def read_manifest(path, trait_names=()) -> list[ClipEntry]:
     """The clips that the CSV at `path` lists, in its order.
 
+    Ids lose what nobody sees (zero-width characters; special spaces become common ones) and are brought to Unicode's form NFC.
     Raises InputError, one sentence, when the file is absent, empty or not UTF-8, a required or a trait column lacks, an id is
-    empty or doubled, or a cell does not hold what its column must.
+    empty, doubled, a word for a missing value or one number written in two ways, or a cell does not hold what its column must.
     """
     path = pathlib.Path(path).expanduser()
-    rows, columns = _read_rows(path)
-    for name in REQUIRED:
-        if name not in columns:
-            raise InputError(
-                f"The manifest {path} has no column {name!r}{_nearest(name, columns)}; its columns are {_list(columns)}."
-            )
-    for name in trait_names:
-        if name not in columns:
-            others = [c for c in columns if c not in REQUIRED + OPTIONAL]
-            raise InputError(
-                f"The manifest {path} has no column for the trait {name!r}{_nearest(name, others)}; "
-                f"it has {_list(others) or 'no trait columns'}."
-            )
-    entries, seen = [], {}
+    rows, columns, commas = read_table(path)
+    check_columns(path, columns, trait_names)
+    entries, lines, seen = [], [], {}
     for line, row in rows:
-        entry = _entry(path, line, row, trait_names)
+        entry = _entry(path, line, row, trait_names, commas)
         if entry.clip_id in seen:
             raise InputError(
                 f"The manifest {path} has the clip_id {entry.clip_id!r} twice, in lines {seen[entry.clip_id]} and {line}; "
@@ -69,6 +59,9 @@ def read_manifest(path, trait_names=()) -> list[ClipEntry]:
             )
         seen[entry.clip_id] = line
         entries.append(entry)
+        lines.append(line)
+    for column in ("clip_id", "person_id"):
+        check_ids(path, column, [(line, getattr(entry, column)) for line, entry in zip(lines, entries)])
     if not entries:
         raise InputError(f"The manifest {path} has a header but no clips; add a row a clip.")
     return entries
@@ -100,36 +93,7 @@ def _path_cell(path, folder):
     return relative if relative and relative == relative.strip() and not relative.startswith("~") else str(path)
 
 
-def _read_rows(path):
-    """([(line number, {column: stripped cell})], columns) without blank lines."""
-    if not path.is_file():
-        raise InputError(
-            f"There is no manifest at {path}; config.data.manifest must name a CSV with the columns clip_id,person_id,path."
-        )
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # -sig: Excel starts its CSV files with a byte-order mark
-            reader = csv.reader(file)
-            header = [name.strip() for name in next(reader, [])]
-            rows = []
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    if len(cells) != len(header):
-                        raise InputError(
-                            f"Line {reader.line_num} of the manifest {path} has {len(cells)} cells, its header {len(header)}; "
-                            "separate cells by commas and quote those that contain one."
-                        )
-                    rows.append((reader.line_num, {k: v.strip() for k, v in zip(header, cells)}))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The manifest {path} is not a CSV in UTF-8 ({error}); save it as one.") from error
-    if not header:
-        raise InputError(f"The manifest {path} is empty; its first line must be a header with clip_id,person_id,path.")
-    doubled = next((name for name in header if header.count(name) > 1), None)
-    if doubled is not None:
-        raise InputError(f"The manifest {path} has the column {doubled!r} twice; keep one.")
-    return rows, header
-
-
-def _entry(path, line, row, trait_names):
+def _entry(path, line, row, trait_names, commas):
     where = f"of clip {row['clip_id']!r} (line {line} of {path})"
     for name in REQUIRED:
         if not row[name]:
@@ -137,7 +101,7 @@ def _entry(path, line, row, trait_names):
     aligned = row.get("aligned", "").lower()
     if aligned not in TRUE + FALSE:
         raise InputError(f"The cell aligned {where} is {row['aligned']!r}; write true or false.")
-    fps = _number(row.get("fps", ""), "fps", where, empty=0.0)
+    fps = _number(row.get("fps", ""), "fps", where, 0.0, commas)
     if not 0 <= fps <= 10_000:
         raise InputError(f"The fps {where} is {fps:g}; write frames per second, or leave it empty to take the file's own.")
     split = row.get("split", "").lower()
@@ -153,30 +117,21 @@ def _entry(path, line, row, trait_names):
         split=split,
         fps=fps,
         aligned=aligned in TRUE,
-        traits=tuple(_number(row[name], f"trait {name!r}", where, empty=math.nan) for name in trait_names),
+        traits=tuple(_number(row[name], f"trait {name!r}", where, math.nan, commas) for name in trait_names),
     )
 
 
 def _path(cell, folder):
-    return remote_path(cell) if is_url(cell) else (folder / pathlib.Path(cell).expanduser()).absolute()
+    return remote_path(cell) if is_url(cell) else resolve(cell, folder)
 
 
-def _number(cell, what, where, empty):
+def _number(cell, what, where, empty, commas):
     if cell == "" or cell.lower() in ("nan", "na"):
         return empty
     try:
-        value = float(cell)
+        value = float(cell.replace(",", ".") if commas else cell)
     except ValueError:
         value = math.inf
     if not math.isfinite(value):
         raise InputError(f"The {what} {where} is {cell!r}, which is not a number; leave the cell empty where it is not known.")
     return value
-
-
-def _nearest(name, columns):
-    close = difflib.get_close_matches(name, columns, 1, 0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _list(names):
-    return ", ".join(names)

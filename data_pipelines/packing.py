@@ -7,7 +7,6 @@ may replace older ones. `recover` brings the folder of a killed process to the s
 
 import contextlib
 import dataclasses
-import io
 import itertools
 import json
 import pathlib
@@ -185,7 +184,7 @@ class _Shards:
 
 
 def serialised(clip: PackedClip, split: str, part: int, numbers, images) -> bytes:
-    """A record as TFDS's features (`tfds_features`) would write it."""
+    """A record as TFDS's features (`tfds_metadata.tfds_features`) would write it."""
     # Written here, not by TFDS: its features take longer than all else that happens to a record.
     from tensorflow_datasets.proto import tf_example_pb2
 
@@ -356,51 +355,8 @@ def small_parts(folder, shard_bytes: float) -> list[list[Part]]:
     return [group for group in found if len(group) > 1]
 
 
-def finish(folder, layout: Format, fingerprint: str) -> None:
-    """Writes what TFDS and `open_face_clips` read first, and with it declares the dataset whole.
-
-    fingerprint: names the manifest and the settings that it was made from.
-    """
-    import tensorflow_datasets as tfds
-
-    folder, lengths, sizes = pathlib.Path(folder), {}, {}
-    for part in read_parts(folder):
-        for shard in pq.read_table(part.file, columns=["shard"])["shard"].to_pylist():
-            of_split = lengths.setdefault(part.split, {})
-            of_split[shard] = of_split.get(shard, 0) + 1
-        sizes[part.split] = sizes.get(part.split, 0) + part.bytes
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=folder,
-        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
-        dataset_name=NAME,
-        filetype_suffix="array_record",
-    )
-    # A number that is free again has no records: TFDS then looks for no file.
-    splits = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[of_split.get(number, 0) for number in range(max(of_split) + 1)],
-            num_bytes=sizes[split],
-            filename_template=template.replace(split=split),
-        )
-        for split, of_split in sorted(lengths.items())
-    ]
-    metadata = dataclasses.asdict(layout) | {"trait_names": list(layout.trait_names), "fingerprint": fingerprint}
-    with _quiet_tfds():
-        tfds.folder_dataset.write_metadata(
-            data_dir=folder,
-            features=tfds_features(layout),
-            split_infos=splits,
-            filename_template=template,
-            check_data=False,  # with TensorFlow
-            description="Face clips with person, task, session, split, rate, frame numbers and traits.",
-            metadata=tfds.core.MetadataDict(metadata),
-        )
-    (folder / UNFINISHED).unlink(missing_ok=True)
-
-
 def begin(folder, stage: str = "prepare") -> None:
-    """Says that the dataset is being changed, by which stage: until `finish`, nobody takes it for whole."""
+    """Says that the dataset is being changed, by which stage: until `tfds_metadata.finish`, nobody takes it for whole."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / UNFINISHED).exists():
@@ -418,36 +374,10 @@ def stored_fingerprint(folder) -> str:
 
 
 def stored_format(folder) -> Format | None:
-    """What all records of a dataset have in common; None where `finish` was never reached."""
+    """What all records of a dataset have in common; None where `tfds_metadata.finish` was never reached."""
     path = pathlib.Path(folder) / METADATA
     if not path.is_file():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
     values = {field.name: values[field.name] for field in dataclasses.fields(Format)}
     return Format(**values | {"trait_names": tuple(values["trait_names"])})
-
-
-def tfds_features(layout: Format):
-    """The features of a record, as TFDS knows them."""
-    import tensorflow_datasets as tfds
-
-    shape = (layout.image_size, layout.image_size, layout.channels)
-    image = tfds.features.Image(shape=shape, encoding_format=layout.image_format)
-    texts = {name: tfds.features.Text() for name in ("clip_id", "person_id", "task", "session", "split")}
-    return tfds.features.FeaturesDict(
-        texts
-        | {
-            "part": np.int32,
-            "fps": np.float32,
-            "frame_indices": tfds.features.Sequence(np.int32),
-            "frames": tfds.features.Sequence(image),
-            "traits": tfds.features.Tensor(shape=(len(layout.trait_names),), dtype=np.float32),
-        }
-    )
-
-
-@contextlib.contextmanager
-def _quiet_tfds():
-    """What the user wants to know is said by prepare."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -15,7 +15,7 @@ import pathlib
 import shutil
 from concurrent import futures
 
-from data_pipelines import beam_pipelines, clip_files, disk_space, growth, packing
+from data_pipelines import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
 from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import NAME, VERSION
@@ -83,7 +83,7 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
     packer.pack_all()
     growth.follow(data_dir, folder, {one.entry.clip_id: one for one in wanted}, layout)
     growth.join_small(folder, layout)
-    packing.finish(folder, layout, fingerprint)
+    tfds_metadata.finish(folder, layout, fingerprint)
     _tidy(data_dir)
     return summary
 

@@ -1,21 +1,27 @@
 """Frames of a video file, or of a folder of images, one at a time, with their times.
 
-What the file's header promises is never relied on: the frames that can be decoded are the clip, and `note` says so when there
-were fewer. Memory does not grow with the length.
+What a file's header promises is never relied on: the pictures that can be decoded are the clip, their timestamps its clock, and
+`note` says what was amiss. Memory does not grow with the length.
 """
 
-import math
 import os
 import pathlib
 import re
 
+import av
 import cv2
 import numpy as np
 
+from data_pipelines.clock import FALLBACK_FPS, Clock, Timing, read_timing, resampled, resampling_rate
+from data_pipelines.conversion import HLG, PQ, Converter
+from data_pipelines.decoding import Decoder
 from data_pipelines.errors import InputError
+from data_pipelines.paths import hint
+from data_pipelines.still import Stillness
+from data_pipelines.suffixes import IMAGES
+from data_pipelines.truncation import is_cut
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-FOLDER_FPS = 25.0  # of a folder of frames whose rate the manifest does not say
+FOLDER_FPS = FALLBACK_FPS  # of a folder of frames whose rate the manifest does not say
 
 
 def natural_key(name: str) -> list:
@@ -26,8 +32,16 @@ def natural_key(name: str) -> list:
 class Video:
     """Iterates over (index, seconds, RGB uint8 [H, W, 3]); can be iterated again, which decodes again.
 
-    `fps`: rate of the frames handed out. `index` counts them; numbers are left out where a folder of frames has gaps, which
-    its file names tell. `header_count`: what the header promises. `note`: '' or, after an iteration, what was amiss.
+    `seconds` are those of the file's timestamps, from its first frame. `index` counts the frames and leaves out numbers where
+    two do not follow one another: in a hole between timestamps, where damaged or frozen pictures were left out, where the size
+    of the picture changes (not in a folder, whose images may be crops). So frames i and i + 1 always belong together. The rules
+    for holes and for resampling are in `clock`.
+    Pictures come upright, with square pixels, deinterlaced, in the colours of standard video (see `conversion`).
+
+    `fps`: rate of the frames handed out. `header_count`: pictures that the header promises, 0 where it does not.
+    After an iteration: `n_decoded`, pictures that the file holds, repeated ones included; `n_repeated`, those that have the
+    timestamp of the one before or show a frozen picture; `n_holes`, holes in time; `note`, '' or what was amiss.
+
     Raises InputError, when made, for a path that does not exist or opens as no video; in the iteration, when not one frame
     can be decoded.
     """
@@ -37,91 +51,105 @@ class Video:
 
         `threads`: of the decoder.
         """
-        self.path, self.note, self._threads = pathlib.Path(path), "", threads
+        self.path, self._threads = pathlib.Path(path), threads
+        self._forget()
         if not self.path.exists():
-            raise InputError(f"There is no file or folder {self.path}.")
+            raise InputError(f"There is no file or folder {self.path}.{hint(self.path)}")
         if self.path.is_dir():
             self._files, self._numbers = _folder(self.path)
-            self.header_count, self._source_fps = len(self._files), source_fps or FOLDER_FPS
+            self.header_count, own = len(self._files), source_fps or FOLDER_FPS
+            self._timing, self._scale = Timing("", 1 / own, 1.5 / own), 1.0
         else:
             self._files = None
-            capture = _open(self.path)
-            own = capture.get(cv2.CAP_PROP_FPS)
-            self.header_count = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-            capture.release()
-            self._source_fps = source_fps or (own if math.isfinite(own) and 1 <= own <= 1000 else FOLDER_FPS)
-        self._override, self._resample_fps = source_fps > 0, fps
-        self.fps = fps or self._source_fps
+            self._timing, self.header_count = read_timing(self.path)
+            self._scale = self._timing.fps / source_fps if source_fps else 1.0
+            own = source_fps or self._timing.fps
+        self._resample_fps, self._slower = resampling_rate(fps, own, self._timing.variable)
+        self._assumed = "" if source_fps else self._timing.assumed
+        self.fps = self._resample_fps or own
+
+    def _forget(self):
+        self.note, self.n_decoded, self.n_repeated, self.n_holes = "", 0, 0, 0
 
     def __iter__(self):
-        frames = self._file_frames(reuse=False) if self._files is None else self._folder_frames()
-        return ((i, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) for i, seconds, image in self._resampled(frames))
+        return ((i, seconds, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)) for i, seconds, image in self.passing_frames())
 
     def passing_frames(self):
-        """The same as BGR, for those who only look at each frame: it is written over when the next but one comes."""
-        # Resampling may hold a frame for longer.
-        frames = self._file_frames(reuse=not self._resample_fps) if self._files is None else self._folder_frames()
-        return self._resampled(frames)
-
-    def _resampled(self, frames):
+        """The same as BGR, for those who only look at each frame: its memory is the decoder's, so copy what you change."""
+        frames = self._file_frames() if self._files is None else self._folder_frames()
         return resampled(frames, self._resample_fps) if self._resample_fps else frames
 
     def _folder_frames(self):
-        self.note, broken = "", 0
+        self._forget()
+        broken, last = 0, None
         for file, number in zip(self._files, self._numbers):
             image = read_image(file)
             if image is None:
                 broken += 1
-                self.note = f"{broken} of its {len(self._files)} images cannot be read"
+                continue
+            self.n_decoded += 1
+            self.n_holes += last is not None and number - last > 1
+            last = number
+            yield number, number / self._timing.fps, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        if broken:
+            self.note = f"{broken} of its {len(self._files)} images cannot be read"
+        if not self.n_decoded:
+            raise InputError(f"The {broken} images of the folder {self.path} cannot be read; they are empty or damaged.")
+        self._say(self._slower)
+
+    def _file_frames(self):
+        self._forget()
+        clock, converter, still = Clock(self._timing, self._scale), Converter(), Stillness()
+        decoder = Decoder(self.path, self._timing.clock, self._threads)
+        number, last, transfers = 0, None, set()
+        for picture, seconds, numbers in still.left_out(self._timed(decoder, clock), lambda p: converter.thumbnail(p.frame)):
+            image = converter.bgr(picture.frame, picture.aspect, picture.matrix)
+            kind = image.shape, picture.matrix
+            number += numbers if last in (None, kind) else max(numbers, 2)
+            last = kind
+            transfers.add(picture.frame.color_trc)
+            yield number - 1, seconds, image
+            self.n_repeated = still.n_repeated + clock.n_repeated
+        self.n_repeated, self.n_holes = still.n_repeated + clock.n_repeated, clock.n_holes
+        if not self.n_decoded:
+            codec = f" ({decoder.codec})" if decoder.codec else ""
+            raise InputError(f"Not one frame of {self.path} can be decoded{codec}; it is truncated or damaged.")
+        self._say(*self._remarks(decoder, transfers))
+
+    def _timed(self, decoder, clock):
+        """(picture, seconds, numbers) of those that are a moment of their own."""
+        skipped = 0
+        for picture in decoder:
+            self.n_decoded += 1
+            seconds, numbers = clock.tick(picture.stamp)
+            if numbers:
+                yield picture, seconds, max(numbers, 2) if picture.broken_before or skipped else numbers
+                skipped = 0
             else:
-                yield number, number / self._source_fps, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+                skipped = picture.broken_before
 
-    def _file_frames(self, reuse):
-        self.note, capture = "", _open(self.path, self._threads)
-        index, last, buffers = 0, -math.inf, [None, None]
-        try:
-            while True:
-                # Fresh memory for every frame would cost a tenth of the decoding.
-                ok, image = capture.read(buffers[index % 2])
-                if not ok:
-                    break
-                if reuse:
-                    buffers[index % 2] = image
-                seconds = index / self._source_fps if self._override else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                if not seconds > last:  # some containers have no timestamps, or broken ones
-                    seconds = last + 1 / self._source_fps if index else 0.0
-                last = seconds
-                yield index, seconds, image
-                index += 1
-        finally:
-            capture.release()
-        if index == 0:
-            raise InputError(f"Not one frame of {self.path} can be decoded; it is truncated or damaged.")
-        if index < self.header_count - 1:  # many encoders count one frame too many
-            self.note = f"the file promises {self.header_count} frames, but only {index} can be decoded"
+    def _remarks(self, decoder, transfers):
+        if decoder.broke_off or is_cut(self.path):
+            promised = (
+                f"the file promises {self.header_count} frames" if self.header_count > self.n_decoded else "the file breaks off"
+            )
+            yield (
+                f"{promised}, but only {self.n_decoded} can be decoded"
+                if "promises" in promised
+                else f"{promised} after {self.n_decoded} frames"
+            )
+        if decoder.n_damaged:
+            yield f"{decoder.n_damaged} damaged frames were left out"
+        yield self._assumed
+        yield self._slower
+        if self._timing.variable and not self._resample_fps:
+            yield "its frames come at uneven or repeated times, which config.data.fps would make even"
+        for transfer, name in ((HLG, "HLG"), (PQ, "PQ")):
+            if transfer in transfers:
+                yield f"its {name} colours were turned into those of standard video"
 
-
-def resampled(frames, fps: float):
-    """From (index, seconds, image) to the same at `fps` frames per second: for each new time the nearest frame.
-
-    Where the source is slower, frames repeat. Numbers that a folder of frames leaves out stay left out.
-    """
-    before = start = index = None
-    for number, seconds, image in frames:
-        if before is None:
-            start, index = seconds, 0
-        else:
-            while start + index / fps <= seconds:
-                time = start + index / fps
-                nearest = before if time - before[1] <= seconds - time else (number, seconds, image)
-                # A frame that a gap in the numbering leaves out is not stood in for by a far neighbour.
-                step = (seconds - before[1]) / max(number - before[0], 1)
-                if abs(nearest[1] - time) <= max(step, 1 / fps) * 0.75:
-                    yield index, time, nearest[2]
-                index += 1
-        before = (number, seconds, image)
-    if before is not None and start + index / fps - before[1] <= 0.5 / fps:
-        yield index, start + index / fps, before[2]
+    def _say(self, *remarks):
+        self.note = "; ".join(filter(None, (self.note, *remarks)))
 
 
 def read_image(path) -> np.ndarray | None:
@@ -132,20 +160,10 @@ def read_image(path) -> np.ndarray | None:
 
 def quiet() -> None:
     """Keeps the decoders from writing to the terminal; what they would say is said once, in the quality table."""
+    av.logging.set_level(None)
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-def _open(path, threads=1):
-    if path.stat().st_size == 0:
-        raise InputError(f"The file {path} is empty.")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
-    if not capture.isOpened():
-        capture.release()
-        raise InputError(
-            f"The file {path} cannot be opened as a video; it is truncated, damaged, or in a format that OpenCV cannot decode."
-        )
-    return capture
+    if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):  # not in OpenCV 4.12
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def _folder(path):

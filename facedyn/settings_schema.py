@@ -58,7 +58,12 @@ SETTINGS = {
     "data.image_size": Setting(112, "side of the square face crop, pixels", least=8, most=2048),
     "data.channels": Setting(3, "3 = RGB, 1 = grey", (3, 1)),
     "data.image_format": Setting("png", "png (lossless) or jpeg (a fifth of the size, quality 95)", ("png", "jpeg")),
-    "data.fps": Setting(0.0, "resample to this rate by timestamps; 0 = keep the file's own", least=0, most=10_000),
+    "data.fps": Setting(
+        0.0,
+        "faster videos are resampled to it by their times; 0 = keep each file's own; a scale is a number of frames",
+        least=0,
+        most=10_000,
+    ),
     "data.detector": Setting("auto", "auto = yunet when yunet_model is set, else haar", ("auto", "haar", "yunet")),
     "data.yunet_model": Setting("", "path of the YuNet ONNX file", path=True),
     "data.sface_model": Setting(

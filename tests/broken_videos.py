@@ -48,10 +48,7 @@ def lie_about_the_length(path, seconds) -> None:
 
 def rotate(path) -> None:
     """As a phone held upright does: the picture is stored lying and marked to be turned by a quarter, clockwise."""
-    data = bytearray(path.read_bytes())
-    one = 1 << 16
-    struct.pack_into(">9i", data, box(data, b"tkhd") + 40, 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
+    display_matrix(path, 0, 1, -1, 0)
 
 
 def empty_the_samples(path) -> None:
@@ -83,3 +80,18 @@ def uneven_times(path, runs) -> None:
             struct.pack_into(">I", data, first - 8, size + grown)
     path.write_bytes(data)
     lie_about_the_length(path, unit * sum(k * d for k, d in runs) / struct.unpack_from(">I", data, box(data, b"mdhd") + 12)[0])
+
+
+def display_matrix(path, a, b, c, d) -> None:
+    """The header says that a stored pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    data, one = bytearray(path.read_bytes()), 1 << 16
+    struct.pack_into(">9i", data, box(data, b"tkhd") + 40, a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+
+
+def begin_later(path, samples) -> None:
+    """An edit list that leaves out the first `samples` frames, as cameras and editors write."""
+    data = bytearray(path.read_bytes())
+    (unit,) = struct.unpack_from(">I", data, box(data, b"stts") + 12)
+    struct.pack_into(">i", data, box(data, b"elst") + 12, samples * unit)
+    path.write_bytes(data)

@@ -254,7 +254,7 @@ def seen(n=30, **changes):
     table["sharpness"] = 100 * np.exp(random.normal(0, 0.3, n))
     for column, values in changes.items():
         if column not in table:
-            table[column] = 0
+            table[column] = 0.0
         for row, value in values.items():
             table.loc[row, column] = value
     return table
@@ -267,7 +267,9 @@ def seen(n=30, **changes):
         ("few_frames_kept", {"n_kept": {1: 100, 2: 260}}, ["c1"]),
         ("many_gaps", {"n_gaps": {4: 3, 5: 1}}, ["c4"]),
         ("high_jitter", {"jitter": {6: 1.5, 7: 0.25}}, ["c6"]),
-        ("two_faces", {"n_two_faces": {8: 50, 9: 3}}, ["c8"]),
+        ("two_faces", {"n_two_faces": {8: 150, 9: 50}}, ["c8"]),
+        ("several_people", {"n_people": {8: 2, 9: 2}, "other_share": {8: 0.43, 9: 0.2}}, ["c8"]),
+        ("frozen_frames", {"n_repeated": {8: 190, 9: 10}}, ["c8"]),
         ("light", {"brightness": {10: 15.0, 11: 240.0, 12: 60.0}}, ["c10", "c11"]),
         ("blurred", {"sharpness": {13: 5.0, 14: 60.0}}, ["c13"]),
         ("tiny", {"n_tiny": {15: 400, 16: 20}}, ["c15"]),
@@ -278,15 +280,15 @@ def seen(n=30, **changes):
     ],
 )
 def test_each_remark_on_what_prepare_saw(kind, changes, found):
-    (defect,) = quality.quality_defects(seen(**changes), image_size=112, detect_every=5)
+    (defect,) = quality.quality_defects(seen(**changes), image_size=112)
     assert (defect.kind, defect.severity, ids(defect)) == (kind, "remark", found)
-    assert not quality.quality_defects(seen(), image_size=112, detect_every=5)
+    assert not quality.quality_defects(seen(), image_size=112)
 
 
 def test_clips_left_out_are_grouped_by_reason():
     reasons = {i: f"No face was found in any of its {90 + i} frames." for i in range(4)} | {5: "The file /v/c5.mp4 is empty."}
     table = seen(verdict=dict.fromkeys(reasons, "left_out"), reason=reasons)
-    found = kinds(quality.quality_defects(table, image_size=112, detect_every=5))
+    found = kinds(quality.quality_defects(table, image_size=112))
     assert set(found) == {"many_left_out", "people_lost"}
     assert found["many_left_out"].severity == "spoils"
     assert "5 of 30 (16.7 %) clips were left out by prepare. 4: No face was found in any of its 90 frames; 1: The file" in (
@@ -294,7 +296,7 @@ def test_clips_left_out_are_grouped_by_reason():
     )
     assert ids(found["people_lost"]) == ["p0", "p1"]
     # What is said of the file already is not said twice.
-    found = quality.quality_defects(table, image_size=112, detect_every=5, known_bad={"c5"})
+    found = quality.quality_defects(table, image_size=112, known_bad={"c5"})
     assert ids(kinds(found)["many_left_out"]) == ["c0", "c1", "c2", "c3"]
 
 

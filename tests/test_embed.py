@@ -84,15 +84,19 @@ def test_a_person_with_too_few_frames_has_the_reason_in_the_table_and_nobody_sto
     assert model.quality_["reason"].str.len().min() > 10
 
 
-def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared, tmp_path):
+def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared, tmp_path, capsys):
     (tmp_path / "v" / "anna").mkdir(parents=True)
     clips = sorted((shared / "data" / "clips").glob("grid_*.mpg"))
     shutil.copy(clips[0], tmp_path / "v" / "anna" / "one.mpg")
     shutil.copy(clips[1], tmp_path / "v" / "ben.mpg")
     (tmp_path / "v" / "clara.mp4").write_text("no video")
+    (tmp_path / "v" / "film.bin").write_bytes(b"some")
+    (tmp_path / "v" / "notes.txt").write_text("nothing")
     model = facedyn.FacialDynamics.load(workdir)
     assert set(model.transform(tmp_path / "v")["person_id"]) == {"anna", "ben"}
-    assert set(model.quality_["person_id"]) == {"anna", "ben", "clara"}
+    assert set(model.quality_["person_id"]) == {"anna", "ben", "clara", ""}
+    assert "its suffix .bin is none of a video's" in model.quality_.set_index("clip_id").reason["film.bin"]
+    assert "1 of .txt (notes.txt)" in capsys.readouterr().out
     assert set(model.transform([tmp_path / "v" / "ben.mpg"])["person_id"]) == {"ben"}
 
 

@@ -14,7 +14,7 @@ from array_record.python import array_record_module
 from conftest import FORGOTTEN
 
 import facedyn
-from data_pipelines import forgetting, packing
+from data_pipelines import forgetting, packing, tfds_metadata
 from data_pipelines.face_clips import open_face_clips
 from data_pipelines.forgetting import Person
 from facedyn.main import main
@@ -162,7 +162,7 @@ def test_killed_anywhere_the_same_command_goes_on(copied, needles, monkeypatch, 
         "dataset": (packing, "pack", killed),
         "swap": (packing, "_move", killed),
         "cleaning": (packing, "_remove", killed),
-        "metadata": (packing, "finish", killed),
+        "metadata": (tfds_metadata, "finish", killed),
         "stamps": (forget, "_restamp", killed),
         "last": (forget, "_still_names", killed),
     }[place]

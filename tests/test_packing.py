@@ -16,7 +16,7 @@ from conftest import drifting_blob, write_video
 from tensorflow_datasets.proto import tf_example_pb2
 from test_prepare import SETTINGS, blob_entries
 
-from data_pipelines import clip_files, disk_space, face_clips, packing
+from data_pipelines import clip_files, disk_space, face_clips, packing, tfds_metadata
 from data_pipelines.doctor import dataset
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import NAME, VERSION, open_face_clips
@@ -106,7 +106,7 @@ def test_a_record_is_what_tfds_itself_would_write(entries, tmp_path):
     prepare(entries[:1], tmp_path)
     data = open_face_clips(tmp_path / "data")
     layout = packing.stored_format(data.folder)
-    features = packing.tfds_features(layout)
+    features = tfds_metadata.tfds_features(layout)
     images = list(data.encoded(0))[:8]
     clip = data.clips[0]
     example = {name: getattr(clip, name) for name in ("clip_id", "person_id", "task", "session", "split", "fps")}

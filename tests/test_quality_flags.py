@@ -25,7 +25,7 @@ def flagged(row):
 
 def row_of(path, frames, **changes):
     """The quality row of the frames as a clip that is aligned already."""
-    write_video(path, np.stack(frames))
+    write_video(path, np.stack([frame[:, :: (-1) ** i] for i, frame in enumerate(frames)]))  # one picture would be a frozen one
     return process_clip(ClipEntry("a", "p", path, aligned=True), dataclasses.replace(SETTINGS, **changes), [].append).row
 
 

@@ -9,6 +9,7 @@ from conftest import drifting_blob, write_video
 from data_pipelines import prepare
 from data_pipelines.clip_faces import PrepareSettings, clip_key
 from data_pipelines.errors import InputError
+from data_pipelines.growth import Wanted
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.video import Video, natural_key, quiet, resampled
 
@@ -53,10 +54,13 @@ def test_spare_cores_decode_and_change_no_frame(tmp_path, monkeypatch):
     assert one == four
 
     threads = []
-    monkeypatch.setattr(prepare.os, "sched_getaffinity", lambda pid: range(8))
-    monkeypatch.setattr(prepare.clip_faces, "process_to_file", lambda entry, settings, file: threads.append(settings))
+    monkeypatch.setattr(prepare, "available_cores", lambda: 8)
+    monkeypatch.setattr(prepare.clip_files, "process_to_file", lambda entry, settings, *more: threads.append(settings))
+    wanted = [Wanted(None, "train", "")]
     for workers in (0, 1):
-        list(prepare._process([None], [tmp_path / "a"], [0], PrepareSettings(workers=workers)))
+        list(
+            prepare._process(wanted, [tmp_path / "a"], [0], tmp_path / "d" / "n" / "v", None, PrepareSettings(workers=workers))
+        )
     assert [settings.decoder_threads for settings in threads] == [8, 1]
     entry = ClipEntry("a", "p", tmp_path / "a.mp4")
     assert clip_key(entry, threads[0]) == clip_key(entry, threads[1])

@@ -68,7 +68,6 @@ def examine(
             found += quality.quality_defects(
                 table[table["clip_id"].isin(clip_ids)],
                 image_size=settings.image_size,
-                detect_every=settings.detect_every,
                 known_bad=bad_files,
             )
         except InputError as error:

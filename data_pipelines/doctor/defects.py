@@ -85,11 +85,19 @@ KINDS = {
         "Raise config.data.smoothing_seconds or use YuNet (config.data.yunet_model): jitter is false dynamics.",
     ),
     "two_faces": (REMARK, "config.data.main_person=left or right, or cut the videos so that they show one person."),
+    "several_people": (
+        REMARK,
+        "Check by the reason whom the crops show; config.data.main_person=left or right chooses, or cut the video.",
+    ),
+    "frozen_frames": (REMARK, "Nothing, or another recording: no window lies in the repeated frames, so fewer remain."),
     "light": (REMARK, "Brighten the videos or leave them out; a face that is hardly seen has no dynamics to learn."),
     "blurred": (REMARK, "Take sharper recordings where there are any, or leave the clips out."),
     "tiny": (REMARK, "Take recordings of higher resolution, or raise config.data.min_face_pixels so that they are left out."),
     "turned": (REMARK, "Take recordings from the front; a face turned away shows half of its movements."),
-    "rates_differ": (REMARK, "config.data.fps=RATE resamples all clips to one rate; else a scale means different times."),
+    "rates_differ": (
+        REMARK,
+        "config.data.fps=RATE brings faster clips down to one rate; leave slower ones out: a scale is a number of frames.",
+    ),
     # The prepared dataset
     "broken_dataset": (SPOILS, "Remove the dataset's folder and run prepare again."),
     "stale_frames": (SPOILS, "Run prepare again: it makes the crops of these clips anew and takes over the rest."),

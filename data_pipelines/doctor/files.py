@@ -9,12 +9,9 @@ import stat
 import unicodedata
 
 from data_pipelines.doctor.defects import counted, defect, share
-from data_pipelines.video import IMAGES
+from data_pipelines.paths import hint
+from data_pipelines.suffixes import IMAGES, VIDEOS
 
-VIDEOS = (
-    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv"),
-    *(".mts", ".m2ts", ".ts", ".3gp", ".ogv", ".vob"),
-)
 # A container format has bytes that are no text within its first few; an error page or a pointer file has none in so many.
 HEAD = 256
 TEXT = bytes(range(32, 127)) + b"\t\n\r\f"
@@ -30,7 +27,7 @@ def file_defects(entries, others=(), extra=()) -> list:
         kind, detail = _state(entry.path)
         found.setdefault(kind, []).append((entry, detail))
     listings = {}
-    missing = [(e.clip_id, _lookalike(e.path, listings) or str(e.path)) for e, _ in found.get("missing_file", ())]
+    missing = [(e.clip_id, _lookalike(e.path, listings) or f"{e.path}{hint(e.path)}") for e, _ in found.get("missing_file", ())]
     defects = []
     if missing:
         what = f"{share(len(missing), len(entries))} clips have no file at the path that the manifest gives."

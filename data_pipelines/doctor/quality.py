@@ -18,6 +18,10 @@ GAPS_A_MINUTE = 6.0
 JITTER_SHARE = 0.01
 # A second face in a quarter of the frames is a second person, not a passer-by; then the wrong one may have been followed.
 TWO_FACES_SHARE = 0.25
+# Of the visible face area x time of the main person and the next one: with a third, the next has half of what the main one has.
+OTHER_SHARE = 1 / 3
+# A call that stalls for a second now and then repeats a few frames in a hundred; with more, its movements are cut to pieces.
+FROZEN_SHARE = 0.1
 # Mean grey of a crop, of 255: darker, or brighter, and most pixels are at the end of the scale.
 DARK, BRIGHT = 40.0, 215.0
 # Robust standard deviations of log sharpness below the middle; sharpness has no scale that holds for all cameras.
@@ -35,18 +39,19 @@ FLAGS = {
 }
 
 
-def quality_defects(table: pd.DataFrame, *, image_size: int, detect_every: int, known_bad=()) -> list:
-    """Defects of the clips in the quality table (columns of quality.QualityRow; further ones are used where they are).
+def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> list:
+    """Defects of the clips in the quality table (columns of quality.QualityRow; a table of an older version may lack some).
 
-    image_size: side of the crop, pixels; detect_every: frames between detections; known_bad: clips whose file is at fault,
-    which is said elsewhere.
+    image_size: side of the crop, pixels; known_bad: clips whose file is at fault, which is said elsewhere.
     """
     out = table[table["verdict"] != "ok"]
     ok = table[(table["verdict"] == "ok") & (table["n_decoded"] > 0)]
     defects = _left_out(table, out[~out["clip_id"].isin(list(known_bad))])
     kept = ok["n_kept"] / ok["n_decoded"]
     seconds = ok["n_decoded"] / ok["fps"]
-    looked_at = np.ceil(ok["n_decoded"] / max(detect_every, 1))
+    two, repeated = ok["n_two_faces"] / ok["n_decoded"], _column(ok, "n_repeated")
+    repeated = repeated / (repeated + ok["n_decoded"])  # resampled, repeated frames are no longer among the decoded
+    other = _column(ok, "other_share")
     limit = JITTER_SHARE * image_size
     for kind, words, values, bad in (
         ("few_frames_kept", f"Fewer than {KEPT_SHARE:.0%} of the frames were kept", kept, kept < KEPT_SHARE),
@@ -60,8 +65,20 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, detect_every: int, 
         (
             "two_faces",
             f"More than one face is in over {TWO_FACES_SHARE:.0%} of the frames",
-            ok["n_two_faces"],
-            ok["n_two_faces"] > TWO_FACES_SHARE * looked_at,
+            two,
+            two > TWO_FACES_SHARE,
+        ),
+        (
+            "several_people",
+            "Another person is seen for half as long, or as large, as the one who was kept",
+            other,
+            other >= OTHER_SHARE,
+        ),
+        (
+            "frozen_frames",
+            f"Over {FROZEN_SHARE:.0%} of the frames repeat the picture before them",
+            repeated,
+            repeated > FROZEN_SHARE,
         ),
     ):
         defects += _clips(kind, words, ok, values, bad)
@@ -124,8 +141,13 @@ def _flagged(ok):
 
 
 def _share(ok, flag):
-    """Share of each clip's kept frames that have the flag; 0 where the table, of an older version, does not count them."""
-    return ok.get(f"n_{flag}", 0 * ok["n_kept"]) / ok["n_kept"].clip(lower=1)
+    """Share of each clip's kept frames that have the flag."""
+    return _column(ok, f"n_{flag}") / ok["n_kept"].clip(lower=1)
+
+
+def _column(ok, name):
+    """A column of numbers, 0 where a table of an older version lacks it."""
+    return ok[name] if name in ok else 0 * ok["n_kept"]
 
 
 def _rates(ok):

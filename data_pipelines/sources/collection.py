@@ -5,6 +5,7 @@ import pathlib
 
 from data_pipelines.errors import InputError
 from data_pipelines.manifest import ClipEntry
+from data_pipelines.paths import visible
 
 PROTOCOLS = ("official", "person_disjoint")
 
@@ -39,11 +40,11 @@ class Collection:
 
 def clip_ids(paths) -> list[str]:
     """An id for each path (relative to the source): itself without its suffix, with it where two would be the same."""
-    short = [path.with_suffix("").as_posix().strip() for path in paths]
+    short = [visible(path.with_suffix("").as_posix()).strip() for path in paths]
     count = {}
     for name in short:
         count[name] = count.get(name, 0) + 1
-    return [path.as_posix().strip() if count[name] > 1 else name for path, name in zip(paths, short)]
+    return [visible(path.as_posix()).strip() if count[name] > 1 else name for path, name in zip(paths, short)]
 
 
 def nothing_found(source, what: str) -> InputError:

@@ -7,17 +7,20 @@ import dataclasses
 import os
 import pathlib
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".ts", ".ogv")
-NAMED = 5  # how many names a sentence gives before it says "and so many more"
+from data_pipelines.sources.unused import NAMED, Unused, is_hidden
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Files and folders, absolute, sorted by their place under the root; `notes`: what could not be listed, a sentence each."""
+    """Files and folders, absolute, sorted by their place under the root; `notes`: what could not be listed, a sentence each.
+
+    unused: what was passed over.
+    """
 
     files: tuple[pathlib.Path, ...]
     folders: tuple[pathlib.Path, ...]
     notes: tuple[str, ...]
+    unused: Unused
 
 
 def list_files(root, suffixes, enter=lambda name: True) -> Listing:
@@ -27,7 +30,7 @@ def list_files(root, suffixes, enter=lambda name: True) -> Listing:
     nothing counts as a file: it is missing, not absent.
     """
     root, files, folders, notes = pathlib.Path(root), [], [], []
-    nameless, others = 0, []
+    nameless, others, unused = 0, [], Unused(root)
     real_root = os.path.realpath(root)
     seen, waiting, links = {real_root}, [os.fspath(root)], []
     while waiting or links:
@@ -41,7 +44,8 @@ def list_files(root, suffixes, enter=lambda name: True) -> Listing:
             notes.append(f"The folder {folder} cannot be read ({error.strerror}): what lies in it is not in the manifest.")
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            if is_hidden(entry.name):
+                unused.hidden(entry.path)
                 continue
             wanted = os.path.splitext(entry.name)[1].lower() in suffixes
             kind = _kind(entry)
@@ -57,14 +61,17 @@ def list_files(root, suffixes, enter=lambda name: True) -> Listing:
                         waiting.append(entry.path)
             elif wanted and kind == "file":
                 files.append(entry.path)
-            elif wanted:
+                unused.video(entry.path)
+            elif wanted or kind == "other":
                 others.append(entry.path)
+            else:
+                unused.file(entry.path)
     if nameless:
         notes.append(f"{nameless} files or folders under {root} have names that are not UTF-8: rename them.")
     if others:
         notes.append(f"{named(others)} under {root} are no regular files and are left out.")
     files, folders = (tuple(sorted(map(pathlib.Path, found))) for found in (files, folders))
-    return Listing(files, folders, tuple(notes))
+    return Listing(files, folders, tuple(notes), unused)
 
 
 def _linked(link, real_root, seen):

@@ -5,7 +5,8 @@ Images and rows are joined when the clip is prepared, in data_pipelines/openface
 
 import dataclasses
 
-from data_pipelines.openface import ALIGNED, is_table
+from data_pipelines.openface import ALIGNED
+from data_pipelines.openface_table import is_table
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
 from data_pipelines.sources.folder import by_name
 from data_pipelines.sources.listing import list_files, named

@@ -3,6 +3,7 @@
 import re
 
 from data_pipelines.errors import InputError
+from data_pipelines.paths import visible
 
 GROUPS = ("person", "session", "task", "clip")
 
@@ -36,7 +37,8 @@ class Namer:
         """{'person': ..., maybe the others} of a path relative to the source; None where the pattern does not fit."""
         if not self.pattern:
             folders = path.parts[:-1]
-            return {"person": folders[0], "session": "/".join(folders[1:])} if folders else {"person": path.stem}
+            named = {"person": folders[0], "session": "/".join(folders[1:])} if folders else {"person": path.stem}
+            return {name: visible(text).strip() for name, text in named.items()}
         match = self._regex.search(path.as_posix())
-        found = {name: text.strip() for name, text in match.groupdict().items() if text} if match else {}
+        found = {name: visible(text).strip() for name, text in match.groupdict().items() if text} if match else {}
         return found if found.get("person") else None

@@ -4,7 +4,8 @@ import re
 
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.sources.collection import Collection, SourceSettings, clip_ids, nothing_found
-from data_pipelines.sources.listing import VIDEOS, list_files
+from data_pipelines.sources.listing import list_files
+from data_pipelines.suffixes import VIDEOS
 
 # What the archives unpack to above the people.
 ABOVE = re.compile(r"(vox(celeb)?[12]?[_-]?)?(dev|train|test)?([_-]?(mp4|txt|video))?", re.IGNORECASE)
@@ -32,4 +33,6 @@ def collect(settings: SourceSettings) -> Collection:
             left_out[str(path)] = "It lies in no person's folder, person/video/clip.mp4"
     if not entries:
         raise nothing_found(root, "no video in a person's folder, person/video/clip.mp4")
-    return Collection(tuple(entries), notes=listing.notes, left_out=left_out)
+    return Collection(
+        tuple(entries), notes=(*listing.notes, *listing.unused.notes), left_out=left_out | listing.unused.left_out
+    )

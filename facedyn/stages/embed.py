@@ -17,10 +17,11 @@ from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.quality import QualityRow, quality_table
 from data_pipelines.sources import SourceSettings, folder
-from data_pipelines.sources.listing import VIDEOS, named
+from data_pipelines.sources.listing import named
+from data_pipelines.suffixes import VIDEOS
 from facedyn.command_line import override
 from facedyn.config import WITHOUT_EFFECT, config_hash
-from facedyn.stages import common, compilation_cache, fit, fit_models, saved_heads
+from facedyn.stages import common, compilation_cache, embed_rates, fit, fit_models, saved_heads
 from facedyn.stages.data_settings import prepare_settings
 from facedyn.stages.fit_units import unit_id
 from facedyn.stages.trait_features import ALL_TASKS
@@ -50,9 +51,12 @@ class FacialDynamics:
     person_id, head, setting, trait, prediction; without rows where the workdir has no heads).
     """
 
-    def __init__(self, config, settings: str, generic: dict, heads: dict):
-        """Use `load`. settings: the table's hash; generic: {scale: what the engine needs}; heads: {name: SavedHead}."""
-        self.config, self._settings, self._generic, self._heads = config, settings, generic, heads
+    def __init__(self, config, settings: str, generic: dict, heads: dict, fps: float = 0.0):
+        """Use `load`. settings: the table's hash; generic: {scale: what the engine needs}; heads: {name: SavedHead}.
+
+        fps: frames per second that the generic model was trained at, 0 = not known.
+        """
+        self.config, self._settings, self._generic, self._heads, self.fps = config, settings, generic, heads, fps
         self.quality_ = self.predictions_ = None
 
     @classmethod
@@ -73,7 +77,8 @@ class FacialDynamics:
             override(config, name, str(value))
         generic = fit_models.load_models(config, workdir)
         there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
-        return cls(config, config_hash(config), generic, saved_heads.load_heads(workdir) if there else {})
+        heads = saved_heads.load_heads(workdir) if there else {}
+        return cls(config, config_hash(config), generic, heads, embed_rates.training_fps(config, workdir))
 
     def transform(self, videos) -> pd.DataFrame:
         """Representations of the people in `videos`: a row a fit unit and scale, as the table of representations has them.
@@ -91,12 +96,7 @@ class FacialDynamics:
         work, config = pathlib.Path(work), self._config_for_new_people()
         self.quality_ = self.predictions_ = None
         entries, left_out = _entries(videos, config)
-        try:
-            settings = prepare_settings(config, (), min(common.scales(config)))
-            prepare_face_clips(entries, work / "data", settings, work / "quality.parquet")
-        finally:
-            if (work / "quality.parquet").is_file():
-                self.quality_ = pd.concat([pd.read_parquet(work / "quality.parquet"), left_out], ignore_index=True)
+        self._prepare(entries, left_out, work, config)
         face_clips = common.open_data(work / "data", config)
         # Rows of other videos, settings or models lie in a folder of another name.
         place = work / f"representations-{self._fingerprint(face_clips)}"
@@ -113,12 +113,33 @@ class FacialDynamics:
         self.predictions_ = self._predict(rows, vectors)
         return rows.assign(representation=list(vectors))
 
+    def _prepare(self, entries, left_out, work, config) -> None:
+        """Makes the dataset WORK/data of the clips that can be used, and `quality_` of all of them."""
+        settings, path = prepare_settings(config, (), min(common.scales(config))), work / "quality.parquet"
+        if not self.fps:
+            print(
+                "embed: nothing tells at how many frames per second the model was trained; the videos are taken at their own."
+            )
+        try:
+            prepare_face_clips(entries, work / "data", settings, path)
+        finally:
+            if path.is_file():
+                table, slow = embed_rates.judged(pd.read_parquet(path), entries, self.fps)
+                self.quality_ = pd.concat([table, left_out], ignore_index=True)
+        if slow:
+            print(f"embed: left out, as they have too few frames per second for the model: {named(slow)}")
+            if not (table["verdict"] == "ok").any():
+                raise InputError(f"Not one of the videos can be used; {slow[0]}: {table.set_index('clip_id').reason[slow[0]]}")
+            # The other clips are taken over as they are.
+            prepare_face_clips([entry for entry in entries if entry.clip_id not in slow], work / "data", settings, path)
+
     def _model(self, scale: int, control: str):
         return self._generic[scale]
 
     def _config_for_new_people(self):
         config = self.config.copy_and_resolve_references()
-        config.data.update(dict(data_dir="", traits=(), pretrain_manifest=""))
+        # Faster videos are brought down to the model's rate; slower ones keep theirs.
+        config.data.update(dict(data_dir="", traits=(), pretrain_manifest="", fps=self.fps))
         config.fit.update(dict(splits=(), controls=(), split_half=False))
         return config
 
@@ -207,14 +228,14 @@ def _entries(videos, config):
     else:
         paths = [pathlib.Path(videos).expanduser().absolute()]
     first = paths[0] if paths else pathlib.Path()
-    if len(paths) == 1 and first.suffix.lower() == ".csv":
+    if len(paths) == 1 and first.suffix.lower() in (".csv", ".tsv") and first.is_file():
         return read_manifest(first, ()), quality_table([])
     settings = SourceSettings(first, person_pattern=config.data.person_pattern)
     if len(paths) == 1 and first.is_dir():
         collection = folder.collect(settings)
     else:
         for path in paths:
-            if not path.is_file() or path.suffix.lower() not in VIDEOS:
+            if not path.is_file():  # a file that is named is tried, whatever its suffix
                 raise InputError(f"--videos={path} is no folder, no manifest (CSV) and no video ({', '.join(VIDEOS)}).")
         if not paths:
             raise InputError("No videos are named.")

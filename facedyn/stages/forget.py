@@ -240,9 +240,9 @@ def _brings_back(config, workdir, person: str):
     if config.data.source:
         return config.data.source
     for path in (_manifest(config, workdir), pathlib.Path(config.data.pretrain_manifest)):
-        table = _table(path) if path.is_file() else None
-        if table is not None and person in set(table.get(PERSON, ())):
-            return path
+        with contextlib.suppress(InputError):  # prepare would not read it either
+            if path.is_file() and any(entry.person_id == person for entry in read_manifest(path)):
+                return path
     return None
 
 
