@@ -12,9 +12,13 @@ THROUGH_OTHERS = {"array-record"}
 
 
 def requirements(lines) -> dict[str, str]:
-    """{name, lower case: the rest} of requirement lines."""
+    """{name: the rest} of requirement lines."""
     found = (re.match(r"([\w.-]+)(?:\[[\w,]+\])?(.*)", line) for line in lines)
-    return {match[1].lower(): match[2] for match in found}
+    return {normal(match[1]): match[2] for match in found}
+
+
+def normal(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def imported(root) -> dict[str, str]:
@@ -36,7 +40,7 @@ def test_what_is_imported_is_declared_and_the_other_way_round(root):
     packages = importlib.metadata.packages_distributions()
     used = set()
     for name, file in imported(root).items():
-        owners = {owner.lower() for owner in packages.get(name, [])} or {name.lower()}
+        owners = set(map(normal, packages.get(name, [name])))
         assert owners & (needed.keys() | optional.keys()), f"{file} imports {name}, which pyproject.toml does not name"
         used |= owners
     assert needed.keys() - used <= THROUGH_OTHERS, "pyproject.toml names packages that nothing imports"

@@ -8,6 +8,8 @@ import importlib
 import pathlib
 import time
 
+import jax
+
 from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from facedyn.config import config_hash
@@ -39,6 +41,7 @@ def run_stages(stage: str, config, workdir) -> None:
     with processes.session(config.distributed):
         if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
             raise InputError("The processes of config.distributed have different stages or settings; give all the same.")
+        _check_devices(stage, config, workdir)
         processes.by_first(lambda: _tidy(workdir))
         for name in ORDER if stage == "run" else (stage,):
             run_one(name, config, workdir, skip=stage == "run")
@@ -48,6 +51,16 @@ def run_stages(stage: str, config, workdir) -> None:
             print("\n" + score_table(load_scores(workdir)))
         if stage in ("run", "report"):
             processes.say(f"\nReport: {workdir / 'report' / 'index.html'}")
+
+
+def _check_devices(stage: str, config, workdir) -> None:
+    """Raises InputError now where pretrain, to come or to be done, would find that its batches do not fit the devices."""
+    devices, size = jax.device_count(), config.pretrain.batch_size
+    if stage in ("run", "pretrain") and size % devices and not stamps.read_stamp(workdir, "pretrain"):
+        raise InputError(
+            f"config.pretrain.batch_size is {size}; it must be a multiple of the {devices} devices, for example "
+            f"{-(-size // devices) * devices}."
+        )
 
 
 def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
