@@ -83,7 +83,7 @@ def test_new_people_get_what_the_run_would_give(closed_form, blob_manifest, tmp_
     assert len(model.predictions_)
 
     shutil.copytree(closed_form, tmp_path / "w")
-    for path in (tmp_path / "w" / "generic").rglob("patterns_*.npz"):
+    for path in (tmp_path / "w" / "representations" / "shared").iterdir():
         path.unlink()
     with pytest.raises(InputError, match="run the stage `fit`"):
         embed.FacialDynamics.load(tmp_path / "w")

@@ -141,14 +141,6 @@ def standardise(x, mean, sd) -> np.ndarray:
     return z
 
 
-def unit_scale(coordinates, train):
-    """Coordinates times one factor that brings their mean variance over the training rows to 1, and that factor."""
-    total = float((coordinates[train] ** 2).mean(0).sum())
-    used = int((coordinates[train] != 0).any(0).sum())
-    factor = np.float32(np.sqrt(used / total)) if total else np.float32(1.0)
-    return coordinates * factor, factor
-
-
 def head_of(x, train, layers, weights=None):
     """A head for `trait_heads.predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores.
 
