@@ -16,7 +16,7 @@ from facedyn.core.coordinates import coordinate_columns, has_features, head_of, 
 from facedyn.core.cross_validation import fewest_people, inner_splits
 
 # Training sets, or where those are large, inner folds of one, are fitted side by side up to so many bytes of inputs.
-BYTES_AT_ONCE = 2**27
+BYTES_AT_ONCE = 2**25
 # Leading components that a network sees at most: work and memory would grow with the square of the number of people.
 MOST_COMPONENTS = 512
 
