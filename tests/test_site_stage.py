@@ -96,7 +96,7 @@ def test_some_people_before_the_next_ones_get_the_same_filters(closed_form, argu
     shutil.rmtree(folder / "representations")
     for stamp in ("fit", "fit.started"):
         (folder / "stages" / f"{stamp}.json").unlink(missing_ok=True)
-    monkeypatch.setattr(site_engine, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(site_engine, "BLOCK_BYTES", 4000)
     assert main(arguments("fit", folder, **CLOSED_FORM)) == 0
     assert "time_shuffled, part 2 of" in capsys.readouterr().err
     for place in ("", "halves", "time_shuffled", "time_shuffled/halves", "untrained"):
