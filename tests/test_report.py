@@ -73,7 +73,7 @@ def fill(tmp_path):
 def data_set():
     """Every workdir has a data set, of 48 people with four clips each, whose frames are noise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "open_face_clips", lambda _: fake.FakeFaceClips(np.zeros((48, 2))))
+        patch.setattr(common, "open_face_clips", lambda _, **__: fake.FakeFaceClips(np.zeros((48, 2))))
         yield
 
 
@@ -279,7 +279,7 @@ def test_nothing_is_reported_of_a_folder_without_a_stage(tmp_path, monkeypatch):
 
 
 def test_a_workdir_without_its_data_set_still_has_a_page(full_workdir, monkeypatch):
-    def absent(_):
+    def absent(_, **__):
         raise InputError("There is no finished dataset of face clips in there.")
 
     monkeypatch.setattr(common, "open_face_clips", absent)

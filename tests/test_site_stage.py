@@ -144,3 +144,19 @@ def test_new_people_get_what_the_run_would_give(closed_form, blob_manifest, tmp_
         path.unlink()
     with pytest.raises(InputError, match="run the stage `fit`"):
         embed.FacialDynamics.load(tmp_path / "w")
+
+
+def test_some_people_before_the_next_ones_get_the_same_filters(closed_form, arguments, tmp_path, monkeypatch, capsys):
+    """Halves and controls are fitted block by block of people where all their states at once would be too many."""
+    folder = tmp_path / "w"
+    shutil.copytree(closed_form, folder)
+    shutil.rmtree(folder / "representations")
+    for stamp in ("fit", "fit.started"):
+        (folder / "stages" / f"{stamp}.json").unlink(missing_ok=True)
+    monkeypatch.setattr(site_engine, "BLOCK_BYTES", 4000)
+    assert main(arguments("fit", folder, **CLOSED_FORM)) == 0
+    assert "time_shuffled, part 2 of" in capsys.readouterr().err
+    for place in ("", "halves", "time_shuffled", "time_shuffled/halves", "untrained"):
+        found, expected = (representations.read_parts(w / "representations" / place) for w in (folder, closed_form))
+        assert list(found[0]["unit_id"]) == list(expected[0]["unit_id"])
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-4)

@@ -339,7 +339,8 @@ def test_centres_are_split_with_a_gap_or_not_at_all():
 
 
 def made_up_units(lengths):
-    return [FitUnit(f"p{i}", f"p{i}", "", "", tuple((0, 2 + k) for k in range(n)), ()) for i, n in enumerate(lengths)]
+    rows = [np.array([(0, 2 + k) for k in range(n)], np.int32).reshape(-1, 2) for n in lengths]
+    return [FitUnit(f"p{i}", f"p{i}", "", "", own, own[:0]) for i, own in enumerate(rows)]
 
 
 @pytest.mark.parametrize("lengths", [(500, 3, 20, 77), (16, 16), (7, 1), (1,), ()])
