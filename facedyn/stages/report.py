@@ -27,9 +27,7 @@ def run(config, workdir) -> dict:
     workdir, faces = pathlib.Path(workdir), config.report.faces
     inputs = report_inputs.load(workdir, pictures=faces)
     if inputs.empty:
-        raise InputError(
-            f"There is nothing to report in {workdir}: no stage has made anything there; run the stage prepare first."
-        )
+        raise InputError(f"There is nothing to report in {workdir}, as no stage was run there: run the stage prepare first.")
     inputs = dataclasses.replace(inputs, views=report_views.views(config, workdir, inputs.quality))
     finished = max((stamp["finished"] for stamp in inputs.stamps.values()), default="")
     code = next((stamp["versions"].get("facedyn", "") for stamp in reversed(inputs.stamps.values())), "")
