@@ -49,6 +49,8 @@ def settings(a):
     """A small model and a short fit: memory does not depend on the number of steps."""
     config = default_config()
     config.data.image_size, config.model.channels, config.rank_loss.scales = a.size, (8, 16), (1,)
+    config.fit.solver, config.fit.filter_kind, config.fit.filter_sites = "adam", "pointwise", "connections"
+    config.fit.innovations = False
     config.fit.steps, config.fit.batch_size, config.fit.chunk_size = a.steps, 4, a.chunk
     config.fit.split_half, config.report.examples = False, 0
     return config

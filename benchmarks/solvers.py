@@ -17,6 +17,8 @@ from machine import machine
 from variants import figures, link, run_stages
 
 BATCH = 16
+# Filters through the decoder, whatever the config has.
+ITERATIVE = {"fit.filter_kind": "pointwise", "fit.filter_sites": "connections", "fit.innovations": False, "fit.damping": 20.0}
 # (solver, steps of Adam or frames a unit, further settings)
 VARIANTS = (
     ("adam", 100, {"fit.split_half": False}),  # three times the time otherwise
@@ -28,7 +30,8 @@ VARIANTS = (
 def settings_of(solver: str, amount: int, more: dict) -> dict:
     """Overrides of one variant, by their names in the config."""
     own = {"fit.steps": amount} if solver == "adam" else {"fit.max_frames": amount}
-    return {"fit.solver": solver, "fit.max_frames": 192, "fit.batch_size": BATCH, "fit.learning_rate": 1e-2} | own | more
+    fixed = {"fit.solver": solver, "fit.max_frames": 192, "fit.batch_size": BATCH, "fit.learning_rate": 1e-2}
+    return ITERATIVE | fixed | own | more
 
 
 def run_variant(a, name: str, settings: dict) -> float:

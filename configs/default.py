@@ -17,11 +17,4 @@ def get_config():
     config = default_config()
 
     config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
-
-    config.fit.solver = "least_squares"
-    config.fit.filter_kind = "low_rank"
-    config.fit.filter_sites = "all"
-    config.fit.rank = 32
-    config.fit.damping = 0.0
-    config.fit.innovations = True
     return config

@@ -4,6 +4,7 @@ Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import traceback
@@ -129,6 +130,10 @@ class _Kept:
             raise _NotOfTheClip from error
 
 
+# A full disk, and too many open files: the next run may process the clip.
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+
+
 class _NotOfTheClip(Exception):
     """Its cause ends the run."""
 
@@ -143,6 +148,13 @@ def _with_its_errors(row, process):
         raise
     except InputError as error:
         return _left_out(row, str(error))
+    except OSError as error:
+        if error.errno in OF_THE_MACHINE:
+            raise InputError(
+                f"Clip {row.clip_id} could not be processed ({error.strerror}); free disk space or raise the limit on open "
+                "files (ulimit -n), and run the same command again."
+            ) from error
+        return dataclasses.replace(_left_out(row, reasons.of_error(error)), traceback=traceback.format_exc())
     except Exception as error:  # whatever it is, the other clips go on
         return dataclasses.replace(_left_out(row, reasons.of_error(error)), traceback=traceback.format_exc())
 
@@ -184,12 +196,12 @@ def _judged(faces, settings):
     return dataclasses.replace(faces, row=row)
 
 
-def process_remote_clip(entry, settings, keep):
-    """`process_clip` on a local copy; the row names the place it came from."""
+def process_remote_clip(entry, settings, keep, folder=None):
+    """`process_clip` on a local copy under `folder`; the row names the place it came from."""
     place = str(entry.path)
 
     def processed():
-        with local_copy(entry.path) as copy:
+        with local_copy(entry.path, folder) as copy:
             faces = process_clip(dataclasses.replace(entry, path=copy), settings, _Kept(keep))
         row = dataclasses.replace(faces.row, path=place, reason=faces.row.reason.replace(str(copy), place))
         return dataclasses.replace(faces, row=row)

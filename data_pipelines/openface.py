@@ -248,11 +248,7 @@ class _Picture:
     """An image as `Stillness` takes pictures of videos: none of these is a key frame, as each is a file of its own."""
 
     image: np.ndarray
-    key_frame: bool = False
-
-    @property
-    def frame(self):
-        return self
+    key: bool = False
 
 
 def _thumbnail(picture):

@@ -22,7 +22,8 @@ class Stillness:
     def left_out(self, pictures, thumbnail):
         """From (picture, seconds, numbers) the same without the frozen ones, whose `numbers` the next one gets on top.
 
-        `thumbnail(picture)`: grey uint8 [S, S]. Up to FROZEN seconds of pictures are held back meanwhile.
+        `thumbnail(picture)`: grey uint8 [S, S]; `picture.key`: whether it is a key frame (OpenFace's images never are).
+        Up to FROZEN seconds of pictures are held back meanwhile.
         """
         first, start, since_key = None, 0.0, 0
         held, skipped = [], 0

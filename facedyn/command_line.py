@@ -1,16 +1,18 @@
 """`facedyn STAGE --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]` -> stage, config, workdir.
 
-Loads an ml_collections config file and applies overrides typed as the defaults are. Imports no JAX, so that help and
-refusals come at once. Every refusal is an InputError of one sentence.
+Loads an ml_collections config file and applies overrides typed as the settings are (`settings_schema`). Imports no JAX, so that
+help and refusals come at once. Every refusal is an InputError of one sentence.
 """
 
-import ast
-import difflib
 import importlib.util
 import pathlib
 
+from ml_collections import ConfigDict
+
 from data_pipelines.errors import InputError
-from facedyn.config import check, default_config, flatten, nearest
+from facedyn.config import check, default_config, expand_home, flatten, nearest, with_home
+from facedyn.setting import nearest_of
+from facedyn.settings_schema import SETTINGS
 
 
 def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
@@ -19,7 +21,7 @@ def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
         raise InputError(f"Name a stage first: facedyn STAGE --config=FILE.py --workdir=DIR; stages are {', '.join(stages)}.")
     stage, options = args[0], _options(args[1:])
     if stage not in stages:
-        near = difflib.get_close_matches(stage, stages, 1, 0.0)[0]
+        near = nearest_of(stage, stages)
         raise InputError(f"There is no stage {stage!r}, did you mean {near!r}? Stages are {', '.join(stages)}.")
     overrides = {name.removeprefix("config."): text for name, text in options.items() if name.startswith("config.")}
     for name in options:
@@ -32,10 +34,14 @@ def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
     config = load_config(options["config"])
     for name, text in overrides.items():
         override(config, name, text)
-    workdir = pathlib.Path(options["workdir"]).absolute()
+    return stage, check(expand_home(config), stage), _workdir(options["workdir"])
+
+
+def _workdir(text: str) -> pathlib.Path:
+    workdir = pathlib.Path(with_home(text, "--workdir")).absolute()
     if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir={options['workdir']} is a file; name a folder.")
-    return stage, check(config), workdir
+        raise InputError(f"--workdir={text} is a file; name a folder.")
+    return workdir
 
 
 def parse_on_trained(args: list[str], needs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -53,6 +59,7 @@ def parse_on_trained(args: list[str], needs: dict[str, str]) -> tuple[dict[str, 
     for name in needs:
         if not options.get(name):
             raise InputError(f"--{name} is missing; write {call}.")
+    options |= {name: with_home(options[name], f"--{name}") for name in ("workdir", "videos", "out") if name in options}
     if not pathlib.Path(options["workdir"]).is_dir():
         raise InputError(f"There is no folder --workdir={options['workdir']}; name the one of an earlier run.")
     return options, overrides
@@ -76,8 +83,8 @@ def _options(args: list[str]) -> dict[str, str]:
 
 
 def load_config(spec: str):
-    """The config of 'FILE.py' or 'FILE.py:arg', from the file's get_config()."""
-    name, _, argument = spec.partition(".py:")
+    """The config of 'FILE.py' or 'FILE.py:arg', from the file's get_config(). Raises InputError for any error in it."""
+    name, _, argument = with_home(spec, "--config").partition(".py:")
     path = pathlib.Path(name if name.endswith(".py") else name + ".py" if argument else name)
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
@@ -91,19 +98,26 @@ def load_config(spec: str):
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        return module.get_config(argument) if argument else module.get_config()
+        if not hasattr(module, "get_config"):
+            raise InputError(f"{path} has no function get_config(); see configs/default.py for an example.")
+        config = module.get_config(argument) if argument else module.get_config()
+    except InputError:
+        raise
     except KeyError as error:  # how a locked ConfigDict refuses a key
         raise InputError(f"{path} sets a config key that does not exist: {_first_line(error)}") from error
     except AttributeError as error:
-        if not hasattr(module, "get_config"):
-            raise InputError(f"{path} has no function get_config(); see configs/default.py for an example.") from error
         raise InputError(_unknown_attribute(path, error)) from error
-    except (SyntaxError, ImportError, TypeError, ValueError) as error:
+    except Exception as error:  # the file is the user's own code: any error in it is one of the input
         raise InputError(f"The config file {path} cannot be used: {type(error).__name__}: {_first_line(error)}") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(
+            f"get_config() of {path} returns {type(config).__name__}, not the config; end it with `return config`."
+        )
+    return config
 
 
 def _first_line(error) -> str:
-    return str(error.args[0] if error.args else error).strip().splitlines()[0]
+    return (str(error.args[0] if error.args else error).strip() or "no reason given").splitlines()[0]
 
 
 def _unknown_attribute(path, error) -> str:
@@ -113,50 +127,42 @@ def _unknown_attribute(path, error) -> str:
 
 
 def override(config, name: str, text: str) -> None:
-    """Sets config.NAME from the text of a flag, typed as its present value is. Raises InputError.
+    """Sets config.NAME from the text of a flag, typed as the setting is. Raises InputError.
 
     >>> config = default_config()
     >>> override(config, "rank_loss.scales", "1,8")
     >>> config.rank_loss.scales
     (1, 8)
     """
-    flat = flatten(config)
-    if name not in flat:
-        raise InputError(f"The config has no setting {name!r}; the nearest one is {nearest(name, flat)!r}.")
-    section, _, leaf = name.rpartition(".")
-    target = config
-    for part in section.split(".") if section else []:
-        target = target[part]
+    setting, flat = SETTINGS.get(name), flatten(config)
+    if setting is None or name not in flat:
+        raise InputError(f"The config has no setting {name!r}; the nearest one is {nearest(name, SETTINGS)!r}.")
     try:
-        target[leaf] = _typed(text, flat[name])
-    except (ValueError, SyntaxError) as error:
-        raise InputError(
-            f"--config.{name}={text} must be of type {type(flat[name]).__name__}, as in {flat[name]!r}."
-        ) from error
+        value = _typed(text, setting)
+    except (ValueError, KeyError) as error:
+        of_type = f"of type {setting.kind.__name__}: " * (setting.of is None)
+        raise InputError(f"--config.{name}={text} must be {of_type}{setting.allowed()}.") from error
+    *sections, leaf = name.split(".")
+    for section in sections:
+        config = config[section]
+    config[leaf] = value
 
 
-def _typed(text: str, default):
-    if isinstance(default, bool):
-        return (
-            {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            if text.lower() in ("true", "1", "false", "0")
-            else _fail()
-        )
-    if isinstance(default, tuple):
+def _typed(text: str, setting):
+    if setting.of is not None:
         inner = text.strip().strip("()[]")
-        return tuple(_literal(item.strip()) for item in inner.split(",") if item.strip())
-    if isinstance(default, int):
-        return int(text.replace("_", ""))
-    return type(default)(text)
+        return tuple(READ[setting.of](item.strip()) for item in inner.split(",") if item.strip())
+    return text if setting.kind is str else READ[setting.kind](text.strip())
 
 
-def _fail():
-    raise ValueError
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
-def _literal(text: str):
-    """A number or quoted string as Python reads it, anything else as the string itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+# How the text of a flag, or of an item of a list, is read.
+READ = {
+    bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
+    int: lambda text: int(text.replace("_", "")),
+    float: float,
+    str: _unquoted,
+}

@@ -1,10 +1,12 @@
 """The command line: flags -> stage. Nothing here imports JAX before a stage starts."""
 
+import contextlib
 import errno
 import importlib
 import sys
 
 from data_pipelines.errors import InputError
+from facedyn.settings_help import of_stage
 from facedyn.stages.stopping import Stopped, on_sigterm
 
 STAGES = {
@@ -38,7 +40,7 @@ stages:
 {stages}
 
 options:
-  --config=FILE.py[:arg]   settings, for example configs/demo.py; all of them: facedyn/config.py
+  --config=FILE.py[:arg]   settings, for example configs/demo.py; those of a stage: facedyn STAGE --help
   --config.NAME=VALUE      changes one setting, for example --config.fit.steps=50
   --workdir=DIR            where everything is written; a broken-off run goes on where it stopped
 """
@@ -50,7 +52,8 @@ def usage(stage: str | None = None) -> str:
     chosen = {stage: every[stage]} if stage in every else every
     commands = (" ".join([f"       facedyn {name}", *map("--{}={}".format, o, o.values())]) for name, o in NEEDS.items())
     stages = "\n".join(f"  {name:<10} {text}" for name, text in chosen.items())
-    return USAGE.format(commands="\n".join(commands), stages=stages)
+    settings = of_stage(stage) if stage else ""
+    return USAGE.format(commands="\n".join(commands), stages=stages) + f"\nsettings:\n{settings}\n" * bool(settings)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = sys.argv[1:] if argv is None else argv
     if not args or "--help" in args or "-h" in args or args == ["help"]:
-        print(usage(args[0] if args else None))
+        with contextlib.suppress(BrokenPipeError):  # of a reader such as `head`, which has seen enough
+            print(usage(args[0] if args else None), flush=True)
         return 0
     try:
         with on_sigterm():

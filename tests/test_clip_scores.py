@@ -40,7 +40,7 @@ def score(tmp_path, monkeypatch, capsys):
         clips = Clips(labels, splits)
         rows = [fake.table_row(c.person_id, "", 1, np.random.default_rng(0)) | dict(unit_id=c.clip_id) for c in clips.clips]
         fake.write_table(tmp_path, rows, np.asarray(vectors, np.float32).reshape(-1, D))
-        monkeypatch.setattr(common, "open_face_clips", lambda _: clips)
+        monkeypatch.setattr(common, "open_face_clips", lambda _, **__: clips)
         chosen = dict(traits__aggregate="none", fit__unit="clip", traits__heads=("ridge",), traits__penalties=(100.0, 100.0))
         summary = traits.run(fake.small_config(**chosen | settings), tmp_path)
         return summary, load_scores(tmp_path), capsys.readouterr().out

@@ -30,8 +30,9 @@ class Clips:
 
 
 def unit(record: int, fitted: int, held: int = 5, step: int = 1) -> FitUnit:
-    rows = tuple((record, 2 + step * k) for k in range(fitted))
-    return FitUnit(f"p{record}", f"p{record}", "", "", rows, tuple((record, 50 + k) for k in range(held)))
+    rows, last = [(record, 2 + step * k) for k in range(fitted)], [(record, 50 + k) for k in range(held)]
+    rows, last = (np.asarray(part, np.int32).reshape(-1, 2) for part in (rows, last))
+    return FitUnit(f"p{record}", f"p{record}", "", "", rows, last)
 
 
 def settings(**fit):
@@ -40,6 +41,8 @@ def settings(**fit):
     config.model.channels, config.model.groups = (4, 6), 2
     config.rank_loss.half_length = 2
     config.rank_loss.kind = "logistic"  # smooth: at a hinge rounding may decide on which side a pair of frames falls
+    config.fit.solver, config.fit.filter_kind, config.fit.filter_sites = "adam", "pointwise", "connections"
+    config.fit.damping, config.fit.innovations = 20.0, False
     config.fit.steps, config.fit.batch_size = 4, 4
     config.fit.update(fit)
     return config

@@ -19,6 +19,7 @@ from data_pipelines.face_clips import open_face_clips
 from data_pipelines.forgetting import Person
 from facedyn.main import main
 from facedyn.stages import forget
+from facedyn.store import site_files
 
 
 def contents(path):
@@ -130,7 +131,8 @@ def test_the_next_run_refits_nobody_and_scores_without_the_person(copied, needle
     ],
 )
 def test_it_says_what_was_learnt_from_whom(copied, capsys, person, sentence):
-    (copied / "generic" / "scale_1" / "patterns_4.npz").write_bytes(b"")
+    (copied / site_files.FOLDER).mkdir()
+    site_files.path(copied, 1).write_bytes(b"")
     stamp = json.loads((copied / "stages" / "fit.json").read_text())
     stamp["summary"]["patterns_from"] = ["p07"]
     (copied / "stages" / "fit.json").write_text(json.dumps(stamp))

@@ -152,4 +152,4 @@ def test_a_hundred_thousand_rows_in_seconds(tmp_path):
     (tmp_path / "m.csv").write_text("clip_id,person_id,path,calm\n" + "\n".join(rows), encoding="utf-8")
     start = time.perf_counter()
     assert len(read_manifest(tmp_path / "m.csv", ("calm",))) == 100_000
-    assert time.perf_counter() - start < 20  # 2 s on a quiet machine
+    assert time.perf_counter() - start < 60  # 5 s on a busy machine; hours when every row looks at every other

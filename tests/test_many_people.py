@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facedyn.core import coordinates, metrics, ridge_selection
+from facedyn.core import coordinates, metrics, mlp_validation, ridge_selection
 from facedyn.core import cross_validation as cv
 
 RNG = np.random.default_rng(0)
@@ -104,3 +104,20 @@ def test_leading_components_of_many_people(monkeypatch, d):
     assert found.shape == expected.shape
     signs = np.sign((found * expected).sum(0))
     np.testing.assert_allclose(found * signs, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_a_network_sees_the_leading_components_of_many_people(monkeypatch):
+    x, y = ridge_example(60, 40)
+    leading, _ = coordinates.principal_coordinates(x, np.ones(60, bool), 7)
+    every, _ = coordinates.principal_coordinates(x, np.ones(60, bool), 60)
+    np.testing.assert_allclose(leading, every[:, :7], atol=1e-5)
+    settings = mlp_validation.MlpSettings((0.1, 1.0), networks=2, inner_folds=3, hidden=8, steps=20)
+    fold = cv.person_folds(np.arange(60), 3, 0)
+    monkeypatch.setattr(mlp_validation, "MOST_COMPONENTS", 7)
+    few = mlp_validation.cross_validate_mlp(x, y, np.arange(60), settings, fold)
+    assert few.head["layers"][0]["weights"].shape == (40, 16)
+    # Training sets and inner folds one at a time give what all of them side by side give.
+    monkeypatch.setattr(mlp_validation, "BYTES_AT_ONCE", 1)
+    one_by_one = mlp_validation.cross_validate_mlp(x, y, np.arange(60), settings, fold)
+    np.testing.assert_array_equal(few.weight_decays, one_by_one.weight_decays)
+    np.testing.assert_allclose(few.predictions, one_by_one.predictions, atol=1e-4)

@@ -73,7 +73,7 @@ def fill(tmp_path):
 def data_set():
     """Every workdir has a data set, of 48 people with four clips each, whose frames are noise."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "open_face_clips", lambda _: fake.FakeFaceClips(np.zeros((48, 2))))
+        patch.setattr(common, "open_face_clips", lambda _, **__: fake.FakeFaceClips(np.zeros((48, 2))))
         yield
 
 
@@ -227,9 +227,11 @@ def test_without_faces_there_is_no_picture_of_a_person(full):
         assert picture in with_faces
 
 
-def test_an_empty_workdir_gives_a_page_of_sentences(tmp_path):
-    checker = parsed(make(tmp_path))
-    assert "svg" not in checker.tags
+def test_a_workdir_of_one_stage_gives_a_page_of_sentences(tmp_path):
+    fake.write_quality(tmp_path, n=20)
+    text = make(tmp_path)
+    parsed(text)
+    assert "There are no trait scores to compare." in text
 
 
 def test_each_absent_input_is_a_sentence(full_workdir):
@@ -265,14 +267,19 @@ def test_one_map_over_the_whole_window_is_drawn_too(full_workdir):
     assert text.count("<img") == 9 + 1 + 1 + 1 + 6 * 3
 
 
-def test_the_command_makes_a_page_even_of_an_empty_folder(tmp_path, monkeypatch):
+def test_nothing_is_reported_of_a_folder_without_a_stage(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "open_face_clips", open_face_clips)
-    run_stages("report", fake.small_config(), tmp_path / "new")
-    assert (tmp_path / "new" / "report" / "index.html").is_file()
+    with pytest.raises(InputError, match=r"There is no folder .*/new: run the stage prepare first"):
+        run_stages("report", fake.small_config(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"nothing to report in .*/empty, as no stage was run there: run the stage prepare"):
+        run_stages("report", fake.small_config(), tmp_path / "empty")
+    assert not (tmp_path / "empty" / "report").exists()
 
 
 def test_a_workdir_without_its_data_set_still_has_a_page(full_workdir, monkeypatch):
-    def absent(_):
+    def absent(_, **__):
         raise InputError("There is no finished dataset of face clips in there.")
 
     monkeypatch.setattr(common, "open_face_clips", absent)

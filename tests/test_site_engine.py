@@ -262,3 +262,27 @@ def test_what_tells_people_apart_is_learnt_from_their_halves(reference, monkeypa
 def test_innovations_need_the_closed_form(name):
     with pytest.raises(InputError, match=rf"config\.fit\.{name}=True needs config\.fit\.solver=least_squares, not adam"):
         fit_models.make_engine(settings(**{name: True}), CLIPS)
+
+
+def test_no_more_people_than_the_bound_say_how_reliable_a_weight_is(monkeypatch):
+    seen = []
+    monkeypatch.setattr(site_engine, "LEAST_FOR_RELIABILITY", 2)
+    monkeypatch.setattr(site_engine, "MOST_FOR_RELIABILITY", 3)
+    monkeypatch.setattr(metrics, "reliability", lambda first, second: seen.append((first.shape, second.shape)) or first[0])
+    engine = fit_models.make_engine(closed_form(), CLIPS)
+    model = model_of(engine, closed_form())
+    length = sum(slot.size for slot in engine.slots)
+    assert seen == [((3, length), (3, length))]
+    assert model.reliability.shape == (length,)
+
+
+def test_blocks_hold_every_unit_once_and_few_states(monkeypatch):
+    engine = fit_models.make_engine(closed_form(), CLIPS)
+    assert engine.blocks(list(UNITS)) == [list(UNITS)]
+    monkeypatch.setattr(site_engine, "BLOCK_BYTES", 3000)
+    blocks = engine.blocks(list(UNITS))
+    assert [u.unit_id for block in blocks for u in block] == [u.unit_id for u in UNITS]
+    rows = [sum(len(u.fitted) + len(u.held_back) for u in block) for block in blocks if len(block) > 1]
+    assert len(blocks) > 2
+    assert all(n * 4 * len(engine.sites) * 3 <= 3000 for n in rows)
+    assert engine.blocks([]) == [[]]

@@ -10,7 +10,7 @@ import facedyn
 from data_pipelines.errors import InputError
 from facedyn.main import main
 from facedyn.stages import embed, site_engine
-from facedyn.store import representations
+from facedyn.store import representations, site_files
 
 CLOSED_FORM = dict(
     fit__solver="least_squares",
@@ -71,6 +71,63 @@ def test_patterns_are_learnt_once(closed_form, arguments, monkeypatch):
     np.testing.assert_allclose(new, vectors, atol=1e-5 * np.abs(vectors).max())
 
 
+@pytest.fixture
+def copied(closed_form, tmp_path):
+    shutil.copytree(closed_form, tmp_path / "copied")
+    return tmp_path / "copied"
+
+
+def test_a_changed_setting_learns_again_what_people_share(copied, arguments):
+    """As the refusal says: delete the folder of representations, and run again."""
+    more = CLOSED_FORM | dict(fit__held_back=0.4, fit__max_frames=9, fit__controls="", fit__split_half=False)
+    before = {scale: np.load(site_files.path(copied, scale))["common"] for scale in (1, 2)}
+    assert main(arguments("fit", copied, **more)) == 2
+    shutil.rmtree(copied / "representations")
+    assert main(arguments("fit", copied, **more)) == 0
+    for scale in (1, 2):
+        path = site_files.path(copied, scale)
+        assert np.abs(np.load(path)["common"] - before[scale]).max() > 1e-4
+        kept = site_files.learnt_from(path)
+        assert (kept["fit.held_back"], kept["fit.max_frames"]) == (0.4, 9)
+
+
+def test_what_people_share_is_never_of_something_else(copied, arguments, capsys):
+    path = site_files.path(copied, 2)
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    right = site_files.learnt_from(path)
+    for damage, said in (
+        ({"fit.held_back": 0.5}, "fit.held_back was 0.5, is 0.2"),
+        ({"generic": "0"}, "generic was '0', is "),
+        ({"dataset": "0"}, "dataset was '0', is "),
+        ("of an older version", "is missing, or of an older version"),
+        ("unreadable", "cannot be read"),
+    ):
+        site_files.write(path, arrays, right | damage if isinstance(damage, dict) else {})
+        if damage == "unreadable":
+            path.write_bytes(b"PK")
+        assert main(arguments("fit", copied, **CLOSED_FORM)) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert f"delete the folder {copied / 'representations'} and run fit again" in err
+    site_files.write(path, arrays, right)
+    assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
+    site_files.write(path, arrays, right | {"fit.rank": 5})
+    with pytest.raises(InputError, match="was learnt from something else"):
+        embed.FacialDynamics.load(copied)
+    for part in (copied / "representations").rglob("part-*.parquet"):
+        part.unlink()
+    assert main(arguments("fit", copied, **CLOSED_FORM | dict(fit__controls=""))) == 0  # nothing was made by it
+    assert "what people of scale 2 have in common is learnt again: fit.rank was 5, is 3" in capsys.readouterr().out
+
+
+def test_forgetting_somebody_else_leaves_what_people_share_as_it_is(copied, arguments, monkeypatch):
+    monkeypatch.setattr(site_engine.SiteEngine, "learn", None)
+    assert main(["forget", f"--workdir={copied}", "--person=p08"]) == 0
+    assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
+    assert "p08" not in set(facedyn.load_representations(copied)[0]["person_id"])
+
+
 def test_new_people_get_what_the_run_would_give(closed_form, blob_manifest, tmp_path):
     header, *lines = blob_manifest.read_text().splitlines()
     own = [line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in lines if ",p05," in line]
@@ -83,7 +140,23 @@ def test_new_people_get_what_the_run_would_give(closed_form, blob_manifest, tmp_
     assert len(model.predictions_)
 
     shutil.copytree(closed_form, tmp_path / "w")
-    for path in (tmp_path / "w" / "generic").rglob("patterns_*.npz"):
+    for path in (tmp_path / "w" / "representations" / "shared").iterdir():
         path.unlink()
     with pytest.raises(InputError, match="run the stage `fit`"):
         embed.FacialDynamics.load(tmp_path / "w")
+
+
+def test_some_people_before_the_next_ones_get_the_same_filters(closed_form, arguments, tmp_path, monkeypatch, capsys):
+    """Halves and controls are fitted block by block of people where all their states at once would be too many."""
+    folder = tmp_path / "w"
+    shutil.copytree(closed_form, folder)
+    shutil.rmtree(folder / "representations")
+    for stamp in ("fit", "fit.started"):
+        (folder / "stages" / f"{stamp}.json").unlink(missing_ok=True)
+    monkeypatch.setattr(site_engine, "BLOCK_BYTES", 4000)
+    assert main(arguments("fit", folder, **CLOSED_FORM)) == 0
+    assert "time_shuffled, part 2 of" in capsys.readouterr().err
+    for place in ("", "halves", "time_shuffled", "time_shuffled/halves", "untrained"):
+        found, expected = (representations.read_parts(w / "representations" / place) for w in (folder, closed_form))
+        assert list(found[0]["unit_id"]) == list(expected[0]["unit_id"])
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-4)

@@ -229,7 +229,12 @@ def test_prepare_goes_all_the_way_from_face_folders(tmp_path, root, capsys):
         file.unlink()
     (source / "image_data" / "valid_data_face" / "notes").mkdir()
     small = ["--config.data.image_size=16", "--config.data.image_format=png", "--config.data.workers=1"]
-    small += ["--config.rank_loss.half_length=2", "--config.data.source_fps=30", "--config.data.traits=openness,neuroticism"]
+    small += [
+        "--config.rank_loss.half_length=2",
+        "--config.data.source_fps=30",
+        "--config.data.fps=0",
+        "--config.data.traits=openness,neuroticism",
+    ]
     arguments = [f"--config={root}/configs/deep_personality.py", f"--config.data.source={source}", f"--workdir={tmp_path}/w"]
     assert main(["prepare", *arguments, *small]) == 0
     output = capsys.readouterr().out

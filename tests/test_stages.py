@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -257,12 +258,43 @@ def test_people_too_short_are_named_and_left_out(arguments, pretrained, capsys):
     assert "p11" in set(rows["unit_id"])
 
 
+def test_steps_in_one_call_change_nothing(workdir, arguments, tmp_path):
+    """Evaluations, checkpoints and the end come where they come with one step a call."""
+    found = {}
+    for calls in (1, 3, 4, 7):
+        more = dict(pretrain__steps=10, pretrain__eval_every=4, pretrain__steps_per_call=calls, rank_loss__scales="1")
+        place = tmp_path / str(calls)
+        assert main(arguments("pretrain", place, data__data_dir=workdir / "data", **more)) == 0
+        lines = [line for line in read_metrics(place, "pretrain") if "scale" in line]
+        _, config, _ = parse(arguments("pretrain", place, **more), STAGES)
+        found[calls] = lines, pretrain.load_generic(config, place, 1)
+    for lines, params in found.values():
+        assert [line["step"] for line in lines] == [4, 8, 10]
+        for name in ("loss", "ranking_accuracy"):
+            np.testing.assert_allclose([x[name] for x in lines], [x[name] for x in found[1][0]], rtol=1e-4, err_msg=name)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), params, found[1][1])
+
+
+@pytest.mark.parametrize(("steps", "every"), [(10, 4), (30, 16), (7, 7), (100, 9), (5, 50)])
+def test_calls_end_at_every_evaluation_and_few_lengths_are_compiled(steps, every):
+    for most in range(1, 12):
+        ends, lengths, step = [], set(), 0
+        while step < steps:
+            lengths.add(pretrain.steps_of_call(step, most, every, steps))
+            step += pretrain.steps_of_call(step, most, every, steps)
+            ends.append(step)
+        assert ends[-1] == steps
+        assert set(range(every, steps, every)) <= set(ends)
+        assert len(lengths) <= 3
+        assert max(lengths) <= most
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
         ({"fit__unit": "family"}, "config.fit.unit is 'family'; it must be one of person"),
-        ({"fit__solver": "magic"}, "'magic' is no solver"),
-        ({"fit__filter_kind": "odd"}, "'odd' is no kind"),
+        ({"fit__solver": "magic"}, "config.fit.solver is 'magic'; it must be one of least_squares"),
+        ({"fit__filter_kind": "odd"}, "config.fit.filter_kind is 'odd'; it must be one of low_rank"),
         ({"fit__splits": "holdout"}, "no split 'holdout'; it has test, train, validation"),
         ({"fit__min_frames": 10_000}, "No fit unit has config.fit.min_frames=10000"),
     ],
@@ -307,7 +339,8 @@ def test_centres_are_split_with_a_gap_or_not_at_all():
 
 
 def made_up_units(lengths):
-    return [FitUnit(f"p{i}", f"p{i}", "", "", tuple((0, 2 + k) for k in range(n)), ()) for i, n in enumerate(lengths)]
+    rows = [np.array([(0, 2 + k) for k in range(n)], np.int32).reshape(-1, 2) for n in lengths]
+    return [FitUnit(f"p{i}", f"p{i}", "", "", own, own[:0]) for i, own in enumerate(rows)]
 
 
 @pytest.mark.parametrize("lengths", [(500, 3, 20, 77), (16, 16), (7, 1), (1,), ()])

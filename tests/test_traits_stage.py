@@ -24,7 +24,7 @@ def run_stage(tmp_path, monkeypatch, capsys):
 
     def run(labels, rows, vectors, trait_names=fake.TRAITS, splits=(), **settings):
         fake.write_table(tmp_path, rows, vectors)
-        monkeypatch.setattr(common, "open_face_clips", lambda _: fake.FakeFaceClips(labels, trait_names, splits=splits))
+        monkeypatch.setattr(common, "open_face_clips", lambda _, **__: fake.FakeFaceClips(labels, trait_names, splits=splits))
         summary = traits.run(fake.small_config(**settings), tmp_path)
         return summary, load_scores(tmp_path), capsys.readouterr().out
 

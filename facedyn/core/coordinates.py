@@ -38,8 +38,8 @@ def principal_coordinates(x, train, columns: int, weights=None):
     Training rows have uncorrelated, centred columns, and inner products with any training row are those of the z-scored
     features, so a ridge on them is the ridge on the features, and one on the first c of them that on c principal components.
 
-    Args: x [N, D]; train bool [N]; columns: width R of the result, padded with zeros; weights [D] that z-scores are multiplied
-      with, None for ones.
+    Args: x [N, D]; train bool [N]; columns: width R of the result, padded with zeros, or the leading ones where there are more;
+      weights [D] that z-scores are multiplied with, None for ones.
     Returns: (coordinates float32 [N, R], basis float64 [N, R]): for z-scores z, coordinates = z (z^T basis).
     """
     few_features = x.shape[1] < train.sum()
@@ -52,6 +52,7 @@ def principal_coordinates(x, train, columns: int, weights=None):
     values, vectors = np.linalg.eigh(products)
     largest = values[-1] if len(values) else 0.0
     rank = int((values > 1e-12 * largest).sum()) if largest > 0 else 0  # the null space is left out
+    rank = min(rank, columns)
     values, vectors = values[len(values) - rank :][::-1], vectors[:, len(values) - rank :][:, ::-1]
     coordinates, basis = np.zeros((len(x), columns), np.float32), np.zeros((len(x), columns))
     if few_features:
@@ -139,14 +140,6 @@ def standardise(x, mean, sd) -> np.ndarray:
     z *= np.where(sd > 0, 1.0 / np.where(sd > 0, sd, 1.0), 0.0)
     z[np.isnan(z)] = 0.0
     return z
-
-
-def unit_scale(coordinates, train):
-    """Coordinates times one factor that brings their mean variance over the training rows to 1, and that factor."""
-    total = float((coordinates[train] ** 2).mean(0).sum())
-    used = int((coordinates[train] != 0).any(0).sum())
-    factor = np.float32(np.sqrt(used / total)) if total else np.float32(1.0)
-    return coordinates * factor, factor
 
 
 def head_of(x, train, layers, weights=None):

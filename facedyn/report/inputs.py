@@ -63,6 +63,12 @@ class Inputs:
         return self.scores[self.scores["stage"] == stage]
 
     @property
+    def empty(self) -> bool:
+        """Whether no stage has left anything; a log alone says nothing."""
+        tables = (self.quality, self.doctor, self.predictions, self.folds, self.weights, self.examples)
+        return not (self.stamps or len(self.scores) or len(self.representations) or any(x is not None for x in tables))
+
+    @property
     def without_filters(self) -> str:
         """Whose work is shown where a person's filters are taken away."""
         closed_form = self.stamps.get("fit", {}).get("config", {}).get("fit.solver") == "least_squares"

@@ -7,6 +7,9 @@ from data_pipelines.clip_faces import PrepareSettings
 from data_pipelines.errors import InputError
 from data_pipelines.remote import refuse_url
 from data_pipelines.sources import SourceSettings, make_manifest
+from data_pipelines.splits import clip_splits
+from facedyn.setting import nearest_of
+from facedyn.settings_schema import SETTINGS
 
 
 def data_dir(config, workdir) -> pathlib.Path:
@@ -40,3 +43,22 @@ def list_source(config, workdir) -> pathlib.Path:
     for note in make_manifest(data.dataset, settings, place).notes:
         print(note)
     return place
+
+
+def check_splits(config, entries, pool=None) -> None:
+    """Raises InputError where a setting names a split that none of the clips will be in.
+
+    entries: ClipEntry of the manifest; pool: those of the generic model's own, where it has one. The default, train, may lack:
+    not everybody who prepares clips trains on them.
+    """
+    of_clips, of_pool = (
+        sorted(set(clip_splits(some, config.data.split_fractions, config.seed))) for some in (entries, pool or entries)
+    )
+    for section, there in (("pretrain", of_pool), ("fit", of_clips), ("traits", of_clips)):
+        name = f"{section}.splits"
+        for split in config[section].splits if tuple(config[section].splits) != SETTINGS[name].default else ():
+            if split not in there:
+                raise InputError(
+                    f"config.{name} names {split!r}; the splits of the manifest are {', '.join(there)}; the nearest to it is "
+                    f"{nearest_of(split, there)!r}."
+                )

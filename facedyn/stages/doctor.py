@@ -33,13 +33,15 @@ def run(config, workdir) -> dict:
     workdir, traits = pathlib.Path(workdir), tuple(config.data.traits)
     manifest = _manifest(config, workdir)
     entries = read_manifest(manifest, traits)
+    pool = read_manifest(config.data.pretrain_manifest) if config.data.pretrain_manifest else None
+    data_settings.check_splits(config, entries, pool)
     findings = examine(
         entries,
         data_settings.prepare_settings(config, traits, min(config.rank_loss.scales, default=1)),
         data_dir=data_settings.data_dir(config, workdir),
         quality_path=workdir / "quality.parquet",
         train_splits=tuple(config.pretrain.splits),
-        pool=read_manifest(config.data.pretrain_manifest) if config.data.pretrain_manifest else None,
+        pool=pool,
         listing=_listing(manifest, workdir),
     )
     _write(workdir / "doctor.csv", findings.defects)

@@ -20,7 +20,7 @@ from data_pipelines.sources import SourceSettings, folder
 from data_pipelines.sources.listing import named
 from data_pipelines.suffixes import VIDEOS
 from facedyn.command_line import override
-from facedyn.config import WITHOUT_EFFECT, config_hash
+from facedyn.config import WITHOUT_EFFECT, check, config_hash, expand_home, with_home
 from facedyn.stages import common, compilation_cache, embed_rates, fit, fit_models, saved_heads
 from facedyn.stages.data_settings import prepare_settings
 from facedyn.stages.fit_units import unit_id
@@ -32,6 +32,7 @@ FREE = (
     *WITHOUT_EFFECT,
     "data.person_pattern",
     "data.yunet_model",
+    "data.sface_model",
     "data.detector",
     "data.detect_every",
     "data.main_person",
@@ -67,6 +68,7 @@ class FacialDynamics:
         in this process, unless "data.workers" says how many are to (a script then needs `if __name__ == "__main__":`).
         Raises InputError when there is no trained model, or a setting is none of FREE.
         """
+        workdir = pathlib.Path(with_home(str(workdir), "The workdir"))
         config = stamps.stamped_config(workdir, "fit", "pretrain")
         for name, value in ({"data.workers": 1} | (settings or {})).items():
             if not name.startswith(FREE):
@@ -75,6 +77,7 @@ class FacialDynamics:
                     f"{', '.join(name.removesuffix('.') for name in FREE)}."
                 )
             override(config, name, str(value))
+        check(expand_home(config), "embed")
         generic = fit_models.load_models(config, workdir)
         there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
         heads = saved_heads.load_heads(workdir) if there else {}

@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
 from facedyn.core import fit, person_filters, solvers, unet
-from facedyn.stages import common
+from facedyn.stages import common, keys
 from facedyn.stages.fit_units import Shape, by_shape, load_units
 
 # Units of a part on CPU: so much work is lost by a kill, and so many files there are.
@@ -55,7 +55,7 @@ class Engine:
             )
         except ValueError as error:
             raise InputError(f"config.fit: {error}") from error
-        self.draws = self.solver.draws(jax.random.key(self.seed))  # the same for everyone
+        self.draws = self.solver.draws(keys.key(self.seed, "fit_draws"))  # the same for everyone
 
     def _compile(self):
         """The jitted functions; every one takes the parameters first and has its people split over the devices."""

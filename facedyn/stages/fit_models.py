@@ -1,21 +1,27 @@
 """Which engine a fit uses, and what the engine needs of the generic model: read from WORKDIR, or learnt there once."""
 
 import functools
+import json
 import pathlib
 
 import jax
 import numpy as np
 
 from data_pipelines.errors import InputError
+from facedyn.config import effective
 from facedyn.core import person_filters, unet
 from facedyn.stages import common, processes, site_engine, site_models
 from facedyn.stages.fit_engine import Engine
 from facedyn.stages.fit_units import TimeShuffled
 from facedyn.stages.pool import generic_pool
 from facedyn.stages.pretrain import load_generic
-from facedyn.store import representations
+from facedyn.store import portable, representations, site_files
 
 LEAST_SQUARES, LOW_RANK = "least_squares", "low_rank"
+# Settings that what is learnt for everybody depends on, beside the generic model and the people; a dot ends a whole section.
+LEARNT_FROM = ("seed", "data.image_size", "data.channels", "model.", "rank_loss.half_length", "rank_loss.direction")
+LEARNT_FROM += ("fit.rank", "fit.filter_sites", "fit.innovations", "fit.co_movement")
+LEARNT_FROM += ("fit.damping", "fit.max_frames", "fit.held_back")
 
 
 def make_engine(config, face_clips):
@@ -47,8 +53,7 @@ class Models:
         if not isinstance(self._engine, site_engine.SiteEngine):
             return []
         reader, records = self._pool()
-        own = reader is self._face_clips and records == self._records()
-        return sorted({reader.clips[i].person_id for i in records}) if own else []
+        return sorted({reader.clips[i].person_id for i in records}) if self._pool_is_own() else []
 
     def _find(self, scale, control):
         c, by_site = self._config, isinstance(self._engine, site_engine.SiteEngine)
@@ -58,24 +63,55 @@ class Models:
             params = load_generic(c, self._workdir, scale)
         if not by_site:
             return params
-        path = patterns_path(c, self._workdir, scale, control)
+        path = site_files.path(self._workdir, scale, control)
         # A control is the same computation throughout: what holds for everybody is that of shuffled frames, too.
         ordered = self(scale) if control == "time_shuffled" else None
 
         def learn():
-            if _load(c, path, params) is not None:
-                return
             reader, records = self._pool()
+            wanted = self._learnt_from(params, control)
+            if not self._is_to_be_learnt(path, wanted, scale, control):
+                return
             if ordered is None:
                 found = self._engine.learn(params, scale, reader, records)
             else:
                 found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)
-            site_models.save(path, site_names(c), found)
+            site_models.save(path, site_names(c), found, wanted)
 
         processes.by_first(learn)
         found = _load(c, path, params)
         # The very same patterns: states that were computed for one are known to the other.
         return found if ordered is None else found._replace(patterns=ordered.patterns, readout=ordered.readout)
+
+    def _learnt_from(self, params, control: str) -> dict:
+        """All that what is learnt for everybody depends on, flat."""
+        own = f"fit.splits={','.join(self._config.fit.splits)}"
+        return learnt_from_settings(self._config, params, control) | {
+            "dataset": self._pool()[0].metadata["fingerprint"],
+            "people": own if self._pool_is_own() else "the generic model's",
+        }
+
+    def _pool_is_own(self) -> bool:
+        """Whether the people are those that are fitted, as the generic model's are not there."""
+        reader, records = self._pool()
+        return reader is self._face_clips and records == self._records()
+
+    def _is_to_be_learnt(self, path, wanted: dict, scale: int, control: str) -> bool:
+        """False where it is kept. Raises InputError where there are representations, but not what they were made by."""
+        kept, folder = site_files.learnt_from(path), self._workdir / representations.FOLDER
+        if kept == wanted:
+            return False
+        rows = representations.read_rows(folder / control)
+        if (rows["scale"] == scale).any():
+            other = "is missing, or of an older version"
+            why = f"was learnt from something else ({differences(kept, wanted)})" if kept else other
+            raise InputError(
+                f"{path}, by which the representations of scale {scale} were made, {why}: "
+                f"delete the folder {folder} and run fit again."
+            )
+        if kept is not None:
+            processes.say(f"fit: what people of scale {scale} have in common is learnt again: {differences(kept, wanted)}")
+        return True
 
     def _records(self):
         return common.records_of(self._face_clips, self._config.fit.splits)
@@ -105,10 +141,18 @@ def part_sizes(config) -> list[int]:
     return [sum(slot.size for slot in part) for part in site_models.parts(sites, config.fit) if part[0].size]
 
 
-def patterns_path(config, workdir, scale: int, control: str = "") -> pathlib.Path:
-    """Where the patterns of a scale's generic model, or of a control, are kept."""
-    of_control = pathlib.Path(workdir) / representations.FOLDER / control / f"scale_{scale}"
-    return site_models.path(of_control if control else common.generic_dir(workdir, scale), config.fit)
+def learnt_from_settings(config, params, control: str = "") -> dict:
+    """The settings of LEARNT_FROM, as JSON gives them back, and which generic model."""
+    kept = {name: value for name, value in effective(config).items() if name.startswith(LEARNT_FROM)}
+    # The untrained one is told by the seed: its numbers may differ in the last place on another machine.
+    generic = control if control == "untrained" else portable.tensors_hash(portable.tensors(params))
+    return json.loads(json.dumps(kept, default=list)) | {"generic": generic}
+
+
+def differences(kept: dict, wanted: dict) -> str:
+    """'fit.held_back was 0.2, is 0.1; ...'."""
+    names = [name for name in sorted(kept.keys() | wanted.keys()) if kept.get(name) != wanted.get(name)]
+    return "; ".join(f"{name} was {kept.get(name)!r}, is {wanted.get(name)!r}" for name in names)
 
 
 def telling(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
@@ -119,7 +163,7 @@ def telling(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
     """
     if config.fit.solver != LEAST_SQUARES:
         return None
-    paths = {scale: patterns_path(config, workdir, scale, control) for scale in common.scales(config)}
+    paths = {scale: site_files.path(workdir, scale, control) for scale in common.scales(config)}
     found = {scale: site_models.load_telling(path) for scale, path in paths.items()}
     # All ones where the generic model's people were too few to tell.
     if any(of_scale is None or (of_scale[0] == 1).all() for of_scale in found.values()):
@@ -134,10 +178,13 @@ def load_models(config, workdir) -> dict:
     for scale in common.scales(config):
         found[scale] = load_generic(config, workdir, scale)
         if config.fit.solver == LEAST_SQUARES:
-            path = patterns_path(config, workdir, scale)
-            found[scale] = _load(config, path, found[scale])
-            if found[scale] is None:
+            path, wanted = site_files.path(workdir, scale), learnt_from_settings(config, found[scale])
+            kept = site_files.learnt_from(path)
+            if kept is None:
                 raise InputError(f"{path} is missing: run the stage `fit` on {workdir} first.")
+            if wanted != {name: kept.get(name) for name in wanted}:
+                raise InputError(f"{path} was learnt from something else than {workdir} holds now: run the stage `fit` there.")
+            found[scale] = _load(config, path, found[scale])
     return found
 
 

@@ -2,11 +2,11 @@
 
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from facedyn.core import metrics
+from facedyn.stages import keys
 from facedyn.store import representations
 
 HALVES = "halves"
@@ -56,7 +56,7 @@ def _ranking_rows(config, rows, control) -> list[dict]:
         values = {control: after} if control else {"generic": before, "representation": after}
         values |= {} if control else {"representation_minus_generic": after - before}
         for method, of_people in values.items() if len(people) else ():
-            figures = metrics.bootstrap_mean(of_people, jax.random.key(config.seed), config.traits.bootstrap)
+            figures = metrics.bootstrap_mean(of_people, keys.key(config.seed, "fit_intervals"), config.traits.bootstrap)
             found.append(_row(method, f"scale={scale};frames=held_back", "ranking_accuracy", figures, len(people)))
     return found
 
@@ -67,7 +67,7 @@ def _identification_rows(config, table, vectors, pair, method, control="", telli
     pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
     vectors stand side by side in them; a person's figures are the means over the rounds. `control` goes into the setting.
     """
-    found, key, n = [], jax.random.key(config.seed), config.traits.bootstrap
+    found, key, n = [], keys.key(config.seed, "fit_intervals"), config.traits.bootstrap
     scales = sorted(table["scale"].unique())
     for chosen in [[s] for s in scales] + ([scales] if len(scales) > 1 else []):
         ranks, distances, leading = [], [], []

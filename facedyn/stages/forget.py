@@ -26,10 +26,11 @@ from data_pipelines.prepare import fingerprint_of
 from data_pipelines.sources.listing import named
 from facedyn.config import default_config
 from facedyn.stages.data_settings import data_dir, prepare_settings, pretrain_data_dir
-from facedyn.store import stamps
+from facedyn.store import site_files, stamps
 
 JOURNAL = "forgetting.json"
-PATTERNS = "patterns_*.npz"
+# What was learnt for everybody beside the generic model; the second is where an older version kept it.
+SHARED = (f"{site_files.FOLDER}/scale_*.npz", "generic/*/patterns_*.npz")
 # Stages whose tables or figures held the person: done again by the next run. The models are not touched.
 AGAIN = ("fit", "traits", "report")
 
@@ -141,8 +142,9 @@ def _generic_model(config, workdir, person, splits, stamped) -> list[str]:
         learnt = f"was trained on {person!r}"
     elif made_here and "validation" in of_pool:
         learnt = f"took the step at which it stopped from {person!r}"
-    elif _patterns_are_of(workdir, splits, stamped["fit"]["summary"], person, in_pool):
-        again = f"delete generic/*/{PATTERNS} and the folder representations, then run again"
+    elif _shared_is_of(workdir, splits, stamped["fit"]["summary"], person, in_pool):
+        older = f" and {SHARED[1]}" * any(workdir.glob(SHARED[1]))
+        again = f"delete the folder representations{older}, then run again"
         return [f"The generic model's patterns were learnt from {person!r}, and with them all representations: {again}."]
     else:
         return []
@@ -150,9 +152,9 @@ def _generic_model(config, workdir, person, splits, stamped) -> list[str]:
     return [f"The generic model {learnt}, and with it all representations and what was exported: {again}."]
 
 
-def _patterns_are_of(workdir, splits, summary, person, in_pool) -> bool:
+def _shared_is_of(workdir, splits, summary, person, in_pool) -> bool:
     """Whether the patterns beside the generic model were learnt from the person, or may have been by an unfinished fit."""
-    if not list((workdir / "generic").glob(f"*/{PATTERNS}")):
+    if not any(path for pattern in SHARED for path in workdir.glob(pattern)):
         return False
     unfinished = "patterns_from" not in summary
     return bool(in_pool or person in summary.get("patterns_from", ()) or (unfinished and any(splits.values())))
@@ -263,6 +265,7 @@ def _restamp(config, workdir, before: dict) -> None:
     for stage in AGAIN:
         stamps.stamp_path(workdir, stage).unlink(missing_ok=True)
     new = {old: _fingerprint(place) for place, old in before.items() if old}
+    site_files.rename_datasets(workdir, {old: name for old, name in new.items() if name})
     for path in (workdir / "stages").glob("*.json"):
         stamp = json.loads(path.read_text(encoding="utf-8"))
         named_there = stamp["relevant"].get("dataset", "").split("+")

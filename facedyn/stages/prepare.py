@@ -7,24 +7,22 @@ from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources import SOURCES, add_left_out
 from facedyn.stages import common
-from facedyn.stages.data_settings import list_source, prepare_settings
+from facedyn.stages.data_settings import check_splits, list_source, prepare_settings
 
 
 def run(config, workdir) -> dict:
     """Prepares the dataset (and the generic model's own, where config.data.pretrain_manifest names one)."""
-    workdir = pathlib.Path(workdir)
-    summary = _prepare(
-        config,
-        manifest(config, workdir),
-        common.data_dir(config, workdir),
-        workdir / "quality.parquet",
-        tuple(config.data.traits),
-    )
+    workdir, traits = pathlib.Path(workdir), tuple(config.data.traits)
+    # Both are read before the first video is decoded: what is wrong with the second would be said hours later.
+    entries = read_manifest(manifest(config, workdir), traits)
+    pool = read_manifest(config.data.pretrain_manifest) if config.data.pretrain_manifest else None
+    check_splits(config, entries, pool)
+    summary = _prepare(config, entries, common.data_dir(config, workdir), workdir / "quality.parquet", traits)
     if config.data.dataset in SOURCES:
         summary["files_left_out"] = add_left_out(workdir / "manifest.json", workdir / "quality.parquet")
-    if config.data.pretrain_manifest:
+    if pool is not None:
         place = common.pretrain_data_dir(config, workdir)
-        summary["pretrain"] = _prepare(config, config.data.pretrain_manifest, place, workdir / "pretrain_quality.parquet", ())
+        summary["pretrain"] = _prepare(config, pool, place, workdir / "pretrain_quality.parquet", ())
     return summary
 
 
@@ -45,6 +43,6 @@ def manifest(config, workdir) -> pathlib.Path:
     return pathlib.Path(data.manifest)
 
 
-def _prepare(config, manifest_path, data_dir, quality_path, traits) -> dict:
+def _prepare(config, entries, data_dir, quality_path, traits) -> dict:
     settings = prepare_settings(config, traits, min(common.scales(config)))
-    return prepare_face_clips(read_manifest(manifest_path, traits), data_dir, settings, quality_path)
+    return prepare_face_clips(entries, data_dir, settings, quality_path)

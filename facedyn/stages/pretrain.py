@@ -20,7 +20,7 @@ from data_pipelines.progress import Progress
 from facedyn.core import unet
 from facedyn.core.metrics import bootstrap_mean
 from facedyn.core.rank_loss import copied_input, dynamic_image, rank_loss, ranking_accuracy
-from facedyn.stages import common, compilation_cache, processes
+from facedyn.stages import common, compilation_cache, keys, processes
 from facedyn.stages.held_out import HeldOut
 from facedyn.stages.stopping import Stopped, finishing
 from facedyn.store import checkpoints, portable, scores
@@ -68,7 +68,7 @@ class Compiled:
         warmup = min(c.warmup_steps, c.steps // 2)
         self.transform = optax.adam(optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, warmup, max(1, c.steps)))
         self.calls = common.steps_per_call(c.steps_per_call)
-        self.update = make_step(model, settings, self.transform, self.calls, self.mesh)
+        self.update = make_step(model, settings, self.transform, self.mesh)
         self.model_accuracy = jax.jit(lambda p, w: ranking_accuracy(model.apply(p, w[:, centre]), w, settings))
         maps = {
             "zero_map": lambda w: jnp.zeros((len(w), settings.maps, *w.shape[2:])),
@@ -89,7 +89,7 @@ def _controls(config, params, face_clips, records, scale: int, compiled: Compile
     methods |= {method: (measure, None) for method, measure in compiled.control_accuracy.items()}
     rows = []
     for method, values in zip(methods, held_out.accuracies(list(methods.values()))):
-        value, low, high = bootstrap_mean(values, jax.random.key(config.seed), config.traits.bootstrap)
+        value, low, high = bootstrap_mean(values, keys.key(config.seed, "pretrain_intervals"), config.traits.bootstrap)
         rows.append(
             dict(method=method, setting=f"scale={scale}", trait="", metric="ranking_accuracy")
             | dict(value=float(value), low=float(low), high=float(high), n=len(values))
@@ -97,8 +97,19 @@ def _controls(config, params, face_clips, records, scale: int, compiled: Compile
     return rows
 
 
-def make_step(model, settings, transform, calls: int, mesh):
-    """The compiled update: (state, windows [calls, B, 2n+1, H, W, C]) -> (state, mean loss), on all devices of `mesh`.
+def steps_of_call(step: int, most: int, eval_every: int, steps: int) -> int:
+    """How many steps the next call takes: `most`, but never beyond the next evaluation or the end.
+
+    So evaluations, checkpoints and the last step are where they are with one step a call; three lengths at most are compiled.
+
+    >>> [steps_of_call(step, 3, 4, 10) for step in (0, 3, 4, 7, 8)]
+    [3, 1, 3, 1, 2]
+    """
+    return min(most, eval_every - step % eval_every, steps - step)
+
+
+def make_step(model, settings, transform, mesh):
+    """The compiled update: (state, windows [S, B, 2n+1, H, W, C]) -> (state, losses [S]), S steps on all devices of `mesh`.
 
     The state is donated.
     """
@@ -113,10 +124,10 @@ def make_step(model, settings, transform, calls: int, mesh):
         return state | {"step": state["step"] + 1}, loss
 
     def many(state, windows):
-        if calls == 1:
-            return one(state, windows[0])
-        state, losses = jax.lax.scan(one, state, windows)
-        return state, losses.mean()
+        if len(windows) == 1:
+            state, loss = one(state, windows[0])
+            return state, loss[None]
+        return jax.lax.scan(one, state, windows)
 
     return jax.jit(many, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
@@ -140,7 +151,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     if c.batch_size % mesh.size:
         raise InputError(f"config.pretrain.batch_size={c.batch_size} must be a multiple of the {mesh.size} devices.")
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
-    calls, transform, update = compiled.calls, compiled.transform, compiled.update
+    transform, update = compiled.transform, compiled.update
 
     params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
     if c.init_from:
@@ -197,14 +208,15 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
             if stop(asked()):
                 save()
                 raise Stopped
-            stack = np.stack([b["windows"] for b in itertools.islice(batches, calls)])
-            state, loss = update(state, jax.make_array_from_process_local_data(split, stack))
-            losses.append(loss)
-            before, step = step, step + calls
-            progress.advance(calls)
-            if step // c.eval_every == before // c.eval_every and step < c.steps:
+            taken = steps_of_call(step, compiled.calls, c.eval_every, c.steps)
+            stack = np.stack([b["windows"] for b in itertools.islice(batches, taken)])
+            state, of_call = update(state, jax.make_array_from_process_local_data(split, stack))
+            losses.append(of_call)
+            step += taken
+            progress.advance(taken)
+            if step % c.eval_every and step < c.steps:
                 continue
-            mean_loss = float(np.mean([np.asarray(x) for x in losses]))
+            mean_loss = float(np.mean(np.concatenate([np.asarray(x) for x in losses])))
             losses.clear()
             if not np.isfinite(mean_loss):
                 raise InputError(

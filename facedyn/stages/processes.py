@@ -19,6 +19,7 @@ from jax._src import distributed  # the service has no public name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.errors import InputError
+from facedyn.settings_rules import address as check
 from facedyn.stages import stopping
 
 # A process that fails leaves others in the midst of a computation; after so long they are ended as well.
@@ -30,31 +31,6 @@ ENDED, LEFT = "facedyn/ended", "facedyn/left"
 STOPPED, FAILED = "stopped", "failed"
 
 _numbers = itertools.count()
-
-
-def check(settings) -> tuple[str, int, int] | None:
-    """(address, processes, process) of `config.distributed`; None for one process; ('auto', 0, -1).
-
-    Raises InputError for settings that do not go together.
-    """
-    coordinator, processes, process = settings.coordinator, settings.processes, settings.process
-    name = "config.distributed"
-    if coordinator in ("", "auto"):
-        if (processes, process) != (0, -1):
-            needs = "needs" if not coordinator else "is for"
-            raise InputError(
-                f"{name}.processes={processes}, {name}.process={process} {needs} {name}.coordinator=HOST:PORT, "
-                f"the address where process 0 listens; it is {coordinator!r}."
-            )
-        return ("auto", 0, -1) if coordinator else None
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"{name}.coordinator={coordinator!r} must be HOST:PORT, for example 10.0.0.1:9911, or 'auto'.")
-    if processes < 1:
-        raise InputError(f"{name}.processes={processes} must say how many processes there are, at least 1.")
-    if not 0 <= process < processes:
-        raise InputError(f"{name}.process={process} must be from 0 to {processes - 1}, another one in every process.")
-    return coordinator, processes, process
 
 
 @contextlib.contextmanager

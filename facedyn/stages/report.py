@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
 from facedyn.report import (
     data_sections,
@@ -19,9 +20,14 @@ from facedyn.stages import report_views
 
 
 def run(config, workdir) -> dict:
-    """Writes the page; what no stage has made yet is a sentence on it. Returns: summary with its path and size in bytes."""
+    """Writes the page; what no stage has made yet is a sentence on it. Returns: summary with its path and size in bytes.
+
+    Raises InputError where no stage has made anything.
+    """
     workdir, faces = pathlib.Path(workdir), config.report.faces
     inputs = report_inputs.load(workdir, pictures=faces)
+    if inputs.empty:
+        raise InputError(f"There is nothing to report in {workdir}, as no stage was run there: run the stage prepare first.")
     inputs = dataclasses.replace(inputs, views=report_views.views(config, workdir, inputs.quality))
     finished = max((stamp["finished"] for stamp in inputs.stamps.values()), default="")
     code = next((stamp["versions"].get("facedyn", "") for stamp in reversed(inputs.stamps.values())), "")

@@ -8,6 +8,8 @@ import importlib
 import pathlib
 import time
 
+import jax
+
 from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from facedyn.config import config_hash
@@ -19,22 +21,27 @@ from facedyn.store.representations import CONTROLS
 ORDER = ("prepare", "pretrain", "fit", "traits", "report")
 # What a stage leaves behind: without it a stamp counts for nothing.
 RESULT = {"pretrain": "generic", "fit": "representations", "traits": "scores.csv", "report": "report/index.html"}
+# Stages that can do nothing in a new folder.
+ON_EARLIER = ("fit", "traits", "report")
 # Stages whose result is costly and must not be mixed over two configs; the others are simply done again.
 GUARDED = ("pretrain", "fit")
 # Stages that several processes share.
 SHARED = ("pretrain", "fit")
 FOLDERS = [f"representations{control}{half}" for control in ("", *map("/{}".format, CONTROLS)) for half in ("", "/halves")]
 # Folders that are written to file by file: a kill may leave an unfinished one.
-WRITTEN = ("", "stages", *FOLDERS, "traits", "report")
+WRITTEN = ("", "stages", *FOLDERS, "representations/shared", "traits", "report")
 
 
 def run_stages(stage: str, config, workdir) -> None:
     """Runs `stage`; 'run' stands for all of them. Raises InputError where the input or WORKDIR cannot be used."""
     workdir = pathlib.Path(workdir)
+    if stage in ON_EARLIER and not workdir.is_dir():
+        raise InputError(f"There is no folder {workdir}: run the stage prepare first, or name the --workdir of an earlier run.")
     compilation_cache.switch_on(config.compilation_cache)
     with processes.session(config.distributed):
         if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
             raise InputError("The processes of config.distributed have different stages or settings; give all the same.")
+        _check_devices(stage, config, workdir)
         processes.by_first(lambda: _tidy(workdir))
         for name in ORDER if stage == "run" else (stage,):
             run_one(name, config, workdir, skip=stage == "run")
@@ -44,6 +51,16 @@ def run_stages(stage: str, config, workdir) -> None:
             print("\n" + score_table(load_scores(workdir)))
         if stage in ("run", "report"):
             processes.say(f"\nReport: {workdir / 'report' / 'index.html'}")
+
+
+def _check_devices(stage: str, config, workdir) -> None:
+    """Raises InputError now where pretrain, to come or to be done, would find that its batches do not fit the devices."""
+    devices, size = jax.device_count(), config.pretrain.batch_size
+    if stage in ("run", "pretrain") and size % devices and not stamps.read_stamp(workdir, "pretrain"):
+        raise InputError(
+            f"config.pretrain.batch_size is {size}; it must be a multiple of the {devices} devices, for example "
+            f"{-(-size // devices) * devices}."
+        )
 
 
 def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:

@@ -1,12 +1,11 @@
 """What filters in closed form need beside the generic model, as one pytree and as one file."""
 
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines.files import atomic_path
 from facedyn.core import innovations, person_filters, site_dynamics
+from facedyn.store import site_files
 
 
 class SiteModel(NamedTuple):
@@ -45,25 +44,17 @@ def layout(sites, fit) -> tuple[person_filters.Slot, ...]:
     return tuple(slot for part in parts(sites, fit) for slot in part)
 
 
-def path(folder, fit) -> pathlib.Path:
-    """Where it is kept, in the folder of a scale's generic model or control."""
-    return pathlib.Path(folder) / f"patterns_{fit.rank}.npz"
-
-
-def save(path, names: list[str], model: SiteModel) -> None:
-    """Keeps a SiteModel with the sites of these names, but for the U-net's parameters."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        np.savez(
-            temporary,
-            sites=names,
-            common=model.common,
-            damping=model.damping,
-            readout=model.readout,
-            reliability=model.reliability,
-            discriminants=model.discriminants,
-            **dict(zip(names, model.patterns)),
-        )
+def save(path, names: list[str], model: SiteModel, learnt_from: dict | None = None) -> None:
+    """Keeps a SiteModel with the sites of these names, but for the U-net's parameters; `learnt_from` as site_files has it."""
+    arrays = dict(
+        sites=names,
+        common=model.common,
+        damping=model.damping,
+        readout=model.readout,
+        reliability=model.reliability,
+        discriminants=model.discriminants,
+    )
+    site_files.write(path, arrays | dict(zip(names, model.patterns)), learnt_from or {})
 
 
 def load(path, names: list[str], length: int, params) -> SiteModel | None:

@@ -1,6 +1,5 @@
 """Figures and tables of the stage `traits`: rows of scores.csv, every prediction, and every fold's people."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ import pyarrow.parquet as pq
 
 from data_pipelines.files import atomic_path
 from facedyn.core import metrics
+from facedyn.stages import keys
 
 COMPARED = ("pcc", "ccc")  # metrics of which differences are given
 FOLDER, PREDICTIONS, FOLDS = "traits", "predictions.parquet", "folds.csv"
@@ -43,7 +43,7 @@ def with_intervals(config, labels, predicted, person, statistic=metrics.mean_tra
         jnp.asarray(labels, jnp.float32),
         jnp.asarray(predicted, jnp.float32),
         jnp.asarray(person),
-        jax.random.key(config.seed),
+        keys.key(config.seed, "trait_intervals"),
         config.traits.bootstrap,
         n_people=int(person.max()) + 1,
         where=jnp.asarray(where),

@@ -127,7 +127,7 @@ def load_representations(workdir) -> tuple[pd.DataFrame, np.ndarray]:
 
     Row i of the DataFrame and of the matrix belong together. Raises InputError when there is no table.
     """
-    rows, vectors = read_parts(pathlib.Path(workdir) / FOLDER)
+    rows, vectors = read_parts(pathlib.Path(workdir).expanduser() / FOLDER)
     if not len(rows):
         raise InputError(f"There is no table of representations in {workdir}; run the stage `fit` first.")
     return rows, vectors

@@ -67,7 +67,7 @@ WITHOUT = "without person filters"
 
 def scores_path(workdir) -> pathlib.Path:
     """Where the table lies."""
-    return pathlib.Path(workdir) / "scores.csv"
+    return pathlib.Path(workdir).expanduser() / "scores.csv"
 
 
 def empty_scores() -> pd.DataFrame:

@@ -1,0 +1,51 @@
+"""Files of what filters in closed form share between people: arrays, and what they were learnt from.
+
+So one of other settings, data or another generic model is never taken for the right one. They lie in the folder of
+representations: who deletes those deletes what they were made by, too.
+"""
+
+import json
+import pathlib
+import zipfile
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.files import atomic_path
+from facedyn.store import representations
+
+FOLDER = f"{representations.FOLDER}/shared"
+LEARNT_FROM = "learnt_from"
+
+
+def path(workdir, scale: int, control: str = "") -> pathlib.Path:
+    """Where it is kept for a scale, or for a control there."""
+    return pathlib.Path(workdir) / FOLDER / f"scale_{scale}{'_' * bool(control)}{control}.npz"
+
+
+def write(path, arrays: dict, learnt_from: dict) -> None:
+    """Keeps arrays {name: array}, whole or not at all; `learnt_from` must be JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays | {LEARNT_FROM: json.dumps(learnt_from)})
+
+
+def learnt_from(path) -> dict | None:
+    """As given to `write`; {} of a file that does not say, None where there is none. Raises InputError for a broken file."""
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as stored:
+            return json.loads(str(stored[LEARNT_FROM])) if LEARNT_FROM in stored else {}
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read: delete the folder {path.parents[1]} and run fit again.") from error
+
+
+def rename_datasets(workdir, new: dict[str, str]) -> None:
+    """Follows data sets that got another name {old: new}, without whom nothing has to be learnt again."""
+    for file in sorted((pathlib.Path(workdir) / FOLDER).glob("scale_*.npz")):
+        before = learnt_from(file) if zipfile.is_zipfile(file) else {}
+        if before.get("dataset") in new:
+            with np.load(file) as stored:
+                arrays = dict(stored)
+            write(file, arrays, before | {"dataset": new[before["dataset"]]})
