@@ -17,8 +17,8 @@ import numpy as np
 
 from data_pipelines.alignment import crop_matrices, track_eyes
 from data_pipelines.clip_faces import PrepareSettings, follow_faces
+from data_pipelines.identity import main_tracks
 from data_pipelines.manifest import read_manifest
-from data_pipelines.tracking import main_tracks
 from data_pipelines.video import Video
 
 STILL = 0.01  # of the eyes' distance, from one frame to the next
@@ -36,9 +36,9 @@ class Beginning:
 
 def eyes_by_frame(entry, settings, frames):
     """{frame: eyes [2, 2]} of the main person."""
-    tracker, _, (height, width) = follow_faces(Beginning(Video(entry.path), frames), settings)
+    tracker, _, _ = follow_faces(Beginning(Video(entry.path), frames), settings)
     found = {}
-    for track in main_tracks(tracker.finish(), width, height):
+    for track in main_tracks(tracker.finish()):
         eyes = track_eyes(track, settings.smoothing_seconds)
         found |= {track.start + i: pair for i, pair in enumerate(eyes)}
     return found

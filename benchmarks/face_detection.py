@@ -21,8 +21,9 @@ import pandas as pd
 from data_pipelines.alignment import crop_jitter, crop_matrices, track_eyes
 from data_pipelines.clip_faces import PrepareSettings, follow_faces, start_worker
 from data_pipelines.detection import make_detector, overlap
+from data_pipelines.identity import main_tracks
 from data_pipelines.manifest import read_manifest
-from data_pipelines.tracking import main_tracks, moved_face
+from data_pipelines.tracking import moved_face
 from data_pipelines.video import Video
 
 DETECTORS = ("yunet", "haar")
@@ -53,8 +54,8 @@ def measure_clip(entry, yunet_model, every):
     for name in DETECTORS:
         settings = PrepareSettings(detector=name, yunet_model=yunet_model)
         start = time.perf_counter()
-        tracker, numbers, (height, width) = follow_faces(Video(entry.path), settings)
-        tracks = main_tracks(tracker.finish(), width, height)
+        tracker, numbers, _ = follow_faces(Video(entry.path), settings)
+        tracks = main_tracks(tracker.finish())
         row[f"pipeline_{name}_seconds"] = time.perf_counter() - start
         tracked[name] = {k: box for track in tracks for k, box in track_boxes(track).items()}
         row["pipeline_frames"], row[f"pipeline_{name}"] = len(numbers), len(tracked[name])

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines.tracking import Track, similarity
 
 EYE_LINE = 0.33  # height of the eyes in the crop, share of its side
-DETECTION_SECONDS = 5.0  # the detections' noise is averaged over so many times smoothing_seconds
+DETECTION_SECONDS = 2.0  # the detections' noise is averaged over so many times smoothing_seconds
 REACH = 4  # standard deviations, beyond which a Gaussian is taken for 0
 BLOCK = 50  # frames whose eyes are told at a time
 SEEN_WEIGHT = (0.05, 0.3, 1.0)  # of a detection by the number of eyes seen in it
@@ -73,11 +73,13 @@ def eyes_between(track: Track, first: int, last: int, smoothing_seconds: float) 
     The flow of the frames tells the motion, the detections the place: carried back along the flow to one frame, the
     detections should all agree, so there they are cleaned of outliers and averaged over a second or so, and then carried
     forward again. The crop's parameters are then smoothed with standard deviation `smoothing_seconds`. At 0 the eyes are, in
-    the frames with a detection, exactly the detected ones. Looks at no more of the track than `look_ahead` before and after.
+    the frames with a fine detection, exactly the detected ones. Looks no further along the track than `look_ahead`.
     """
     near = REACH * smoothing_seconds  # of the second smoothing, whose input reaches as far as the first one's output
     far = look_ahead(smoothing_seconds)
-    seconds, all_seen = track.seconds, [frame - track.start for frame in track.faces]
+    seconds = track.seconds
+    # Detections that are not fine only say that the face is there.
+    all_seen = [frame - track.start for frame, face in track.faces.items() if face.fine or track.last_fine < 0]
     begin, end = seconds[first], seconds[last - 1]
     # All detections in reach, and one more where there would be none on a side.
     i = min(_at(seconds, all_seen, begin - far), max(bisect.bisect_right(all_seen, first) - 1, 0))

@@ -4,22 +4,25 @@ Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
+import traceback
 
 import cv2
 import numpy as np
 
-from data_pipelines import quality
+from data_pipelines import quality, reasons
 from data_pipelines.alignment import crop_jitter
 from data_pipelines.cropping import Cropper
 from data_pipelines.detection import make_detector
 from data_pipelines.errors import InputError
+from data_pipelines.identity import make_describer, people
 from data_pipelines.images import encode_image
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
 from data_pipelines.remote import content_stamp, is_url, local_copy
-from data_pipelines.tracking import Tracker, main_tracks
+from data_pipelines.tracking import BESIDE, Tracker, by_chance
 from data_pipelines.video import Video
 
 
@@ -37,6 +40,7 @@ class PrepareSettings:
     fps: float = 0.0
     detector: str = "auto"
     yunet_model: str = ""
+    sface_model: str = ""
     min_confidence: float = 0.7
     detect_every: int = 5
     crop_scale: float = 2.5
@@ -62,18 +66,22 @@ class PrepareSettings:
 FRAME_SETTINGS = ("image_size", "channels", "image_format", "fps", "min_frames")
 FRAME_SETTINGS += ("max_enlargement", "min_sharpness", "min_brightness")
 FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
-FACE_SETTINGS += ("max_turn",)
+FACE_SETTINGS += ("max_turn", "sface_model")
 # To be raised with every change of the code that changes crops or quality rows: clips of an older number are done again.
-VERSION = 2
+VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipFaces:
-    """A processed clip: quality row, numbers of the kept frames int32 [T], and which of the images handed on they are [T]."""
+    """A processed clip: quality row, numbers of the kept frames int32 [T], and which of the images handed on they are [T].
+
+    traceback: of the error that ended it, which its row names; else ''.
+    """
 
     row: quality.QualityRow
     frame_indices: np.ndarray
     positions: np.ndarray
+    traceback: str = ""
 
 
 NOTHING = np.zeros(0, np.int32)
@@ -101,54 +109,104 @@ def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
 def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces:
     """Hands face crops, encoded, to `keep` one by one; those at `positions` count, and only when the row's verdict is 'ok'.
 
-    Whatever is wrong with the clip becomes the verdict of its row, not an exception. Memory does not grow with the length.
+    Whatever is wrong with the clip, an error of ours included, becomes the verdict of its row, not an exception. Only what
+    ends a whole run goes on: interruptions, want of memory, and whatever `keep` raises (a full disk). Memory does not grow with
+    the length.
     """
     row = quality.QualityRow(entry.clip_id, entry.person_id, str(entry.path))
+    return _with_its_errors(row, lambda: _processed(entry, row, settings, _Kept(keep)))
+
+
+class _Kept:
+    """Hands on to `keep`, whose errors (a full disk) are not the clip's."""
+
+    def __init__(self, keep):
+        self._keep = keep
+
+    def __call__(self, image):
+        try:
+            self._keep(image)
+        except Exception as error:
+            raise _NotOfTheClip from error
+
+
+# A full disk, and too many open files: the next run may process the clip.
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
+
+
+class _NotOfTheClip(Exception):
+    """Its cause ends the run."""
+
+
+def _with_its_errors(row, process):
+    """What `process` returns, or the clip left out for the error that it raised."""
     try:
-        openface = bool(find_outputs(entry.path))
-        make, more = (OpenFaceVideo, settings.min_confidence) if openface else (Video, settings.decoder_threads)
-        video = make(entry.path, settings.fps, entry.fps, more)
-        find = _aligned_faces if entry.aligned or openface else _detected_faces
-        faces = find(video, row, settings, keep)
-        if openface:
-            faces = dataclasses.replace(faces, row=video.complete(faces.row))
+        return process()
+    except _NotOfTheClip as error:
+        raise error.__cause__ from None
+    except MemoryError:
+        raise
     except InputError as error:
         return _left_out(row, str(error))
-    except (cv2.error, OSError) as error:
-        return _left_out(row, f"The file {entry.path} cannot be decoded ({str(error).strip().splitlines()[0]}).")
+    except OSError as error:
+        if error.errno in OF_THE_MACHINE:
+            raise InputError(
+                f"Clip {row.clip_id} could not be processed ({error.strerror}); free disk space or raise the limit on open "
+                "files (ulimit -n), and run the same command again."
+            ) from error
+        return dataclasses.replace(_left_out(row, reasons.of_error(error)), traceback=traceback.format_exc())
+    except Exception as error:  # whatever it is, the other clips go on
+        return dataclasses.replace(_left_out(row, reasons.of_error(error)), traceback=traceback.format_exc())
+
+
+def _processed(entry, row, settings, keep):
+    openface = bool(find_outputs(entry.path))
+    make, more = (OpenFaceVideo, settings.min_confidence) if openface else (Video, settings.decoder_threads)
+    video = make(entry.path, settings.fps, entry.fps, more)
+    find = _aligned_faces if entry.aligned or openface else _detected_faces
+    faces = find(video, row, settings, keep)
+    if openface:
+        faces = dataclasses.replace(faces, row=video.complete(faces.row))
     row = dataclasses.replace(
         faces.row,
         fps=video.fps,
         n_kept=len(faces.frame_indices),
         n_gaps=int((np.diff(faces.frame_indices) != 1).sum()),
+        n_repeated=getattr(video, "n_repeated", 0),
         share_found=faces.row.n_found / max(faces.row.n_decoded, 1),
         reason="; ".join(filter(None, (video.note, faces.row.reason))),
     )
-    row = dataclasses.replace(row, reason="; ".join(filter(None, (row.reason, *quality.flag_remarks(row)))))
+    return _judged(dataclasses.replace(faces, row=row), settings)
+
+
+def _judged(faces, settings):
+    """The clip with the verdict that its row and frames call for."""
+    row = dataclasses.replace(faces.row, reason="; ".join(filter(None, (faces.row.reason, *quality.flag_remarks(faces.row)))))
     usable = quality.longest_run(faces.frame_indices)
     if row.n_found == 0:
         return _left_out(row, row.reason or f"No face was found in any of its {row.n_decoded} frames.")
     if usable < settings.min_frames:
-        reason = f"Only {usable} frames with a face follow one another, a window needs {settings.min_frames}."
+        follow = "frame with a face stands alone" if usable == 1 else "frames with a face follow one another"
+        reason = f"Only {usable} {follow}, a window needs {settings.min_frames}."
         return _left_out(row, "; ".join(filter(None, (reason, row.reason))))
     if row.n_dark > quality.TOO_DARK_ABOVE * row.n_kept:
         dark = f"Its faces are too dark: a mean grey value of {row.brightness:.0f}"
         asked = f"config.data.min_brightness asks for {settings.min_brightness:g}"
         return _left_out(row, f"{dark}, {asked}.")
-    return ClipFaces(row, faces.frame_indices, faces.positions)
+    return dataclasses.replace(faces, row=row)
 
 
-def process_remote_clip(entry, settings, keep):
-    """`process_clip` on a local copy; the row names the place it came from."""
+def process_remote_clip(entry, settings, keep, folder=None):
+    """`process_clip` on a local copy under `folder`; the row names the place it came from."""
     place = str(entry.path)
-    try:
-        with local_copy(entry.path) as copy:
-            faces = process_clip(dataclasses.replace(entry, path=copy), settings, keep)
-    except InputError as error:
-        return _left_out(quality.QualityRow(entry.clip_id, entry.person_id, place), str(error))
-    return dataclasses.replace(
-        faces, row=dataclasses.replace(faces.row, path=place, reason=faces.row.reason.replace(str(copy), place))
-    )
+
+    def processed():
+        with local_copy(entry.path, folder) as copy:
+            faces = process_clip(dataclasses.replace(entry, path=copy), settings, _Kept(keep))
+        row = dataclasses.replace(faces.row, path=place, reason=faces.row.reason.replace(str(copy), place))
+        return dataclasses.replace(faces, row=row)
+
+    return _with_its_errors(quality.QualityRow(entry.clip_id, entry.person_id, place), processed)
 
 
 def _left_out(row, reason):
@@ -163,17 +221,15 @@ def _aligned_faces(video, row, settings, keep):
         if image.max() >= BLACK:
             crop = resized(image, settings.image_size, settings.channels)
             indices.append(index)
-            if len(indices) % quality.LIGHT_EVERY == 1:
+            if (len(indices) - 1) % quality.LIGHT_EVERY == 0:
                 light.append(quality.brightness_and_sharpness(crop))
                 enlargements.append(settings.image_size / min(image.shape[:2]))
             keep(encode_image(crop, settings.image_format))
-    brightness, sharpness = np.mean(light, axis=0) if light else (np.nan, np.nan)
     row = dataclasses.replace(
         row,
         n_decoded=n_decoded,
         n_found=len(indices),
-        brightness=float(brightness),
-        sharpness=float(sharpness),
+        **quality.mean_light(light),
         reason="" if indices else f"All of its {n_decoded} frames are black.",
         **quality.flags(settings, len(indices), enlargements, light),
     )
@@ -192,39 +248,71 @@ def resized(image: np.ndarray, size: int, channels: int) -> np.ndarray:
 
 
 def _detected_faces(video, row, settings, keep):
-    """One pass over the video: the tracker finds the face, the cropper cuts it out some seconds later."""
-    tracker, cropper = make_tracker(settings), Cropper(settings, keep)
-    numbers, (height, width) = [], (0, 0)
+    """One pass over the video: the tracker finds the faces, the cropper cuts them out some seconds later.
+
+    Who is who, and whose crops count, is told in the end.
+    """
+    tracker, describer = make_tracker(settings), make_describer(settings.sface_model)
+    cropper, numbers = Cropper(settings, keep, describer), []
     for index, seconds, image in video.passing_frames():
         tracker.step(index, seconds, image)
         cropper.step(tracker, image)
         numbers.append(index)
-        height, width = image.shape[:2]
-    tracks = main_tracks(tracker.finish(), width, height, settings.main_person)
-    cut = cropper.finish()
-    row = dataclasses.replace(row, n_decoded=len(numbers), n_two_faces=tracker.n_two_faces, fps=video.fps)
-    if not tracks:
-        return ClipFaces(dataclasses.replace(row, reason=_no_face(tracker, settings, len(numbers))), NOTHING, NOTHING)
-    frames = [track.start + i for track in tracks for i in range(len(track.seconds))]
-    faces = [face for track in tracks for face in track.faces.values()]
-    jitters = [(len(t.seconds), crop_jitter(np.stack(cut[t].matrices), settings.image_size)) for t in tracks]
+    tracks, cut = tracker.finish(), cropper.finish()
+    row = dataclasses.replace(row, n_decoded=len(numbers), fps=video.fps)
+    found = people(tracks, {track: strip.vector for track, strip in cut.items()}, describer, settings.main_person)
+    if not found:
+        return ClipFaces(dataclasses.replace(row, reason=reasons.no_face(tracker, settings, len(numbers))), NOTHING, NOTHING)
+    main = found[0].tracks
+    segments = [[numbers[track.start + i] for i in range(len(track.seconds))] for track in main]
+    row = dataclasses.replace(row, n_found=sum(map(len, segments)), **_seen_in(main, cut, settings))
+    row = dataclasses.replace(row, **reasons.shares(found), n_two_faces=two_faces(tracks, main, len(numbers)))
+    others = [track for person in found[1:] for track in person.tracks]
+    only_others = (reasons.covered(others, len(numbers)) > 0) & (reasons.covered(main, len(numbers)) == 0)
+    remarks = reasons.about_people(row, settings, int(only_others.sum()), tracker.n_cuts)
+    positions = [position for track in main for position in cut[track].positions[: len(track.seconds)]]
+    row = dataclasses.replace(row, reason="; ".join(remarks))
+    return ClipFaces(row, numbered_apart(segments), np.array(positions, np.int32))
+
+
+def numbered_apart(segments) -> np.ndarray:
+    """The frames' numbers of the segments, joined, int32 [T], so that no window spans two segments.
+
+    A cut, a loss or a change of person may lie between two frames that follow one another in the video. Windows are told from
+    the numbers alone, so there every later number is raised by one: a jump of the numbers is a border, and nothing else is.
+    """
+    joined, raised = [], 0
+    for segment in segments:
+        if joined and segment[0] + raised <= joined[-1] + 1:
+            raised += 1
+        joined += [number + raised for number in segment]
+    return np.array(joined, np.int32)
+
+
+def _seen_in(main, cut, settings):
+    """The fields of QualityRow about the crops of the main person's tracks."""
+    matrices = [np.stack(cut[track].matrices[: len(track.seconds)]) for track in main]
+    jitters = [(len(of_track), crop_jitter(of_track, settings.image_size)) for of_track in matrices]
     jitters = [(n, jitter) for n, jitter in jitters if np.isfinite(jitter)]
-    light = [seen for track in tracks for seen in cut[track].light if seen]
-    brightness, sharpness = np.mean(light, axis=0)
-    enlargements = [np.hypot(*matrix[:, 0]) for track in tracks for matrix in cut[track].matrices]
-    row = dataclasses.replace(
-        row,
-        n_found=len(frames),
-        jitter=float(np.sqrt(np.average([j * j for _, j in jitters], weights=[n for n, _ in jitters]))) if jitters else np.nan,
-        mean_confidence=float(np.mean([face.score for face in faces])),
-        face_size=float(np.mean([face.box[2] for face in faces])),
-        brightness=float(brightness),
-        sharpness=float(sharpness),
-        reason="; ".join(_remarks(tracker, settings, len(numbers) - len(frames))),
-        **quality.flags(settings, len(frames), enlargements, light, [face.turn for face in faces]),
-    )
-    positions = [position for track in tracks for position in cut[track].positions]
-    return ClipFaces(row, np.array([numbers[frame] for frame in frames], np.int32), np.array(positions, np.int32))
+    light = [seen for track in main for seen in cut[track].light[: len(track.seconds)] if seen]
+    faces = [face for track in main for face in track.faces.values()]
+    enlargements = np.hypot(*np.concatenate(matrices)[:, :, 0].T)
+    return {
+        "jitter": float(np.sqrt(np.average([j * j for _, j in jitters], weights=[n for n, _ in jitters])))
+        if jitters
+        else np.nan,
+        "mean_confidence": float(np.mean([face.score for face in faces])),
+        "face_size": float(np.mean([face.box[2] for face in faces])),
+        **quality.mean_light(light),
+        **quality.flags(settings, len(enlargements), enlargements, light, [face.turn for face in faces]),
+    }
+
+
+def two_faces(tracks, main, n):
+    """In how many of the n frames more than one face was followed, leaving out those much smaller than the main person's."""
+    width = np.median([face.box[2] for track in main for face in track.faces.values()])
+    seen = [t for t in tracks if not by_chance(t) and np.median([face.box[2] for face in t.faces.values()]) >= BESIDE * width]
+    return int((reasons.covered(seen, n) > 1).sum())
 
 
 def make_tracker(settings: PrepareSettings) -> Tracker:
@@ -241,25 +329,3 @@ def follow_faces(video, settings: PrepareSettings):
         numbers.append(index)
         shape = image.shape[:2]
     return tracker, numbers, shape
-
-
-def _no_face(tracker, settings, n):
-    if tracker.largest_too_small:
-        return (
-            f"The largest face in its {n} frames is {tracker.largest_too_small:.0f} pixels wide; "
-            f"config.data.min_face_pixels asks for {settings.min_face_pixels}."
-        )
-    side = f" in the {settings.main_person} half" if settings.main_person != "auto" else ""
-    return f"No face was found{side} in any of its {n} frames."
-
-
-def _remarks(tracker, settings, lost):
-    if lost:
-        yield f"{lost} frames without the face were left out"
-    if tracker.n_two_faces:
-        followed = (
-            "the larger, more central one" if settings.main_person == "auto" else f"the one in the {settings.main_person} half"
-        )
-        yield f"more than one face in {tracker.n_two_faces} of {tracker.n_searched} frames searched, {followed} was followed"
-    if tracker.n_cuts:
-        yield f"{tracker.n_cuts} scene cuts"

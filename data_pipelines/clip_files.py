@@ -54,11 +54,14 @@ def process_to_file(entry: ClipEntry, settings: PrepareSettings, path, log=None)
     `log`: file of JSON lines that takes the traceback of a clip that raised what nobody expected. Raises InputError when the
     disk is full.
     """
-    path, process = pathlib.Path(path), clip_faces.process_remote_clip if is_url(entry.path) else clip_faces.process_clip
+    path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with _CropWriter(path) as writer:
-            faces = process(entry, settings, writer.write)
+            if is_url(entry.path):
+                faces = clip_faces.process_remote_clip(entry, settings, writer.write, path.parent)
+            else:
+                faces = clip_faces.process_clip(entry, settings, writer.write)
             files = writer.close() if faces.row.verdict == "ok" else []
             for number, temporary in enumerate(files):
                 os.replace(temporary, _crops(path, number))

@@ -174,8 +174,8 @@ def resampled(frames, fps: float):
     """From (index, seconds, image) to the same at `fps` frames per second: for each new time the nearest picture.
 
     Where the source is slower, pictures are used again (see `resampling_rate`). Between two pictures whose indices do not
-    follow one another lies a hole: a new time in it takes a picture only within half a step of it, and the new indices leave
-    out a number too.
+    follow one another lies a hole: a new time in it takes a picture only within half a new step of it, and the new indices
+    leave out a number too.
     """
     before = last = start = None
     index, shift, segment = 0, 0, 0
@@ -187,13 +187,13 @@ def resampled(frames, fps: float):
             numbers = number - before[0]
             segment += numbers > 1
             here = seconds, image, segment
-            near = 0.5 * max((seconds - before[1][0]) / numbers, 1 / fps) + 1e-9 if numbers > 1 else math.inf
+            near = 0.5 / fps if numbers > 1 else math.inf
             while (time := start + index / fps) <= seconds:
                 first, second = time - before[1][0], seconds - time
-                if min(first, second) > near:
+                if first > near + 1e-9 and second > near - 1e-9:
                     index += max(1, math.floor((second - near) * fps))  # over a long hole in one go
                     continue
-                nearest = before[1] if first <= second else here
+                nearest = before[1] if first <= second + 1e-9 else here  # half way is always the earlier one's
                 if last is not None and nearest[2] != last[1] and index + shift - last[0] < 2:
                     shift += 1
                 last = index + shift, nearest[2]

@@ -38,9 +38,9 @@ class Converter:
         return turned(image, matrix)
 
     def thumbnail(self, frame) -> np.ndarray:
-        """Grey float32 [96, 96], as stored: only to compare pictures of one video."""
+        """Grey uint8 [96, 96], as stored: only to compare pictures of one video."""
         small = self._grey.reformat(frame, width=THUMBNAIL, height=THUMBNAIL, format="gray", **_meaning(frame))
-        return _view(small, 1)[..., 0].astype(np.float32)
+        return _view(small, 1)[..., 0].copy()
 
     def _array(self, frame, name, **size):
         return _view(self._colours.reformat(frame, format=name, **size, **_meaning(frame)), 3)

@@ -12,8 +12,9 @@ import numpy as np
 
 from data_pipelines import quality
 from data_pipelines.alignment import BLOCK, EYE_LINE, crop_matrices, eyes_between, look_ahead
+from data_pipelines.identity import DESCRIBED_EVERY, SIDE, aligning
 from data_pipelines.images import encode_image, power_of_two, reduced
-from data_pipelines.tracking import Track, by_chance
+from data_pipelines.tracking import REFINE, Track, by_chance
 
 MARGIN = 0.75  # half the side of the surroundings that are kept, in units of the crop's side
 
@@ -21,8 +22,9 @@ MARGIN = 0.75  # half the side of the surroundings that are kept, in units of th
 class Cropper:
     """`step` after each step of the tracker, then `finish`; encoded crops of all tracks are handed to `keep` as they come."""
 
-    def __init__(self, settings, keep):
-        self._settings, self._keep, self._n_kept = settings, keep, 0
+    def __init__(self, settings, keep, describer=None):
+        """`describer`: see `identity.make_describer`; None = the faces are not described."""
+        self._settings, self._keep, self._n_kept, self._describer = settings, keep, 0, describer
         self._live: dict[Track, _Strip] = {}
         self._done: dict[Track, _Strip] = {}
 
@@ -50,12 +52,17 @@ class Cropper:
     def _crop(self, strip, end):
         settings, grey = self._settings, self._settings.channels == 1
         eyes = eyes_between(strip.track, strip.n_done, end, settings.smoothing_seconds)
-        for matrix in crop_matrices(eyes, settings.image_size, settings.crop_scale):
-            crop = strip.waiting.popleft().warped(matrix, settings.image_size)
+        for pair, matrix in zip(eyes, crop_matrices(eyes, settings.image_size, settings.crop_scale)):
+            part = strip.waiting.popleft()
+            if self._describer is not None and strip.n_done % DESCRIBED_EVERY == 0:
+                vector = self._describer.describe(part.warped(aligning(pair), SIDE))
+                strip.vector = vector if strip.vector is None else strip.vector + vector
+            crop = part.warped(matrix, settings.image_size)
             crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[..., None] if grey else cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
+            # Of the first one too, be the track ever so short.
+            strip.light.append(quality.brightness_and_sharpness(crop) if strip.n_done % quality.LIGHT_EVERY == 0 else None)
             strip.matrices.append(matrix)
             strip.positions.append(self._n_kept)
-            strip.light.append(quality.brightness_and_sharpness(crop) if strip.n_done % quality.LIGHT_EVERY == 0 else None)
             self._keep(encode_image(crop, settings.image_format))
             self._n_kept += 1
 
@@ -71,6 +78,7 @@ class _Strip:
     def __init__(self, track):
         self.track, self.waiting = track, collections.deque()
         self.matrices, self.positions, self.light = [], [], []
+        self.vector = None  # the sum of the descriptions
         self._distance, self._factor = 0.0, 1
 
     @property
@@ -79,8 +87,9 @@ class _Strip:
 
     @property
     def known(self):
-        """Frames of the track that detections have confirmed."""
-        return self.track.last_seen - self.track.start + 1
+        """Frames of the track that detections have confirmed and told the eyes of."""
+        track, stale = self.track, 50 * REFINE  # memory must not grow where no detection tells the eyes for long
+        return (track.last_fine if track.last_seen - track.last_fine < stale else track.last_seen) - track.start + 1
 
     def seconds_known(self, n):
         """How far the confirmed part reaches beyond frame n - 1."""
@@ -95,8 +104,9 @@ class _Strip:
         shrink = side / settings.image_size
         if not 0.9 * self._factor <= shrink < 2.2 * self._factor:  # not to and fro, which would be seen as flicker
             self._factor = power_of_two(shrink)
-        # The crop's middle lies below that of the eyes.
-        x, y = (x0 + x1) / 2, (y0 + y1) / 2 + (0.5 - EYE_LINE) * side
+        # The crop's middle lies below that of the eyes, as the face stands.
+        down, roll = (0.5 - EYE_LINE) * side, self.track.here.roll
+        x, y = (x0 + x1) / 2 - down * math.sin(roll), (y0 + y1) / 2 + down * math.cos(roll)
         reach = MARGIN * side
         self.waiting.append(Surroundings(bgr, (x - reach, y - reach), (x + reach, y + reach), self._factor))
 

@@ -113,8 +113,9 @@ class Decoder:
 
     def _whole(self, container, stream, context):
         """Pictures without damage; those that follow a damaged one wait for the next that depends on none before it."""
-        own = _Aspect(stream)
+        own, unit = _Aspect(stream), float(stream.time_base or 0)
         broken = gap = False
+        size = shape = None
         for frame, ticks, key in self._frames(container, stream, context):
             if frame is None or frame.is_corrupt:
                 self.n_damaged += 1
@@ -125,8 +126,10 @@ class Decoder:
                 broken = False
                 if self.codec == "vp8":
                     frame.colorspace = BT601  # which is all that VP8 knows
-                stamp = None if ticks is None else float(ticks * stream.time_base)
-                yield Picture(frame, stamp, own.of(context.sample_aspect_ratio), orientation(frame), key, gap)
+                if key or size != (frame.width, frame.height):  # asking at every picture takes a tenth of the decoding
+                    size = frame.width, frame.height
+                    shape = own.of(context.sample_aspect_ratio), orientation(frame)
+                yield Picture(frame, None if ticks is None else ticks * unit, *shape, key, gap)
                 gap = False
 
     def _frames(self, container, stream, context):
@@ -161,7 +164,7 @@ def _context(stream, threads):
     """The decoder for the stream: its own, or a stricter one."""
     context = stream.codec_context
     stricter = STRICTER.get(context.codec.name)
-    if stricter in av.codecs_available:
+    if stricter in av.codecs_available and context.pix_fmt == "yuv420p":  # it may have been built for 8 bit only
         context, told = av.CodecContext.create(stricter, "r"), context
         for name in COLOURS:
             setattr(context, name, getattr(told, name))

@@ -11,17 +11,20 @@ import cv2
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.images import power_of_two, reduced
+from data_pipelines.views import Turned, Whole
+
+TURN_STEP = math.radians(7.5)  # a face is looked at in a view turned by the nearest multiple
 
 
 @dataclasses.dataclass(frozen=True)
 class Face:
     """A detected face.
 
-    box: x, y, width, height, pixels; eyes: centres [2, 2] (x, y), first the one that is left in the IMAGE; score: 0 to 1;
-    eyes_seen: how many of the eyes were detected, the others being placed where they lie in the average face; turn: how far
-    the tip of the nose is from the eyes' middle, along the line through them and in units of half their distance: 0 seen from
-    the front, 1 over an eye, at about 45 degrees; NaN where no nose is looked for.
+    box: x, y, width, height, pixels, of the face as it is when turned upright around its middle; eyes: centres [2, 2] (x, y),
+    first the one that is left in the UPRIGHT face; score: 0 to 1; eyes_seen: how many of the eyes were detected, the others
+    being placed where they lie in the average face; turn: how far the tip of the nose is from the eyes' middle, along the line
+    through them and in units of half their distance: 0 seen from the front, 1 over an eye, at about 45 degrees; NaN where no
+    nose is looked for; fine: whether the face was seen large enough that its eyes tell how far the head leans.
     """
 
     box: np.ndarray
@@ -29,6 +32,18 @@ class Face:
     score: float
     eyes_seen: int = 2
     turn: float = math.nan
+    fine: bool = True
+
+    @property
+    def roll(self) -> float:
+        """How far the head leans, radians, clockwise in the image; between -pi and pi."""
+        (x0, y0), (x1, y1) = self.eyes.tolist()
+        return math.atan2(y1 - y0, x1 - x0)
+
+    @property
+    def middle(self) -> np.ndarray:
+        """The middle of the box (x, y)."""
+        return self.box[:2] + self.box[2:] / 2
 
 
 def overlap(a, b) -> float:
@@ -47,16 +62,20 @@ def nose_turn(left, right, nose) -> float:
 
 
 class YuNetDetector:
-    """YuNet: box and five landmarks, of which the eyes and the nose are used. Made from the path of the ONNX file."""
+    """YuNet: box and five landmarks. Made from the path of the ONNX file."""
 
     SIDES = (320, 640)  # the second only where the first shows nothing: small faces in large frames
-    LEAST = 16  # width of the smallest face that is to be found, pixels of what is looked at
-    LOCAL_SIDE, LOCAL_PART = 64, 1.5  # a face whose place is known: side of the square looked at, pixels and sizes of the face
+    LEAST = 24  # width of the smallest face that is to be found, pixels of what is looked at
+    LOCAL_SIDE, PART = 64, 1.5  # a face whose place is known: side of the square looked at, pixels and sizes of the face
+    FINE_PART = 1.3  # of the face's sides, looked at large
+    SETTLE_SIDE = 160  # of the square in which a new face is looked at in four turns
+    FINE_WIDTH = 160  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
+    STRIDE = 32  # of the network's coarsest grid
 
     def __init__(self, model_path, score: float = 0.6):
         if not pathlib.Path(model_path).is_file():
             raise InputError(f"There is no YuNet model at {model_path}; config.data.yunet_model must name its ONNX file.")
-        self._score = score
+        self._score, self._n_refined = score, 0
         try:
             self._net = cv2.FaceDetectorYN.create(str(model_path), "", (320, 320), score, 0.3, 50)
         except cv2.error as error:
@@ -66,26 +85,72 @@ class YuNetDetector:
         """Faces of a BGR frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
 
         `smallest`: narrower faces, in pixels, need not be found, which makes the search faster; 0 = find all.
+        With `near` the face is seen small: enough to tell that it is there, not how far it leans (see `refined`).
         """
         if near is not None:
-            view = _View.square(bgr, near.box, self.LOCAL_PART, self.LOCAL_SIDE)
-            return _best_first(self._faces(view, 0.7 * self._score), near)
+            scale = self.PART * max(near.box[2:]) / self.LOCAL_SIDE
+            view = Turned(bgr, near.middle, scale, (self.LOCAL_SIDE,) * 2, _turn(near.roll))
+            return _best_first(self._faces(view, 0.7 * self._score, fine=False), near)
         faces, factor = [], 0.0
         needed = self.LEAST / smallest * max(bgr.shape[:2]) if smallest else self.SIDES[0]
         for side in self.SIDES if needed >= self.SIDES[0] else (max(96, round(needed)),):
-            view = _View(bgr, side)
+            view = Whole(bgr, side)
             if not faces and view.factor > factor:
-                faces = self._faces(view, self._score)
+                faces = self._faces(view, self._score, fine=False)
             factor = view.factor
         return _best_first(faces)
 
-    def _faces(self, view, score):
+    def refined(self, bgr: np.ndarray, near: Face) -> list[Face]:
+        """As `detect` with `near`, seen as large as it takes to tell how far the head leans, and in the mirror too.
+
+        Landmarks err to one side, by some degrees; those of the mirror image err to the other.
+        """
+        factor = max(1.0, near.box[2] / self.FINE_WIDTH)
+        out = tuple(self.STRIDE * math.ceil(self.FINE_PART * side / factor / self.STRIDE) for side in near.box[2:])
+        # Landmarks also err by where the face lies on the network's grids; elsewhere each time, they are right on average.
+        self._n_refined += 1
+        shift = factor * self.STRIDE / 2 * (np.modf(self._n_refined * np.array([0.7548777, 0.5698403]))[0] - 0.5)
+        view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
+        found = [
+            next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)), None)
+            for mirrored in (False, True)
+        ]
+        return [_mean_face([face for face in found if face is not None])] if any(found) else []
+
+    def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
+        """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.
+
+        The network sees faces that lie on their side, or stand on their head, but takes their mouth for an eye.
+        """
+        best = None
+        for quarter in range(4):
+            scale = 1.2 * self.PART * max(face.box[2:]) / self.SETTLE_SIDE
+            view = Turned(bgr, face.middle, scale, (self.SETTLE_SIDE,) * 2, quarter * math.pi / 2)
+            found = next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True), face)), None)
+            if found is not None and (best is None or found.score > best.score + 0.05 * (quarter == 1)):
+                best = found
+        for _ in range(3 if best is not None else 0):  # until the view leans as the head does
+            turn, again = _turn(best.roll), self.refined(bgr, best)
+            best = again[0] if again else best
+            if _turn(best.roll) == turn:
+                break
+        return best
+
+    def _faces(self, view, score, fine, mirrored=False):
         self._net.setInputSize(view.image.shape[1::-1])
         self._net.setScoreThreshold(score)
-        _, found = self._net.detect(view.image)
-        found = [] if found is None else found
-        points = [view.points_out(row[4:10].reshape(3, 2)) for row in found]
-        return [Face(view.box_out(row[:4]), p[:2], float(row[14]), turn=nose_turn(*p)) for row, p in zip(found, points)]
+        _, found = self._net.detect(view.image[:, ::-1].copy() if mirrored else view.image)
+        faces = []
+        for row in [] if found is None else found:
+            if mirrored:
+                row = _mirrored(row, view.image.shape[1])
+            right, left, nose, *mouth = landmarks = row[4:14].reshape(5, 2)
+            # Turned views show an upright face, or none.
+            if isinstance(view, Turned) and (np.mean(mouth, axis=0) - (right + left) / 2)[1] < 0.4 * abs(left - right)[0]:
+                continue
+            points = view.points_out(landmarks[:3])
+            faces.append(Face(view.box_out(row[:4]), points[:2], float(row[14]), turn=nose_turn(*points), fine=fine))
+        return faces
 
 
 class HaarDetector:
@@ -100,11 +165,12 @@ class HaarDetector:
     EYE_FACE = 140  # width of the face in which eyes are looked for, pixels
     EYE_PRIOR = np.array([[0.313, 0.39], [0.684, 0.39]])  # in units of the box; mean of YuNet's eyes in Haar's boxes
     SURE = 12  # overlapping hits that make up for missing eyes
+    TURNED_EVERY = 10  # of the searches that show nothing, the picture is also looked at turned by quarters
 
     def __init__(self, min_face_pixels: int = 40):
         self._face = _cascade("haarcascade_frontalface_alt2.xml")
         self._eye = _cascade("haarcascade_eye.xml")
-        self._min_face = min_face_pixels
+        self._min_face, self._n_empty = min_face_pixels, 0
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
         """Faces of a BGR frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
@@ -113,18 +179,31 @@ class HaarDetector:
         """
         grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
         if near is not None:
-            view = _View.around(grey, near.box, self.LOCAL_FACE)
-            turn = np.arctan2(*(near.eyes[1] - near.eyes[0])[::-1])
-            faces = self._faces(grey, view, 1.05, 2, 0.7 * self.LOCAL_FACE, 1.4 * self.LOCAL_FACE, 0, turn)
-            return _best_first(faces, near)
+            turn, most = _turn(near.roll), 1.4 * self.LOCAL_FACE
+            view = Turned(grey, near.middle, max(near.box[2:]) / self.LOCAL_FACE, (2 * self.LOCAL_FACE,) * 2, turn)
+            return _best_first(self._faces(grey, view, 1.05, 2, 0.7 * self.LOCAL_FACE, most, 0, turn), near)
         faces, factor = [], 0.0
+        least = max(smallest, self._min_face)
         for side in self.SIDES:
-            view = _View(grey, side)
+            view = Whole(grey, side)
             if not faces and view.factor > factor:
                 step = 1.1 if side == self.SIDES[0] else 1.2
-                faces = self._faces(grey, view, step, 3, max(24, max(smallest, self._min_face) * view.factor), side, self.SURE)
+                faces = self._faces(grey, view, step, 3, max(24, least * view.factor), side, self.SURE)
             factor = view.factor
+        if not faces:
+            faces = self._turned_faces(grey, least) if self._n_empty % self.TURNED_EVERY == 0 else []
+            self._n_empty += 1
         return _best_first(faces)
+
+    def _turned_faces(self, grey, least):
+        """Faces of a picture that lies on its side or stands on its head."""
+        middle, longer = np.array(grey.shape[::-1]) / 2, max(grey.shape)
+        side, faces = min(self.SIDES[0], longer), []
+        for quarter in (1, 3, 2):
+            turn = quarter * math.pi / 2
+            view = Turned(grey, middle, longer / side, (side, side), turn)
+            faces += self._faces(grey, view, 1.1, 3, max(24, least * view.factor), side, self.SURE, turn)
+        return faces
 
     def _faces(self, grey, view, step, neighbours, smallest, largest, sure, turn=0.0):
         smallest, largest = (round(smallest),) * 2, (round(largest),) * 2
@@ -139,28 +218,36 @@ class HaarDetector:
 
     def _eyes(self, grey, box, turn):
         """(eyes [2, 2], how many were detected) in the face of `box`, turned by about `turn` radians in the image."""
-        width = box[2]
-        rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        usual = box[:2] + ((self.EYE_PRIOR - 0.5) @ rotation + 0.5) * width
+        side = self.EYE_FACE
+        view = Turned(grey, box[:2] + box[2:] / 2, max(box[2:]) / side, (side, side), turn)
+        usual = self.EYE_PRIOR * side
         eyes, seen = usual.copy(), [False, False]
+        least, most = (round(0.15 * side),) * 2, (round(0.45 * side),) * 2
         for i in range(2):
-            part = np.concatenate([usual[i] - 0.24 * width, [0.48 * width, 0.48 * width]])
-            view = _View(grey, region=part, factor=self.EYE_FACE / width)
-            least, most = (round(0.15 * self.EYE_FACE),) * 2, (round(0.45 * self.EYE_FACE),) * 2
-            if min(view.image.shape) < least[0]:
-                continue
-            found, hits = self._eye.detectMultiScale2(view.image, 1.05, 3, minSize=least, maxSize=most)
-            if len(found):
-                found = np.asarray(found, np.float64)
-                centres = view.points_out(found[:, :2] + found[:, 2:] / 2)
-                distance = np.linalg.norm(centres - eyes[i], axis=1) / width
-                best = np.argmin(distance - 0.01 * np.asarray(hits))
-                if distance[best] < 0.15:
-                    eyes[i], seen[i] = centres[best], True
+            x, y = np.maximum(usual[i] - 0.24 * side, 0).astype(int)
+            part = view.image[y : y + round(0.48 * side), x : x + round(0.48 * side)]
+            # The cascade errs to one side; in the mirror image it errs to the other.
+            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step, least, most) for step in (1, -1)]
+            places = [place for place in places if place is not None]
+            if places:
+                eyes[i], seen[i] = np.mean(places, axis=0) + [x, y], True
         if seen[0] != seen[1]:  # the other eye moves with the one that was seen
             i = seen.index(True)
             eyes[1 - i] += eyes[i] - usual[i]
-        return eyes, sum(seen)
+        return view.points_out(eyes), sum(seen)
+
+    def _eye_in(self, part, usual, step, least, most):
+        """Where the eye is in a part of a face that holds it at about `usual`; None = it is not seen. `step` -1: mirrored."""
+        found, hits = self._eye.detectMultiScale2(np.ascontiguousarray(part), 1.05, 3, minSize=least, maxSize=most)
+        if not len(found):
+            return None
+        found = np.asarray(found, np.float64)
+        centres = found[:, :2] + (found[:, 2:] - 1) / 2
+        if step < 0:
+            centres[:, 0] = part.shape[1] - 1 - centres[:, 0]
+        distance = np.linalg.norm(centres - usual, axis=1) / self.EYE_FACE
+        best = np.argmin(distance - 0.01 * np.asarray(hits))
+        return centres[best] if distance[best] < 0.15 else None
 
 
 def make_detector(name: str, yunet_model: str = "", min_face_pixels: int = 40):
@@ -183,58 +270,22 @@ def _best_first(faces, near=None):
     return sorted(faces, key=lambda face: -face.score)
 
 
-class _View:
-    """A part of a frame at another size, and the way back to the frame's pixels."""
-
-    def __init__(self, image, side=None, region=None, factor=None):
-        """The whole image with its longer side at most `side`, or its `region` (x, y, width, height) resized by `factor`."""
-        height, width = image.shape[:2]
-        self.corner = np.zeros(2)
-        if region is None:
-            factor = min(1.0, side / max(width, height))
-        else:
-            x0, y0 = max(0, int(region[0])), max(0, int(region[1]))
-            x1, y1 = min(width, int(region[0] + region[2]) + 1), min(height, int(region[1] + region[3]) + 1)
-            image, self.corner = image[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)], np.array([x0, y0], np.float64)
-        if factor != 1 and image.size:
-            size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
-            # The factor that rounding to whole pixels leaves, along x and y.
-            self.factors = np.array(size) / image.shape[1::-1]
-            image = _resized(image, size)
-        else:
-            self.factors = np.ones(2)
-        self.image, self.factor = image, factor
-
-    @classmethod
-    def square(cls, image, box, part, side):
-        """The square around `box` that is `part` times its longer side, `side` pixels wide whatever the place."""
-        height, width = image.shape[:2]
-        whole = min(round(part * max(box[2:])), height, width)
-        factor = power_of_two(whole / side)  # so that it can be halved
-        whole = whole // factor * factor
-        x, y = np.clip(box[:2] + box[2:] / 2 - whole / 2, 0, [width - whole, height - whole]).round()
-        view = cls(image, region=(x, y, whole - 0.5, whole - 0.5), factor=1)
-        view.factors, view.image = np.full(2, side / whole), _resized(view.image, (side, side))
-        return view
-
-    @classmethod
-    def around(cls, image, box, face_width):
-        """The surroundings of `box`, twice its size, with the face about `face_width` pixels wide."""
-        region = np.array([box[0] - 0.5 * box[2], box[1] - 0.5 * box[3], 2 * box[2], 2 * box[3]])
-        return cls(image, region=region, factor=face_width / max(box[2:]))
-
-    def points_out(self, points):
-        return np.asarray(points, np.float64) / self.factors + self.corner
-
-    def box_out(self, box):
-        return np.concatenate([self.points_out(box[:2]), np.asarray(box[2:], np.float64) / self.factors])
+def _mirrored(row, width):
+    """YuNet's row of a face in the mirror image, as it is in the picture: left is right there, for landmarks too."""
+    row = row.copy()
+    row[0] = width - row[0] - row[2]
+    points = row[4:14].reshape(5, 2)[[1, 0, 2, 4, 3]]
+    points[:, 0] = width - 1 - points[:, 0]
+    row[4:14] = points.ravel()
+    return row
 
 
-def _resized(image, size):
-    """The image at (width, height) `size`; halved first as long as that leaves no edge over, which would shift what is seen."""
-    factor = power_of_two(min(image.shape[1] / size[0], image.shape[0] / size[1]))
-    while image.shape[0] % factor or image.shape[1] % factor:
-        factor //= 2
-    image = reduced(image, factor)
-    smaller = size[0] < image.shape[1]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+def _mean_face(faces):
+    """What several looks at one face say on average."""
+    mean = {name: np.mean([getattr(face, name) for face in faces], axis=0) for name in ("box", "eyes", "score", "turn")}
+    return Face(mean["box"], mean["eyes"], float(mean["score"]), turn=float(mean["turn"]))
+
+
+def _turn(roll):
+    """The multiple of TURN_STEP nearest to an angle."""
+    return round(roll / TURN_STEP) * TURN_STEP

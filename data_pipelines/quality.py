@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 NAN = float("nan")
-LIGHT_EVERY = 5  # brightness and sharpness are told from every fifth crop
+LIGHT_EVERY = 5  # brightness and sharpness are told from the first crop and every fifth after it
 # Share of a clip's frames. Flagged frames stay: without them the clip would be full of gaps, and windows do not cross gaps.
 SAID_ABOVE = 0.5  # a clip of which more than half is flagged is a clip of that kind, and its row says so
 # Where hardly a frame shows anything, what moves in the crops is noise. A blurred, small or turned face still moves.
@@ -22,11 +22,14 @@ class QualityRow:
     """What prepare saw in a clip.
 
     n_decoded frames could be decoded, in n_found of them the main face was found (detected, or followed between two
-    detections), n_kept are in the dataset. n_two_faces: frames looked at with more than one face; n_gaps: places where kept
+    detections), n_kept are in the dataset. n_two_faces: frames with more than one face; n_gaps: places where kept
     frames do not follow one another; jitter: unrest of the crop, pixels of the crop (see `alignment.crop_jitter`);
     mean_confidence: of the detections, 0 to 1; face_size: mean width of the detected box, pixels of the video;
     brightness: mean grey value of the crops, 0 to 255; sharpness: mean variance of their Laplacian; fps: frames per second.
     n_tiny, n_blurred, n_dark, n_turned: how many of the kept frames are flagged (see `flags`), estimated from those looked at.
+    n_repeated: frames left out because they show the picture before them again. n_people: how many were seen, in the half of
+    the picture that `main_person` names; other_share: the second one's visible area x time, as a share of both the main
+    person's and that: 0 = there is no other, 0.5 = as much.
     """
 
     clip_id: str
@@ -50,6 +53,9 @@ class QualityRow:
     n_blurred: int = 0
     n_dark: int = 0
     n_turned: int = 0
+    n_repeated: int = 0
+    n_people: int = 0
+    other_share: float = 0.0
 
     def left_out(self, reason: str) -> "QualityRow":
         """The same clip, but not in the dataset, for this reason."""
@@ -105,6 +111,13 @@ def brightness_and_sharpness(image: np.ndarray) -> tuple[float, float]:
     """Mean grey value and variance of the Laplacian of uint8 [H, W, C]."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if image.shape[-1] == 3 else image[..., 0]
     return float(grey.mean()), float(cv2.Laplacian(grey, cv2.CV_32F).var())
+
+
+def mean_light(light) -> dict[str, float]:
+    """{brightness, sharpness} of QualityRow: means of (brightness, sharpness) of some crops; NaN where there are none."""
+    means = np.asarray(light, float).reshape(-1, 2)
+    means = means.mean(0) if len(means) else (NAN, NAN)
+    return {"brightness": float(means[0]), "sharpness": float(means[1])}
 
 
 def longest_run(frame_indices) -> int:

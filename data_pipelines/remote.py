@@ -38,9 +38,12 @@ def content_stamp(path) -> tuple:
 
 
 @contextlib.contextmanager
-def local_copy(path):
-    """A temporary local copy of a remote file, of the same suffix, removed in the end. Raises InputError when there is none."""
-    with tempfile.TemporaryDirectory(prefix="facedyn-") as folder:
+def local_copy(path, folder=None):
+    """A temporary local copy of a remote file, of the same suffix, removed in the end. Raises InputError when there is none.
+
+    `folder`: where it lies, None = the system's temporary folder, which may be too small for a long video.
+    """
+    with tempfile.TemporaryDirectory(prefix=".facedyn-", dir=folder) as folder:
         copy = pathlib.Path(folder) / f"clip{path.suffix}"
         with _needing_backend(path):
             try:

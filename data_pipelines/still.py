@@ -6,9 +6,9 @@ draws the still afresh at each of its key frames, which may look a little differ
 In 112 real clips of faces such a stretch lasted 0.16 s at most, in ten more that somebody had filled up with stills 0.2 to 1 s.
 """
 
-import numpy as np
+import cv2
 
-SAME = 2.5  # grey values of 255
+SAME = 2  # grey values of 255
 REDRAWN = 24, 2.0  # grey values: largest and mean difference at a key frame
 FROZEN = 0.4  # seconds
 
@@ -22,7 +22,7 @@ class Stillness:
     def left_out(self, pictures, thumbnail):
         """From (picture, seconds, numbers) the same without the frozen ones, whose `numbers` the next one gets on top.
 
-        `thumbnail(picture)`: grey float32 [S, S]; `picture.key`: whether it is a key frame (OpenFace's images never are).
+        `thumbnail(picture)`: grey uint8 [S, S]; `picture.key`: whether it is a key frame (OpenFace's images never are).
         Up to FROZEN seconds of pictures are held back meanwhile.
         """
         first, start, since_key = None, 0.0, 0
@@ -31,10 +31,11 @@ class Stillness:
             small = thumbnail(picture)
             since_key = 0 if picture.key else since_key + 1
             if first is not None and numbers == 1 and not blank(small):
-                difference = np.abs(small - first)
-                same = difference.max() <= SAME
-                if not same and since_key <= 1 and difference.max() <= REDRAWN[0] and difference.mean() <= REDRAWN[1]:
-                    same, first = True, small
+                most = cv2.norm(small, first, cv2.NORM_INF)
+                same = most <= SAME
+                if not same and since_key <= 1 and most <= REDRAWN[0]:
+                    same = cv2.norm(small, first, cv2.NORM_L1) <= REDRAWN[1] * small.size
+                    first = small if same else first
                 if same:
                     held.append((picture, seconds, numbers))
                     if skipped or seconds - start >= FROZEN:
@@ -51,4 +52,5 @@ class Stillness:
 
 def blank(small) -> bool:
     """A picture of one colour, as between two scenes: nothing is in it that could be frozen."""
-    return float(small.max() - small.min()) <= SAME
+    low, high, _, _ = cv2.minMaxLoc(small)
+    return high - low <= SAME

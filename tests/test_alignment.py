@@ -13,10 +13,12 @@ from data_pipelines.alignment import (
     gaussian_smooth,
     track_eyes,
 )
+from data_pipelines.clip_faces import two_faces
 from data_pipelines.cropping import Surroundings
+from data_pipelines.cuts import CutDetector
 from data_pipelines.detection import Face, HaarDetector, make_detector, overlap
 from data_pipelines.errors import InputError
-from data_pipelines.tracking import CutDetector, Track, Tracker, main_tracks, moved, similarity
+from data_pipelines.tracking import Tracker, moved, similarity
 
 HEIGHT, WIDTH = 160, 200
 EYES = np.array([[38.0, 40.0], [62.0, 40.0]])  # in the patch, 100 pixels wide
@@ -160,27 +162,13 @@ def test_light_and_motion_are_no_cuts():
     assert cuts.step(texture(9, HEIGHT, WIDTH)[..., 0])
 
 
-def track(start, n, x, width, seen=2):
-    face = Face(np.array([x - width / 2, 50.0, width, width]), np.array([[0.0, 0], [1, 0]]), 0.9, seen)
-    return Track(start, {start + i: face for i in range(0, n, 5)}, [np.eye(2, 3)] * (n - 1), [i / 25 for i in range(n)], face)
-
-
-def test_the_main_person_is_the_large_and_central_one_through_time():
-    large, small, later = track(0, 100, 90, 60), track(0, 200, 170, 40), track(120, 80, 95, 55)
-    assert main_tracks([small, large, later], WIDTH, HEIGHT) == [large, later]
-    assert main_tracks([small, large, later], WIDTH, HEIGHT, "right") == [small]
-    assert main_tracks([small, large, later], WIDTH, HEIGHT, "left") == [large, later]
-    tiny, chance, eyeless = track(110, 60, 100, 20), track(103, 10, 100, 60), track(0, 300, 100, 90, seen=0)
-    assert main_tracks([large, tiny, chance, eyeless], WIDTH, HEIGHT) == [large]
-    assert main_tracks([], WIDTH, HEIGHT) == []
-
-
 def test_two_faces_are_counted():
     frames, eyes = film(60)
-    tracker, _ = follow(frames, NoisyDetector(eyes, others=[(150, 100, 45, 45)]))
-    assert tracker.n_two_faces == tracker.n_searched > 1
+    tracker, tracks = follow(frames, NoisyDetector(eyes, others=[(150, 100, 45, 45)]))
+    assert tracker.n_searched > 1
+    assert two_faces(tracks, tracks[:1], 60) == 60
     tracker, tracks = follow(frames, NoisyDetector(eyes, others=[(150, 100, 30, 30)]))  # below min_face_pixels
-    assert tracker.n_two_faces == 0
+    assert two_faces(tracks, tracks, 60) == 0
     assert tracker.largest_too_small == 30
     assert len(tracks) == 1
 

@@ -1,6 +1,7 @@
 """The dataset on the disk: many shards, growth, replacement, kills at any moment, and what others read it with."""
 
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -16,7 +17,7 @@ from conftest import drifting_blob, write_video
 from tensorflow_datasets.proto import tf_example_pb2
 from test_prepare import SETTINGS, blob_entries
 
-from data_pipelines import clip_files, disk_space, face_clips, packing, tfds_metadata
+from data_pipelines import clip_faces, clip_files, disk_space, face_clips, forgetting, packing, tfds_metadata
 from data_pipelines.doctor import dataset
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import NAME, VERSION, open_face_clips
@@ -300,3 +301,35 @@ def test_the_estimate_is_near_what_real_faces_take(shared, tmp_path):
     expected = disk_space.expected_bytes(entries, settings)
     prepare_face_clips(entries, tmp_path / "data", settings, tmp_path / "q.parquet", note=lambda text: None)
     assert 0.5 < expected / sum(size for _, size in shards(tmp_path).values()) < 2
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
+def test_what_the_machine_lacks_is_not_the_clips_fault(entries, tmp_path, monkeypatch, number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(clip_faces, "Video", fail)
+        with pytest.raises(InputError, match="run the same command again"):
+            prepare(entries, tmp_path)
+    assert prepare(entries, tmp_path)["clips_used"] == 12
+
+
+def test_an_unexpected_error_of_a_clip_is_logged_and_a_person_s_is_forgotten(entries, tmp_path, monkeypatch):
+    video = clip_faces.Video
+
+    def failing(path, *args):
+        if path.name == "3.avi":
+            raise ZeroDivisionError("nobody expected this")
+        return video(path, *args)
+
+    monkeypatch.setattr(clip_faces, "Video", failing)
+    prepare(entries, tmp_path)
+    log = tmp_path / "data" / "errors.jsonl"
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert (line["clip_id"], line["person_id"]) == ("c3", "p1")
+    assert "ZeroDivisionError: nobody expected this" in line["traceback"]
+    table = pd.read_parquet(tmp_path / "quality.parquet").set_index("clip_id")
+    assert "ZeroDivisionError" in table.reason["c3"]
+    assert forgetting.forget_in_file(log, forgetting.Person("p1", frozenset({"c2", "c3"}))) == 1
+    assert log.read_text() == ""

@@ -1,0 +1,123 @@
+"""Where one shot of a video ends and the next begins: cuts, jump cuts and cross-fades.
+
+All are told from the frames' small grey copies. The thresholds' hits and false alarms: benchmarks/shot_borders.py.
+"""
+
+import collections
+import dataclasses
+
+import cv2
+import numpy as np
+
+SIZE = 64, 36  # of the small copy
+JUMP_LATENCY = 2  # frames after a jump that must be seen before it is told from a fast movement
+JUMP_BEFORE = 12  # frames before it
+JUMP_CHANGE, JUMP_SHARE = 2.0, 0.2  # grey levels by which so much of the picture changes
+FADES = (6, 8, 12, 16, 24)  # frames between whose first and last one a fade is looked for
+LONGEST = 45  # frames of a fade
+MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """A new shot begins with this frame, or has just begun; `mixed`: so many of the frames before this one belong to neither.
+
+    They show two pictures fading into each other, or are the first of the new shot, seen before it could be told.
+    """
+
+    mixed: int = 0
+
+
+class CutDetector:
+    """Tells cuts from the frames, one after the other.
+
+    A cut: the frame changed much, more than the video usually does, and looks little like the one before. A jump cut (time
+    taken out of one shot): many parts of the picture changed at once by more than in any frame just before and after; told
+    two frames late. A cross-fade: the frames in between are mixtures of the first and the last, in growing parts.
+    """
+
+    def __init__(self):
+        self._recent = collections.deque(maxlen=15)  # how much the frame changed
+        self._parts = collections.deque(maxlen=JUMP_BEFORE + 1 + JUMP_LATENCY)  # the same for each part of the picture
+        self._past = collections.deque(maxlen=LONGEST + 1)
+
+    def step(self, image: np.ndarray) -> Cut | None:
+        """A Cut when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new shot."""
+        small = small_copy(image)
+        last = self._past[-1] if self._past else None
+        self._past.append(small)
+        if last is None:
+            return None
+        change = cv2.norm(small, last, cv2.NORM_L1) / small.size
+        brighter = np.vdot(small, last) / (np.vdot(last, last) + np.float32(1e-6))  # nor is one that is dimmed a jump
+        self._parts.append(cv2.resize(cv2.absdiff(small, brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
+        much = change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0)
+        if much and likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
+            self._forget(1)
+            return Cut()
+        self._recent.append(change)
+        if self._jumped():
+            self._forget(1 + JUMP_LATENCY)
+            return Cut(JUMP_LATENCY)
+        mixed = self._faded()
+        return Cut(mixed + MARGIN) if mixed else None
+
+    def _forget(self, keep):
+        """What was seen of the last shot, but for the newest `keep` frames."""
+        self._recent.clear()
+        self._parts.clear()
+        while len(self._past) > keep:
+            self._past.popleft()
+
+    def _jumped(self):
+        if len(self._parts) < 5 + JUMP_LATENCY or cv2.mean(self._parts[-1 - JUMP_LATENCY])[0] < JUMP_SHARE * JUMP_CHANGE:
+            return False
+        parts = np.stack(self._parts)
+        jump = parts[-1 - JUMP_LATENCY]
+        around = np.maximum(parts[: -1 - JUMP_LATENCY].max(0), parts[-JUMP_LATENCY:].max(0))
+        return np.mean((jump > 1.8 * (around + 0.5)) & (jump > JUMP_CHANGE)) > JUMP_SHARE
+
+    def _faded(self):
+        """Frames over which the picture faded into this one; 0 = it did not."""
+        for n in reversed(FADES):
+            if len(self._past) > n:
+                first, last = self._past[-1 - n], self._past[-1]
+                if cv2.norm(first, last, cv2.NORM_L1) < 12 * last.size:
+                    continue
+                way = last - first
+                if likeness(first, last) < 0.85 and self._mixed(first, way, n):
+                    return self._beginning(way / float((way * way).sum()), n)
+        return 0
+
+    def _beginning(self, way, n):
+        """Frames from the beginning of the fade of which the last n were told: before it the picture goes no way at all."""
+        parts = [float((past * way).sum()) for past in reversed(self._past)]
+        step = (parts[0] - parts[n]) / n
+        while n + 3 < len(parts) and parts[n] - parts[n + 3] > 3 * 0.12 * step:
+            n += 1
+        return n
+
+    def _mixed(self, first, way, n):
+        """Whether the frames in between are the first and the last one in growing parts."""
+        energy, parts = float((way * way).sum()), []
+        for quarter in (1, 2, 3):
+            between = self._past[-1 - n + round(quarter * n / 4)] - first
+            part = float((between * way).sum()) / energy
+            if float(((between - part * way) ** 2).sum()) > 0.05 * energy:
+                return False
+            parts.append(part)
+        return parts[0] > 0.03 and parts[2] < 0.97 and parts[0] + 0.05 < parts[1] < parts[2] - 0.05
+
+
+def small_copy(image: np.ndarray) -> np.ndarray:
+    """Grey float32 [36, 64] without its mean: a light switched on is no cut."""
+    # Averaging every pixel of a large frame would cost a tenth of its decoding; one in some does as well.
+    small = cv2.resize(image, (128, 72), interpolation=cv2.INTER_NEAREST)
+    small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if small.ndim == 3 else small
+    small = cv2.resize(small, SIZE, interpolation=cv2.INTER_AREA)
+    return small - np.float32(cv2.mean(small)[0])
+
+
+def likeness(one: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of two small copies."""
+    return float(np.vdot(one, other) / (np.linalg.norm(one) * np.linalg.norm(other) + 1e-6))

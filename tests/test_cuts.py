@@ -1,0 +1,74 @@
+"""Where shots end: cuts, jump cuts and cross-fades are told, and what only moves or changes its light is not."""
+
+import cv2
+import numpy as np
+import pytest
+from test_alignment import film, texture
+
+from data_pipelines.cuts import MARGIN, CutDetector
+
+
+def head(phase, seed=1, size=(120, 160)):
+    """A face-like picture of a talking head at a phase of its slow movement."""
+    image = texture(seed, *size)[..., 0].astype(np.float32) * 0.3 + 60
+    x, y = 80 + 14 * np.sin(phase), 60 + 5 * np.sin(1.7 * phase)
+    cv2.ellipse(image, (int(8 * x), int(8 * y)), (8 * 32, 8 * 42), 0, 0, 360, 190.0, -1, shift=3)
+    cv2.ellipse(
+        image,
+        (int(8 * x), int(8 * (y + 22))),
+        (8 * 12, int(8 * (3 + 4 * np.sin(9 * phase) ** 2))),
+        0,
+        0,
+        360,
+        60.0,
+        -1,
+        shift=3,
+    )
+    for side in (-1, 1):
+        cv2.circle(image, (int(8 * (x + 13 * side)), int(8 * (y - 10))), 8 * 5, 40.0, -1, shift=3)
+    noise = np.random.default_rng(int(1e4 * phase)).normal(0, 1.5, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+def found(frames):
+    """{frame: mixed} of the cuts."""
+    detector = CutDetector()
+    return {t: cut.mixed for t, frame in enumerate(frames) if (cut := detector.step(frame))}
+
+
+def test_a_cut_is_told_at_once():
+    frames = [head(t / 20) for t in range(30)] + [texture(5, 120, 160)[..., 0]] * 20
+    assert found(frames) == {30: 0}
+
+
+def test_time_taken_out_of_a_shot_is_told():
+    phases = np.concatenate([np.arange(30), np.arange(75, 105)]) / 20
+    cuts = found([head(phase) for phase in phases])
+    assert [t - mixed for t, mixed in cuts.items()] == [30]  # and the frames seen before it was told belong to neither shot
+    assert found([head(t / 20) for t in range(105)]) == {}
+
+
+@pytest.mark.parametrize("length", [8, 12, 25, 30])
+def test_a_cross_fade_is_told_and_all_of_it_left_out(length):
+    parts = np.clip((np.arange(90) - 30) / length, 0, 1)
+    others = cv2.GaussianBlur(texture(7, 120, 160)[..., 0].astype(np.float32), (0, 0), 2)
+    frames = [((1 - part) * head(t / 20) + part * np.roll(others, t // 4, 1)).astype(np.uint8) for t, part in enumerate(parts)]
+    cuts = found(frames)
+    left_out = {frame for t, mixed in cuts.items() for frame in range(t - mixed, t)}
+    assert left_out >= set(np.flatnonzero((parts > 0.1) & (parts < 0.9)))
+    assert min(left_out) >= 30 - 24 - MARGIN
+    assert max(left_out) <= 30 + length + 24
+
+
+def test_no_cut_where_the_light_changes_or_the_camera_turns():
+    still = [head(t / 20) for t in range(60)]
+    assert found([(image * (0.5 if t >= 30 else 1)).astype(np.uint8) for t, image in enumerate(still)]) == {}
+    wide = cv2.GaussianBlur(texture(3, 120, 400)[..., 0], (0, 0), 3)
+    assert found([np.ascontiguousarray(wide[:, 2 * t : 2 * t + 160]) for t in range(100)]) == {}
+    frames, _ = film(100)
+    assert found(frames) == {}
+    assert found([np.full((120, 160), 127, np.uint8)] * 40) == {}
+
+
+def test_the_sizes_of_frames_may_change():
+    assert isinstance(found([head(0), np.zeros((60, 40, 3), np.uint8), head(1)]), dict)
