@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines.alignment import crop_jitter, crop_matrices, track_eyes
-from data_pipelines.clip_faces import PrepareSettings, follow_faces, start_worker
+from data_pipelines.clip_faces import PrepareSettings, follow_faces
+from data_pipelines.clip_files import start_worker
 from data_pipelines.detection import make_detector, overlap
 from data_pipelines.identity import main_tracks
 from data_pipelines.manifest import read_manifest

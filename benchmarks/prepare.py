@@ -2,8 +2,9 @@
 
     python benchmarks/prepare.py --manifest clips.csv --yunet-model yunet.onnx [--hd 4] [--long 60] [--json out.json]
 
-Side by side, with as many processes as cores: (i) every frame decoded and thrown away, (ii) `prepare` with a detection in
-every frame, (iii) with one in every fifth. --hd N: the same for N of the clips scaled to 1280 x 720 (mp4v).
+Side by side, with as many processes as cores: (i) every frame decoded to BGR and thrown away, by PyAV and by OpenCV, (ii)
+`prepare` with a detection in every frame, (iii) with one in every fifth.
+ --hd N: the same for N of the clips scaled to 1280 x 720 (mp4v).
 --long M: peak memory of a process that prepares a video of M minutes made from the first clip.
 "Times real time per core": seconds of video a second of one core. Only seconds that the processes had a core are counted.
 """
@@ -20,16 +21,26 @@ import resource
 import tempfile
 import time
 
+import av
 import cv2
 import numpy as np
 
-from data_pipelines.clip_faces import PrepareSettings, process_to_file, start_worker
+from data_pipelines.clip_faces import PrepareSettings
+from data_pipelines.clip_files import process_to_file, start_worker
 from data_pipelines.manifest import read_manifest
 from data_pipelines.video import Video
 
 
 def decode(entry) -> int:
-    """Frames of the file, every one decoded."""
+    """Frames of the file, every one decoded as `prepare` does: by PyAV, one thread."""
+    with av.open(str(entry.path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        return sum(1 for frame in container.decode(stream) if frame.reformat(format="bgr24"))
+
+
+def decode_by_opencv(entry) -> int:
+    """The same by OpenCV."""
     capture = cv2.VideoCapture(str(entry.path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     return sum(1 for _ in iter(lambda: capture.read()[0], False))
 
@@ -45,13 +56,13 @@ def measure(pool, entries, settings, folder):
 
     Seconds are those that the processes had a core: waiting for one that other work holds does not count.
     """
-    jobs = {"decode": (decode,)}
+    jobs = {"decode": (decode,), "OpenCV": (decode_by_opencv,)}
     for every in (1, 5):
         changed = dataclasses.replace(settings, detect_every=every)
         jobs[f"every {every}"] = (
             process_to_file,
             itertools.repeat(changed),
-            [folder / f"{i}.zip" for i in range(len(entries))],
+            [folder / f"{i}.json" for i in range(len(entries))],
         )
     seconds, rows = {name: [] for name in jobs}, {}
     for _ in range(2):
@@ -66,7 +77,7 @@ def measure(pool, entries, settings, folder):
         best = min(seconds[name])
         table[name] = {"frames/s of a core": frames / best, "of decoding": min(seconds["decode"]) / best}
         table[name]["times real time per core"] = length / best
-        if name != "decode":
+        if name.startswith("every"):
             table[name]["kept"] = sum(row.n_kept for row in rows[name]) / frames
             table[name]["jitter"] = float(np.mean([row.jitter for row in rows[name]]))
     return table
@@ -133,7 +144,7 @@ def main():
         if arguments.long:
             with concurrent.futures.ProcessPoolExecutor(1, spawn, start_worker) as pool:
                 entry = long_video(entries[0], folder / "long.mp4", arguments.long)
-                row, peak = pool.submit(peak_memory, entry, settings, folder / "long.zip").result()
+                row, peak = pool.submit(peak_memory, entry, settings, folder / "long.json").result()
             tables["long"] = {"minutes": arguments.long, "frames": row.n_decoded, "kept": row.n_kept, "peak MiB": peak}
             print("\nlong", tables["long"])
     if arguments.json:

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines.tracking import Track, similarity
 
 EYE_LINE = 0.33  # height of the eyes in the crop, share of its side
-DETECTION_SECONDS = 2.0  # the detections' noise is averaged over so many times smoothing_seconds
+DETECTION_SECONDS = 4.0  # the detections' noise is averaged over so many times smoothing_seconds
 REACH = 4  # standard deviations, beyond which a Gaussian is taken for 0
 BLOCK = 50  # frames whose eyes are told at a time
 SEEN_WEIGHT = (0.05, 0.3, 1.0)  # of a detection by the number of eyes seen in it
@@ -126,7 +126,8 @@ def _inliers(parameters, window: int = 7) -> np.ndarray:
     reach = np.clip(np.arange(n)[:, None] + np.arange(-(window // 2), window // 2 + 1), 0, n - 1)
     away = np.abs(values - np.median(values[reach], axis=1))
     usual = 1.48 * np.median(away, axis=0) + 0.005
-    return np.where((away < 4 * usual).all(1), 1.0, 1e-3)
+    # Without a step: a detection at the limit must not count in one block of frames and not in the next.
+    return 1 / (1 + (away / (4 * usual)).max(1) ** 12)
 
 
 def crop_matrices(eyes: np.ndarray, size: int, crop_scale: float) -> np.ndarray:

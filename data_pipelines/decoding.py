@@ -5,7 +5,10 @@ deinterlaced, one out for one in.
 """
 
 import collections
+import contextlib
+import ctypes
 import dataclasses
+import functools
 import heapq
 import pathlib
 import re
@@ -17,6 +20,7 @@ from data_pipelines.errors import InputError
 
 # Formats that hold no pictures of their own: lists of other files, which could be anybody's, and text drawn as a picture.
 REFUSED_FORMATS = {"concat", "hls", "dash", "sdp", "rtsp", "tty", "lavfi"}
+NAMELESS = "which has no name in the file"
 COLOURS = ("colorspace", "color_range", "color_trc", "color_primaries")
 # FFmpeg's own decoders of these paint damaged data as if it were a picture; those of libvpx are as fast and notice most of it.
 STRICTER = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -66,13 +70,13 @@ def _picture_stream(container, path):
         raise InputError(f"The file {path} cannot be opened as a video; it holds no moving pictures.")
     decodable = [s for s in streams if s.codec_context is not None]
     if not decodable:
-        raise InputError(f"The file {path} cannot be decoded: FFmpeg has no decoder for its codec ({unknown_codec(path)}).")
+        raise InputError(f"The file {path} cannot be decoded: FFmpeg has no decoder for its codec, {unknown_codec(path)}.")
     best = container.streams.best("video")
     return best if best in decodable else decodable[0]
 
 
 def unknown_codec(path) -> str:
-    """What FFmpeg's log says of the codec of the first picture stream, such as 'none, zzzz'."""
+    """The codec of the first picture stream, by FFmpeg's log: its name, else the four letters in the file."""
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.WARNING)
     av.logging.set_skip_repeated(False)
@@ -80,14 +84,26 @@ def unknown_codec(path) -> str:
         with av.logging.Capture() as messages, av.open(str(path)):
             pass
     except FAULTS:
-        return "unknown"
+        return NAMELESS
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)
     for _, _, message in messages:
         if found := re.search(r"Video: (\w+)(?: \((\w+))?", message):
-            return ", ".join(filter(None, found.groups()))
-    return "unknown"
+            return found[2] or NAMELESS if found[1] == "none" else found[1]
+    return NAMELESS
+
+
+@functools.cache
+def keep_memory() -> None:
+    """Has the C library keep the memory of large frames for the next one, where it can be asked to.
+
+    PyAV takes fresh memory for every picture. Fetching it from the system and giving it back took as long as decoding 720p.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only GNU's has it
+        library, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3
+        library.mallopt(mmap_threshold, 32 << 20)
+        library.mallopt(trim_threshold, 256 << 20)
 
 
 class Decoder:
@@ -101,6 +117,7 @@ class Decoder:
         """`clock`: which stamps are the pictures' times: 'pts'; 'order', those of decoding, in their order; '' (none)."""
         self._path, self._clock, self._threads = path, clock, threads
         self.n_damaged, self.broke_off, self.codec = 0, False, ""
+        keep_memory()
 
     def __iter__(self):
         container, stream = open_video(self._path)
@@ -115,7 +132,7 @@ class Decoder:
         """Pictures without damage; those that follow a damaged one wait for the next that depends on none before it."""
         own, unit = _Aspect(stream), float(stream.time_base or 0)
         broken = gap = False
-        size = shape = None
+        size = aspect = None
         for frame, ticks, key in self._frames(container, stream, context):
             if frame is None or frame.is_corrupt:
                 self.n_damaged += 1
@@ -126,10 +143,12 @@ class Decoder:
                 broken = False
                 if self.codec == "vp8":
                     frame.colorspace = BT601  # which is all that VP8 knows
-                if key or size != (frame.width, frame.height):  # asking at every picture takes a tenth of the decoding
-                    size = frame.width, frame.height
-                    shape = own.of(context.sample_aspect_ratio), orientation(frame)
-                yield Picture(frame, None if ticks is None else ticks * unit, *shape, key, gap)
+                # A frame that was asked for its matrix lives until Python's collector comes round: only where it may be new.
+                if size != (frame.width, frame.height, frame.rotation):
+                    size, matrix = (frame.width, frame.height, frame.rotation), orientation(frame)
+                if key or aspect is None:
+                    aspect = own.of(context.sample_aspect_ratio)
+                yield Picture(frame, None if ticks is None else ticks * unit, aspect, matrix, key, gap)
                 gap = False
 
     def _frames(self, container, stream, context):

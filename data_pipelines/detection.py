@@ -69,17 +69,28 @@ class YuNetDetector:
     LOCAL_SIDE, PART = 64, 1.5  # a face whose place is known: side of the square looked at, pixels and sizes of the face
     FINE_PART = 1.3  # of the face's sides, looked at large
     SETTLE_SIDE = 160  # of the square in which a new face is looked at in four turns
-    FINE_WIDTH = 160  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
+    FINE_WIDTH = 123  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
     STRIDE = 32  # of the network's coarsest grid
+    NETWORKS = 6  # kept ready, each for pictures of one size: another size costs a network as much as several pictures
 
     def __init__(self, model_path, score: float = 0.6):
         if not pathlib.Path(model_path).is_file():
             raise InputError(f"There is no YuNet model at {model_path}; config.data.yunet_model must name its ONNX file.")
-        self._score, self._n_refined = score, 0
-        try:
-            self._net = cv2.FaceDetectorYN.create(str(model_path), "", (320, 320), score, 0.3, 50)
-        except cv2.error as error:
-            raise InputError(f"The file {model_path} cannot be loaded as a YuNet model; download it again.") from error
+        self._path, self._score, self._n_refined, self._networks = str(model_path), score, 0, {}
+        self._network((self.LOCAL_SIDE,) * 2)
+
+    def _network(self, size):
+        """The network for pictures of this (width, height)."""
+        network = self._networks.pop(size, None)
+        if network is None:
+            try:
+                network = cv2.FaceDetectorYN.create(self._path, "", size, self._score, 0.3, 50)
+            except cv2.error as error:
+                raise InputError(f"The file {self._path} cannot be loaded as a YuNet model; download it again.") from error
+        self._networks[size] = network  # the newest last
+        if len(self._networks) > self.NETWORKS:
+            del self._networks[next(iter(self._networks))]
+        return network
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
         """Faces of a BGR frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
@@ -93,7 +104,7 @@ class YuNetDetector:
             return _best_first(self._faces(view, 0.7 * self._score, fine=False), near)
         faces, factor = [], 0.0
         needed = self.LEAST / smallest * max(bgr.shape[:2]) if smallest else self.SIDES[0]
-        for side in self.SIDES if needed >= self.SIDES[0] else (max(96, round(needed)),):
+        for side in self.SIDES if needed >= self.SIDES[0] else (self.STRIDE * max(3, math.ceil(needed / self.STRIDE)),):
             view = Whole(bgr, side)
             if not faces and view.factor > factor:
                 faces = self._faces(view, self._score, fine=False)
@@ -137,9 +148,9 @@ class YuNetDetector:
         return best
 
     def _faces(self, view, score, fine, mirrored=False):
-        self._net.setInputSize(view.image.shape[1::-1])
-        self._net.setScoreThreshold(score)
-        _, found = self._net.detect(view.image[:, ::-1].copy() if mirrored else view.image)
+        network = self._network(view.image.shape[1::-1])
+        network.setScoreThreshold(score)
+        _, found = network.detect(view.image[:, ::-1].copy() if mirrored else view.image)
         faces = []
         for row in [] if found is None else found:
             if mirrored:

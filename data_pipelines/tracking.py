@@ -15,7 +15,7 @@ from data_pipelines.detection import Face, overlap
 from data_pipelines.images import power_of_two, reduced
 
 FULL_SEARCH = 5  # every so many detections the whole frame is searched; the others look where the face was
-REFINE = 4  # every so many detections the face is looked at large, to see how far the head leans
+REFINE = 3  # every so many detections the face is looked at large, to see how far the head leans
 TURNED = math.radians(4)  # where that differs by so much from what the flow said, the next detection is large too
 BESIDE = 0.3  # of the width of the face that is followed: so wide must others be to be looked for
 

@@ -77,7 +77,15 @@ class Video:
     def passing_frames(self):
         """The same as BGR, for those who only look at each frame: its memory is the decoder's, so copy what you change."""
         frames = self._file_frames() if self._files is None else self._folder_frames()
-        return resampled(frames, self._resample_fps) if self._resample_fps else frames
+        return self._resampled(frames) if self._resample_fps else frames
+
+    def _resampled(self, frames):
+        last, total, again = None, 0, 0
+        for index, seconds, image in resampled(frames, self._resample_fps):
+            total, again, last = total + 1, again + (image is last), image
+            yield index, seconds, image
+        if again:
+            self._say(f"{again} of {total} frames at {self._resample_fps:g} a second show the picture of the one before")
 
     def _folder_frames(self):
         self._forget()

@@ -102,7 +102,7 @@ def people_in(crops):
 
 def kinds(faces, **changes):
     row = dataclasses.replace(faces.row, clip_id="seen", **changes)
-    return {defect.kind for defect in quality_defects(quality_table([row]), image_size=112, detect_every=5)}
+    return {defect.kind for defect in quality_defects(quality_table([row]), image_size=112)}
 
 
 def test_every_row_has_its_test(faults):
@@ -146,7 +146,7 @@ def test_a_tilted_head_is_level_in_the_crops(prepared, model, detector):
     faces, crops = prepared("tilt20.mp4", detector)
     assert faces.row.n_kept >= 118
     rolls, _ = rolls_and_squeezes(crops[::2], model)
-    rolls = np.convolve(rolls, np.full(3, 1 / 3), "valid")  # the landmarks of single frames err by some degrees themselves
+    rolls = np.convolve(rolls, np.full(5, 1 / 5), "valid")  # the landmarks of single frames err by some degrees themselves
     assert np.mean(np.abs(rolls) <= 3) >= 0.95
     assert abs(np.mean(rolls)) < 1.5
 

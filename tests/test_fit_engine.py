@@ -30,9 +30,9 @@ class Clips:
 
 
 def unit(record: int, fitted: int, held: int = 5, step: int = 1) -> FitUnit:
-    rows, kept = ([(record, first + step * k) for k in range(n)] for first, step, n in ((2, step, fitted), (50, 1, held)))
-    rows, kept = (np.array(part, np.int32).reshape(-1, 2) for part in (rows, kept))
-    return FitUnit(f"p{record}", f"p{record}", "", "", rows, kept)
+    rows, last = [(record, 2 + step * k) for k in range(fitted)], [(record, 50 + k) for k in range(held)]
+    rows, last = (np.asarray(part, np.int32).reshape(-1, 2) for part in (rows, last))
+    return FitUnit(f"p{record}", f"p{record}", "", "", rows, last)
 
 
 def settings(**fit):

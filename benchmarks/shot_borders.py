@@ -1,0 +1,118 @@
+"""Do windows cross a cut, a jump cut or a cross-fade, and do shots end where none is?
+
+    python benchmarks/shot_borders.py --manifest people.csv [--yunet-model yunet.onnx] [--clips 20] [--seed 0]
+
+Joins random clips of the manifest, two or three each: cut together, faded into each other over 8 to 30 frames, or one clip from
+which time was taken out. Each becomes a small video, which is prepared. Printed: in how many of them a window crosses a border,
+in how many more than one person was kept, and how many borders are told in the unchanged clips, where each is a false alarm
+unless the clip itself has a cut.
+"""
+
+import argparse
+import pathlib
+import tempfile
+
+import av
+import cv2
+import numpy as np
+
+from data_pipelines.clip_faces import PrepareSettings, process_clip
+from data_pipelines.cuts import CutDetector
+from data_pipelines.manifest import ClipEntry, read_manifest
+from data_pipelines.video import Video
+from data_pipelines.windows import centre_positions
+
+SIZE = 360, 288
+WAYS = ("cut", "fade", "jump")
+
+
+def frames_of(entry, most=75):
+    """Up to `most` frames of a clip, all of one size."""
+    frames = []
+    for _, _, image in Video(entry.path):
+        factor = max(SIZE[0] / image.shape[1], SIZE[1] / image.shape[0])
+        size = round(np.ceil(image.shape[1] * factor)), round(np.ceil(image.shape[0] * factor))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        x, y = (size[0] - SIZE[0]) // 2, (size[1] - SIZE[1]) // 4
+        frames.append(image[y : y + SIZE[1], x : x + SIZE[0]])
+        if len(frames) == most:
+            break
+    return frames
+
+
+def joined(way, clips, random):
+    """(frames, the first frames of new shots, person of each frame; '' where two fade into each other)."""
+    if way == "jump":
+        (person, frames), *_ = clips
+        at, out = len(frames) // 3, len(frames) // 3
+        return frames[:at] + frames[at + out :], [at], [person] * (len(frames) - out)
+    frames, borders, people = [], [], []
+    for person, more in clips:
+        mixed = int(random.integers(8, 31)) if way == "fade" and frames else 0
+        if frames:
+            borders.append(len(frames) - mixed // 2)
+        for i in range(mixed):
+            part = (i + 1) / (mixed + 1)
+            frames[i - mixed] = cv2.addWeighted(frames[i - mixed], 1 - part, more[i], part, 0)
+            people[i - mixed] = ""
+        frames, people = frames + more[mixed:], people + [person] * (len(more) - mixed)
+    return frames, borders, people
+
+
+def write(path, frames):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = *SIZE, "yuv420p", 4_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+        container.mux(stream.encode())
+
+
+def crossings(numbers, frames, borders):
+    """Windows of scale 1 and half-length 4 that cross a border; `frames`: the video's frames at the `numbers`."""
+    centres = centre_positions(numbers, 1, 4)
+    first, last = frames[centres - 4], frames[centres + 4]
+    return sum(int(((first < border) & (last >= border)).sum()) for border in borders)
+
+
+def true_frames(numbers, n):
+    """The video's frames of the kept numbers, which were raised by one at borders within the video."""
+    raised = max(0, int(numbers[-1]) - (n - 1)) if len(numbers) else 0
+    steps = np.flatnonzero(np.diff(numbers) > 1)[:raised]
+    return numbers - np.searchsorted(steps, np.arange(len(numbers)), side="left")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--manifest", required=True)
+    parser.add_argument("--yunet-model", default="")
+    parser.add_argument("--clips", type=int, default=20, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    entries, random = read_manifest(arguments.manifest), np.random.default_rng(arguments.seed)
+    settings = PrepareSettings(yunet_model=arguments.yunet_model)
+    for way in WAYS:
+        crossed = mixed = told = 0
+        for _ in range(arguments.clips):
+            chosen = random.choice(len(entries), 1 if way == "jump" else int(random.integers(2, 4)), replace=False)
+            frames, borders, people = joined(way, [(entries[i].person_id, frames_of(entries[i])) for i in chosen], random)
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "joined.mp4"
+                write(path, frames)
+                faces = process_clip(ClipEntry("joined", "p", path), settings, lambda image: None)
+            at = true_frames(faces.frame_indices, len(frames))
+            crossed += crossings(faces.frame_indices, at, borders) > 0
+            mixed += len({people[min(frame, len(people) - 1)] for frame in at}) > 1
+            told += "abruptly" in faces.row.reason
+        print(
+            f"{way}: of {arguments.clips} a window crosses a border in {crossed}, pictures of two people in {mixed}, told {told}"
+        )
+    alarms = {entry.clip_id: 0 for entry in entries}
+    for entry in entries:
+        detector = CutDetector()
+        alarms[entry.clip_id] = sum(detector.step(image) is not None for _, _, image in Video(entry.path).passing_frames())
+    print("borders told in the unchanged clips:", {name: n for name, n in alarms.items() if n} or "none")
+
+
+if __name__ == "__main__":
+    main()
