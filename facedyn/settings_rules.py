@@ -23,11 +23,15 @@ PREPARING, LOGGING = ("prepare", "doctor", "run"), ("pretrain", "fit", "doctor",
 
 
 def faults(config, stage: str | None = None):
-    """Yields a sentence for each rule that is broken; `stage` leaves out files and packages that it does not need."""
+    """Yields a sentence for each rule that is broken; `stage` leaves out what does not concern it, None nothing."""
     for rule in (_model, _rank_loss, _filters, _pretrain, _traits, _data):
         yield from rule(config)
     if config.data.dataset == "synthetic" and stage in (None, *PREPARING):
         yield from _synthetic(config)
+
+
+def missing(config, stage: str | None = None):
+    """Yields a sentence for each file, package or process that `stage` (any, for None) needs and that is not there."""
     try:
         address(config.distributed)
     except InputError as error:
