@@ -105,7 +105,7 @@ def main():
             mixed += len({people[min(frame, len(people) - 1)] for frame in at}) > 1
             told += "abruptly" in faces.row.reason
         print(
-            f"{way}: of {arguments.clips} a window crosses a border in {crossed}, pictures of two people in {mixed}, told {told}"
+            f"{way}: of {arguments.clips} a window crosses a border in {crossed}, two people are in {mixed}, told {told}"
         )
     alarms = {entry.clip_id: 0 for entry in entries}
     for entry in entries:
