@@ -16,7 +16,10 @@ from facedyn.settings_schema import SETTINGS
 
 
 def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
-    """(stage, checked config, workdir). Raises InputError for anything that is not as the usage line says."""
+    """(stage, config, workdir). Raises InputError for anything that is not as the usage line says, or a setting that cannot be.
+
+    Whether the files are there that the config names is for `config.check`.
+    """
     if not args or args[0].startswith("-"):
         raise InputError(f"Name a stage first: facedyn STAGE --config=FILE.py --workdir=DIR; stages are {', '.join(stages)}.")
     stage, options = args[0], _options(args[1:])
@@ -34,7 +37,7 @@ def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
     config = load_config(options["config"])
     for name, text in overrides.items():
         override(config, name, text)
-    return stage, check(expand_home(config), stage), _workdir(options["workdir"])
+    return stage, check(expand_home(config), stage, files=False), _workdir(options["workdir"])
 
 
 def _workdir(text: str) -> pathlib.Path:

@@ -72,10 +72,11 @@ def nearest(name: str, valid) -> str:
     return by_leaf[0] if by_leaf else nearest_of(name, valid)
 
 
-def check(config: ConfigDict, stage: str | None = None) -> ConfigDict:
+def check(config: ConfigDict, stage: str | None = None, files: bool = True) -> ConfigDict:
     """Returns the config; raises InputError, one sentence, for the first setting under which `stage` cannot do its work.
 
-    stage: leaves out files and packages that it does not need; None asks for all of them. Looks at no data.
+    Looks at no data. `files` False leaves out whether the files, packages and processes that are asked for are there; else only
+    those that `stage` does not need are left out, none for None.
     """
     given = flatten(config)
     for name in given:
@@ -88,6 +89,8 @@ def check(config: ConfigDict, stage: str | None = None) -> ConfigDict:
         if fault:
             raise InputError(f"config.{name} {fault}.")
     for fault in settings_rules.faults(config, stage):
+        raise InputError(fault)
+    for fault in settings_rules.missing(config, stage) if files else ():
         raise InputError(fault)
     return config
 

@@ -89,12 +89,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args: list[str]) -> int:
     from facedyn.command_line import parse, parse_on_trained
+    from facedyn.config import check
 
     if args[0] in NEEDS:
         options, overrides = parse_on_trained(args, NEEDS[args[0]])
         importlib.import_module(f"facedyn.stages.{args[0]}").run(**options, overrides=overrides)
         return 0
     stage, config, workdir = parse(args, STAGES | ON_TRAINED)
+    check(config, stage)
     if stage == "doctor":  # looks only: no stamp, no JAX
         return importlib.import_module("facedyn.stages.doctor").run(config, workdir)["exit_code"]
     importlib.import_module("facedyn.stages.run").run_stages(stage, config, workdir)

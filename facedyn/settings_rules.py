@@ -23,11 +23,15 @@ PREPARING, LOGGING = ("prepare", "doctor", "run"), ("pretrain", "fit", "doctor",
 
 
 def faults(config, stage: str | None = None):
-    """Yields a sentence for each rule that is broken; `stage` leaves out files and packages that it does not need."""
+    """Yields a sentence for each rule that is broken; `stage` leaves out what does not concern it, None nothing."""
     for rule in (_model, _rank_loss, _filters, _pretrain, _traits, _data):
         yield from rule(config)
     if config.data.dataset == "synthetic" and stage in (None, *PREPARING):
         yield from _synthetic(config)
+
+
+def missing(config, stage: str | None = None):
+    """Yields a sentence for each file, package or process that `stage` (any, for None) needs and that is not there."""
     try:
         address(config.distributed)
     except InputError as error:
@@ -179,13 +183,14 @@ def address(distributed) -> tuple[str, int, int] | None:
     return coordinator, processes, process
 
 
-# What a setting names, said where it is not there.
+# What a setting names: in a word, and how it must be.
+COLUMNS = "a CSV with the columns clip_id,person_id,path"
 WHAT = {
-    "data.manifest": "a CSV of clips",
-    "data.pretrain_manifest": "a CSV of clips",
-    "data.yunet_model": "YuNet's ONNX file",
-    "data.sface_model": "SFace's ONNX file",
-    "pretrain.init_from": "a folder `generic` of another run or a file of `facedyn export`",
+    "data.manifest": ("manifest", COLUMNS),
+    "data.pretrain_manifest": ("manifest", COLUMNS),
+    "data.yunet_model": ("YuNet model", "its ONNX file"),
+    "data.sface_model": ("SFace model", "its ONNX file"),
+    "pretrain.init_from": ("generic model", "a folder `generic` of another run or a file of `facedyn export`"),
 }
 
 
@@ -200,17 +205,15 @@ def _files(config, names):
             continue
         path = pathlib.Path(place).expanduser()
         if not path.is_file() and not (leaf == "init_from" and path.is_dir()):
-            yield f"config.{name} is {place!r}, but {_why(path)}; it must name {WHAT[name]}{_beside(path)}."
+            thing, form = WHAT[name]
+            why = ", which is a folder" if path.is_dir() else _beside(path)
+            yield f"There is no {thing} at {place}{why}; config.{name} must name {form}."
         elif path.is_file() and not os.access(path, os.R_OK):
             yield f"config.{name} is {place!r}, which may not be read; allow it (chmod), or name another file."
         elif path.is_dir():
             missing = [scale for scale in config.rank_loss.scales if not (path / f"scale_{scale}" / "best").is_dir()]
             if missing:
                 yield f"config.{name} is {place!r}, which has no model of scale {missing[0]} (scale_{missing[0]}/best)."
-
-
-def _why(path) -> str:
-    return "that is a folder" if path.is_dir() else "there is no such file"
 
 
 def _beside(path) -> str:

@@ -28,9 +28,9 @@ HOSTILE = {
     "seed=99999999999999999999": "of at most 2_147_483_647",
     "tensorboard=perhaps": "true or false",
     "data.dataset=udvia": "the nearest to it is 'udiva'",
-    "data.manifest=nowhere.csv": "there is no such file; it must name a CSV of clips",
+    "data.manifest=nowhere.csv": "There is no manifest at nowhere.csv",
     "data.manifest=~nobody-here/clips.csv": "a user that does not exist",
-    "data.pretrain_manifest=nowhere.csv": "there is no such file",
+    "data.pretrain_manifest=nowhere.csv": "There is no manifest at",
     "data.split_protocol=by_person": "one of official, person_disjoint",
     "data.source_fps=-25": "a number from 0 to 10_000",
     "data.person_pattern=(": "no regular expression",
@@ -44,8 +44,8 @@ HOSTILE = {
     "data.fps=nan": "a number from 0",
     "data.detector=mtcnn": "one of auto, haar, yunet",
     "data.detector=yunet": "names no ONNX file",
-    "data.yunet_model=/nowhere/yunet.onnx": "there is no such file; it must name YuNet's ONNX file",
-    "data.sface_model=/nowhere/sface.onnx": "there is no such file; it must name SFace's ONNX file",
+    "data.yunet_model=/nowhere/yunet.onnx": "There is no YuNet model at",
+    "data.sface_model=/nowhere/sface.onnx": "There is no SFace model at",
     "data.min_confidence=1.5": "a number from 0 to 1",
     "data.detect_every=0": "at least 1",
     "data.crop_scale=inf": "a number of at least 1",
@@ -69,7 +69,7 @@ HOSTILE = {
     "rank_loss.margin=nan": "a number above 0",
     "pretrain.splits=validation": "must leave out validation",
     "pretrain.splits=A split!": "as the column split has them",
-    "pretrain.init_from=nowhere.safetensors": "there is no such file",
+    "pretrain.init_from=nowhere.safetensors": "There is no generic model at",
     "pretrain.batch_size=0": "at least 1",
     "pretrain.steps=0": "name it by config.pretrain.init_from",
     "pretrain.learning_rate=-0.1": "a number above 0",
@@ -243,6 +243,54 @@ def test_home_is_expanded_on_a_trained_workdir(workdir, tmp_path, monkeypatch, c
     assert main(["export", f"--workdir=~/{workdir.name}", "--out=~/exported.safetensors"]) == 0
     assert (workdir.parent / "exported.safetensors").is_file()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ("data.detector=mtcnn", "one of auto, haar, yunet"),
+        ("data.yunet_model=/nowhere/yunet.onnx", "There is no YuNet model at"),
+        ("data.min_confidence=nan", "a number from 0 to 1"),
+        ("fit.chunk_size=-3", "at least 0"),
+    ],
+)
+def test_embed_refuses_before_it_looks_at_a_video(bad, said, workdir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["embed", f"--workdir={workdir}", "--videos=v", "--out=t.parquet", f"--config.{bad}"]) == 2
+    out, err = capsys.readouterr()
+    assert err.count("\n") == 1
+    assert f"config.{bad.partition('=')[0]}" in err
+    assert said in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["fit", "traits", "report"])
+def test_a_workdir_without_the_stage_before_is_said(stage, root, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for folder in ("absent", "empty"):
+        assert main([stage, f"--config={root}/configs/demo.py", f"--workdir={tmp_path / folder}"]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert str(tmp_path / folder) in err
+        assert "run the stage prepare first" in err
+    assert not (tmp_path / "absent").exists()
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_splits_that_the_manifest_lacks_are_said_before_a_video_is_decoded(arguments, tmp_path, capsys):
+    for stage in ("prepare", "run", "doctor"):
+        for section in ("pretrain", "fit", "traits"):
+            assert main(arguments(stage, tmp_path / "w", **{f"{section}__splits": "tset"})) == 2
+            err = capsys.readouterr().err
+            assert f"config.{section}.splits names 'tset'; the splits of the manifest are test, train, validation" in err
+            assert "the nearest to it is 'test'" in err
+    assert not (tmp_path / "w" / "data").exists()
+
+
+def test_a_batch_that_the_devices_cannot_share_is_said_first(arguments, tmp_path, capsys):
+    assert main(arguments("run", tmp_path / "w", pretrain__batch_size=6)) == 2  # four devices
+    assert "config.pretrain.batch_size is 6; it must be a multiple of the 4 devices, for example 8" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
 
 
 # Those in which people are set apart by something else: descent on the rank loss.
