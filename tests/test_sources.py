@@ -238,7 +238,7 @@ def test_prepare_from_a_folder_of_videos(tmp_path, root, capsys):
     assert "no file or folder" in table.reason["ben/gone"]
     assert "opened as a video" in table.reason["ben/text"]
     assert main(["prepare", *arguments, "--config.data.dataset=udivva", f"--config.data.source={source}"]) == 2
-    assert "did you mean 'udiva'" in capsys.readouterr().err
+    assert "the nearest to it is 'udiva'" in capsys.readouterr().err
 
 
 def test_prepare_finds_the_faces_in_a_copy_of_udiva(tmp_path, root, shared):
