@@ -108,6 +108,7 @@ def blob_manifest(tmp_path_factory) -> pathlib.Path:
 # A whole run in seconds.
 TINY = {
     "data.image_size": 16,
+    "data.shard_mb": 0.05,  # many shards, as a large data set has
     "data.workers": 1,
     "data.traits": "calm,bold",
     "model.channels": "4,6",
