@@ -12,7 +12,7 @@ from facedyn.core.unet import UNet
 from facedyn.stages.data_settings import data_dir, pretrain_data_dir
 
 # Encoded frames that a reader keeps: a stage that passes through a data set once would only fill it.
-READER_BYTES = 2**27
+READER_BYTES = 2**26
 
 
 def rank_loss_settings(config) -> RankLoss:

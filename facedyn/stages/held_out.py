@@ -20,7 +20,7 @@ EVAL_BATCH = 128  # windows
 # Batches that are decoded ahead, each by a thread of its own.
 AHEAD = 4
 # Decoded windows that are kept for the next evaluation; what is beyond that is decoded again.
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**27
 
 
 class HeldOut:

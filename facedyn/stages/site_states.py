@@ -9,7 +9,7 @@ import numpy as np
 class SiteStates:
     """Keeps what was computed last, by record and position. `most_bytes` bounds what is kept, never what is returned."""
 
-    def __init__(self, most_bytes: int = 2**28):
+    def __init__(self, most_bytes: int = 2**27):
         self._of, self._most, self._bytes = collections.OrderedDict(), most_bytes, 0  # {key: (positions, states)}
         self._lock = threading.Lock()
 
