@@ -23,7 +23,7 @@ REASONS = {
     "text": "cannot be opened as a video",
     "truncated": "cannot be opened as a video",
     "audio": "cannot be opened as a video",
-    "one_frame": "Only 1 frames with a face follow one another",
+    "one_frame": "Only 1 frame with a face stands alone",
     "eight_hours": None,
     "no_samples": "",
     "rotated": None,
