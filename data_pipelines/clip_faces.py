@@ -68,7 +68,7 @@ FRAME_SETTINGS += ("max_enlargement", "min_sharpness", "min_brightness")
 FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
 FACE_SETTINGS += ("max_turn", "sface_model")
 # To be raised with every change of the code that changes crops or quality rows: clips of an older number are done again.
-VERSION = 3
+VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,30 +165,33 @@ def _processed(entry, row, settings, keep):
     video = make(entry.path, settings.fps, entry.fps, more)
     find = _aligned_faces if entry.aligned or openface else _detected_faces
     faces = find(video, row, settings, keep)
-    if openface:
-        faces = dataclasses.replace(faces, row=video.complete(faces.row))
+    if openface:  # of a video of which OpenFace kept some of the frames
+        whole = video.complete(faces.row)
+        faces = dataclasses.replace(faces, row=dataclasses.replace(whole, n_frames=whole.n_decoded))
     row = dataclasses.replace(
         faces.row,
+        n_decoded=video.n_decoded,
         fps=video.fps,
         n_kept=len(faces.frame_indices),
         n_gaps=int((np.diff(faces.frame_indices) != 1).sum()),
-        n_repeated=getattr(video, "n_repeated", 0),
-        share_found=faces.row.n_found / max(faces.row.n_decoded, 1),
-        reason="; ".join(filter(None, (video.note, faces.row.reason))),
+        n_repeated=video.n_repeated,
+        share_found=faces.row.n_found / max(faces.row.n_frames, 1),
     )
+    repeated = "" if openface else reasons.repeated(row)  # OpenFace's note says it
+    row = dataclasses.replace(row, reason=reasons.joined(video.note, repeated, row.reason))
     return _judged(dataclasses.replace(faces, row=row), settings)
 
 
 def _judged(faces, settings):
     """The clip with the verdict that its row and frames call for."""
-    row = dataclasses.replace(faces.row, reason="; ".join(filter(None, (faces.row.reason, *quality.flag_remarks(faces.row)))))
+    row = dataclasses.replace(faces.row, reason=reasons.joined(faces.row.reason, *quality.flag_remarks(faces.row)))
     usable = quality.longest_run(faces.frame_indices)
     if row.n_found == 0:
         return _left_out(row, row.reason or f"No face was found in any of its {row.n_decoded} frames.")
     if usable < settings.min_frames:
         follow = "frame with a face stands alone" if usable == 1 else "frames with a face follow one another"
         reason = f"Only {usable} {follow}, a window needs {settings.min_frames}."
-        return _left_out(row, "; ".join(filter(None, (reason, row.reason))))
+        return _left_out(row, reasons.joined(reason, row.reason))
     if row.n_dark > quality.TOO_DARK_ABOVE * row.n_kept:
         dark = f"Its faces are too dark: a mean grey value of {row.brightness:.0f}"
         asked = f"config.data.min_brightness asks for {settings.min_brightness:g}"
@@ -215,9 +218,9 @@ def _left_out(row, reason):
 
 def _aligned_faces(video, row, settings, keep):
     """Frames that are face crops already: resized, and dropped where they are black."""
-    indices, light, enlargements, n_decoded = [], [], [], 0
+    indices, light, enlargements, n_frames = [], [], [], 0
     for index, _, image in video:
-        n_decoded += 1
+        n_frames += 1
         if image.max() >= BLACK:
             crop = resized(image, settings.image_size, settings.channels)
             indices.append(index)
@@ -227,10 +230,10 @@ def _aligned_faces(video, row, settings, keep):
             keep(encode_image(crop, settings.image_format))
     row = dataclasses.replace(
         row,
-        n_decoded=n_decoded,
+        n_frames=n_frames,
         n_found=len(indices),
         **quality.mean_light(light),
-        reason="" if indices else f"All of its {n_decoded} frames are black.",
+        reason="" if indices else f"All of its {n_frames} frames are black.",
         **quality.flags(settings, len(indices), enlargements, light),
     )
     return ClipFaces(row, np.array(indices, np.int32), np.arange(len(indices), dtype=np.int32))
@@ -259,7 +262,7 @@ def _detected_faces(video, row, settings, keep):
         cropper.step(tracker, image)
         numbers.append(index)
     tracks, cut = tracker.finish(), cropper.finish()
-    row = dataclasses.replace(row, n_decoded=len(numbers), fps=video.fps)
+    row = dataclasses.replace(row, n_frames=len(numbers), fps=video.fps)
     found = people(tracks, {track: strip.vector for track, strip in cut.items()}, describer, settings.main_person)
     if not found:
         return ClipFaces(dataclasses.replace(row, reason=reasons.no_face(tracker, settings, len(numbers))), NOTHING, NOTHING)
@@ -271,7 +274,7 @@ def _detected_faces(video, row, settings, keep):
     only_others = (reasons.covered(others, len(numbers)) > 0) & (reasons.covered(main, len(numbers)) == 0)
     remarks = reasons.about_people(row, settings, int(only_others.sum()), tracker.n_cuts)
     positions = [position for track in main for position in cut[track].positions[: len(track.seconds)]]
-    row = dataclasses.replace(row, reason="; ".join(remarks))
+    row = dataclasses.replace(row, reason=reasons.joined(*remarks))
     return ClipFaces(row, numbered_apart(segments), np.array(positions, np.int32))
 
 

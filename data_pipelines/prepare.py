@@ -22,7 +22,7 @@ from data_pipelines.face_clips import NAME, VERSION
 from data_pipelines.files import atomic_path, discard, sweep
 from data_pipelines.growth import Wanted
 from data_pipelines.progress import Progress
-from data_pipelines.quality import QualityRow, quality_table
+from data_pipelines.quality import QualityRow, frames_seen, quality_table
 from data_pipelines.splits import clip_splits
 from data_pipelines.video import quiet
 from data_pipelines.worker_pool import available_cores, worker_pool
@@ -266,6 +266,6 @@ def _summary(table, entries, splits, reused):
         "frames_decoded": decoded,
         "frames_found": int(table.n_found.sum()),
         "frames_kept": int(table.n_kept.sum()),
-        "share_found": float(table.n_found.sum() / decoded) if decoded else 0.0,
+        "share_found": float(table.n_found.sum() / max(frames_seen(table).sum(), 1)),
         "clips_with_two_faces": int((table.n_two_faces > 0).sum()),
     }

@@ -21,9 +21,11 @@ TOO_DARK_ABOVE = 0.9
 class QualityRow:
     """What prepare saw in a clip.
 
-    n_decoded frames could be decoded, in n_found of them the main face was found (detected, or followed between two
-    detections), n_kept are in the dataset. n_two_faces: frames with more than one face; n_gaps: places where kept
-    frames do not follow one another; jitter: unrest of the crop, pixels of the crop (see `alignment.crop_jitter`);
+    n_decoded: pictures of the file that could be decoded, repeated ones included. n_frames: those that were looked at: without
+    the repeated ones, and at the rate of config.data.fps where that asks for another than the file's. In n_found of these the
+    main face was found (detected, or followed between two detections), a share of share_found; n_kept are in the dataset.
+    n_two_faces: frames with more than one face; n_gaps: places where kept frames do not follow one another; jitter: unrest of
+    the crop, pixels of the crop (see `alignment.crop_jitter`);
     mean_confidence: of the detections, 0 to 1; face_size: mean width of the detected box, pixels of the video;
     brightness: mean grey value of the crops, 0 to 255; sharpness: mean variance of their Laplacian; fps: frames per second.
     n_tiny, n_blurred, n_dark, n_turned: how many of the kept frames are flagged (see `flags`), estimated from those looked at.
@@ -38,6 +40,7 @@ class QualityRow:
     verdict: str = "ok"
     reason: str = ""
     n_decoded: int = 0
+    n_frames: int = 0
     n_found: int = 0
     n_kept: int = 0
     share_found: float = NAN
@@ -95,6 +98,12 @@ def flag_remarks(row: QualityRow):
 def row_from(values: dict) -> QualityRow:
     """A QualityRow from a row of a stored table, which may have more columns, or, of an older version, fewer."""
     return QualityRow(**{field.name: values[field.name] for field in dataclasses.fields(QualityRow) if field.name in values})
+
+
+def frames_seen(table: pd.DataFrame) -> pd.Series:
+    """n_frames of each row; of a table of an older version, which lacks them, n_decoded, which meant the same there."""
+    frames = table["n_frames"] if "n_frames" in table else 0 * table["n_decoded"]
+    return frames.where(frames > 0, table["n_decoded"])
 
 
 def column_types() -> dict[str, type]:

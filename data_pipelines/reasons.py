@@ -14,6 +14,22 @@ def of_error(error: BaseException) -> str:
     return f"Preparing this clip ended with an error ({type(error).__name__}: {said}); the log has its traceback."
 
 
+def joined(*sentences: str) -> str:
+    """The sentences that say something, joined by "; ": only the last one keeps its full stop."""
+    *others, last = [sentence for sentence in sentences if sentence] or [""]
+    return "; ".join([*(sentence.rstrip(".") for sentence in others), last])
+
+
+def repeated(row: QualityRow) -> str:
+    """The sentence about pictures that were left out because they repeat the one before; '' where there are none."""
+    if not row.n_repeated:
+        return ""
+    left_out = (
+        "was left out: it repeats the one before it" if row.n_repeated == 1 else "were left out: they repeat those before them"
+    )
+    return f"{row.n_repeated} of {row.n_decoded} pictures {left_out}"
+
+
 def no_face(tracker, settings, n: int) -> str:
     """The reason of a clip of n frames without a face."""
     if tracker.largest_too_small:
@@ -30,10 +46,10 @@ def about_people(row: QualityRow, settings, n_only_others: int, n_cuts: int):
 
     n_only_others: frames that show another person, but not this one.
     """
-    lost = row.n_decoded - row.n_found
+    lost = row.n_frames - row.n_found
     if lost:
         seen = f", {n_only_others} of which show another person" if n_only_others else ""
-        yield f"{lost} of {row.n_decoded} frames without this person's face were left out{seen}"
+        yield f"{lost} of {row.n_frames} frames without this person's face were left out{seen}"
     if row.n_people > 1:
         half = f" in the {settings.main_person} half" if settings.main_person != "auto" else ""
         yield (
@@ -43,7 +59,7 @@ def about_people(row: QualityRow, settings, n_only_others: int, n_cuts: int):
     elif settings.main_person != "auto" and row.n_two_faces:
         yield f"the face in the {settings.main_person} half was followed"
     if row.n_two_faces:
-        yield f"more than one face in {row.n_two_faces} of {row.n_decoded} frames"
+        yield f"more than one face in {row.n_two_faces} of {row.n_frames} frames"
     if n_cuts:
         yield f"the picture changed abruptly {'once' if n_cuts == 1 else f'{n_cuts} times'} (a cut, a jump or a fade)"
 

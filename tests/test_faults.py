@@ -218,12 +218,18 @@ def test_repeated_times(faults, prepared):
     times = [seconds for _, seconds, _ in video.passing_frames()]
     assert times[-1] - times[0] == pytest.approx(7.55, abs=0.05)
     faces, _ = prepared("browser_repeated_stamps.webm", fps=25.0)
-    assert faces.row.n_decoded == pytest.approx(189, rel=0.07)
+    assert faces.row.n_frames == pytest.approx(189, rel=0.07)
+    for fps in (0.0, 25.0):
+        row = prepared("browser_repeated_stamps.webm", fps=fps)[0].row
+        assert row.n_decoded == video.n_decoded == 185
+        assert row.share_found == row.n_found / row.n_frames > 0.9
 
 
 def test_a_frozen_picture(prepared):
     faces, crops = prepared("frozen3s.mp4")
+    assert faces.row.n_decoded == 240
     assert faces.row.n_repeated == pytest.approx(90, abs=3)
+    assert faces.row.share_found > 0.95  # of the others
     assert faces.row.n_gaps >= 1
     assert faces.row.n_kept == pytest.approx(150, abs=6)
     same = np.abs(np.diff(crops.astype(int), axis=0)).mean((1, 2, 3)) < 0.01

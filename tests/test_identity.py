@@ -106,7 +106,7 @@ def test_no_window_crosses_a_border_between_two_frames_in_a_row():
     assert numbered_apart([[1, 2, 3]]).tolist() == [1, 2, 3]
 
 
-ROW = QualityRow("a", "p", "a.mp4", n_decoded=100, n_found=100, n_people=1)
+ROW = QualityRow("a", "p", "a.mp4", n_decoded=100, n_frames=100, n_found=100, n_people=1)
 
 
 def said(settings=SETTINGS, n_only_others=0, n_cuts=0, **changes):

@@ -8,11 +8,12 @@ import pytest
 from conftest import write_video
 from test_alignment import NoisyDetector, film, texture
 
-from data_pipelines import clip_faces
+from data_pipelines import clip_faces, reasons
 from data_pipelines.clip_faces import PrepareSettings, clip_key, process_clip
 from data_pipelines.detection import nose_turn
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips
+from data_pipelines.quality import QualityRow
 from data_pipelines.video import Video
 
 SETTINGS = PrepareSettings(image_size=48)
@@ -43,6 +44,28 @@ def test_each_kind_is_flagged_and_kept(tmp_path):
 
     row = row_of(tmp_path / "tiny.avi", [tiny] * 40, min_sharpness=0.0)
     assert (row.verdict, row.n_kept, flagged(row)) == ("ok", 40, {"n_tiny": 40})
+
+
+def test_frames_are_counted_as_the_file_holds_them_and_as_they_were_looked_at(tmp_path):
+    frames = [texture(i, 48, 48) for i in range(60)]
+    frames[20:50] = [frames[20]] * 30
+    write_video(tmp_path / "frozen.avi", np.stack(frames))
+    entry = ClipEntry("a", "p", tmp_path / "frozen.avi", aligned=True)
+    row = process_clip(entry, SETTINGS, [].append).row
+    assert (row.n_decoded, row.n_repeated, row.n_frames, row.share_found) == (60, 29, 31, 1.0)
+    assert row.reason == "29 of 60 pictures were left out: they repeat those before them"
+    row = process_clip(entry, dataclasses.replace(SETTINGS, fps=12.5), [].append).row
+    assert (row.n_decoded, row.n_found, row.share_found) == (60, row.n_frames, 1.0)
+    assert 14 <= row.n_frames <= 17
+
+
+def test_sentences_are_joined_with_one_full_stop_at_most():
+    assert reasons.joined("", "One.", "two", "Three.") == "One; two; Three."
+    assert reasons.joined("One.", "two") == "One; two"
+    assert reasons.joined("", "") == reasons.joined() == ""
+    row = QualityRow("a", "p", "a.mp4", n_decoded=9)
+    assert reasons.repeated(row) == ""
+    assert reasons.repeated(dataclasses.replace(row, n_repeated=1)).startswith("1 of 9 pictures was left out")
 
 
 def test_only_a_clip_that_is_dark_throughout_is_left_out(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines.doctor.defects import defect, share
+from data_pipelines.quality import frames_seen
 
 # Losing one clip in ten changes who and what a result is about.
 MANY_LEFT_OUT = 0.1
@@ -47,10 +48,9 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> li
     out = table[table["verdict"] != "ok"]
     ok = table[(table["verdict"] == "ok") & (table["n_decoded"] > 0)]
     defects = _left_out(table, out[~out["clip_id"].isin(list(known_bad))])
-    kept = ok["n_kept"] / ok["n_decoded"]
-    seconds = ok["n_decoded"] / ok["fps"]
-    two, repeated = ok["n_two_faces"] / ok["n_decoded"], _column(ok, "n_repeated")
-    repeated = repeated / (repeated + ok["n_decoded"])  # resampled, repeated frames are no longer among the decoded
+    frames = frames_seen(ok)
+    kept, seconds, two = ok["n_kept"] / frames, frames / ok["fps"], ok["n_two_faces"] / frames
+    repeated = _column(ok, "n_repeated") / ok["n_decoded"]
     other = _column(ok, "other_share")
     limit = JITTER_SHARE * image_size
     for kind, words, values, bad in (

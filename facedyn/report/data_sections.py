@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from data_pipelines.quality import frames_seen
 from facedyn.report import page, pictures, plots, worst_clips
 from facedyn.report.inputs import Inputs
 from facedyn.report.rows import METRIC_HEADS, METRICS, cell
@@ -21,12 +22,13 @@ def quality(inputs: Inputs, faces: bool) -> page.Section:
     ok = table["verdict"] == "ok"
     out = table[~ok]
     decoded, found, kept = (int(table[column].sum()) for column in ("n_decoded", "n_found", "n_kept"))
+    looked_at = int(frames_seen(table).sum())
     rows = [
         ["clips", str(len(table)), f"{int(ok.sum())} used, {len(out)} left out"],
         ["people", str(table["person_id"].nunique()), f"{table[ok]['person_id'].nunique()} with a usable clip"],
         ["frames decoded", f"{decoded:,}", ""],
-        ["frames with the face found", f"{found:,}", f"{100 * found / decoded:.1f} %" if decoded else ""],
-        ["frames kept", f"{kept:,}", f"{100 * kept / decoded:.1f} %" if decoded else ""],
+        ["frames with the face found", f"{found:,}", f"{100 * found / looked_at:.1f} %" if looked_at else ""],
+        ["frames kept", f"{kept:,}", f"{100 * kept / looked_at:.1f} %" if looked_at else ""],
         ["clips with more than one face", str(int((table["n_two_faces"] > 0).sum())), "the main person was followed"],
         ["clips with gaps", str(int((table["n_gaps"] > 0).sum())), "no window crosses a gap"],
     ]

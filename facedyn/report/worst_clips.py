@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from data_pipelines.quality import frames_seen
+
 FLAGS = {"n_tiny": "tiny", "n_blurred": "blurred", "n_dark": "dark", "n_turned": "turned away"}
 SHOWN = 6
 
@@ -14,7 +16,7 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     tables lack the flags.
     """
     used = quality[quality["verdict"] == "ok"]
-    lost = 1 - used["n_kept"] / used["n_decoded"].clip(lower=1)
+    lost = 1 - used["n_kept"] / frames_seen(used).clip(lower=1)
     shares = {word: used[name] / used["n_kept"].clip(lower=1) for name, word in FLAGS.items() if name in used}
     flagged = np.max(list(shares.values()), axis=0) if shares else np.zeros(len(used))
     jitter = used["jitter"].fillna(0.0)
