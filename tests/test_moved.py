@@ -1,4 +1,4 @@
-"""A project that was moved or copied is the same project; a renamed file is the same clip, a changed one is done again alone."""
+"""A moved or copied project is the same project; a renamed file is the same clip, a changed one is done again alone."""
 
 import dataclasses
 import json
