@@ -5,8 +5,6 @@ Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of
 
 import dataclasses
 import errno
-import hashlib
-import json
 import traceback
 
 import cv2
@@ -20,8 +18,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.identity import make_describer, people
 from data_pipelines.images import encode_image
 from data_pipelines.manifest import ClipEntry
-from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs, stamp
-from data_pipelines.remote import content_stamp, is_url, local_copy
+from data_pipelines.openface import BLACK, OpenFaceVideo, find_outputs
+from data_pipelines.remote import local_copy
 from data_pipelines.tracking import BESIDE, Tracker, by_chance
 from data_pipelines.video import Video
 
@@ -85,25 +83,6 @@ class ClipFaces:
 
 
 NOTHING = np.zeros(0, np.int32)
-
-
-def clip_key(entry: ClipEntry, settings: PrepareSettings) -> str:
-    """Names the clip's file as it is now, and the settings its crops depend on; 16 hexadecimal digits."""
-    outputs = find_outputs(entry.path)
-    names = FRAME_SETTINGS if entry.aligned or outputs else FRAME_SETTINGS + FACE_SETTINGS
-    parts = [VERSION, entry.clip_id, str(entry.path), entry.fps, entry.aligned, [getattr(settings, name) for name in names]]
-    try:
-        if is_url(entry.path):
-            parts.append(content_stamp(entry.path))
-        elif outputs:
-            parts += [settings.min_confidence, stamp(outputs)]
-        elif entry.path.is_dir():
-            parts.append(sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in entry.path.iterdir() if f.is_file()))
-        elif entry.path.is_file():
-            parts.append((entry.path.stat().st_size, entry.path.stat().st_mtime_ns))
-    except OSError as error:  # of which the clip's row will tell
-        parts.append(str(error))
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces:

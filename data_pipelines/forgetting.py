@@ -79,6 +79,23 @@ def ids_in_dataset(data_dir, person_id: str) -> tuple[set[str], set[str]]:
     return ids, splits
 
 
+def people_in_dataset(data_dir) -> set[str]:
+    """Ids of everybody in the dataset, also of those whose clips are left out or not yet packed."""
+    people = set()
+    for file in waiting_clips(data_dir):
+        with contextlib.suppress(*UNREADABLE):
+            people.add(saved_clip(file).row.person_id)
+    for part in packing.read_parts(packing.dataset_folder(data_dir)):
+        for file in (part.file, quality_file(part.file)):
+            people |= set(pq.read_table(file, columns=[PERSON])[PERSON].to_pylist())
+    return people
+
+
+def count_in_dataset(data_dir, person: Person) -> int:
+    """How many records `forget_in_dataset` would remove."""
+    return sum(_records_of(part.file, person) for part in packing.read_parts(packing.dataset_folder(data_dir)))
+
+
 def forget_in_dataset(data_dir, person: Person, fingerprint_of) -> int:
     """Removes the person's clips from the dataset under `data_dir`, and what waits to be packed; returns how many records.
 
@@ -150,8 +167,10 @@ def remove_unfinished(root) -> None:
         path.unlink(missing_ok=True)
 
 
-def forget_in_file(path, person: Person) -> int:
+def forget_in_file(path, person: Person, only_count: bool = False) -> int:
     """Removes the person's rows, lines or list items from a file; returns how many. An emptied file of rows is deleted.
+
+    only_count: changes nothing.
 
     Parquet and CSV by their columns person_id, clip_id and unit_id; NPZ by its array person_id; JSON and JSON lines by
     what names the person. Other files are left as they are: 0.
@@ -160,11 +179,11 @@ def forget_in_file(path, person: Person) -> int:
     kind = kinds.get(pathlib.Path(path).suffix)
     # Somebody else's file, of another kind than its name says, is not a reason to stop.
     with contextlib.suppress(pa.ArrowInvalid, json.JSONDecodeError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile):
-        return kind(pathlib.Path(path), person) if kind else 0
+        return kind(pathlib.Path(path), person, only_count) if kind else 0
     return 0
 
 
-def _in_parquet(path, person):
+def _in_parquet(path, person, only_count):
     names = pq.read_schema(path).names
     columns = [name for name in (PERSON, *IDS) if name in names]
     if not columns:
@@ -174,8 +193,8 @@ def _in_parquet(path, person):
     for name in columns:
         values = table[name].cast(pa.string()).to_pandas()
         keep &= ~(values == person.person_id if name == PERSON else values.isin(person.ids)).to_numpy(bool)
-    if keep.all():
-        return 0
+    if keep.all() or only_count:
+        return int((~keep).sum())
     if not keep.any() and path.name.startswith("part-"):
         path.unlink()
         return len(keep)
@@ -188,7 +207,7 @@ def _in_parquet(path, person):
     return int((~keep).sum())
 
 
-def _in_csv(path, person):
+def _in_csv(path, person, only_count):
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
     header = [name.strip() for name in rows[0]] if rows else []
@@ -200,13 +219,13 @@ def _in_csv(path, person):
 
     kept = [row for row in rows[1:] if not is_own(row)]
     gone = len(rows) - 1 - len(kept)
-    if places and gone:
+    if places and gone and not only_count:
         with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows([rows[0], *kept])
     return gone if places else 0
 
 
-def _in_npz(path, person):
+def _in_npz(path, person, only_count):
     if not zipfile.is_zipfile(path):
         return 0
     with np.load(path) as stored:
@@ -214,8 +233,8 @@ def _in_npz(path, person):
             return 0
         arrays = dict(stored)
     keep = arrays[PERSON].astype(str) != person.person_id
-    if keep.all():
-        return 0
+    if keep.all() or only_count:
+        return int((~keep).sum())
     if not keep.any():
         path.unlink()
     else:
@@ -224,10 +243,10 @@ def _in_npz(path, person):
     return int((~keep).sum())
 
 
-def _in_json(path, person):
+def _in_json(path, person, only_count):
     before = json.loads(path.read_text(encoding="utf-8"))
     after, gone = _without(before, person)
-    if gone:
+    if gone and not only_count:
         write_text(path, json.dumps(after, indent=1, ensure_ascii=False) + "\n")
     return gone
 
@@ -255,9 +274,9 @@ def _names(item, person):
     return isinstance(item, str) and person.is_named_in(item)
 
 
-def _in_lines(path, person):
+def _in_lines(path, person, only_count):
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not person.is_named_in(line)]
-    if len(kept) < len(lines):
+    if len(kept) < len(lines) and not only_count:
         write_text(path, "".join(kept))
     return len(lines) - len(kept)

@@ -67,13 +67,6 @@ def _output(images):
     return Output(images, table if images.name.endswith(ALIGNED) and table.is_file() else None)
 
 
-def stamp(outputs) -> list:
-    """Names the files of the outputs as they are now: what makes a prepared clip of theirs out of date."""
-    files = [output.table for output in outputs if output.table]
-    files += [entry for output in outputs for entry in os.scandir(output.images) if entry.is_file()]
-    return sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-
-
 class OpenFaceVideo:
     """Iterates over (index, seconds, RGB uint8 [H, W, 3]) of the frames that OpenFace succeeded at, as `Video` does.
 

@@ -16,7 +16,9 @@ import shutil
 from concurrent import futures
 
 from data_pipelines import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
-from data_pipelines.clip_faces import PrepareSettings, clip_key
+from data_pipelines.clip_faces import PrepareSettings
+from data_pipelines.clip_keys import clip_keys
+from data_pipelines.content import Known
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import NAME, VERSION
 from data_pipelines.files import atomic_path, discard, sweep
@@ -42,7 +44,9 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
     check_settings(settings)
     data_dir = pathlib.Path(data_dir).absolute()  # workers may run elsewhere
     folder = packing.dataset_folder(data_dir)
-    fingerprint, splits, keys = _named(entries, settings)
+    known = Known(data_dir)
+    fingerprint, splits, keys = _named(entries, settings, known)
+    known.save()
     wanted = [Wanted(entry, split, key) for entry, split, key in zip(entries, splits, keys)]
     whole = packing.stored_fingerprint(folder) == fingerprint
     layout = layout_of(settings)
@@ -124,8 +128,7 @@ def _tidy(data_dir):
 
 def _summarise(entries, splits, rows, quality_path, note, reused, said=False) -> dict:
     """Writes the quality table and names the clips that are left out. Raises InputError where not one is left."""
-    # The person is the manifest's word of today; a row that is reused may have been made when it said another.
-    table = quality_table([dataclasses.replace(rows[i], person_id=entry.person_id) for i, entry in enumerate(entries)])
+    table = quality_table([_as_today(rows[i], entry) for i, entry in enumerate(entries)])
     _write_table(table, quality_path)
     for row in () if said else table[table.verdict != "ok"].itertuples():
         note(f"Left out: clip {row.clip_id}: {row.reason}")
@@ -134,6 +137,13 @@ def _summarise(entries, splits, rows, quality_path, note, reused, said=False) ->
             f"Not one of {len(entries)} clips can be used, see {quality_path}; the first, {table.clip_id[0]}: {table.reason[0]}"
         )
     return _summary(table, entries, splits, reused)
+
+
+def _as_today(row, entry):
+    """A row that is reused may have been made when the manifest named another person, or the file lay elsewhere."""
+    path = str(entry.path)
+    reason = row.reason.replace(row.path, path) if row.path else row.reason
+    return dataclasses.replace(row, person_id=entry.person_id, path=path, reason=reason)
 
 
 def check_settings(settings: PrepareSettings) -> None:
@@ -232,10 +242,10 @@ def fingerprint_of(entries, settings: PrepareSettings) -> tuple[str, list[str]]:
     return _named(entries, settings)[:2]
 
 
-def _named(entries, settings):
+def _named(entries, settings, known=None):
     """(fingerprint, split of each entry, key of each entry)."""
     splits = clip_splits(entries, settings.split_fractions, settings.seed)
-    keys = [clip_key(entry, settings) for entry in entries]
+    keys = clip_keys(entries, settings, known)
     clips = [
         (e.clip_id, e.person_id, e.task, e.session, split, list(map(repr, e.traits)), key)
         for e, split, key in zip(entries, splits, keys)

@@ -47,12 +47,14 @@ def _workdir(text: str) -> pathlib.Path:
     return workdir
 
 
-def parse_on_trained(args: list[str], needs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+def parse_on_trained(args: list[str], needs: dict[str, str], flags=()) -> tuple[dict, dict[str, str]]:
     """(options, {setting: text}) of a stage that takes its settings from a trained WORKDIR.
 
-    needs: {option: example}; all of them are needed. Raises InputError.
+    needs: {option: example}; all of them are needed. flags: options without a value, True where given. Raises InputError.
     """
-    options, call = _options(args[1:]), " ".join([f"facedyn {args[0]}", *map("--{}={}".format, needs, needs.values())])
+    given = {flag: f"--{flag}" in args for flag in flags}
+    options = _options([arg for arg in args[1:] if arg not in map("--{}".format, flags)])
+    call = " ".join([f"facedyn {args[0]}", *map("--{}={}".format, needs, needs.values())])
     if "config" in options:
         raise InputError(f"{args[0]} takes the settings that the workdir was made with: leave --config out ({call}).")
     overrides = {name.removeprefix("config."): options.pop(name) for name in list(options) if name.startswith("config.")}
@@ -65,7 +67,7 @@ def parse_on_trained(args: list[str], needs: dict[str, str]) -> tuple[dict[str, 
     options |= {name: with_home(options[name], f"--{name}") for name in ("workdir", "videos", "out") if name in options}
     if not pathlib.Path(options["workdir"]).is_dir():
         raise InputError(f"There is no folder --workdir={options['workdir']}; name the one of an earlier run.")
-    return options, overrides
+    return options | {flag.replace("-", "_"): there for flag, there in given.items()}, overrides
 
 
 def _options(args: list[str]) -> dict[str, str]:

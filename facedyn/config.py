@@ -35,9 +35,13 @@ def default_config() -> ConfigDict:
 WITHOUT_EFFECT = tuple(name for name, setting in SETTINGS.items() if not setting.effect)
 
 
+# Files that may lie anywhere: what is in them is compared (the dataset's fingerprint, `stamps.relevant`), not where they are.
+BY_CONTENT = tuple(name for name, setting in SETTINGS.items() if setting.path and setting.effect)
+
+
 def effective(config) -> dict:
-    """The settings that a result can depend on, flat: all but WITHOUT_EFFECT."""
-    return {name: value for name, value in flatten(config).items() if name not in WITHOUT_EFFECT}
+    """The settings that a result can depend on, flat: all but WITHOUT_EFFECT and BY_CONTENT."""
+    return {name: value for name, value in flatten(config).items() if name not in WITHOUT_EFFECT + BY_CONTENT}
 
 
 def flatten(config, prefix="") -> dict:

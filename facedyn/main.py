@@ -22,8 +22,10 @@ STAGES = {
 ON_TRAINED = {
     "embed": "videos of new people (a folder or a manifest) -> table of representations, and traits where there are heads",
     "export": "the generic model of all scales -> one file, for config.pretrain.init_from",
-    "forget": "takes a person out of all that lies in WORKDIR; says which models must be trained anew",
+    "forget": "takes a person out of all that lies in WORKDIR; says which models must be trained again; --dry-run only lists",
 }
+# {stage: options that it may be given, which have no value}
+FLAGS = {"forget": ("dry-run",)}
 # {stage: {option it needs: example}}
 NEEDS = {
     "embed": {"videos": "DIR", "workdir": "TRAINED", "out": "table.parquet"},
@@ -50,7 +52,10 @@ def usage(stage: str | None = None) -> str:
     """Help for all stages, or for one."""
     every = STAGES | ON_TRAINED
     chosen = {stage: every[stage]} if stage in every else every
-    commands = (" ".join([f"       facedyn {name}", *map("--{}={}".format, o, o.values())]) for name, o in NEEDS.items())
+    flags = {name: [f"[--{flag}]" for flag in FLAGS.get(name, ())] for name in NEEDS}
+    commands = (
+        " ".join([f"       facedyn {name}", *map("--{}={}".format, o, o.values()), *flags[name]]) for name, o in NEEDS.items()
+    )
     stages = "\n".join(f"  {name:<10} {text}" for name, text in chosen.items())
     settings = of_stage(stage) if stage else ""
     return USAGE.format(commands="\n".join(commands), stages=stages) + f"\nsettings:\n{settings}\n" * bool(settings)
@@ -92,7 +97,7 @@ def _run(args: list[str]) -> int:
     from facedyn.config import check
 
     if args[0] in NEEDS:
-        options, overrides = parse_on_trained(args, NEEDS[args[0]])
+        options, overrides = parse_on_trained(args, NEEDS[args[0]], FLAGS.get(args[0], ()))
         importlib.import_module(f"facedyn.stages.{args[0]}").run(**options, overrides=overrides)
         return 0
     stage, config, workdir = parse(args, STAGES | ON_TRAINED)

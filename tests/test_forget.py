@@ -84,7 +84,10 @@ def test_no_byte_is_left_and_the_others_are_as_before(copied, workdir, needles, 
     assert f"The trait heads were trained on '{FORGOTTEN}'" in said
     assert "not touched, as it is yours" in said
     assert ask(copied) == 0
-    assert f"nothing of '{FORGOTTEN}' is left" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"'{FORGOTTEN}' was forgotten here before" in said
+    assert "is still there (generic model, trait heads): train it again" in said
+    assert holding(copied, needles) == set()
 
     before, after = (open_face_clips(w / "data") for w in (workdir, copied))
     others = {clip.clip_id: i for i, clip in enumerate(before.clips) if clip.person_id != FORGOTTEN}
@@ -193,3 +196,57 @@ def test_ids_that_resemble_the_person_s_stay(tmp_path):
     assert '"p10"' in (tmp_path / "t.json").read_text()
     assert '"tasks": [\n   "p1"' in (tmp_path / "t.json").read_text()
     assert not any(b"p1/talk" in content for content in contents(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize(("person", "nearest"), [("P03-Aurora", FORGOTTEN), ("p03-auror", FORGOTTEN), ("p7", "p07"), ("", "")])
+def test_one_who_never_was_there_is_refused(copied, capsys, person, nearest):
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    assert ask(copied, person) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert nearest in said.err
+    assert "is left" not in said.out + said.err
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
+def test_a_dry_run_lists_all_that_goes_and_changes_nothing(copied, capsys):
+    def listed(words):
+        lines = [line.removeprefix("forget: ") for line in capsys.readouterr().out.splitlines() if line.endswith(words)]
+        counts = {}
+        for line in lines:
+            name, count = line.removesuffix(words).rsplit(": ", 1)
+            name = name if name.startswith("dataset") else name.split("/")[0]
+            counts[name] = counts.get(name, 0) + int(count)
+        return counts
+
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    assert main(["forget", f"--workdir={copied}", "--dry-run", f"--person={FORGOTTEN}"]) == 0
+    would = listed(" would be removed")
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+    assert {"quality.parquet", "representations", "report", "stages", "traits"} < set(would)
+    assert ask(copied) == 0
+    assert listed(" removed") == would
+    assert main(["forget", f"--workdir={copied}", "--dry-run", "--person=nobody"]) == 2
+
+
+def test_what_it_says_stays_true_whoever_went_before(copied, capsys):
+    """Who taught what is what was noted then, not who is in the data now."""
+    (copied / site_files.FOLDER).mkdir()
+    np.savez(site_files.path(copied, 1), a=np.zeros(3), learnt_from="{}")
+    site_files.write_people(copied, ["p06", "p07"])
+    learnt = {"p04": "took the step at which it stopped", "p06": "patterns", "p08": "", "p07": "patterns", "p05": "it stopped"}
+    for person, words in learnt.items():
+        assert ask(copied, person) == 0
+        said = capsys.readouterr().out
+        assert ("generic model" in said) == bool(words), (person, said)
+        assert words in said
+    for person, words in learnt.items():
+        assert ask(copied, person) == 0
+        said = capsys.readouterr().out
+        kind = "patterns" if words == "patterns" else "generic model"
+        assert (kind in said) == bool(words)
+    np.savez(site_files.path(copied, 1), a=np.ones(3), learnt_from="{}")
+    assert ask(copied, "p06") == 0
+    assert "patterns" not in capsys.readouterr().out  # they have been learnt again
+    text = (copied / "forgotten.json").read_text()
+    assert not any(person in text for person in learnt)

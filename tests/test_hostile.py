@@ -12,7 +12,7 @@ import pytest
 from broken_videos import empty_the_samples, lie_about_the_length, rotate, uneven_times, write_mp4
 from conftest import drifting_blob
 
-from data_pipelines import clip_faces
+from data_pipelines import clip_faces, clip_keys
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.video import Video, quiet
 
@@ -114,7 +114,7 @@ def test_what_may_not_be_read_gets_its_row(tmp_path, monkeypatch, folder):
 
     monkeypatch.setattr(type(tmp_path), "iterdir" if folder else "stat", denied)
     settings = clip_faces.PrepareSettings()
-    assert clip_faces.clip_key(entry, settings)
+    assert clip_keys.clip_key(entry, settings)
     row = clip_faces.process_clip(entry, settings, [].append).row
     assert row.verdict == "left_out"
     assert "denied" in row.reason

@@ -10,7 +10,8 @@ import pytest
 from conftest import drifting_blob, hash_seed
 
 from data_pipelines import clip_faces
-from data_pipelines.clip_faces import PrepareSettings, clip_key, process_clip
+from data_pipelines.clip_faces import PrepareSettings, process_clip
+from data_pipelines.clip_keys import clip_key
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import open_face_clips
 from data_pipelines.images import decode_image

@@ -17,7 +17,7 @@ from data_pipelines.files import atomic_path, sweep
 from facedyn.config import config_hash, default_config
 from facedyn.main import main
 from facedyn.stages import processes, stopping
-from facedyn.store import checkpoints, representations
+from facedyn.store import checkpoints, lock, representations
 from facedyn.store.metrics_log import read_metrics
 
 # On top of the settings that all tests share: one scale, a part a person, so that there is time to kill a run between two.
@@ -94,6 +94,15 @@ def assert_same_tables(one, two):
         np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
         for column in ("n_frames", "ranking_accuracy_fitted", "loss"):
             np.testing.assert_allclose(rows[column], expected_rows[column], rtol=1e-3)
+
+
+def test_processes_of_one_run_are_told_together_who_has_the_workdir(start, tmp_path):
+    with lock.held(tmp_path):
+        running = start("run", tmp_path, 2)
+        for code, said in ended(running):
+            assert code == 2, said
+            assert f"in use by process {os.getpid()} on" in said
+            assert "Traceback" not in said
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from conftest import write_video
 from test_alignment import NoisyDetector, film, texture
 
 from data_pipelines import clip_faces, reasons
-from data_pipelines.clip_faces import PrepareSettings, clip_key, process_clip
+from data_pipelines.clip_faces import PrepareSettings, process_clip
+from data_pipelines.clip_keys import clip_key
 from data_pipelines.detection import nose_turn
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips

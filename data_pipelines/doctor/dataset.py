@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines import disk_space, growth, packing
-from data_pipelines.clip_faces import PrepareSettings, clip_key
+from data_pipelines.clip_faces import PrepareSettings
+from data_pipelines.clip_keys import clip_key
+from data_pipelines.content import Known
 from data_pipelines.doctor.defects import defect, share
 from data_pipelines.errors import InputError
 from data_pipelines.face_clips import NAME, open_face_clips, read_quality
@@ -41,19 +43,15 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
         made = read_quality(reader.folder)
     except InputError as error:
         return [defect("broken_dataset", str(error), [str(data_dir)])]
-    keys = dict(zip(made["clip_id"], made["key"]))
+    keys, known = dict(zip(made["clip_id"], made["key"])), Known(data_dir)
     new = [entry.clip_id for entry in entries if entry.clip_id not in keys]
-    changed = [e.clip_id for e in entries if e.clip_id in keys and keys[e.clip_id] != _key(e, settings)]
+    changed = [e.clip_id for e in entries if e.clip_id in keys and keys[e.clip_id] != _key(e, settings, known)]
     gone = sorted(set(keys) - {entry.clip_id for entry in entries})
     labels = _other_labels(reader, entries, splits, settings.trait_names)
     defects = []
     for kind, items, words in (
         ("not_in_dataset", new, "clips of the manifest were not there when the dataset was prepared."),
-        (
-            "stale_frames",
-            changed,
-            "clips were prepared from another path, file, setting or version than today's.",
-        ),
+        ("stale_frames", changed, "clips were prepared from another file, setting or version than today's."),
         ("stale_labels", labels, "clips of the dataset have another person, split, task, session or label than the manifest."),
     ):
         if items:
@@ -66,16 +64,16 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
 
 def disk_defects(data_dir, entries, settings: PrepareSettings) -> list:
     """A defect where the disk has no room for the clips that prepare would still have to process."""
-    there = growth.known_rows(packing.dataset_folder(data_dir))
+    there, known = growth.known_rows(packing.dataset_folder(data_dir)), Known(data_dir)
     local = [entry for entry in entries if not is_url(entry.path)]
-    todo = [entry for entry in local if (entry.clip_id, _key(entry, settings)) not in there]
+    todo = [entry for entry in local if (entry.clip_id, _key(entry, settings, known)) not in there]
     words = disk_space.shortage(disk_space.expected_bytes(todo, settings), data_dir)
     return [defect("too_little_disk", f"The dataset {words}.", [str(data_dir)])] if words else []
 
 
-def _key(entry, settings):
+def _key(entry, settings, known):
     try:
-        return clip_key(entry, settings)
+        return clip_key(entry, settings, known)
     except OSError:  # a folder that may not be entered: another file than before, in any case
         return ""
 

@@ -19,6 +19,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.manifest import read_manifest
 from facedyn.stages import data_settings
+from facedyn.store import lock
 from facedyn.store.scores import replace_scores, scores_path
 
 COLUMNS = ("severity", "kind", "item", "detail", "what", "mend")
@@ -46,7 +47,7 @@ def run(config, workdir) -> dict:
     )
     _write(workdir / "doctor.csv", findings.defects)
     if findings.scores or scores_path(workdir).is_file():
-        replace_scores(workdir, "doctor", findings.scores)
+        _keep_scores(workdir, findings.scores)
     spoiling = sum(d.severity == SPOILS for d in findings.defects)
     _show(findings.defects, findings.baseline)
     people = len({entry.person_id for entry in entries})
@@ -55,6 +56,15 @@ def run(config, workdir) -> dict:
         f"{counted(len(findings.defects) - spoiling, 'remark')}; every item: {workdir / 'doctor.csv'}"
     )
     return {"spoils": spoiling, "remarks": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
+
+
+def _keep_scores(workdir, rows):
+    """Not beside a run that writes rows of its own: one of the two would lose them."""
+    try:
+        with lock.held(workdir):
+            replace_scores(workdir, "doctor", rows)
+    except InputError as error:
+        print(f"doctor: the baselines' scores were not added to scores.csv: {error}")
 
 
 def _manifest(config, workdir) -> pathlib.Path:

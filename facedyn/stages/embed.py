@@ -25,7 +25,7 @@ from facedyn.stages import common, compilation_cache, embed_rates, fit, fit_mode
 from facedyn.stages.data_settings import prepare_settings
 from facedyn.stages.fit_units import unit_id
 from facedyn.stages.trait_features import ALL_TASKS
-from facedyn.store import portable, representations, stamps
+from facedyn.store import lock, portable, representations, stamps
 
 # What may differ from the run that made the model: who is shown, how the face is found, how fast it goes.
 FREE = (
@@ -194,17 +194,18 @@ def run(videos: str, workdir: str, out: str, overrides: dict) -> dict:
     compilation_cache.switch_on(model.config.compilation_cache)
     quality, predictions = (out.with_suffix(f".{name}.parquet") for name in ("quality", "predictions"))
     work = out.with_suffix(".unfinished")
-    try:
-        table = model.embed(videos, work)
-    finally:
-        if model.quality_ is not None:
-            _write(model.quality_, quality)
-    _write_representations(table, out)
-    if len(model.predictions_):
-        _write(model.predictions_, predictions)
-    else:
-        predictions.unlink(missing_ok=True)
-    shutil.rmtree(work)
+    with lock.held(work):
+        try:
+            table = model.embed(videos, work)
+        finally:
+            if model.quality_ is not None:
+                _write(model.quality_, quality)
+        _write_representations(table, out)
+        if len(model.predictions_):
+            _write(model.predictions_, predictions)
+        else:
+            predictions.unlink(missing_ok=True)
+        shutil.rmtree(work)
     used = int((model.quality_["verdict"] == "ok").sum())
     people, length = table["person_id"].nunique(), len(table["representation"].iloc[0])
     print(f"embed: {used} of {len(model.quality_)} videos used; {quality} says what of them, and why not the others")

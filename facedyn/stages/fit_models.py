@@ -76,6 +76,8 @@ class Models:
                 found = self._engine.learn(params, scale, reader, records)
             else:
                 found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)
+            # Before the patterns: a kill in between names people from whom nothing was learnt yet, not the other way round.
+            site_files.write_people(self._workdir, self.others())
             site_models.save(path, site_names(c), found, wanted)
 
         processes.by_first(learn)

@@ -22,11 +22,13 @@ from data_pipelines.face_clips import NAME, open_face_clips
 from data_pipelines.files import write_text
 from data_pipelines.forgetting import IDS, PERSON, Person
 from data_pipelines.manifest import read_manifest
+from data_pipelines.paths import visible
 from data_pipelines.prepare import fingerprint_of
 from data_pipelines.sources.listing import named
-from facedyn.config import default_config
+from facedyn.config import BY_CONTENT, default_config, flatten
+from facedyn.stages import forgotten
 from facedyn.stages.data_settings import data_dir, prepare_settings, pretrain_data_dir
-from facedyn.store import site_files, stamps
+from facedyn.store import lock, site_files, stamps
 
 JOURNAL = "forgetting.json"
 # What was learnt for everybody beside the generic model; the second is where an older version kept it.
@@ -35,12 +37,24 @@ SHARED = (f"{site_files.FOLDER}/scale_*.npz", "generic/*/patterns_*.npz")
 AGAIN = ("fit", "traits", "report")
 
 
-def run(workdir: str, person: str, overrides: dict) -> dict:
-    """Forgets the person, and first the one of a call that was broken off; returns a summary. Raises InputError."""
+def run(workdir: str, person: str, overrides: dict, dry_run: bool = False) -> dict:
+    """Forgets the person, and first the one of a call that was broken off; returns a summary.
+
+    dry_run: only lists what would be removed. Raises InputError for a person who never was in WORKDIR, or when it is in use.
+    """
     if overrides:
         raise InputError(f"forget changes no setting: leave --config.{next(iter(overrides))} out.")
-    workdir = pathlib.Path(workdir).absolute()
+    workdir, person = pathlib.Path(workdir).absolute(), visible(person).strip()  # as manifests are read
     config = _config(workdir)
+    if dry_run:
+        return _list(config, workdir, person)
+    with contextlib.ExitStack() as held:
+        for place in (workdir, *(p for p in _datasets(config, workdir) if not p.is_relative_to(workdir))):
+            held.enter_context(lock.held(place))
+        return _run(config, workdir, person)
+
+
+def _run(config, workdir, person) -> dict:
     unfinished = _read_journal(workdir)
     if unfinished and unfinished["person"] != person:
         print(f"forget: first goes on with {unfinished['person']!r}, of a call that was broken off")
@@ -48,17 +62,80 @@ def run(workdir: str, person: str, overrides: dict) -> dict:
         unfinished = None
     plan = unfinished or _plan(config, workdir, person)
     if plan is None:
-        print(f"forget: nothing of {person!r} is left in {workdir}{_nearest(config, workdir, person)}")
+        print(_was_forgotten(config, workdir, person))
         return {"removed": 0}
     if not unfinished:
         write_text(workdir / JOURNAL, json.dumps(plan, indent=1) + "\n")
     return {"removed": _forget(config, workdir, plan)}
 
 
+def _list(config, workdir, person) -> dict:
+    """Prints what a call would remove, and changes nothing."""
+    unfinished = _read_journal(workdir)
+    if unfinished and unfinished["person"] != person:
+        print(f"forget: would first go on with {unfinished['person']!r}, of a call that was broken off")
+    plan = unfinished if unfinished and unfinished["person"] == person else _plan(config, workdir, person)
+    if plan is None:
+        print(_was_forgotten(config, workdir, person))
+        return {"removed": 0}
+    who, found = Person(person, frozenset(plan["ids"])), {}
+    for path in _whole(workdir, who):
+        found[str(path.relative_to(workdir))] = 1
+    for path in _files(workdir):
+        gone = 0 if "report" in path.relative_to(workdir).parts[:1] else forgetting.forget_in_file(path, who, only_count=True)
+        found |= {str(path.relative_to(workdir)): gone} if gone else {}
+    for place in _datasets(config, workdir):
+        gone = forgetting.count_in_dataset(place, who)
+        found |= {f"dataset {place}": gone} if gone else {}
+    for name, gone in found.items():
+        print(f"forget: {name}: {gone} would be removed")
+    for sentence in plan["learnt"] or [f"No model was trained on {person!r}."]:
+        print(f"forget: {sentence}")
+    print("forget: nothing was changed; without --dry-run it is done")
+    return {"removed": 0, "would_remove": sum(found.values())}
+
+
+def _whole(workdir, person) -> list[pathlib.Path]:
+    """What is deleted as a whole: the report, doctor.csv where it names the person, synthetic videos and tracks."""
+    doctor = workdir / "doctor.csv"
+    found = [workdir / "report"] if (workdir / "report").exists() else []
+    found += [doctor] if doctor.exists() and person.is_named_in(doctor.read_text(encoding="utf-8")) else []
+    return found + _synthetic(workdir, person)
+
+
 def _config(workdir):
+    """The settings of the last fit, with the places of the files that the last prepare read: the project may have moved."""
     with contextlib.suppress(InputError):
-        return stamps.stamped_config(workdir, "fit", "fit.started", "pretrain", "pretrain.started", "prepare")
+        config = stamps.stamped_config(workdir, "fit", "fit.started", "pretrain", "pretrain.started", "prepare")
+        with contextlib.suppress(InputError):
+            places = flatten(stamps.stamped_config(workdir, "prepare"))
+            config.update_from_flattened_dict({name: places[name] for name in BY_CONTENT})
+        return config
     return default_config()
+
+
+def _was_forgotten(config, workdir, person) -> str:
+    """What is true of one of whom nothing is left. Raises InputError for one who never was there."""
+    learnt = forgotten.still_learnt(workdir, person)
+    if learnt is None:
+        people = sorted(_people(config, workdir))
+        folded = {name.casefold(): name for name in reversed(people)}
+        near = difflib.get_close_matches(person.casefold(), list(folded), 1, 0.0 if len(people) == 1 else 0.3)
+        hint = f"the nearest id is {folded[near[0]]!r}" if near else f"there are {named(people)}" if people else "it has nobody"
+        raise InputError(f"There is no person {person!r} in {workdir}, {hint}; nothing was removed.")
+    still = f"; what was learnt with this person is still there ({', '.join(learnt)}): train it again" if learnt else ""
+    return f"forget: {person!r} was forgotten here before, and nothing is left in the data and tables{still}"
+
+
+def _people(config, workdir) -> set[str]:
+    """Ids of everybody in the datasets and tables of WORKDIR."""
+    people = set()
+    for place in _datasets(config, workdir):
+        people |= forgetting.people_in_dataset(place)
+    for path in _files(workdir):
+        table = _table(path)
+        people |= set(table[PERSON]) if table is not None and PERSON in table else set()
+    return people
 
 
 def _read_journal(workdir) -> dict | None:
@@ -95,17 +172,18 @@ def _plan(config, workdir, person: str) -> dict | None:
     who = Person(person, frozenset(ids))
     stamped = {stage: stamps.read_stamp(workdir, stage) or {"summary": {}} for stage in ("pretrain", "fit")}
     in_stamps = any(person in stamp["summary"].get("people", ()) for stamp in stamped.values())
+    in_stamps |= person in stamped["pretrain"]["summary"].get("validation_people", ())
+    in_stamps |= person in (site_files.people(workdir) or ())
     in_examples = _names_in_examples(workdir, who)
     if not (ids or seen or in_stamps or in_examples):
         return None
+    learnt = _generic_model(config, workdir, person, splits, stamped) | _heads(config, workdir, person)
     return {
         "person": person,
         "ids": sorted(ids),
         "videos": sorted(videos),
-        "learnt": [
-            *_generic_model(config, workdir, person, splits, stamped),
-            *_heads(config, workdir, person),
-        ],
+        "learnt": list(learnt.values()),
+        "learnt_in": list(learnt),
         "fingerprints": {str(place): _fingerprint(place) for place in splits},
     }
 
@@ -132,47 +210,51 @@ def _names_in_examples(workdir, who) -> bool:
         return who.person_id in set(stored[PERSON].astype(str))
 
 
-def _generic_model(config, workdir, person, splits, stamped) -> list[str]:
+def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
+    """{a name of forgotten.PLACES: sentence}. Who was there when it was learnt counts; where that was not noted, who is now."""
     if not (workdir / "generic").is_dir():
-        return []
+        return {}
     of_pool = splits.get(pretrain_data_dir(config, workdir).absolute(), set())
-    in_pool = person in stamped["pretrain"]["summary"].get("people", ()) or of_pool & set(config.pretrain.splits)
+    summary = stamped["pretrain"]["summary"]
+    in_pool = person in summary["people"] if "people" in summary else bool(of_pool & set(config.pretrain.splits))
+    stopped_by = person in summary["validation_people"] if "validation_people" in summary else "validation" in of_pool
     made_here = config.pretrain.steps > 0
     if made_here and in_pool:
         learnt = f"was trained on {person!r}"
-    elif made_here and "validation" in of_pool:
+    elif made_here and stopped_by:
         learnt = f"took the step at which it stopped from {person!r}"
     elif _shared_is_of(workdir, splits, stamped["fit"]["summary"], person, in_pool):
         older = f" and {SHARED[1]}" * any(workdir.glob(SHARED[1]))
         again = f"delete the folder representations{older}, then run again"
-        return [f"The generic model's patterns were learnt from {person!r}, and with them all representations: {again}."]
+        sentence = f"The generic model's patterns were learnt from {person!r}, and with them all representations: {again}."
+        return {"patterns": sentence}
     else:
-        return []
+        return {}
     again = "delete the folders generic and representations, then run again"
-    return [f"The generic model {learnt}, and with it all representations and what was exported: {again}."]
+    return {"generic model": f"The generic model {learnt}, and with it all representations and what was exported: {again}."}
 
 
 def _shared_is_of(workdir, splits, summary, person, in_pool) -> bool:
     """Whether the patterns beside the generic model were learnt from the person, or may have been by an unfinished fit."""
     if not any(path for pattern in SHARED for path in workdir.glob(pattern)):
         return False
+    noted = site_files.people(workdir)
+    if noted is not None:
+        return in_pool or person in noted
     unfinished = "patterns_from" not in summary
     return bool(in_pool or person in summary.get("patterns_from", ()) or (unfinished and any(splits.values())))
 
 
-def _heads(config, workdir, person) -> list[str]:
+def _heads(config, workdir, person) -> dict[str, str]:
     folds = workdir / "traits" / "folds.csv"
     if not folds.is_file() or not (workdir / "traits" / "heads").is_dir():
-        return []
+        return {}
     table = pd.read_csv(folds, dtype={PERSON: str})
     own = table[table[PERSON] == person]
     if config.traits.protocol == "official":
         own = own[own["fold"] < 0]
-    return (
-        [f"The trait heads were trained on {person!r}: the next run, or the stage traits, trains them anew."]
-        if len(own)
-        else []
-    )
+    sentence = f"The trait heads were trained on {person!r}: the next run, or the stage traits, trains them again."
+    return {"trait heads": sentence} if len(own) else {}
 
 
 def _fingerprint(place) -> str:
@@ -188,13 +270,10 @@ def _forget(config, workdir, plan: dict) -> int:
     removed = {}
     for place in {workdir, *places}:
         forgetting.remove_unfinished(place)
-    for path in (workdir / "report", workdir / "doctor.csv"):
-        if path.exists() and (path.is_dir() or person.is_named_in(path.read_text(encoding="utf-8"))):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            removed[path.name] = 1
-    for path in _synthetic(workdir, person):
+    for path in _whole(workdir, person):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-        removed["synthetic"] = removed.get("synthetic", 0) + 1
+        name = path.relative_to(workdir).parts[0]
+        removed[name] = removed.get(name, 0) + 1
     for path in _files(workdir):
         gone = forgetting.forget_in_file(path, person)
         name = path.relative_to(workdir).parts[0]
@@ -204,6 +283,7 @@ def _forget(config, workdir, plan: dict) -> int:
         removed |= {f"dataset {place}": gone} if gone else {}
     _restamp(config, workdir, plan["fingerprints"])
     left = [str(path.relative_to(workdir)) for path in _files(workdir) if _still_names(path, person)]
+    forgotten.remember(workdir, person.person_id, plan.get("learnt_in", ()))
     (workdir / JOURNAL).unlink()
     for name, gone in removed.items():
         print(f"forget: {name}: {gone} removed")
@@ -277,12 +357,3 @@ def _still_names(path, person) -> bool:
     if path.suffix not in (".json", ".jsonl", ".csv", ".html", ".txt", ".log"):
         return False
     return person.is_named_in(path.read_text(encoding="utf-8", errors="replace"))
-
-
-def _nearest(config, workdir, person) -> str:
-    people = set()
-    for place in _datasets(config, workdir):
-        with contextlib.suppress(InputError):
-            people |= {clip.person_id for clip in open_face_clips(place).clips}
-    near = difflib.get_close_matches(person, people, 1, 0.6)
-    return f" (there is a {near[0]!r})" if near else ""

@@ -1,5 +1,6 @@
 """Videos -> dataset of face clips: finds out which videos, then leaves the work to data_pipelines."""
 
+import contextlib
 import pathlib
 
 from data_pipelines.errors import InputError
@@ -8,6 +9,7 @@ from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources import SOURCES, add_left_out
 from facedyn.stages import common
 from facedyn.stages.data_settings import check_splits, list_source, prepare_settings
+from facedyn.store import lock
 
 
 def run(config, workdir) -> dict:
@@ -17,7 +19,11 @@ def run(config, workdir) -> dict:
     entries = read_manifest(manifest(config, workdir), traits)
     pool = read_manifest(config.data.pretrain_manifest) if config.data.pretrain_manifest else None
     check_splits(config, entries, pool)
-    summary = _prepare(config, entries, common.data_dir(config, workdir), workdir / "quality.parquet", traits)
+    place = common.data_dir(config, workdir)
+    # A dataset elsewhere may be that of several workdirs; they prepare one after the other.
+    outside = not place.absolute().is_relative_to(workdir.absolute())
+    with lock.held(place, wait=True) if outside else contextlib.nullcontext():
+        summary = _prepare(config, entries, place, workdir / "quality.parquet", traits)
     if config.data.dataset in SOURCES:
         summary["files_left_out"] = add_left_out(workdir / "manifest.json", workdir / "quality.parquet")
     if pool is not None:

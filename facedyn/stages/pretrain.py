@@ -49,7 +49,9 @@ def run(config, workdir) -> dict:
         params, steps[scale] = _pretrain_scale(config, workdir, face_clips, training, validation, scale, compiled)
         rows += _controls(config, params, face_clips, held_out, scale, compiled)
     processes.by_first(lambda: scores.replace_scores(workdir, "pretrain", rows))
-    return {"people": pool, "clips": len({face_clips.clips[i].clip_id for i in training}), "steps": steps}
+    clips = len({face_clips.clips[i].clip_id for i in training})
+    stopped_by = sorted({face_clips.clips[i].person_id for i in validation})
+    return {"people": pool, "validation_people": stopped_by, "clips": clips, "steps": steps}
 
 
 def load_generic(config, workdir, scale: int):

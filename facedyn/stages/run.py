@@ -4,6 +4,7 @@ Of several processes the first one decides, stamps and reports; `pretrain` and `
 the other stages by the first one while the others wait.
 """
 
+import contextlib
 import importlib
 import pathlib
 import time
@@ -14,7 +15,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from facedyn.config import config_hash
 from facedyn.stages import common, compilation_cache, processes
-from facedyn.store import stamps
+from facedyn.store import lock, stamps
 from facedyn.store.metrics_log import MetricsLog
 from facedyn.store.representations import CONTROLS
 
@@ -42,9 +43,11 @@ def run_stages(stage: str, config, workdir) -> None:
         if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
             raise InputError("The processes of config.distributed have different stages or settings; give all the same.")
         _check_devices(stage, config, workdir)
-        processes.by_first(lambda: _tidy(workdir))
-        for name in ORDER if stage == "run" else (stage,):
-            run_one(name, config, workdir, skip=stage == "run")
+        # Process 0 has the workdir for all; where it may not, the others get to know at the first wait.
+        with lock.held(workdir) if processes.is_first() else contextlib.nullcontext():
+            processes.by_first(lambda: _tidy(workdir))
+            for name in ORDER if stage == "run" else (stage,):
+                run_one(name, config, workdir, skip=stage == "run")
         if stage in ("run", "traits") and processes.is_first():
             from facedyn.store.scores import load_scores, score_table
 
@@ -117,6 +120,5 @@ def _fingerprint(name: str, config, workdir: pathlib.Path) -> str:
 
 
 def _tidy(workdir: pathlib.Path) -> None:
-    workdir.mkdir(parents=True, exist_ok=True)
     for folder in WRITTEN:
         sweep(workdir / folder)

@@ -3,6 +3,7 @@
 Parts are written whole or not at all and never touched again, so a broken-off fit resumes by reading which rows exist.
 """
 
+import functools
 import pathlib
 
 import numpy as np
@@ -86,7 +87,7 @@ def read_parts(folder, keep=None) -> tuple[pd.DataFrame, np.ndarray]:
     rows, place = _rows(parts)
     if keep is not None:
         kept = np.asarray(keep(rows), bool)
-        rows, place = rows[kept].reset_index(drop=True), np.where(kept, np.cumsum(kept) - 1, -1)[place]
+        rows, place = rows[kept].reset_index(drop=True), np.where(place < 0, -1, np.where(kept, np.cumsum(kept) - 1, -1)[place])
     vectors, before = None, 0
     for part in parts:
         with pq.ParquetFile(part) as file:
@@ -111,7 +112,10 @@ def _parts(folder) -> list[pathlib.Path]:
 
 
 def _rows(parts) -> tuple[pd.DataFrame, np.ndarray]:
-    """The rows of all parts in the order of unit and scale, and the place in it of each row as the parts hold them."""
+    """The rows of all parts in the order of unit and scale, and the place in it of each row as the parts hold them.
+
+    Of a row that is there twice, as two runs at once could leave it, the first is taken; the place of the other is -1.
+    """
     names = [name for name, _ in COLUMNS]
     if not parts:
         return pd.DataFrame({name: [] for name in names}), np.zeros(0, int)
@@ -119,7 +123,22 @@ def _rows(parts) -> tuple[pd.DataFrame, np.ndarray]:
     order = np.lexsort((rows["scale"], rows["unit_id"]))
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
-    return rows.iloc[order].reset_index(drop=True), place
+    rows = rows.iloc[order].reset_index(drop=True)
+    doubled = rows.duplicated(["unit_id", "scale"]).to_numpy()
+    if doubled.any():
+        first = rows[doubled].iloc[0]
+        example = f"{first['unit_id']!r} at scale {first['scale']}"
+        _say_once(
+            f"{parts[0].parent} has {int(doubled.sum())} rows twice, for example {example}: the older one of each is used."
+        )
+        place = np.where(doubled, -1, np.cumsum(~doubled) - 1)[place]
+        rows = rows[~doubled].reset_index(drop=True)
+    return rows, place
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(text)
 
 
 def load_representations(workdir) -> tuple[pd.DataFrame, np.ndarray]:

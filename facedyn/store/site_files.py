@@ -11,11 +11,12 @@ import zipfile
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
+from data_pipelines.files import atomic_path, write_text
 from facedyn.store import representations
 
 FOLDER = f"{representations.FOLDER}/shared"
 LEARNT_FROM = "learnt_from"
+PEOPLE = "people.json"  # whose ids must be removable, so they are no part of `learnt_from`
 
 
 def path(workdir, scale: int, control: str = "") -> pathlib.Path:
@@ -39,6 +40,17 @@ def learnt_from(path) -> dict | None:
             return json.loads(str(stored[LEARNT_FROM])) if LEARNT_FROM in stored else {}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read: delete the folder {path.parents[1]} and run fit again.") from error
+
+
+def write_people(workdir, people) -> None:
+    """Keeps the ids of those from whom, beside the generic model's people, something was learnt for everybody."""
+    write_text(pathlib.Path(workdir) / FOLDER / PEOPLE, json.dumps(sorted(people), ensure_ascii=False) + "\n")
+
+
+def people(workdir) -> list[str] | None:
+    """As given to `write_people`; None where it was not noted."""
+    path = pathlib.Path(workdir) / FOLDER / PEOPLE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def rename_datasets(workdir, new: dict[str, str]) -> None:

@@ -9,14 +9,16 @@ import importlib.metadata
 import json
 import pathlib
 import platform
+import re
 import shlex
 import subprocess
 import sys
 
 import facedyn
+from data_pipelines import content
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
-from facedyn.config import config_hash, default_config, effective, flatten, from_flat
+from facedyn.config import BY_CONTENT, config_hash, default_config, effective, flatten, from_flat
 
 # The settings that each stage's result depends on; a trailing dot stands for a whole section.
 DEPENDS = {
@@ -30,6 +32,7 @@ DEPENDS = {
 
 # Settings that only add to a stage's result: it need not be made anew, nor in another WORKDIR.
 ADDS = ("fit.controls",)
+INIT_FROM, CONTENT = "pretrain.init_from", r"([0-9a-f]{32})?"
 
 
 def stamp_path(workdir, stage: str) -> pathlib.Path:
@@ -56,16 +59,27 @@ def stamped_config(workdir, *stages: str):
 
 
 def relevant(config, stage: str, dataset: str) -> dict:
-    """What the stage's result depends on, flat, as JSON would give it back: settings, and the dataset's fingerprint."""
-    kept = {k: v for k, v in effective(config).items() if k.startswith(DEPENDS[stage])}
-    return json.loads(json.dumps(kept | {"dataset": dataset}, default=list))
+    """What the stage's result depends on, flat, as JSON would give it back: settings, and the dataset's fingerprint.
+
+    Where files lie is no part of it: those of the data are named by the fingerprint, the generic model to start from by its
+    content, which is left out where the file is gone.
+    """
+    kept = {k: v for k, v in effective(config).items() if k.startswith(DEPENDS[stage])} | {"dataset": dataset}
+    if INIT_FROM.startswith(DEPENDS[stage]):
+        place = config.pretrain.init_from
+        name = content.of_place(pathlib.Path(place).expanduser()) if place else ""
+        kept |= {INIT_FROM: name} if name or not place else {}
+    return json.loads(json.dumps(kept, default=list))
 
 
 def changes(stamp: dict, now: dict) -> list[str]:
     """One phrase a difference, 'fit.steps was 100, is 50'. A setting younger than the stamp had what is now its default."""
     younger = {k: v for k, v in flatten(default_config()).items() if k in now and k not in stamp["relevant"]}
     before = json.loads(json.dumps(younger, default=list)) | stamp["relevant"]
-    names = sorted(before.keys() | now.keys())
+    names = (before.keys() | now.keys()) - set(BY_CONTENT)
+    if INIT_FROM in now and re.fullmatch(CONTENT, before.get(INIT_FROM, "")):
+        names.add(INIT_FROM)
+    names = sorted(names)
     return [f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in names if before.get(n) != now.get(n)]
 
 
