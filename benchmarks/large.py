@@ -92,7 +92,9 @@ def size(place, args, rows, verdicts):
     settings = TINY | {
         "data.image_size": SIZE,
         "pretrain.eval_windows": 16,
-        "fit.max_frames": 128,
+        "fit.max_frames": 32,
+        "fit.split_half": False,
+        "traits.baselines": "('mean_predictor','mean_face','linear_dynamics')",
         "fit.splits": "('test',)",
         "traits.splits": "('test',)",
     }
