@@ -13,6 +13,9 @@ SIZE = 64, 36  # of the small copy
 JUMP_LATENCY = 2  # frames after a jump that must be seen before it is told from a fast movement
 JUMP_BEFORE = 12  # frames before it
 JUMP_CHANGE, JUMP_SHARE = 2.0, 0.2  # grey levels by which so much of the picture changes
+# Where the frames around it hardly changed (grey levels, mean), a frame that changed by a little more than any of them is one.
+QUIET, QUIET_FACTOR = 1.5, 1.3
+QUIET_FRAMES = 15, 34  # so many must be known, at least and at most: encoders redraw a still picture every 12 or 30 frames
 FADES = (6, 8, 12, 16, 24)  # frames between whose first and last one a fade is looked for
 LONGEST = 45  # frames of a fade
 MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
@@ -32,13 +35,15 @@ class CutDetector:
     """Tells cuts from the frames, one after the other.
 
     A cut: the frame changed much, more than the video usually does, and looks little like the one before. A jump cut (time
-    taken out of one shot): many parts of the picture changed at once by more than in any frame just before and after; told
-    two frames late. A cross-fade: the frames in between are mixtures of the first and the last, in growing parts.
+    taken out of one shot): many parts of the picture changed at once by more than in any frame just before and after, or,
+    where these hardly changed, the whole picture did; told two frames late. A cross-fade: the frames in between are mixtures
+    of the first and the last, in growing parts.
     """
 
     def __init__(self):
         self._recent = collections.deque(maxlen=15)  # how much the frame changed
         self._parts = collections.deque(maxlen=JUMP_BEFORE + 1 + JUMP_LATENCY)  # the same for each part of the picture
+        self._means = collections.deque(maxlen=QUIET_FRAMES[1])  # over the picture; jumps are among them
         self._past = collections.deque(maxlen=LONGEST + 1)
 
     def step(self, image: np.ndarray) -> Cut | None:
@@ -51,9 +56,11 @@ class CutDetector:
         change = cv2.norm(small, last, cv2.NORM_L1) / small.size
         brighter = np.vdot(small, last) / (np.vdot(last, last) + np.float32(1e-6))  # nor is one that is dimmed a jump
         self._parts.append(cv2.resize(cv2.absdiff(small, brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
+        self._means.append(cv2.mean(self._parts[-1])[0])
         much = change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0)
         if much and likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
             self._forget(1)
+            self._means.clear()
             return Cut()
         self._recent.append(change)
         if self._jumped():
@@ -75,6 +82,11 @@ class CutDetector:
         parts = np.stack(self._parts)
         jump = parts[-1 - JUMP_LATENCY]
         around = np.maximum(parts[: -1 - JUMP_LATENCY].max(0), parts[-JUMP_LATENCY:].max(0))
+        means = list(self._means)
+        usual = 0.1 + max(means[: -1 - JUMP_LATENCY] + means[-JUMP_LATENCY:])
+        quiet = len(means) > QUIET_FRAMES[0] + JUMP_LATENCY and usual < QUIET
+        if quiet and jump.mean() > max(0.5, QUIET_FACTOR * usual) and np.mean(jump > around) > 0.5:
+            return True
         return np.mean((jump > 1.8 * (around + 0.5)) & (jump > JUMP_CHANGE)) > JUMP_SHARE
 
     def _faded(self):

@@ -3,6 +3,7 @@
 Both look at a smaller copy of the frame, or at the surroundings of where the face was last, and answer in the frame's pixels.
 """
 
+import collections
 import dataclasses
 import math
 import pathlib
@@ -61,36 +62,41 @@ def nose_turn(left, right, nose) -> float:
     return float((nose - left - half) @ half / max(half @ half, 1e-9))
 
 
+NETWORKS = 12  # kept ready, each for pictures of one size: another size costs a network as much as several pictures
+_networks = collections.OrderedDict()  # of this process, the one used last at the end
+
+
+def yunet_network(path: str, size: tuple[int, int]):
+    """The YuNet network of that file for pictures of this (width, height); its threshold is whatever was set last."""
+    key = path, pathlib.Path(path).stat().st_mtime_ns, size
+    network = _networks.pop(key, None)
+    if network is None:
+        try:
+            network = cv2.FaceDetectorYN.create(path, "", size, 0.6, 0.3, 50)
+        except cv2.error as error:
+            raise InputError(f"The file {path} cannot be loaded as a YuNet model; download it again.") from error
+    _networks[key] = network
+    if len(_networks) > NETWORKS:
+        _networks.popitem(last=False)
+    return network
+
+
 class YuNetDetector:
     """YuNet: box and five landmarks. Made from the path of the ONNX file."""
 
     SIDES = (320, 640)  # the second only where the first shows nothing: small faces in large frames
     LEAST = 24  # width of the smallest face that is to be found, pixels of what is looked at
     LOCAL_SIDE, PART = 64, 1.5  # a face whose place is known: side of the square looked at, pixels and sizes of the face
-    FINE_PART = 1.3  # of the face's sides, looked at large
-    SETTLE_SIDE = 160  # of the square in which a new face is looked at in four turns
+    FINE_PART = 1.3, 1.15  # of the face's width and height, looked at large
+    SETTLE_SIDE = 96  # of the square in which a new face is looked at in four turns
     FINE_WIDTH = 123  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
     STRIDE = 32  # of the network's coarsest grid
-    NETWORKS = 6  # kept ready, each for pictures of one size: another size costs a network as much as several pictures
 
     def __init__(self, model_path, score: float = 0.6):
         if not pathlib.Path(model_path).is_file():
             raise InputError(f"There is no YuNet model at {model_path}; config.data.yunet_model must name its ONNX file.")
-        self._path, self._score, self._n_refined, self._networks = str(model_path), score, 0, {}
-        self._network((self.LOCAL_SIDE,) * 2)
-
-    def _network(self, size):
-        """The network for pictures of this (width, height)."""
-        network = self._networks.pop(size, None)
-        if network is None:
-            try:
-                network = cv2.FaceDetectorYN.create(self._path, "", size, self._score, 0.3, 50)
-            except cv2.error as error:
-                raise InputError(f"The file {self._path} cannot be loaded as a YuNet model; download it again.") from error
-        self._networks[size] = network  # the newest last
-        if len(self._networks) > self.NETWORKS:
-            del self._networks[next(iter(self._networks))]
-        return network
+        self._path, self._score, self._n_refined = str(model_path), score, 0
+        yunet_network(self._path, (self.LOCAL_SIDE,) * 2)
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
         """Faces of a BGR frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
@@ -117,7 +123,8 @@ class YuNetDetector:
         Landmarks err to one side, by some degrees; those of the mirror image err to the other.
         """
         factor = max(1.0, near.box[2] / self.FINE_WIDTH)
-        out = tuple(self.STRIDE * math.ceil(self.FINE_PART * side / factor / self.STRIDE) for side in near.box[2:])
+        least = np.multiply(self.FINE_PART, near.box[2:]) / factor
+        out = tuple(self.STRIDE * math.ceil(side / self.STRIDE) for side in least)
         # Landmarks also err by where the face lies on the network's grids; elsewhere each time, they are right on average.
         self._n_refined += 1
         shift = factor * self.STRIDE / 2 * (np.modf(self._n_refined * np.array([0.7548777, 0.5698403]))[0] - 0.5)
@@ -148,7 +155,7 @@ class YuNetDetector:
         return best
 
     def _faces(self, view, score, fine, mirrored=False):
-        network = self._network(view.image.shape[1::-1])
+        network = yunet_network(self._path, view.image.shape[1::-1])
         network.setScoreThreshold(score)
         _, found = network.detect(view.image[:, ::-1].copy() if mirrored else view.image)
         faces = []

@@ -14,8 +14,8 @@ from data_pipelines.cuts import CutDetector
 from data_pipelines.detection import Face, overlap
 from data_pipelines.images import power_of_two, reduced
 
-FULL_SEARCH = 5  # every so many detections the whole frame is searched; the others look where the face was
-REFINE = 3  # every so many detections the face is looked at large, to see how far the head leans
+FULL_SEARCH = 10  # every so many detections the whole frame is searched; the others look where the face was
+REFINE = 4  # every so many detections the face is looked at large, to see how far the head leans
 TURNED = math.radians(4)  # where that differs by so much from what the flow said, the next detection is large too
 BESIDE = 0.3  # of the width of the face that is followed: so wide must others be to be looked for
 
@@ -159,7 +159,7 @@ class Tracker:
         self._detector, self._every, self._min_face = detector, detect_every, min_face_pixels
         self._cuts, self.live, self._done = CutDetector(), [], []
         self._last = self._last_number = None
-        self._searches, self._frame, self._lost = 0, -1, -10 * FULL_SEARCH * detect_every - 1
+        self._searches, self._frame, self._lost = 0, -1, -100 * detect_every
         self.n_searched = self.n_cuts = self._shot = 0
         self._cut_at = -1000
         self.largest_too_small = 0.0

@@ -48,6 +48,12 @@ def test_time_taken_out_of_a_shot_is_told():
     assert found([head(t / 20) for t in range(105)]) == {}
 
 
+def test_a_few_frames_taken_out_of_a_quiet_shot_are_told_once():
+    frames = [head(t / 100) for t in [*range(30), *range(34, 64)]]
+    assert [t - mixed for t, mixed in found(frames).items()] == [30]
+    assert found([head(t / 100) for t in range(64)]) == {}
+
+
 @pytest.mark.parametrize("length", [8, 12, 25, 30])
 def test_a_cross_fade_is_told_and_all_of_it_left_out(length):
     parts = np.clip((np.arange(90) - 30) / length, 0, 1)
