@@ -8,6 +8,13 @@ from typing import NamedTuple
 CORE, STAGES = "facedyn/core/", "facedyn/stages/"
 SCIENCE, ENGINE, FIT, SITES = "test_science.py", "test_site_engine.py", "test_fit.py", "test_site_dynamics.py"
 HEADS, WEIGHTS, LOSS, METRICS = "test_trait_heads.py", "test_feature_weights.py", "test_rank_loss.py", "test_metrics.py"
+UPDATES = SCIENCE + "::test_the_update_brings_the_loss_down_on_what_it_sees_again_and_again"
+CENTRE = SCIENCE + "::test_the_model_sees_the_centre_frame_in_training_and_in_evaluation"
+STOPS = SCIENCE + "::test_the_best_step_is_kept_and_patience_ends_the_training"
+UNSEEN = ENGINE + "::test_figures_on_held_back_rows_are_of_filters_that_have_not_seen_them"
+MOVEMENT = ENGINE + "::test_principal_components_are_of_movement_not_of_who_is_seen"
+HALVES = ENGINE + "::test_halves_of_a_person_share_no_frame"
+SHUFFLED = ENGINE + "::test_shuffled_frames_get_population_filters_of_shuffled_frames"
 PLAN = "test_stages.py::test_centres_are_split_with_a_gap_or_not_at_all"
 
 
@@ -30,25 +37,25 @@ def _stage(file, old, new, *tests):
 
 MUTANTS = (
     # Pretraining
-    _stage("pretrain.py", '"params": optax.apply_updates(state["params"], updates)', '"params": state["params"]', SCIENCE),
-    _stage("pretrain.py", "(0.0, c.learning_rate, warmup", "(0.0, 1e-9 * c.learning_rate, warmup", SCIENCE),
-    _stage("pretrain.py", "windows[:, settings.half_length]), windows, settings", "windows[:, 0]), windows, settings", SCIENCE),
-    _stage("pretrain.py", "model.apply(p, w[:, centre]), w", "model.apply(p, w[:, 0]), w", SCIENCE),
-    _stage("pretrain.py", "series.restore(series.best_step(),", "series.restore(series.latest_step(),", SCIENCE),
-    _stage("pretrain.py", "while step < c.steps and since_best < c.patience:", "while step < c.steps:", SCIENCE),
-    _stage("pretrain.py", "HeldOut(face_clips, validation, scale", "HeldOut(face_clips, training, scale", SCIENCE),
-    _stage("pretrain.py", 'common.records_of(face_clips, ("test",)) if', "training if", SCIENCE),
+    _stage("pretrain.py", '"params": optax.apply_updates(state["params"], updates)', '"params": state["params"]', UPDATES),
+    _stage("pretrain.py", "(0.0, c.learning_rate, warmup", "(0.0, 1e-9 * c.learning_rate, warmup", UPDATES),
+    _stage("pretrain.py", "windows[:, settings.half_length]), windows, settings", "windows[:, 0]), windows, settings", CENTRE),
+    _stage("pretrain.py", "model.apply(p, w[:, centre]), w", "model.apply(p, w[:, 0]), w", CENTRE),
+    _stage("pretrain.py", "series.restore(series.best_step(),", "series.restore(series.latest_step(),", STOPS),
+    _stage("pretrain.py", "while step < c.steps and since_best < c.patience:", "while step < c.steps:", STOPS),
+    _stage("pretrain.py", "HeldOut(face_clips, validation, scale", "HeldOut(face_clips, training, scale", STOPS),
+    _stage("pretrain.py", 'common.records_of(face_clips, ("test",)) if', "training if", STOPS),
     _stage(
         "pretrain.py",
         "if accuracy > best else (best, since_best + 1)",
         "if accuracy < best else (best, since_best + 1)",
-        SCIENCE,
+        STOPS,
     ),
     _stage(
         "pretrain.py",
         "if accuracy > best else (best, since_best + 1)",
         "if accuracy > best else (accuracy, since_best + 1)",
-        SCIENCE,
+        STOPS,
     ),
     _stage(
         "held_out.py",
@@ -140,28 +147,28 @@ MUTANTS = (
         "site_engine.py",
         "held_back_quality(common, solve(common, damping, fitted), fitted",
         "held_back_quality(common, solve(common, damping, site_dynamics.together(fitted, held)), fitted",
-        ENGINE,
+        UNSEEN,
     ),
-    _stage("site_engine.py", "rows = site_dynamics.together(fitted, held)", "rows = fitted", ENGINE),
+    _stage("site_engine.py", "rows = site_dynamics.together(fitted, held)", "rows = fitted", UNSEEN),
     _stage(
         "site_engine.py",
         "away = _less_clip_means(np.concatenate([np.asarray(m) for m in of_site]), clip)",
         "away = np.concatenate([np.asarray(m) for m in of_site])",
-        ENGINE,
+        MOVEMENT,
     ),
     _stage("site_engine.py", "chosen = DAMPINGS[errors.argmin(0)]", "chosen = DAMPINGS[errors.argmax(0)]", ENGINE),
     _stage(
         "site_engine.py", "return model._replace(reliability=reliability, discriminants=directions)", "return model", ENGINE
     ),
-    _stage("fit.py", "0.0 if half and engine.uses_all else c.held_back", "c.held_back", ENGINE),
+    _stage("fit.py", "0.0 if half and engine.uses_all else c.held_back", "c.held_back", HALVES),
     _stage(
         "fit_models.py",
         "found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)",
         "found = ordered",
-        ENGINE,
+        SHUFFLED,
     ),
-    _stage("fit_models.py", "TimeShuffled(reader, c.seed), records)", "reader, records)", ENGINE),
-    _stage("pool.py", "if clip.person_id in people]", "if clip.person_id not in people]", ENGINE),
+    _stage("fit_models.py", "TimeShuffled(reader, c.seed), records)", "reader, records)", SHUFFLED),
+    _stage("pool.py", "if clip.person_id in people]", "if clip.person_id not in people]", SHUFFLED),
     _stage(
         "fit_units.py", "return centres[centres < kept[0] - 2 * reach], kept", "return centres[centres < kept[0]], kept", PLAN
     ),

@@ -1,7 +1,7 @@
 """Do the tests fail when the science breaks? Wrong lines (benchmarks/mutants.py) one by one, and the tests that should notice.
 
     python benchmarks/mutation.py --check            # every text still stands exactly once in its file: instant
-    python benchmarks/mutation.py                    # all of them, an hour on two cores; ends with a table
+    python benchmarks/mutation.py                    # all of them, half an hour on two cores; ends with a table
     python benchmarks/mutation.py --only pretrain.py # those whose file or text holds this
     python benchmarks/mutation.py --baseline         # the tests named, on the code as it is: all must pass
 
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="only look whether every text stands once in its file")
     parser.add_argument("--baseline", action="store_true", help="run the tests on the code as it is")
     parser.add_argument("--only", default="", help="mutants whose file, old or new text holds this")
-    parser.add_argument("--first", type=int, default=0, help="number of the first mutant to run")
+    parser.add_argument("--numbers", default="", help="numbers of mutants, such as 0-12,21")
     args = parser.parse_args()
     wrong = list(stale())
     if args.check or wrong:
@@ -40,11 +40,19 @@ def main():
         copy = pathlib.Path(folder) / "tree"
         copy_tree(copy)
         # What one run has compiled the next need not.
-        environment = os.environ | {"PYTHONPATH": str(copy), "JAX_COMPILATION_CACHE_DIR": f"{folder}/compiled"}
+        compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR", f"{folder}/compiled")
+        environment = os.environ | {"PYTHONPATH": str(copy), "JAX_COMPILATION_CACHE_DIR": compiled}
         if args.baseline:
             return baseline(copy, environment)
-        chosen = [(i, m) for i, m in enumerate(MUTANTS) if i >= args.first and args.only in "\n".join(m[:3])]
+        numbers = numbers_of(args.numbers) or range(len(MUTANTS))
+        chosen = [(i, MUTANTS[i]) for i in numbers if args.only in "\n".join(MUTANTS[i][:3])]
         return report([(m, judge(i, m, copy, environment)) for i, m in chosen])
+
+
+def numbers_of(text: str) -> list[int]:
+    """'0-2,5' -> [0, 1, 2, 5]."""
+    ends = [part.split("-") for part in text.split(",") if part]
+    return [number for part in ends for number in range(int(part[0]), int(part[-1]) + 1)]
 
 
 def stale():

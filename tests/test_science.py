@@ -107,6 +107,13 @@ def scripted(monkeypatch, accuracies):
 def test_the_best_step_is_kept_and_patience_ends_the_training(monkeypatch, tmp_path):
     """Best at the second evaluation, and two without a new best are enough: of ten evaluations there are four."""
     config = settings(steps=20, eval_every=2, patience=2, learning_rate=1e-2, warmup_steps=1)
+    make_step = pretrain.make_step
+
+    def guarded(*args):
+        """All that an update reads is on the devices, where it belongs."""
+        return jax.transfer_guard("disallow")(make_step(*args))
+
+    monkeypatch.setattr(pretrain, "make_step", guarded)
     measured, people = scripted(monkeypatch, [0.5, 0.9, 0.6, 0.7, 0.95, 0.6, 0.6, 0.6, 0.6, 0.6])
     summary = pretrain.run(config, tmp_path)
     assert len(measured) == 4
