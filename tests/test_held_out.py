@@ -103,3 +103,12 @@ def test_people_without_a_window_are_not_among_them():
     clips = Clips(people=3, frames=4)
     with pytest.raises(InputError, match="No clip of the held-out people is long enough for a window at scale 1"):
         HeldOut(clips, range(len(clips.clips)), 1, 2, per_person=5)
+
+
+def test_everyone_gets_the_figure_of_their_own_windows(monkeypatch):
+    """Clips whose brightness is their person's number: so is the figure, in the order of `people`, in every batch."""
+    monkeypatch.setattr(held_out, "EVAL_BATCH", 8)
+    clips = Clips(people=7)
+    clips.frames = lambda i, positions: np.full((len(positions), SIZE, SIZE, 3), int(clips.clips[i].person_id[1:]), np.uint8)
+    measured = HeldOut(clips, range(len(clips.clips)), 1, 2, per_person=3)
+    np.testing.assert_allclose(measured.accuracies([(brightness, None)])[0], range(7), rtol=1e-5)

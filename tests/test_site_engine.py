@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import runpy
 
 import jax
@@ -13,8 +14,9 @@ from data_pipelines.errors import InputError
 from facedyn.command_line import load_config
 from facedyn.config import flatten
 from facedyn.core import discriminants, innovations, metrics, person_filters, site_dynamics, unet
-from facedyn.stages import common, fit_engine, fit_models, site_engine, site_models, site_states
-from facedyn.stages.fit_units import TimeShuffled, place_windows, shapes_of
+from facedyn.stages import common, fit, fit_engine, fit_models, site_engine, site_models, site_states
+from facedyn.stages.fit_units import TimeShuffled, frames_of, place_windows, shapes_of
+from facedyn.store import stamps
 
 
 def closed_form(**fit):
@@ -286,3 +288,77 @@ def test_blocks_hold_every_unit_once_and_few_states(monkeypatch):
     assert len(blocks) > 2
     assert all(n * 4 * len(engine.sites) * 3 <= 3000 for n in rows)
     assert engine.blocks([]) == [[]]
+
+
+def test_figures_on_held_back_rows_are_of_filters_that_have_not_seen_them():
+    """A unit that stands still in the rows fitted has learnt nothing for those held back, however they move."""
+    engine = fit_models.make_engine(closed_form(damping=1.0), CLIPS)
+    people, sites, random = engine.mesh.size, len(engine.sites), np.random.default_rng(0)
+    windows = np.tile(np.arange(20)[:, None] + np.arange(5), (people, 1, 1)).astype(np.int32)
+    clips, counts = np.zeros((people, 20), np.int32), np.full(people, 20, np.int32)
+    moving = np.cumsum(random.normal(size=(people, 24, sites, 3)), 1).astype(np.float32)
+    common = random.normal(0, 0.1, (sites, 2, 3, 3)).astype(np.float32)
+    still = (0 * moving, windows, clips, counts)
+    by_slot, _, before, after, rows = engine.fit(common, np.ones(sites, np.float32), still, (moving, windows, clips, counts))
+    np.testing.assert_array_equal(after, before)
+    np.testing.assert_array_equal(rows, 20)
+    # The representation itself is of all rows.
+    assert min(np.abs(by_slot[site.name]).max() for site in engine.sites) > 1e-2
+
+
+def test_principal_components_are_of_movement_not_of_who_is_seen(reference):
+    """The states of the frames that they are learnt from have a mean square of one about their own clip's mean."""
+    model, _, engine = reference
+    frames, clip = site_engine._spread(CLIPS, list(range(4)), engine._pattern_frames())
+    for maps, basis in zip(engine.maps(model.params, frames), model.patterns):
+        states = np.asarray(maps) @ basis
+        about_means = np.concatenate([states[clip == c] - states[clip == c].mean(0) for c in np.unique(clip)])
+        np.testing.assert_allclose((about_means**2).mean(0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["least_squares", "adam"])
+def test_halves_of_a_person_share_no_frame(monkeypatch, tmp_path, solver):
+    """What a half's representation is made of: its fitted rows, and where the engine uses them, those held back."""
+    config = closed_form(held_back=0.2, min_frames=4, split_half=True, controls=())
+    config.rank_loss.scales = (1, 2)
+    if solver == "adam":
+        config.fit.solver, config.fit.filter_kind = "adam", "pointwise"
+    engine = fit_models.make_engine(config, CLIPS)
+    monkeypatch.setattr(fit, "_fit_all", lambda *_: None)
+    jobs, _ = fit.fit_table(config, engine, CLIPS, lambda *_: {}, tmp_path, "", None)
+    for scale in (1, 2):
+        first, second = ({u.unit_id: u for u in jobs[scale, half]} for half in (1, 2))
+        assert len(first) == len(second) == len(CLIPS.clips)
+        for name in first:
+            of_half = [
+                frames_of(np.concatenate([u.fitted, u.held_back]) if engine.uses_all else u.fitted, scale, 2)
+                for u in (first[name], second[name])
+            ]
+            for record in of_half[0].keys() & of_half[1]:
+                assert not set(of_half[0][record]) & set(of_half[1][record])
+
+
+def test_shuffled_frames_get_population_filters_of_shuffled_frames(monkeypatch, tmp_path):
+    """The control is the same computation throughout, on the same basis; and it is learnt from the generic model's people."""
+    config, pools = closed_form(held_back=0.2), []
+    params = unet.init(common.unet(config), jax.random.key(0), 8)
+    monkeypatch.setattr(fit_models, "load_generic", lambda *_: params)
+    stamp = stamps.stamp_path(tmp_path, "pretrain")
+    stamp.parent.mkdir()
+    stamp.write_text(json.dumps({"summary": {"people": ["p1", "p2", "p5"]}}))
+    clips = copy.copy(CLIPS)
+    clips.metadata = {"fingerprint": "these"}
+    engine = fit_models.make_engine(config, clips)
+    learn_common = site_engine.SiteEngine.learn_common
+
+    def noted(self, model, scale, reader, records):
+        pools.append({reader.clips[i].person_id for i in records})
+        return learn_common(self, model, scale, reader, records)
+
+    monkeypatch.setattr(site_engine.SiteEngine, "learn_common", noted)
+    models = fit_models.Models(config, tmp_path, engine, clips)
+    ordered, shuffled = models(1), models(1, "time_shuffled")
+    assert shuffled.patterns is ordered.patterns
+    assert np.abs(shuffled.common - ordered.common).max() > 0.01
+    assert pools == [{"p1", "p2", "p5"}] * 2
+    assert models.others() == []

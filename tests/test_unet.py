@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from facedyn.config import default_config
 from facedyn.core import person_filters, unet
+from facedyn.stages import common
 
 MODEL = unet.UNet((4, 6, 8), groups=4, maps=2)
 apply = jax.jit(MODEL.apply)
@@ -77,3 +79,26 @@ def test_the_convolution_for_cpus_equals_the_library_s(height, width, channels, 
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(dh, eh, atol=1e-4 * np.abs(eh).max())
     np.testing.assert_allclose(dk, ek, atol=1e-4 * np.abs(ek).max())
+
+
+def test_kernels_start_with_a_variance_of_one_over_the_fan_in(params):
+    """As `init` says (LeCun et al. 1998); the normalisation would hide another scale from every figure."""
+    kernels = [leaf for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
+    scaled = np.concatenate([np.ravel(k) * np.prod(k.shape[:-1]) ** 0.5 for k in kernels])
+    assert scaled.std() == pytest.approx(1, abs=5 / np.sqrt(2 * len(scaled)))
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_activations_have_the_type_of_the_config(name):
+    config = default_config()
+    config.data.image_size, config.model.channels, config.model.dtype = 16, (4, 6), name
+    model, seen = common.unet(config), {}
+
+    def whole(params, frames):
+        features = unet.encode(model, params, frames)
+        return features, unet.decode(model, params, features, lambda site, h: seen.setdefault(site, h))
+
+    shapes = jax.eval_shape(lambda key: unet.init(model, key, 16), jax.random.key(0))
+    features, maps = jax.eval_shape(whole, shapes, jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.uint8))
+    assert {f.dtype for f in features} == {h.dtype for h in seen.values()} == {jnp.dtype(name)}
+    assert {maps.dtype, *(leaf.dtype for leaf in jax.tree.leaves(shapes))} == {jnp.dtype("float32")}

@@ -36,10 +36,10 @@ def innovations(filters, states, windows, clip, count):
     def mean(x):
         return jnp.einsum("n,n...->...", weights, x, precision="highest")
 
-    centred = left - mean(left)
+    centred = left - mean(left)[None]
     spread, own = jnp.sqrt(mean(centred**2)), jnp.sqrt(mean(away**2))
-    scaled = centred / jnp.maximum(spread, FLOOR)
-    found = (jnp.log((spread + FLOOR) / (own + FLOOR)), mean(scaled**3), jnp.log(mean(scaled**4) + FLOOR))
+    scaled = centred / jnp.maximum(spread, FLOOR)[None]
+    found = (jnp.log((spread + FLOOR) / (own + FLOOR)[None]), mean(scaled**3), jnp.log(mean(scaled**4) + FLOOR))
     return jnp.where(count > 0, jnp.stack(found, 1).transpose(2, 0, 1, 3), 0)  # [3 of, 3 moments, S, K] before
 
 
@@ -52,7 +52,7 @@ def co_movement(states, windows, count):
     n, rank = windows.shape[-1] // 2, states.shape[-1]
     weights = (jnp.arange(len(windows)) < count) / jnp.maximum(count, 1)
     step = states[windows[:, n + 1]] - states[windows[:, n]]
-    away = step - jnp.einsum("n,nsk->sk", weights, step, precision="highest")
+    away = step - jnp.einsum("n,nsk->sk", weights, step, precision="highest")[None]
     together = jnp.einsum("n,nsi,nsj->sij", weights, away, away, precision="highest")
     spread = jnp.maximum(jnp.sqrt(jnp.diagonal(together, axis1=1, axis2=2)), FLOOR)
     first, second = np.triu_indices(rank, 1)

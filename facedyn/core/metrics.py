@@ -224,7 +224,7 @@ def _directions(queries, gallery, weights):
     queries, gallery = standardised(queries, gallery)
     if weights is not None:
         weights = jnp.asarray(weights)
-        queries, gallery = (x * weights if weights.ndim == 1 else x @ weights for x in (queries, gallery))
+        queries, gallery = (x * weights[None] if weights.ndim == 1 else x @ weights for x in (queries, gallery))
 
     def unit(x):
         length = jnp.linalg.norm(x, axis=1, keepdims=True)

@@ -71,7 +71,7 @@ def _pointwise(weights, h):
 
 
 def _depthwise(weights, h):
-    return sum(weights[i, j] * shifted for i, j, shifted in _taps(h))
+    return sum(weights[i, j][None, None, None] * shifted for i, j, shifted in _taps(h))
 
 
 def _full(weights, h):

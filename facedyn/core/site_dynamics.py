@@ -52,7 +52,7 @@ def clip_means(now, clip, where, wanted):
 
     Zeros for a clip that has no row.
     """
-    own = ((wanted[:, None] == clip[None]) & where).astype(now.dtype)
+    own = ((wanted[:, None] == clip[None]) & where[None]).astype(now.dtype)
     return jnp.einsum("mn,nsk->msk", own, now, precision="highest") / jnp.maximum(own.sum(1), 1)[:, None, None]
 
 
@@ -88,7 +88,7 @@ def solve(products, with_changes, common, damping):
     Like every person filter, A is what the person adds to what holds for all (`common`). Damping is counted in frames, as
     states have a mean square of one: a unit of fewer frames than that stays near zero filters, and one without any is there.
     """
-    left = products + jnp.asarray(damping)[..., None, None] * jnp.eye(products.shape[-1])
+    left = products + jnp.asarray(damping)[..., None, None] * jnp.eye(products.shape[-1])[None]
     missed = with_changes - jnp.einsum("smij,sjk->smik", common, products, precision="highest")
     # A (Z + damping) = missed, and the bracket is symmetric: both halves side by side.
     found = jax.vmap(solve_positive_definite)(left, jnp.moveaxis(missed, 3, 1).reshape(*missed.shape[:1], missed.shape[3], -1))
@@ -105,7 +105,7 @@ def solve_positive_definite(left, right):
 
     def eliminate(i, both):
         row = both[i] / both[i, i]
-        return (both - both[:, i, None] * row).at[i].set(row)
+        return (both - both[:, i, None] * row[None]).at[i].set(row)
 
     return jax.lax.fori_loop(0, k, eliminate, jnp.concatenate([left, right], 1))[:, k:]
 

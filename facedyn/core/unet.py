@@ -44,8 +44,8 @@ class GroupNorm(nn.Module):
             return jnp.broadcast_to(by_group, (*by_group.shape[:2], channels // self.groups)).reshape(m.shape)
 
         mean, second = over_group(mean), over_group(second)
-        scale = gain * jax.lax.rsqrt(jnp.maximum(second - jnp.square(mean), 0) + self.epsilon)
-        shift = bias - mean * scale
+        scale = gain[None] * jax.lax.rsqrt(jnp.maximum(second - jnp.square(mean), 0) + self.epsilon)
+        shift = bias[None] - mean * scale
         return (h32 * scale[:, None, None] + shift[:, None, None]).astype(h.dtype)
 
 

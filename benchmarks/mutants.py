@@ -1,0 +1,234 @@
+"""Wrong lines for benchmarks/mutation.py: (file, text that stands there once, what replaces it, tests that should notice).
+
+Each is an error that leaves every program running and every table plausible. Tests are files or single tests under tests/.
+"""
+
+from typing import NamedTuple
+
+CORE, STAGES = "facedyn/core/", "facedyn/stages/"
+SCIENCE, ENGINE, FIT, SITES = "test_science.py", "test_site_engine.py", "test_fit.py", "test_site_dynamics.py"
+HEADS, WEIGHTS, LOSS, METRICS = "test_trait_heads.py", "test_feature_weights.py", "test_rank_loss.py", "test_metrics.py"
+UPDATES = SCIENCE + "::test_the_update_brings_the_loss_down_on_what_it_sees_again_and_again"
+CENTRE = SCIENCE + "::test_the_model_sees_the_centre_frame_in_training_and_in_evaluation"
+STOPS = SCIENCE + "::test_the_best_step_is_kept_and_patience_ends_the_training"
+UNSEEN = ENGINE + "::test_figures_on_held_back_rows_are_of_filters_that_have_not_seen_them"
+MOVEMENT = ENGINE + "::test_principal_components_are_of_movement_not_of_who_is_seen"
+HALVES = ENGINE + "::test_halves_of_a_person_share_no_frame"
+SHUFFLED = ENGINE + "::test_shuffled_frames_get_population_filters_of_shuffled_frames"
+PLAN = "test_stages.py::test_centres_are_split_with_a_gap_or_not_at_all"
+
+
+class Mutant(NamedTuple):
+    """One wrong line, or two that are wrong together."""
+
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+def _core(file, old, new, *tests):
+    return Mutant(CORE + file, old, new, tests)
+
+
+def _stage(file, old, new, *tests):
+    return Mutant(STAGES + file, old, new, tests)
+
+
+MUTANTS = (
+    # Pretraining
+    _stage("pretrain.py", '"params": optax.apply_updates(state["params"], updates)', '"params": state["params"]', UPDATES),
+    _stage("pretrain.py", "(0.0, c.learning_rate, warmup", "(0.0, 1e-9 * c.learning_rate, warmup", UPDATES),
+    _stage("pretrain.py", "windows[:, settings.half_length]), windows, settings", "windows[:, 0]), windows, settings", CENTRE),
+    _stage("pretrain.py", "model.apply(p, w[:, centre]), w", "model.apply(p, w[:, 0]), w", CENTRE),
+    _stage("pretrain.py", "series.restore(series.best_step(),", "series.restore(series.latest_step(),", STOPS),
+    _stage("pretrain.py", "while step < c.steps and since_best < c.patience:", "while step < c.steps:", STOPS),
+    _stage("pretrain.py", "HeldOut(face_clips, validation, scale", "HeldOut(face_clips, training, scale", STOPS),
+    _stage("pretrain.py", 'common.records_of(face_clips, ("test",)) if', "training if", STOPS),
+    _stage(
+        "pretrain.py",
+        "if accuracy > best else (best, since_best + 1)",
+        "if accuracy < best else (best, since_best + 1)",
+        STOPS,
+    ),
+    _stage(
+        "pretrain.py",
+        "if accuracy > best else (best, since_best + 1)",
+        "if accuracy > best else (accuracy, since_best + 1)",
+        STOPS,
+    ),
+    _stage(
+        "held_out.py",
+        "[means[person] for person in self.people]",
+        "[means[person] for person in self.people[::-1]]",
+        "test_held_out.py",
+    ),
+    _stage(
+        "held_out.py",
+        "self._windows[start : start + self._batch], np.stack",
+        "self._windows[: self._batch], np.stack",
+        "test_held_out.py",
+    ),
+    _stage("held_out.py", "np.stack(rows, 1).mean(1).tolist()", "np.stack(rows, 1)[:, 0].tolist()", "test_held_out.py"),
+    # The rank loss
+    _core("rank_loss.py", "settings.margin - difference", "settings.margin + difference", LOSS),
+    _core("rank_loss.py", "jax.nn.softplus(-difference)", "jax.nn.softplus(difference)", LOSS),
+    _core("rank_loss.py", "windows[:, n + 1 :]], 1)", "windows[:, n:-1]], 1)", LOSS),
+    _core("rank_loss.py", "v = weight * (x - mean)", "v = weight * x", LOSS),
+    _core("rank_loss.py", "jnp.triu_indices(length, 1)", "jnp.triu_indices(length, 2)", LOSS),
+    _core("rank_loss.py", "jnp.where(difference == 0, 0.5,", "jnp.where(difference == 0, 1.0,", LOSS),
+    _core("rank_loss.py", "return penalty + settings.l2", "return penalty - settings.l2", LOSS),
+    _core(
+        "rank_loss.py",
+        "2.0 * jnp.arange(1, length + 1) - length - 1",
+        "2.0 * jnp.arange(1, length + 1)[::-1] - length - 1",
+        LOSS,
+    ),
+    # The U-net
+    _core("unet.py", "np.prod(leaf.shape[:-1]) ** -0.5", "5 * np.prod(leaf.shape[:-1]) ** -0.5", "test_unet.py"),
+    _core(
+        "unet.py",
+        "convolve(h.astype(self.dtype), kernel.astype(self.dtype))",
+        "convolve(h.astype(jnp.float32), kernel)",
+        "test_unet.py",
+    ),
+    _stage("common.py", "dtype=jnp.dtype(config.model.dtype),", "dtype=jnp.dtype('float32'),", "test_unet.py"),
+    _core("unet.py", "second - jnp.square(mean), 0)", "second, 0)", "test_unet.py"),
+    _core("unet.py", 'tap(f"skip{level}", features[level])', "features[level]", "test_unet.py"),
+    _core("unet.py", "kernel[::-1, ::-1].swapaxes(2, 3)", "kernel.swapaxes(2, 3)", "test_unet.py"),
+    # Person filters by descent
+    _core("fit.py", "model.encode(windows[:, centre])", "model.encode(windows[:, 0])", FIT),
+    _core("fit.py", "centres = units.windows[:, :, units.windows.shape[-1] // 2]", "centres = units.windows[:, :, 0]", FIT),
+    _core("fit.py", "where = row < unit.count", "where = row <= unit.count", FIT),
+    _core("solvers.py", "return state, optax.apply_updates(filters, updates)", "return state, filters", FIT),
+    _core("solvers.py", "-learning_rate * t / jnp.maximum(seen, 1)", "-learning_rate * t", FIT),
+    _core("solvers.py", "lambda g, scale: -scale *", "lambda g, scale: scale *", FIT),
+    _core(
+        "person_filters.py",
+        "return h + KINDS[kind].apply(weights.astype(h.dtype), h)",
+        "return h + 0 * h",
+        "test_person_filters.py",
+        FIT,
+    ),
+    # Person filters in closed form
+    _core("site_dynamics.py", "now - clip_means(now, clip, where, clip), 0)", "now, 0)", SITES),
+    _core("site_dynamics.py", "around[:, n + 1 :].mean(1) - now], 1)", "around[:, n:].mean(1) - now], 1)", SITES),
+    _core(
+        "site_dynamics.py",
+        "jnp.asarray(damping)[..., None, None] * jnp.eye",
+        "0.1 * jnp.asarray(damping)[..., None, None] * jnp.eye",
+        SITES,
+    ),
+    _core("site_dynamics.py", "missed = with_changes - jnp.einsum", "missed = with_changes - 0 * jnp.einsum", SITES),
+    _core("site_dynamics.py", "states[windows]).mean(0)", "states[windows])[0]", SITES),
+    _core(
+        "site_dynamics.py",
+        "error, after, rows = quality(common + filters, states",
+        "error, after, rows = quality(filters, states",
+        SITES,
+    ),
+    _core(
+        "site_dynamics.py",
+        "np.linalg.eigh((maps @ maps.T).astype(np.float64))",
+        "np.linalg.eigh((maps @ maps.T).astype(np.float64) + np.eye(len(maps)))",
+        SITES,
+    ),
+    _core(
+        "site_dynamics.py",
+        "spread, rows = spread[::-1][:rank], rows[:, ::-1][:, :rank]",
+        "spread, rows = spread[:rank], rows[:, :rank]",
+        SITES,
+    ),
+    _core(
+        "innovations.py", "change - dynamics(filters, away), step[:, None]]", "change, step[:, None]]", "test_innovations.py"
+    ),
+    _core("innovations.py", "mean(scaled**3), jnp.log", "mean(jnp.abs(scaled) ** 3), jnp.log", "test_innovations.py"),
+    _stage(
+        "site_engine.py",
+        "held_back_quality(common, solve(common, damping, fitted), fitted",
+        "held_back_quality(common, solve(common, damping, site_dynamics.together(fitted, held)), fitted",
+        UNSEEN,
+    ),
+    _stage("site_engine.py", "rows = site_dynamics.together(fitted, held)", "rows = fitted", UNSEEN),
+    _stage(
+        "site_engine.py",
+        "away = _less_clip_means(np.concatenate([np.asarray(m) for m in of_site]), clip)",
+        "away = np.concatenate([np.asarray(m) for m in of_site])",
+        MOVEMENT,
+    ),
+    _stage("site_engine.py", "chosen = DAMPINGS[errors.argmin(0)]", "chosen = DAMPINGS[errors.argmax(0)]", ENGINE),
+    _stage(
+        "site_engine.py", "return model._replace(reliability=reliability, discriminants=directions)", "return model", ENGINE
+    ),
+    _stage("fit.py", "0.0 if half and engine.uses_all else c.held_back", "c.held_back", HALVES),
+    _stage(
+        "fit_models.py",
+        "found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)",
+        "found = ordered",
+        SHUFFLED,
+    ),
+    _stage("fit_models.py", "TimeShuffled(reader, c.seed), records)", "reader, records)", SHUFFLED),
+    _stage("pool.py", "if clip.person_id in people]", "if clip.person_id not in people]", SHUFFLED),
+    _stage(
+        "fit_units.py", "return centres[centres < kept[0] - 2 * reach], kept", "return centres[centres < kept[0]], kept", PLAN
+    ),
+    _stage("fit_units.py", "permutation(len(of_frames))", "permutation(1) if False else np.arange(len(of_frames))", ENGINE),
+    # Heads and their cross-validation
+    _core("ridge_selection.py", "best = errors.argmin(0)", "best = errors.argmax(0)", HEADS),
+    _core("ridge_selection.py", "test = rows & ~fit", "test = rows & fit", HEADS),
+    _core(
+        "cross_validation.py",
+        "trains, seeds = [fold != k for k in folds]",
+        "trains, seeds = [fold >= -1 for k in folds]",
+        HEADS,
+    ),
+    _core(
+        "cross_validation.py",
+        "means = np.stack([np.nanmean(y[fold != k], 0)",
+        "means = np.stack([np.nanmean(y[fold == k], 0)",
+        HEADS,
+    ),
+    _core("cross_validation.py", "best = gain.argmin()", "best = gain.argmax()", HEADS),
+    _core("mlp_validation.py", "choice = grid[jnp.argmin(", "choice = grid[jnp.argmax(", HEADS),
+    _core("mlp_validation.py", "trains = [fold != k for k in", "trains = [fold >= -1 for k in", HEADS),
+    _core("stacking.py", "return weights / weights.sum(), means", "return np.full(len(means), 1 / len(means)), means", HEADS),
+    _core("stacking.py", "(errors.sum(1).argmax if worst else errors.sum(1).argmin)()", "errors.sum(1).argmin()", HEADS),
+    _core("coordinates.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
+    _core("coordinates.py", "np.sqrt(sizes.sum() / (len(sizes) * sizes))", "np.ones(len(sizes))", WEIGHTS),
+    _stage("traits.py", "return same_say(sizes) if len(sizes) > 1", "return None if len(sizes) > 1", WEIGHTS),
+    _stage("trait_features.py", "if self.weights is None:", "if True:", WEIGHTS),
+    _stage("comparisons.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
+    _stage(
+        "trait_predictions.py", "ridge_settings(config), row_fold, weights)", "ridge_settings(config), row_fold, None)", WEIGHTS
+    ),
+    # Figures
+    _core(
+        "metrics.py",
+        "scale = jnp.sqrt(_mean(y**2, weights)) * jnp.sqrt(_mean(p**2, weights))",
+        "scale = _mean(y**2, weights)",
+        METRICS,
+    ),
+    _core("metrics.py", "_mean(p**2, weights) + bias**2", "_mean(p**2, weights)", METRICS),
+    _core(
+        "metrics.py",
+        "jnp.sum(similarity >= own[:, None], 1)",
+        "jnp.sum(similarity > own[:, None], 1) + 1",
+        METRICS,
+        "test_identification.py",
+    ),
+    _core("metrics.py", "drawn = jax.random.randint(key, (people,), 0, people)", "drawn = jnp.arange(people)", METRICS),
+    _core(
+        "metrics.py",
+        "jnp.percentile(drawn[1:], jnp.array([2.5, 97.5])",
+        "jnp.percentile(drawn[1:], jnp.array([25, 75.0])",
+        METRICS,
+    ),
+    _core("metrics.py", "rows = weights[people]  # [N]", "rows = jnp.ones(len(people)) + 0 * weights[0]", METRICS),
+    _core("weight_shares.py", "w = np.where(sd > 0, w, 0.0)", "w = w + 0.0", "test_weight_shares.py"),
+    _core(
+        "discriminants.py",
+        "apart = scores[:people] - scores[people:]",
+        "apart = scores[:people] + scores[people:]",
+        "test_discriminants.py",
+    ),
+)
