@@ -16,7 +16,9 @@ from data_pipelines.clip_faces import PrepareSettings
 from data_pipelines.clip_keys import clip_key
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips
+from facedyn.config import default_config
 from facedyn.main import main
+from facedyn.store import stamps
 
 SETTINGS = PrepareSettings(image_size=16, min_frames=5, workers=1)
 
@@ -52,6 +54,26 @@ def test_a_copied_project_goes_on_where_it_was(workdir, blob_manifest, root, tmp
 
     assert main(["doctor", f"--workdir={moved}", *flags]) == 0
     assert "stale_frames" not in capsys.readouterr().out
+
+
+def test_settings_that_a_later_stage_refuses_leave_the_dataset_as_it_is(workdir, arguments, tmp_path, capsys):
+    shutil.copytree(workdir, tmp_path / "w")
+    before = times(tmp_path / "w")
+    assert main(arguments("run", tmp_path / "w", data__image_size=32)) == 2
+    assert "data.image_size was 16, is 32" in capsys.readouterr().err
+    assert times(tmp_path / "w") == before
+
+
+def test_another_generic_model_to_start_from_is_noticed_wherever_it_lies(tmp_path):
+    config, names = default_config(), []
+    for name, text in (("one.safetensors", "1"), ("two.safetensors", "1"), ("two.safetensors", "2")):
+        (tmp_path / name).write_text(text)
+        config.pretrain.init_from = str(tmp_path / name)
+        names.append(stamps.relevant(config, "pretrain", "data"))
+    assert stamps.changes({"relevant": names[0]}, names[1]) == []
+    assert stamps.changes({"relevant": names[1]}, names[2]) != []
+    (tmp_path / name).unlink()  # once it has been learnt from it need not be kept
+    assert stamps.changes({"relevant": names[0]}, stamps.relevant(config, "fit", "data")) == []
 
 
 @pytest.fixture

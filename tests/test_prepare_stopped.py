@@ -27,7 +27,7 @@ def flags(root, tmp_path_factory):
     write_video(folder / "long.avi", np.tile(drifting_blob(50, 1), (600, 1, 1, 1)))
     rows = [f"s{i},p{i},short.avi,true" for i in range(SHORT)] + [f"l{i},q{i},long.avi,true" for i in range(LONG)]
     (folder / "clips.csv").write_text("clip_id,person_id,path,aligned\n" + "\n".join(rows) + "\n")
-    settings = TINY | {"data.manifest": folder / "clips.csv", "data.traits": "", "data.workers": 2}
+    settings = TINY | {"data.manifest": folder / "clips.csv", "data.traits": "", "data.workers": 2, "data.shard_mb": 256}
 
     def make(workdir):
         more = [f"--config.{name}={value}" for name, value in settings.items()]

@@ -46,6 +46,8 @@ def run_stages(stage: str, config, workdir) -> None:
         # Process 0 has the workdir for all; where it may not, the others get to know at the first wait.
         with lock.held(workdir) if processes.is_first() else contextlib.nullcontext():
             processes.by_first(lambda: _tidy(workdir))
+            if stage == "run":
+                processes.by_first(lambda: _refuse_settings(config, workdir))
             for name in ORDER if stage == "run" else (stage,):
                 run_one(name, config, workdir, skip=stage == "run")
         if stage in ("run", "traits") and processes.is_first():
@@ -64,6 +66,15 @@ def _check_devices(stage: str, config, workdir) -> None:
             f"config.pretrain.batch_size is {size}; it must be a multiple of the {devices} devices, for example "
             f"{-(-size // devices) * devices}."
         )
+
+
+def _refuse_settings(config, workdir) -> None:
+    """Raises InputError where pretrain or fit would refuse the settings: before prepare has replaced a dataset by them."""
+    for name in GUARDED:
+        stamp = stamps.read_stamp(workdir, f"{name}.started")
+        if stamp and (workdir / RESULT[name]).exists():
+            now = stamps.relevant(config, name, stamp["relevant"].get("dataset", ""))
+            stamps.refuse_change(workdir, name, now, RESULT[name])
 
 
 def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
