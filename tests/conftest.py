@@ -17,11 +17,6 @@ os.environ["XLA_FLAGS"] = " ".join(
     + ["--xla_cpu_use_fusion_emitters=false"] * version("jaxlib").startswith("0.10.")
 )
 
-# Arrays of unequal rank meet by an explicit axis or not at all, and nothing is copied from device to device unless a line asks
-# for it: by environment, so that the processes which tests start are as strict.
-os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
-os.environ["JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE"] = "disallow"
-
 # What one test, process or rank has compiled the next need not. The folder is the first process's, who removes it.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="facedyn-tests-")

@@ -208,7 +208,7 @@ def leading_components(queries, gallery, components: int):
 @jax.jit
 def _all_components(both):
     values, vectors = jnp.linalg.eigh(jnp.matmul(both, both.T, precision="highest"))
-    return (vectors * jnp.sqrt(jnp.maximum(values, 0.0)))[:, ::-1]
+    return (vectors * jnp.sqrt(jnp.maximum(values, 0.0))[None])[:, ::-1]
 
 
 def _few_components(both, components):
