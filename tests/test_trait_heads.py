@@ -288,12 +288,13 @@ def test_mlp_generalises_and_its_head_reads_raw_features():
             np.testing.assert_allclose(out[fold == 0], one.predictions[fold == 0], atol=1e-3)
 
 
-def test_mlp_chooses_the_weight_decay_that_predicts():
+@pytest.mark.parametrize("harmful", [90.0, 500.0])  # the second makes the weights diverge
+def test_mlp_chooses_the_weight_decay_that_predicts(harmful):
     """A decay that leaves nothing of the weights loses to a mild one, in every fold and for the head."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=(48, 3))
     y, fold = x[:, :2] + 0.1 * rng.normal(size=(48, 2)), np.arange(48) % 3
-    settings = mlp_validation.MlpSettings((90.0, 0.01), inner_folds=2, hidden=8, steps=60, learning_rate=1e-2)
+    settings = mlp_validation.MlpSettings((harmful, 0.01), inner_folds=2, hidden=8, steps=60, learning_rate=1e-2)
     found = mlp_validation.cross_validate_mlp(x, y, np.arange(48), settings, fold)
     np.testing.assert_array_equal(found.weight_decays, np.float32(0.01))
 

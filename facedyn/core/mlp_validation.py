@@ -121,7 +121,9 @@ def _select_and_fit(keys, z, y, usable, fits, grid, *, at_once, **settings):
             variance = jnp.sum(jnp.where(test, (truth - mean[None])[None] ** 2, 0.0), (0, 1))
             errors = jnp.sum(jnp.where(test[:, None], (predicted - truth[None, None]) ** 2, 0.0), (0, 2))  # [L, T]
             relative = jnp.where(variance > 0, errors / jnp.where(variance > 0, variance, 1.0)[None], 0.0)
-            choice = grid[jnp.argmin(jnp.sum(relative, 1))]
+            errors = jnp.sum(relative, 1)
+            # A candidate that diverged has no error; argmin would take it for the smallest.
+            choice = grid[jnp.argmin(jnp.where(jnp.isnan(errors), jnp.inf, errors))]
         out, layers = jax.vmap(network, (0, None, None, None))(keys, z[-1], fits[-1], choice)
         return out, layers, choice
 
