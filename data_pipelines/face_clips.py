@@ -18,6 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from array_record.python import array_record_module
 
+# Here and not where it is used: the packages behind it import one another lazily, and two threads that begin at once, each with
+# another of them, wait for one another for ever.
+from tensorflow_datasets.proto import tf_example_pb2
+
 from data_pipelines.errors import InputError
 from data_pipelines.images import decode_image
 
@@ -192,8 +196,6 @@ class FaceClipsReader:
 def images_of(serialised: bytes) -> list[bytes]:
     """The encoded images of a serialised record."""
     # Parsed here, not by TFDS: its features take several times as long as the reading, and only the images are wanted.
-    from tensorflow_datasets.proto import tf_example_pb2
-
     return list(tf_example_pb2.Example.FromString(serialised).features.feature["frames"].bytes_list.value)
 
 

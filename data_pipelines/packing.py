@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from array_record.python import array_record_module
+from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.clip_files import COMPRESSION
 from data_pipelines.face_clips import (
@@ -186,8 +187,6 @@ class _Shards:
 def serialised(clip: PackedClip, split: str, part: int, numbers, images) -> bytes:
     """A record as TFDS's features (`tfds_metadata.tfds_features`) would write it."""
     # Written here, not by TFDS: its features take longer than all else that happens to a record.
-    from tensorflow_datasets.proto import tf_example_pb2
-
     example = tf_example_pb2.Example()
     feature = example.features.feature
     texts = {"clip_id": clip.clip_id, "person_id": clip.person_id, "task": clip.task, "session": clip.session, "split": split}

@@ -333,3 +333,19 @@ def test_an_unexpected_error_of_a_clip_is_logged_and_a_person_s_is_forgotten(ent
     assert "ZeroDivisionError" in table.reason["c3"]
     assert forgetting.forget_in_file(log, forgetting.Person("p1", frozenset({"c2", "c3"}))) == 1
     assert log.read_text() == ""
+
+
+def test_threads_that_read_at_once_find_everything_imported(entries, tmp_path, root):
+    """An import that the first of several threads begins can wait for ever for one that the second has begun."""
+    prepare(entries[:1], tmp_path)
+    code = f"""
+import sys
+from data_pipelines.face_clips import open_face_clips
+
+data = open_face_clips({str(tmp_path / "data")!r})
+before = set(sys.modules)
+data.frames(0)
+print(sorted(name for name in set(sys.modules) - before if name.startswith("tensorflow_datasets")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=root)
+    assert done.stdout.splitlines() == ["[]"], done.stderr
