@@ -48,7 +48,8 @@ def test_a_copied_project_goes_on_where_it_was(workdir, blob_manifest, root, tmp
     for stage in ("pretrain", "fit", "traits", "report"):
         assert f"{stage}: done before, unchanged" in said
     after = times(moved)
-    assert {name for name in before if before[name] != after.get(name)} == set()
+    # Which hashes are remembered depends on how long ago the videos were written.
+    assert {name for name in before if before[name] != after.get(name)} <= {"data/hashes.json"}
     table = pd.read_parquet(moved / "quality.parquet")
     assert table["path"].str.startswith(str(tmp_path / "disk")).all()
 
