@@ -171,7 +171,7 @@ SETTINGS = {
         ("low_rank", "pointwise", "depthwise", "full"),
     ),
     "fit.rank": Setting(32, "of low_rank filters: patterns of a site's feature map that they connect", least=1, most=4096),
-    "fit.innovations": Setting(True, "with low_rank: also the moments of what a person's filters do not foresee"),
+    "fit.innovations": Setting(True, "with low_rank: also spread, skewness and kurtosis of the filters' prediction errors"),
     "fit.co_movement": Setting(False, "with low_rank: also the correlations of what moves at the same moment"),
     "fit.filter_sites": Setting(
         "all", "connections = every skip and the bottleneck; all adds the decoder's blocks; or names of sites"

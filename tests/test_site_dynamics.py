@@ -128,7 +128,7 @@ def test_quality_on_held_back_rows():
 
 
 def test_every_site_counts_alike_in_the_quality():
-    """Exchanging the sites changes no figure, though one site is foreseen well and the other is noise."""
+    """Exchanging the sites changes no figure, though one site is predicted well and the other is noise."""
     whole = turning(120, 9) * np.float32([1, 1, 0.1])
     whole[:, 1] = np.random.default_rng(9).normal(size=whole[:, 1].shape)
     parts = unit_of([whole[:80]]), unit_of([whole[80:]])
