@@ -15,11 +15,11 @@ import itertools
 import cv2
 import numpy as np
 
-from data_pipelines.alignment import crop_matrices, track_eyes
-from data_pipelines.clip_faces import PrepareSettings, follow_faces
-from data_pipelines.identity import main_tracks
+from data_pipelines.faces.alignment import crop_matrices, track_eyes
+from data_pipelines.faces.clip_faces import PrepareSettings, follow_faces
+from data_pipelines.faces.identity import main_tracks
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import read_manifest
-from data_pipelines.video import Video
 
 STILL = 0.01  # of the eyes' distance, from one frame to the next
 

@@ -18,14 +18,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from data_pipelines.alignment import crop_jitter, crop_matrices, track_eyes
-from data_pipelines.clip_faces import PrepareSettings, follow_faces
-from data_pipelines.clip_files import start_worker
-from data_pipelines.detection import make_detector, overlap
-from data_pipelines.identity import main_tracks
+from data_pipelines.dataset.clip_files import start_worker
+from data_pipelines.faces.alignment import crop_jitter, crop_matrices, track_eyes
+from data_pipelines.faces.clip_faces import PrepareSettings, follow_faces
+from data_pipelines.faces.detection import make_detector, overlap
+from data_pipelines.faces.identity import main_tracks
+from data_pipelines.faces.tracking import moved_face
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import read_manifest
-from data_pipelines.tracking import moved_face
-from data_pipelines.video import Video
 
 DETECTORS = ("yunet", "haar")
 

@@ -28,11 +28,11 @@ import pandas as pd
 from jax_peer import DRAWS, JaxPeer, convolution_tap
 from machine import log, machine, matmul_peak
 
-from data_pipelines.windows import window_positions
+from data_pipelines.dataset.windows import window_positions
 from facedyn.core import person_filters, solvers, unet
 from facedyn.core.rank_loss import RankLoss
-from facedyn.stages.common import steps_per_call
-from facedyn.stages.fit_engine import CPU_CACHE_BYTES
+from facedyn.stages.fit.iterative import CPU_CACHE_BYTES
+from facedyn.stages.runtime.common import steps_per_call
 
 JAX_PEERS, TORCH_PEERS = ("ours", "naive_vmap", "jax_loop"), ("torch_loop", "torch_vmap")
 FULL_SIZE = dict(size=[112], channels="32,64,128,256", dtype="bfloat16", people=64, rows=128, steps=500, vmap_people=16)

@@ -20,11 +20,11 @@ from unittest import mock
 import jax
 import numpy as np
 
-from data_pipelines.face_clips import ClipInfo
+from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.config import default_config
 from facedyn.core import unet
-from facedyn.stages import common
-from facedyn.stages import fit as stage
+from facedyn.stages.fit import fit_stage as stage
+from facedyn.stages.runtime import common
 
 PROMISE = 1.15  # most memory of the largest run, in that of the smallest
 

@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from data_pipelines.face_clips import open_face_clips
-from data_pipelines.video import Video
+from data_pipelines.dataset.face_clips import open_face_clips
+from data_pipelines.faces.video import Video
 
 CLIPS = {  # a person each
     "a.mp4": ("clips/liveportrait_d10.mp4", "libx264", {"preset": "veryfast", "g": "12"}),

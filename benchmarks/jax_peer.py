@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from facedyn.core import fit, person_filters, unet
-from facedyn.stages.common import steps_per_call
-from facedyn.stages.fit_engine import ENCODE_FRAMES
+from facedyn.stages.fit.iterative import ENCODE_FRAMES
+from facedyn.stages.runtime.common import steps_per_call
 
 DRAWS = 1  # seed of the rows that the steps look at
 

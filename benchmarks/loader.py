@@ -27,13 +27,13 @@ import numpy as np
 import pandas as pd
 from machine import log, machine
 
-from data_pipelines.face_clips import EncodedClip, Records, open_face_clips
-from data_pipelines.images import encode_image
-from data_pipelines.loaders import window_loader
-from data_pipelines.packing import write_face_clips
+from data_pipelines.dataset.face_clips import EncodedClip, Records, open_face_clips
+from data_pipelines.dataset.loaders import window_loader
+from data_pipelines.dataset.packing import write_face_clips
+from data_pipelines.faces.images import encode_image
 from facedyn.core import unet
-from facedyn.stages.fit_engine import Engine, chunks_of
-from facedyn.stages.fit_units import plan, shapes_of
+from facedyn.stages.fit.iterative import Engine, chunks_of
+from facedyn.stages.fit.units import plan, shapes_of
 from facedyn.stages.pretrain import Compiled
 
 COLD = 1  # bytes of cache: one record

@@ -25,10 +25,10 @@ import av
 import cv2
 import numpy as np
 
-from data_pipelines.clip_faces import PrepareSettings
-from data_pipelines.clip_files import process_to_file, start_worker
+from data_pipelines.dataset.clip_files import process_to_file, start_worker
+from data_pipelines.faces.clip_faces import PrepareSettings
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import read_manifest
-from data_pipelines.video import Video
 
 
 def decode(entry) -> int:

@@ -29,7 +29,8 @@ from variants import figures, link, run_stages
 
 from facedyn.command_line import load_config, override
 from facedyn.core import metrics
-from facedyn.stages import fit_scores, trait_features
+from facedyn.stages.fit import fit_scores
+from facedyn.stages.traits import trait_features
 from facedyn.store.representations import load_representations
 
 # Solvers whose fits depend on the seed; the others look at every frame once.

@@ -17,12 +17,12 @@ import av
 import cv2
 import numpy as np
 
-from data_pipelines import clip_faces
-from data_pipelines.clip_faces import PrepareSettings, numbered_apart
-from data_pipelines.cuts import CutDetector
+from data_pipelines.dataset.windows import centre_positions
+from data_pipelines.faces import clip_faces
+from data_pipelines.faces.clip_faces import PrepareSettings, numbered_apart
+from data_pipelines.faces.cuts import CutDetector
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry, read_manifest
-from data_pipelines.video import Video
-from data_pipelines.windows import centre_positions
 
 SIZE = 360, 288
 WAYS = ("cut", "fade", "jump")

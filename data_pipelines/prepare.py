@@ -15,18 +15,18 @@ import pathlib
 import shutil
 from concurrent import futures
 
-from data_pipelines import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
-from data_pipelines.clip_faces import PrepareSettings
-from data_pipelines.clip_keys import clip_keys
 from data_pipelines.content import Known
+from data_pipelines.dataset import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
+from data_pipelines.dataset.clip_keys import clip_keys
+from data_pipelines.dataset.face_clips import NAME, VERSION
+from data_pipelines.dataset.growth import Wanted
+from data_pipelines.dataset.splits import clip_splits
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import NAME, VERSION
+from data_pipelines.faces.clip_faces import PrepareSettings
+from data_pipelines.faces.quality import QualityRow, frames_seen, quality_table
+from data_pipelines.faces.video import quiet
 from data_pipelines.files import atomic_path, discard, sweep
-from data_pipelines.growth import Wanted
 from data_pipelines.progress import Progress
-from data_pipelines.quality import QualityRow, frames_seen, quality_table
-from data_pipelines.splits import clip_splits
-from data_pipelines.video import quiet
 from data_pipelines.worker_pool import available_cores, worker_pool
 
 __all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]

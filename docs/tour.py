@@ -17,10 +17,10 @@ import numpy as np
 import optax
 from PIL import Image
 
+from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.synthetic.appearance import draw_appearance
 from data_pipelines.synthetic.dynamics import draw_dynamics, simulate
 from data_pipelines.synthetic.rendering import render
-from data_pipelines.windows import centre_positions, window_positions
 from facedyn.core import fit, metrics, person_filters, solvers, unet
 from facedyn.core.rank_loss import RankLoss, copied_input
 

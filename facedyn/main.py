@@ -7,7 +7,7 @@ import sys
 
 from data_pipelines.errors import InputError
 from facedyn.settings_help import of_stage
-from facedyn.stages.stopping import Stopped, on_sigterm
+from facedyn.stages.runtime.stopping import Stopped, on_sigterm
 
 STAGES = {
     "prepare": "videos of a manifest or of a known data set -> dataset of aligned face clips, quality.parquet",

@@ -229,7 +229,7 @@ def _packages(config, stage):
     if config.tensorboard and stage in (None, *LOGGING) and importlib.util.find_spec("tensorboardX") is None:
         yield "config.tensorboard needs the extra: pip install 'facedyn[tensorboard]', or set it to False."
     if config.data.beam_options and stage in (None, *PREPARING):
-        from data_pipelines.beam_pipelines import pipeline_options
+        from data_pipelines.dataset.beam_pipelines import pipeline_options
 
         try:
             pipeline_options(config.data.beam_options)

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
-from data_pipelines.face_clips import ClipInfo
+from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.config import config_hash, default_config, flatten
 from facedyn.store.representations import write_part
 from facedyn.store.scores import replace_scores
@@ -36,7 +36,7 @@ def people_ids(n):
 
 
 class FakeFaceClips:
-    """What `traits` uses of data_pipelines.face_clips.FaceClipsReader: two clips a person and task, noise for frames."""
+    """What `traits` uses of FaceClipsReader: two clips a person and task, noise for frames."""
 
     def __init__(self, labels, trait_names=TRAITS, tasks=TASKS, size=8, splits=()):
         self.trait_names, self.image_size, self.channels = tuple(trait_names), size, 3

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipelines.alignment import (
+from data_pipelines.errors import InputError
+from data_pipelines.faces.alignment import (
     canonical_eyes,
     crop_jitter,
     crop_matrices,
@@ -13,12 +14,11 @@ from data_pipelines.alignment import (
     gaussian_smooth,
     track_eyes,
 )
-from data_pipelines.clip_faces import two_faces
-from data_pipelines.cropping import Surroundings
-from data_pipelines.cuts import CutDetector
-from data_pipelines.detection import Face, HaarDetector, make_detector, overlap
-from data_pipelines.errors import InputError
-from data_pipelines.tracking import Tracker, moved, similarity
+from data_pipelines.faces.clip_faces import two_faces
+from data_pipelines.faces.cropping import Surroundings
+from data_pipelines.faces.cuts import CutDetector
+from data_pipelines.faces.detection import Face, HaarDetector, make_detector, overlap
+from data_pipelines.faces.tracking import Tracker, moved, similarity
 
 HEIGHT, WIDTH = 160, 200
 EYES = np.array([[38.0, 40.0], [62.0, 40.0]])  # in the patch, 100 pixels wide

@@ -30,7 +30,7 @@ WITH_EXAMPLES = {
     "facedyn.core.trait_heads",
     "facedyn.core.unet",
     "facedyn.store.scores",
-    "data_pipelines.windows",
+    "data_pipelines.dataset.windows",
 }
 
 

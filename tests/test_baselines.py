@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from data_pipelines.errors import InputError
 from facedyn.core import clip_features, metrics, unet
 from facedyn.core import cross_validation as cv
-from facedyn.stages import baselines, comparisons, trait_features, trait_protocol, trait_scores
+from facedyn.stages.traits import baselines, comparisons, trait_protocol, trait_scores
 
 
 def moving_run(frames=40, size=12, seed=0):
@@ -233,7 +233,7 @@ def scored_fake(tmp_path):
         records = list(range(len(clips.clips)))
 
         def samples_of(rows, vectors):
-            return trait_features.samples_by_person(rows, vectors, people, labels)
+            return features.samples_by_person(rows, vectors, people, labels)
 
         subjects = trait_protocol.Subjects(people, people, labels)
         scored = comparisons.Scored(subjects, fake.TRAITS, samples_of(pd.DataFrame(rows), vectors), settings)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from test_prepare import SETTINGS, blob_entries
 
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips
 

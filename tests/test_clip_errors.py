@@ -8,9 +8,9 @@ import pytest
 from conftest import write_video
 from test_alignment import NoisyDetector, film
 
-from data_pipelines import clip_faces, cropping, quality, reasons, tracking
-from data_pipelines.clip_faces import PrepareSettings, process_clip
 from data_pipelines.errors import InputError
+from data_pipelines.faces import clip_faces, cropping, quality, reasons, tracking
+from data_pipelines.faces.clip_faces import PrepareSettings, process_clip
 from data_pipelines.manifest import ClipEntry
 
 SETTINGS = PrepareSettings(image_size=32, crop_scale=1.6)

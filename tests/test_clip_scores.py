@@ -1,4 +1,4 @@
-"""Clips scored by themselves (traits.aggregate = 'none'), and the official split whose people are on both sides of it."""
+"""Clips scored by themselves (traits_stage.aggregate = 'none'), and the official split whose people are on both sides of it."""
 
 import dataclasses
 
@@ -11,7 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
-from facedyn.stages import common, embed, saved_heads, traits
+from facedyn.stages import embed
+from facedyn.stages.runtime import common
+from facedyn.stages.traits import saved_heads, traits_stage
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import describe, load_scores, parse_setting
 
@@ -42,7 +44,7 @@ def score(tmp_path, monkeypatch, capsys):
         fake.write_table(tmp_path, rows, np.asarray(vectors, np.float32).reshape(-1, D))
         monkeypatch.setattr(common, "open_face_clips", lambda _, **__: clips)
         chosen = dict(traits__aggregate="none", fit__unit="clip", traits__heads=("ridge",), traits__penalties=(100.0, 100.0))
-        summary = traits.run(fake.small_config(**chosen | settings), tmp_path)
+        summary = traits_stage.run(fake.small_config(**chosen | settings), tmp_path)
         return summary, load_scores(tmp_path), capsys.readouterr().out
 
     return run
@@ -150,7 +152,7 @@ def test_what_the_official_split_cannot_score_is_refused(score):
     labels, vectors = planted(np.random.default_rng(3))
     splits = [["train", "train", "test", "test"]] * N
     with pytest.raises(
-        InputError, match=r"needs people in training or in test, but 'p000' is in both .* traits.aggregate='none'"
+        InputError, match=r"needs people in training or in test, but 'p000' is in both .* traits_stage.aggregate='none'"
     ):
         score(labels, vectors, splits, traits__protocol="official", traits__aggregate="clip")
     with pytest.raises(InputError, match="'none' needs several units a person"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.clock import LEAP, Clock, Timing, resampled, resampling_rate, timing_of
+from data_pipelines.faces.clock import LEAP, Clock, Timing, resampled, resampling_rate, timing_of
 
 
 def ticks(stamps, timing=None, scale=1.0):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_alignment import film, texture
 
-from data_pipelines.cuts import MARGIN, CutDetector
+from data_pipelines.faces.cuts import MARGIN, CutDetector
 
 
 def head(phase, seed=1, size=(120, 160)):

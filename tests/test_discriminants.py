@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from facedyn.core import discriminants, metrics
+from facedyn.core import identification, metrics
 
 
 def measured_twice(people, features, seed, noise=1.0, own=8):
@@ -24,9 +24,9 @@ def cosines(a, b):
 
 
 def test_directions_are_those_of_discriminant_analysis(monkeypatch):
-    monkeypatch.setattr(discriminants, "SHRINKAGE", 0.0)
+    monkeypatch.setattr(identification, "SHRINKAGE", 0.0)
     first, second = measured_twice(80, 6, 0, noise=0.3, own=4)
-    found = discriminants.discriminants(first, second, np.ones(6), 6)[:, ::-1]  # the most telling last
+    found = identification.discriminants(first, second, np.ones(6), 6)[:, ::-1]  # the most telling last
     rows = np.concatenate([first, second])
     rows = (rows - rows.mean(0)) / rows.std(0)
     reference = LinearDiscriminantAnalysis(solver="eigen").fit(rows, np.tile(np.arange(80), 2))
@@ -41,7 +41,7 @@ def test_directions_are_those_of_discriminant_analysis(monkeypatch):
 
 def test_other_people_are_told_apart_under_noise_that_features_share():
     first, second = measured_twice(100, 300, 1)
-    reliability, found = discriminants.learn(first, second)
+    reliability, found = identification.learn(first, second)
     np.testing.assert_array_equal(reliability, metrics.reliability(first, second))
     others = measured_twice(60, 300, 2)
     by_directions, by_reliability, alike = (
@@ -55,7 +55,7 @@ def test_other_people_are_told_apart_under_noise_that_features_share():
 def test_people_who_differ_in_many_ways_get_many_directions():
     random = np.random.default_rng(5)
     own = random.normal(size=(60, 200))
-    _, found = discriminants.learn(*(own + 1.5 * random.normal(size=own.shape) for _ in range(2)))
+    _, found = identification.learn(*(own + 1.5 * random.normal(size=own.shape) for _ in range(2)))
     assert found.shape[1] >= 30
 
 
@@ -63,8 +63,8 @@ def test_units_and_offsets_of_features_do_not_matter():
     first, second = measured_twice(50, 30, 3)
     factors, offset = np.geomspace(1e-3, 1e3, 30), np.linspace(-9, 9, 30)
     reliability = np.asarray(metrics.reliability(first, second))
-    expected = discriminants.discriminants(first, second, reliability, 12)
-    found = discriminants.discriminants(first * factors + offset, second * factors + offset, reliability, 12)
+    expected = identification.discriminants(first, second, reliability, 12)
+    found = identification.discriminants(first * factors + offset, second * factors + offset, reliability, 12)
     np.testing.assert_allclose(expected @ expected.T, found @ found.T, atol=1e-4)
 
 
@@ -72,15 +72,15 @@ def test_limit_cases():
     random = np.random.default_rng(4)
     first, second = random.normal(size=(2, 60, 20))
     # Noise: next to nothing is between people.
-    assert np.linalg.norm(discriminants.discriminants(first, second, np.ones(20), 15), axis=0).max() < 1
+    assert np.linalg.norm(identification.discriminants(first, second, np.ones(20), 15), axis=0).max() < 1
     useless = np.ones(20)
     useless[3] = 0
     first[:, 5] = second[:, 5] = 7.0
-    found = discriminants.discriminants(first, second, useless, 15)
+    found = identification.discriminants(first, second, useless, 15)
     assert np.isfinite(found).all()
     np.testing.assert_array_equal(found[3], 0)
     np.testing.assert_array_equal(found[5], 0)
-    assert np.isfinite(discriminants.discriminants(first, first, np.ones(20), 15)).all()  # alike in both
+    assert np.isfinite(identification.discriminants(first, first, np.ones(20), 15)).all()  # alike in both
     for count in (0, 120):
         with pytest.raises(ValueError, match=f"count={count} must lie between 1 and 119"):
-            discriminants.discriminants(first, second, useless, count)
+            identification.discriminants(first, second, useless, count)

@@ -10,7 +10,8 @@ import pytest
 from conftest import drifting_blob, write_video
 from test_doctor_checks import clips, seen
 
-from data_pipelines import doctor, face_clips
+from data_pipelines import doctor
+from data_pipelines.dataset import face_clips
 from facedyn.main import main
 from facedyn.store.scores import load_scores
 

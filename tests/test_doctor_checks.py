@@ -10,10 +10,10 @@ import pytest
 from conftest import drifting_blob, write_video
 
 from data_pipelines import doctor
-from data_pipelines.clip_faces import PrepareSettings
-from data_pipelines.doctor import duplicates, files, identity, people, quality, traits
+from data_pipelines.doctor import check_duplicates, check_files, check_identity, check_people, check_quality, check_traits
+from data_pipelines.faces.clip_faces import PrepareSettings
+from data_pipelines.faces.quality import QualityRow, quality_table
 from data_pipelines.manifest import ClipEntry, read_manifest
-from data_pipelines.quality import QualityRow, quality_table
 from facedyn.core import metrics
 
 
@@ -54,15 +54,15 @@ def test_files_that_are_absent_empty_unreadable_text_or_extra(tmp_path, monkeypa
             raise PermissionError(13, "Permission denied", str(path))
         return open(path, *arguments)
 
-    monkeypatch.setattr(files, "open", guarded, raising=False)
-    found = kinds(files.file_defects(entries + bad))
+    monkeypatch.setattr(check_files, "open", guarded, raising=False)
+    found = kinds(check_files.file_defects(entries + bad))
     assert ids(found["missing_file"]) == ["loop.mp4", "nowhere.mp4", "größe.mp4"]
     assert "is there as 'Größe.MP4'" in found["missing_file"].items[2][1]
     assert ids(found["empty_file"]) == ["empty.mp4", "frames"]
     assert ids(found["unreadable_file"]) == ["shut.mp4"]
     assert ids(found["not_a_video"]) == ["page.mp4"]
     assert ids(found["extra_file"]) == ["Größe.MP4", "more.MOV"]
-    assert not files.file_defects(entries, [tmp_path / "v" / name for name in ("Größe.MP4", "more.MOV", *names)])
+    assert not check_files.file_defects(entries, [tmp_path / "v" / name for name in ("Größe.MP4", "more.MOV", *names)])
 
 
 def frame_folder(path, seed, name="frame_{}.png"):
@@ -77,14 +77,14 @@ def test_folders_of_frames_beside_those_of_the_manifest(tmp_path):
         frame_folder(tmp_path / "train" / name, i)
     (tmp_path / "train" / "empty").mkdir()
     entries = [ClipEntry(name, "p", tmp_path / "train" / name) for name in ("a", "b")]
-    found = kinds(files.file_defects(entries))
+    found = kinds(check_files.file_defects(entries))
     assert list(found) == ["extra_file"]
     assert ids(found["extra_file"]) == ["c"]
 
 
 def test_duplicates_are_told_by_content(tmp_path):
     entries = clips(tmp_path)
-    head = np.random.default_rng(0).bytes(duplicates.HEAD)
+    head = np.random.default_rng(0).bytes(check_duplicates.HEAD)
     for name, tail in (("x", b"1"), ("copy of x", b"1"), ("y", b"2"), ("z", b"1 and more")):
         (tmp_path / name).write_bytes(head + tail)
         entries.append(ClipEntry(name, "q", tmp_path / name, split="train"))
@@ -92,10 +92,10 @@ def test_duplicates_are_told_by_content(tmp_path):
         frame_folder(tmp_path / name, seed, pattern)
         entries.append(ClipEntry(name, "q", tmp_path / name, split="train"))
     entries.append(ClipEntry("gone", "q", tmp_path / "gone"))
-    groups = [[entry.clip_id for entry in group] for group in duplicates.duplicate_groups(entries)]
+    groups = [[entry.clip_id for entry in group] for group in check_duplicates.duplicate_groups(entries)]
     # A renamed copy is one, also of a folder; equally long files that differ in their last byte are none.
     assert sorted(groups) == [["f", "g"], ["x", "copy of x"]]
-    assert not duplicates.duplicate_groups(entries[:8])
+    assert not check_duplicates.duplicate_groups(entries[:8])
 
 
 def test_duplicates_by_whom_they_harm(tmp_path):
@@ -104,7 +104,7 @@ def test_duplicates_by_whom_they_harm(tmp_path):
         shutil.copy(entries[i].path, entries[i + 1].path)
     entries[1] = dataclasses.replace(entries[1], person_id="someone else")
     splits = ["train", "train", "train", "test", "train", "train"]
-    found = {d.kind: (d.severity, d.subject) for d in duplicates.duplicate_defects(entries, splits)}
+    found = {d.kind: (d.severity, d.subject) for d in check_duplicates.duplicate_defects(entries, splits)}
     assert found == {
         "duplicate_across_people": ("spoils", "c0 = c1"),
         "duplicate_across_splits": ("spoils", "c2 = c3"),
@@ -125,35 +125,35 @@ def test_ids_that_are_one_and_the_same():
         entry("e", "Anna2"),
         entry("f", "70"),
     ]
-    found = kinds(people.id_defects(entries))
+    found = kinds(check_people.id_defects(entries))
     assert found["similar_person_ids"].subject == "007 = 7, Anna = anna "
     assert found["similar_person_ids"].items[:2] == (("007", "= 7"), ("7", "= 007"))
     assert found["similar_person_ids"].severity == "spoils"
     assert found["similar_clip_ids"].subject == "a = A"
     assert found["similar_clip_ids"].severity == "remark"
-    assert set(kinds(people.id_defects([entry(f"c{i}", f"p{i}") for i in range(21)]))) == {"one_clip_a_person"}
-    assert not people.id_defects([entry(f"c{i}", f"p{i}") for i in range(20)])
-    single = kinds(people.id_defects([entry("a", "1"), entry("b", "1"), entry("c", "2")]))
+    assert set(kinds(check_people.id_defects([entry(f"c{i}", f"p{i}") for i in range(21)]))) == {"one_clip_a_person"}
+    assert not check_people.id_defects([entry(f"c{i}", f"p{i}") for i in range(20)])
+    single = kinds(check_people.id_defects([entry("a", "1"), entry("b", "1"), entry("c", "2")]))
     assert ids(single["single_clips"]) == ["2"]
 
 
 def test_splits_and_who_is_in_several_of_them():
     entries = [entry(f"c{i}", f"p{i // 2}", float(i)) for i in range(40)]
     splits = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
-    assert not people.split_defects(entries, splits)
+    assert not check_people.split_defects(entries, splits)
     splits[0] = splits[4] = "test"
-    (found,) = people.split_defects(entries, splits, baseline="It scores much.")
+    (found,) = check_people.split_defects(entries, splits, baseline="It scores much.")
     assert (found.kind, found.severity) == ("identity_overlap", "spoils")
     assert "2 of 7 (28.6 %) people and 2 of 12 (16.7 %) clips of test" in found.what
     assert "It scores much." in found.what
     assert found.items == (("p0", "test"), ("p2", "test"))
     unlabelled = [dataclasses.replace(e, traits=(np.nan,)) for e in entries]
-    assert [d.kind for d in people.split_defects(unlabelled, splits)] == ["unlabelled_overlap"]
-    found = kinds(people.split_defects(entries, ["test"] * 39 + ["other"]))
+    assert [d.kind for d in check_people.split_defects(unlabelled, splits)] == ["unlabelled_overlap"]
+    found = kinds(check_people.split_defects(entries, ["test"] * 39 + ["other"]))
     assert set(found) == {"no_train_split", "no_validation_split", "small_split"}
     assert ids(found["small_split"]) == ["other"]
-    assert set(kinds(people.split_defects(entries, ["test"] * 40, own_pool=True))) == set()
-    (found,) = people.pretrain_overlap(entries, [entry("x", "p3"), entry("y", "stranger")])
+    assert set(kinds(check_people.split_defects(entries, ["test"] * 40, own_pool=True))) == set()
+    (found,) = check_people.pretrain_overlap(entries, [entry("x", "p3"), entry("y", "stranger")])
     assert (found.kind, ids(found)) == ("pretrain_overlap", ["p3"])
 
 
@@ -174,7 +174,7 @@ def test_labels_that_cannot_be_meant():
     labels["slip"][8] = 1.05
     labels["gaps"][40:100] = np.nan
     entries = [entry(f"c{i}", f"p{i}", *row) for i, row in enumerate(np.stack([*labels.values()], 1).tolist())]
-    defects = traits.trait_defects(entries, tuple(labels))
+    defects = check_traits.trait_defects(entries, tuple(labels))
     found = kinds(defects)
     assert len(found) == len(defects)
     assert {d.kind: (d.severity, d.subject) for d in defects if d.severity == "spoils"} == {
@@ -189,14 +189,14 @@ def test_labels_that_cannot_be_meant():
     assert "60 people have none" in found["label_gaps"].what
     assert set(found) == {"out_of_range", "empty_trait", "constant_trait", "outside_unit_interval", "label_gaps"}
     few = [dataclasses.replace(e, traits=e.traits[:2]) for e in entries[:19]]
-    few = kinds(traits.trait_defects(few, ("fine", "unit")))
+    few = kinds(check_traits.trait_defects(few, ("fine", "unit")))
     assert [i for i, _ in few["few_labelled_people"].items] == ["fine", "unit"]
 
 
 def test_labels_of_one_person_that_differ():
     values = {"p0": (1.0, 1.0), "p1": (2.0, 4.0), "p2": (7.0, np.nan)}
     entries = [entry(f"{p}{i}", p, v) for p, pair in values.items() for i, v in enumerate(pair)]
-    found = kinds(traits.trait_defects(entries, ("calm",)))["labels_differ_within_person"]
+    found = kinds(check_traits.trait_defects(entries, ("calm",)))["labels_differ_within_person"]
     assert found.items == (("p1", "calm"),)
     assert "1 of 2 (50 %) people with several labels" in found.what
     # Over the four labels of people with several: deviations 0, 0, 1, 1; the people's means are 1, 3 and 7.
@@ -208,16 +208,16 @@ def test_the_look_up_is_each_persons_training_mean():
     labels = random.normal(size=(60, 2))
     labels[random.uniform(size=labels.shape) < 0.2] = np.nan
     who, train = np.array([f"p{i % 17}" for i in range(60)], object), np.arange(60) < 25
-    by_person, by_mean = identity.look_up(who, labels, train)
+    by_person, by_mean = check_identity.look_up(who, labels, train)
     frame = pd.DataFrame(labels[train]).groupby(who[train]).mean().reindex(who)
     expected = frame.fillna(pd.Series(np.nanmean(labels[train], 0))).to_numpy()
     np.testing.assert_allclose(by_person, expected)
     np.testing.assert_allclose(by_mean, np.tile(np.nanmean(labels[train], 0), (60, 1)))
     known = np.isfinite(labels[:, 0])
-    found = identity.figures(labels[known, 0], by_person[known, 0])
-    for name in identity.METRICS:
+    found = check_identity.figures(labels[known, 0], by_person[known, 0])
+    for name in check_identity.METRICS:
         assert found[name] == pytest.approx(float(metrics.METRICS[name](labels[known, 0], by_person[known, 0])), abs=1e-5)
-    assert identity.figures(labels[known, 0], by_mean[known, 0])["ccc"] == 0
+    assert check_identity.figures(labels[known, 0], by_mean[known, 0])["ccc"] == 0
 
 
 @pytest.mark.parametrize(("of_the_person", "wins"), [(0.9, True), (0.0, False)])
@@ -231,14 +231,14 @@ def test_the_look_up_beats_the_mean_where_labels_belong_to_people(of_the_person,
         label = 0.5 + 0.15 * (of_the_person**0.5 * own + (1 - of_the_person) ** 0.5 * random.normal())
         splits.append("train" if random.uniform() < 0.6 else "test")
         entries.append(entry(f"c{i}", f"p{person}", label))
-    rows = identity.identity_scores(entries, splits, ("warm",))
+    rows = check_identity.identity_scores(entries, splits, ("warm",))
     value = {(r["method"], r["metric"]): r["value"] for r in rows if r["trait"] == "mean"}
     assert (value["same_identity", "acc"] > value["mean_predictor", "acc"] + 0.01) == wins
     assert (value["same_identity", "ccc"] > 0.5) == wins
     # The mean predictor's error is the labels' mean deviation, 0.15 * sqrt(2 / pi) for a normal distribution.
     assert value["mean_predictor", "acc"] == pytest.approx(1 - 0.15 * np.sqrt(2 / np.pi), abs=0.004)
-    assert "on test ACC" in identity.sentence(rows)
-    assert identity.identity_scores(entries, ["test"] * len(entries), ("warm",)) == []
+    assert "on test ACC" in check_identity.sentence(rows)
+    assert check_identity.identity_scores(entries, ["test"] * len(entries), ("warm",)) == []
 
 
 GOOD = dict(verdict="ok", n_decoded=500, n_found=500, n_kept=500, share_found=1.0, n_gaps=0, jitter=0.02) | dict(
@@ -280,15 +280,15 @@ def seen(n=30, **changes):
     ],
 )
 def test_each_remark_on_what_prepare_saw(kind, changes, found):
-    (defect,) = quality.quality_defects(seen(**changes), image_size=112)
+    (defect,) = check_quality.quality_defects(seen(**changes), image_size=112)
     assert (defect.kind, defect.severity, ids(defect)) == (kind, "remark", found)
-    assert not quality.quality_defects(seen(), image_size=112)
+    assert not check_quality.quality_defects(seen(), image_size=112)
 
 
 def test_clips_left_out_are_grouped_by_reason():
     reasons = {i: f"No face was found in any of its {90 + i} frames." for i in range(4)} | {5: "The file /v/c5.mp4 is empty."}
     table = seen(verdict=dict.fromkeys(reasons, "left_out"), reason=reasons)
-    found = kinds(quality.quality_defects(table, image_size=112))
+    found = kinds(check_quality.quality_defects(table, image_size=112))
     assert set(found) == {"many_left_out", "people_lost"}
     assert found["many_left_out"].severity == "spoils"
     assert "5 of 30 (16.7 %) clips were left out by prepare. 4: No face was found in any of its 90 frames; 1: The file" in (
@@ -296,7 +296,7 @@ def test_clips_left_out_are_grouped_by_reason():
     )
     assert ids(found["people_lost"]) == ["p0", "p1"]
     # What is said of the file already is not said twice.
-    found = quality.quality_defects(table, image_size=112, known_bad={"c5"})
+    found = check_quality.quality_defects(table, image_size=112, known_bad={"c5"})
     assert ids(kinds(found)["many_left_out"]) == ["c0", "c1", "c2", "c3"]
 
 

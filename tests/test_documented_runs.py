@@ -13,7 +13,7 @@ from conftest import TINY
 from documents import blocks, commands
 
 import facedyn
-from data_pipelines.video import Video
+from data_pipelines.faces.video import Video
 from facedyn.main import main
 
 # What a run in seconds needs; how filters are found, and all else that a config is for, stays its own.

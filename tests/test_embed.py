@@ -13,7 +13,7 @@ from data_pipelines.errors import InputError
 from facedyn.command_line import parse
 from facedyn.main import STAGES, main
 from facedyn.stages import pretrain
-from facedyn.stages.saved_heads import load_heads
+from facedyn.stages.traits.saved_heads import load_heads
 from facedyn.store import portable
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_pipelines.clip_faces import PrepareSettings, process_clip
-from data_pipelines.doctor.quality import quality_defects
-from data_pipelines.images import decode_image
+from data_pipelines.dataset.windows import centre_positions
+from data_pipelines.doctor.check_quality import quality_defects
+from data_pipelines.faces.clip_faces import PrepareSettings, process_clip
+from data_pipelines.faces.images import decode_image
+from data_pipelines.faces.quality import quality_table
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips
-from data_pipelines.quality import quality_table
-from data_pipelines.video import Video
-from data_pipelines.windows import centre_positions
 
 TESTED = {
     "interlaced.mpg": "test_interlaced_pictures_are_the_clips_own",

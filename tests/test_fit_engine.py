@@ -4,11 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from data_pipelines.face_clips import ClipInfo
+from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.config import default_config
 from facedyn.core import unet
-from facedyn.stages import common, fit_engine
-from facedyn.stages.fit_units import FitUnit, shapes_of
+from facedyn.stages.fit import iterative
+from facedyn.stages.fit.units import FitUnit, shapes_of
+from facedyn.stages.runtime import common
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
 
@@ -54,11 +55,11 @@ CLIPS = Clips(len(UNITS))
 
 def fit_all(config, units=UNITS, most=None, engine=None):
     """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
-    engine = engine or fit_engine.Engine(config, CLIPS)
+    engine = engine or iterative.Engine(config, CLIPS)
     params = engine.put(unet.init(common.unet(config), jax.random.key(0), 8))
     shapes = shapes_of([(1, UNITS)], engine.half_length)
     found = {}
-    for shape, people, alike in fit_engine.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
+    for shape, people, alike in iterative.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
         results = engine(params, engine.load(alike, shape, people, 1), shape)
         assert all(len(column) == people for column in results)
         found |= {u.unit_id: [column[p] for column in results] for p, u in enumerate(alike)}
@@ -75,7 +76,7 @@ def assert_same(one, other):
 
 @pytest.fixture(scope="module", params=["adam", "gauss_newton"])
 def reference(request):
-    engine = fit_engine.Engine(settings(solver=request.param), CLIPS)
+    engine = iterative.Engine(settings(solver=request.param), CLIPS)
     assert engine.mesh.size == 4
     return request.param, fit_all(settings(solver=request.param), engine=engine), engine
 
@@ -94,7 +95,7 @@ def test_features_that_do_not_fit_are_computed_anew(reference):
     assert engine.keeps_features(shape) == (solver == "adam")
     room = (engine.unit_bytes(shape, kept=False) + 1) / 2**30
     config = settings(solver=solver, memory_gb=room)
-    small = fit_engine.Engine(config, CLIPS)
+    small = iterative.Engine(config, CLIPS)
     assert not small.keeps_features(shape)
     assert small.people(shape, 9) == 4  # one on each device
     assert_same(expected, fit_all(config, engine=small))
@@ -106,7 +107,7 @@ def test_nothing_passes_between_devices(reference):
     params = engine.put(unet.init(common.unet(engine_config), jax.random.key(0), 8))
     shape = max(shapes_of([(1, UNITS)], 2))
     frames, windows, counts = engine.load(UNITS[:4], shape, 4, 1)[0]
-    units = fit_engine.fit.Units(*jax.device_put((frames, windows, counts), engine._people))
+    units = iterative.fit.Units(*jax.device_put((frames, windows, counts), engine._people))
     features = engine.no_features(tuple((4, *s[1:]) for s in engine._features(shape.rows)))
     carry = engine.start(4, shape.rows)
     compiled = [
@@ -122,13 +123,13 @@ def test_nothing_passes_between_devices(reference):
 
 
 def test_any_mix_of_lengths_compiles_a_handful_of_times():
-    engine = fit_engine.Engine(settings(solver="gauss_newton"), CLIPS)
+    engine = iterative.Engine(settings(solver="gauss_newton"), CLIPS)
     mixes = [[unit(i, n) for i, n in enumerate(lengths)] for lengths in ((30, 3, 8, 13, 5, 9), (29, 8, 11, 26, 4, 10))]
     shapes = shapes_of([(1, mix) for mix in mixes], 2)
     compiled = []
     for seed, mix in enumerate(mixes):  # another scale has other parameters
         params = engine.put(unet.init(common.unet(settings()), jax.random.key(seed), 8))
-        for shape, people, alike in fit_engine.chunks_of(mix, {s: engine.people(s, 6) for s in shapes}):
+        for shape, people, alike in iterative.chunks_of(mix, {s: engine.people(s, 6) for s in shapes}):
             engine(params, engine.load(alike, shape, people, 1), shape)
         compiled.append([f._cache_size() for f in (engine.advance, engine.finish, engine.evaluate, engine.start)])
     assert compiled[0] == compiled[1]

@@ -14,9 +14,9 @@ from array_record.python import array_record_module
 from conftest import FORGOTTEN
 
 import facedyn
-from data_pipelines import forgetting, packing, tfds_metadata
-from data_pipelines.face_clips import open_face_clips
-from data_pipelines.forgetting import Person
+from data_pipelines.dataset import forgetting, packing, tfds_metadata
+from data_pipelines.dataset.face_clips import open_face_clips
+from data_pipelines.dataset.forgetting import Person
 from facedyn.main import main
 from facedyn.stages import forget
 from facedyn.store import site_files

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
+from data_pipelines.dataset.face_clips import ClipInfo
+from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import ClipInfo
-from data_pipelines.windows import centre_positions, window_positions
 from facedyn.stages import held_out
 from facedyn.stages.held_out import HeldOut
 

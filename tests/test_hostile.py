@@ -12,9 +12,10 @@ import pytest
 from broken_videos import empty_the_samples, lie_about_the_length, rotate, uneven_times, write_mp4
 from conftest import drifting_blob
 
-from data_pipelines import clip_faces, clip_keys
+from data_pipelines.dataset import clip_keys
+from data_pipelines.faces import clip_faces
+from data_pipelines.faces.video import Video, quiet
 from data_pipelines.manifest import ClipEntry
-from data_pipelines.video import Video, quiet
 
 # What the table says of each; None: the clip can be used.
 REASONS = {

@@ -4,7 +4,7 @@ import fake_workdir as fake
 import numpy as np
 import pytest
 
-from facedyn.stages import fit_scores
+from facedyn.stages.fit import fit_scores
 from facedyn.store import representations
 
 N, D = 12, 16

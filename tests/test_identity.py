@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from test_alignment import texture
 
-from data_pipelines import reasons
-from data_pipelines.clip_faces import PrepareSettings, numbered_apart
-from data_pipelines.detection import Face
+from data_pipelines.dataset.windows import centre_positions
 from data_pipelines.errors import InputError
-from data_pipelines.identity import SIDE, Appearance, SFace, make_describer, people
-from data_pipelines.quality import QualityRow
-from data_pipelines.tracking import Track
-from data_pipelines.windows import centre_positions
+from data_pipelines.faces import reasons
+from data_pipelines.faces.clip_faces import PrepareSettings, numbered_apart
+from data_pipelines.faces.detection import Face
+from data_pipelines.faces.identity import SIDE, Appearance, SFace, make_describer, people
+from data_pipelines.faces.quality import QualityRow
+from data_pipelines.faces.tracking import Track
 
 SETTINGS = PrepareSettings()
 ANNA, BEN = np.array([1.0, 0]), np.array([0, 1.0])

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 from test_site_dynamics import CLIPS, COMMON, HALF, K, S, filters_of, loop, unit_of
 
-from facedyn.core import innovations, site_dynamics
+from facedyn.core import innovations, low_rank
 from facedyn.core.person_filters import Site
 
 
@@ -56,9 +56,9 @@ def test_units_of_two_parts_are_those_of_all_their_rows():
     for chosen in (~rows, rows):
         chosen = np.flatnonzero(chosen & (np.arange(len(windows)) < count))
         parts.append((states, np.pad(windows[chosen], ((0, 4), (0, 0))), np.pad(clip[chosen], (0, 4)), np.int32(len(chosen))))
-    both = site_dynamics.together(*parts)
+    both = low_rank.together(*parts)
     assert int(both[3]) == count
-    for found, expected in zip(site_dynamics.moments(*both), site_dynamics.moments(*whole)):
+    for found, expected in zip(low_rank.moments(*both), low_rank.moments(*whole)):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
     filters = COMMON + filters_of(whole)
     np.testing.assert_allclose(of(both, filters), of(whole, filters), atol=1e-4)

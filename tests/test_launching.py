@@ -12,7 +12,7 @@ from facedyn.config import check, flatten
 
 MEETING = """
 from facedyn.command_line import load_config
-from facedyn.stages import processes
+from facedyn.stages.runtime import processes
 
 with processes.session(load_config("configs/launch.py:slurm").distributed):
     print(processes.gather(f"met {len(processes.gather(0))}"))

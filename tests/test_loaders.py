@@ -5,10 +5,10 @@ import collections
 import numpy as np
 import pytest
 
+from data_pipelines.dataset.face_clips import ClipInfo
+from data_pipelines.dataset.loaders import window_loader, window_source
+from data_pipelines.dataset.windows import centre_positions
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import ClipInfo
-from data_pipelines.loaders import window_loader, window_source
-from data_pipelines.windows import centre_positions
 
 
 class Counted:

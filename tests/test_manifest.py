@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from data_pipelines.dataset.splits import assign_splits, clip_splits
 from data_pipelines.errors import InputError
 from data_pipelines.manifest import ClipEntry, read_manifest
-from data_pipelines.splits import assign_splits, clip_splits
 
 
 def write(tmp_path, text):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from facedyn.core import coordinates, metrics, mlp_validation, ridge_selection
 from facedyn.core import cross_validation as cv
+from facedyn.core import metrics, mlp_validation, pca, ridge_selection
 
 RNG = np.random.default_rng(0)
 
@@ -14,9 +14,9 @@ def test_features_in_blocks_are_all_of_them(monkeypatch, weighted):
     x = RNG.normal(size=(30, 200)).astype(np.float32) + 3
     x[4, 7], x[:, 11] = np.nan, 2.0
     train, weights = np.arange(30) < 22, RNG.uniform(1, 2, 200) if weighted else None
-    whole = coordinates.gram_matrix(x, train, weights), *coordinates.moments(x, train)
-    monkeypatch.setattr(coordinates, "NUMBERS_AT_ONCE", 30 * 17)
-    blocks = coordinates.gram_matrix(x, train, weights), *coordinates.moments(x, train)
+    whole = pca.gram_matrix(x, train, weights), *pca.moments(x, train)
+    monkeypatch.setattr(pca, "NUMBERS_AT_ONCE", 30 * 17)
+    blocks = pca.gram_matrix(x, train, weights), *pca.moments(x, train)
     for one, other in zip(whole, blocks):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 
@@ -27,8 +27,8 @@ def test_coordinates_by_features_have_the_products_of_those_by_rows():
     x[:, 5] = x[:, 3]  # lacks a dimension
     x[7, 2] = np.nan
     train = np.arange(60) < 40
-    found, basis = coordinates.principal_coordinates(x, train, 60)
-    gram = coordinates.gram_matrix(x, train)
+    found, basis = pca.principal_coordinates(x, train, 60)
+    gram = pca.gram_matrix(x, train)
     np.testing.assert_allclose(found @ found.T, gram, atol=1e-3)
     np.testing.assert_allclose(gram @ basis, found, atol=1e-4)
     products = found[train].T @ found[train]
@@ -38,9 +38,9 @@ def test_coordinates_by_features_have_the_products_of_those_by_rows():
 
 
 def test_the_number_of_columns_takes_few_values():
-    few = {coordinates.coordinate_columns(np.broadcast_to(0.0, (1000, d))) for d in range(1, 3000, 7)}
+    few = {pca.coordinate_columns(np.broadcast_to(0.0, (1000, d))) for d in range(1, 3000, 7)}
     assert few == {125, 250, 500, 1000}
-    assert {coordinates.coordinate_columns(np.broadcast_to(0.0, (300, d))) for d in (1, 200, 3000)} == {300}
+    assert {pca.coordinate_columns(np.broadcast_to(0.0, (300, d))) for d in (1, 200, 3000)} == {300}
 
 
 def ridge_example(n, d):
@@ -108,8 +108,8 @@ def test_leading_components_of_many_people(monkeypatch, d):
 
 def test_a_network_sees_the_leading_components_of_many_people(monkeypatch):
     x, y = ridge_example(60, 40)
-    leading, _ = coordinates.principal_coordinates(x, np.ones(60, bool), 7)
-    every, _ = coordinates.principal_coordinates(x, np.ones(60, bool), 60)
+    leading, _ = pca.principal_coordinates(x, np.ones(60, bool), 7)
+    every, _ = pca.principal_coordinates(x, np.ones(60, bool), 60)
     np.testing.assert_allclose(leading, every[:, :7], atol=1e-5)
     settings = mlp_validation.MlpSettings((0.1, 1.0), networks=2, inner_folds=3, hidden=8, steps=20)
     fold = cv.person_folds(np.arange(60), 3, 0)

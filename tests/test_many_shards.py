@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from data_pipelines.face_clips import NAME, VERSION
+from data_pipelines.dataset.face_clips import NAME, VERSION
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of open files are set as on Unix")

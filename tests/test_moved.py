@@ -12,8 +12,8 @@ import pytest
 from conftest import FORGOTTEN, TINY, drifting_blob, write_video
 
 from data_pipelines import content
-from data_pipelines.clip_faces import PrepareSettings
-from data_pipelines.clip_keys import clip_key
+from data_pipelines.dataset.clip_keys import clip_key
+from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips
 from facedyn.config import default_config

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from conftest import drifting_blob, hash_seed
 
-from data_pipelines import clip_faces
-from data_pipelines.clip_faces import PrepareSettings, process_clip
-from data_pipelines.clip_keys import clip_key
+from data_pipelines.dataset.clip_keys import clip_key
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
-from data_pipelines.images import decode_image
+from data_pipelines.faces import clip_faces
+from data_pipelines.faces.clip_faces import PrepareSettings, process_clip
+from data_pipelines.faces.images import decode_image
+from data_pipelines.faces.openface import OpenFaceVideo, find_outputs
 from data_pipelines.manifest import ClipEntry
-from data_pipelines.openface import OpenFaceVideo, find_outputs
 from facedyn.main import main
 
 SETTINGS = PrepareSettings(image_size=16, min_frames=5)

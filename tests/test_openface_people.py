@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipelines import openface_people
-from data_pipelines.clip_faces import PrepareSettings, process_clip
 from data_pipelines.errors import InputError
-from data_pipelines.images import decode_image
+from data_pipelines.faces import openface_people
+from data_pipelines.faces.clip_faces import PrepareSettings, process_clip
+from data_pipelines.faces.images import decode_image
+from data_pipelines.faces.openface import OpenFaceVideo
+from data_pipelines.faces.openface_table import is_table, read_table
 from data_pipelines.manifest import ClipEntry
-from data_pipelines.openface import OpenFaceVideo
-from data_pipelines.openface_table import is_table, read_table
 
 SIZE = 64
 HEADER = "frame,face_id,timestamp,confidence,success"

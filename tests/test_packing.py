@@ -17,10 +17,11 @@ from conftest import drifting_blob, write_video
 from tensorflow_datasets.proto import tf_example_pb2
 from test_prepare import SETTINGS, blob_entries
 
-from data_pipelines import clip_faces, clip_files, disk_space, face_clips, forgetting, packing, tfds_metadata
-from data_pipelines.doctor import dataset
+from data_pipelines.dataset import clip_files, disk_space, face_clips, forgetting, packing, tfds_metadata
+from data_pipelines.dataset.face_clips import NAME, VERSION, open_face_clips
+from data_pipelines.doctor import check_dataset
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import NAME, VERSION, open_face_clips
+from data_pipelines.faces import clip_faces
 from data_pipelines.manifest import ClipEntry, read_manifest
 from data_pipelines.prepare import prepare_face_clips
 
@@ -286,10 +287,10 @@ def test_a_disk_that_is_too_small_is_said_before_any_work(entries, tmp_path, mon
     with pytest.raises(InputError, match=r"needs about \d+ MB, 1 MB free: choose another disk by config\.data\.data_dir"):
         prepare(entries, tmp_path)
     assert not (tmp_path / "data").exists()
-    defects = dataset.disk_defects(tmp_path / "data", entries, SETTINGS)
+    defects = check_dataset.disk_defects(tmp_path / "data", entries, SETTINGS)
     assert [(d.kind, d.severity) for d in defects] == [("too_little_disk", "spoils")]
     monkeypatch.undo()
-    assert dataset.disk_defects(tmp_path / "data", entries, SETTINGS) == []
+    assert check_dataset.disk_defects(tmp_path / "data", entries, SETTINGS) == []
     prepare(entries, tmp_path)
     monkeypatch.setattr(disk_space, "free", lambda place: 0)
     prepare(entries, tmp_path)  # nothing more is needed
@@ -340,7 +341,7 @@ def test_threads_that_read_at_once_find_everything_imported(entries, tmp_path, r
     prepare(entries[:1], tmp_path)
     code = f"""
 import sys
-from data_pipelines.face_clips import open_face_clips
+from data_pipelines.dataset.face_clips import open_face_clips
 
 data = open_face_clips({str(tmp_path / "data")!r})
 before = set(sys.modules)

@@ -13,12 +13,13 @@ import pytest
 from conftest import drifting_blob, write_video
 from test_alignment import NoisyDetector, film
 
-from data_pipelines import clip_faces, images, packing
+from data_pipelines.dataset import packing
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
+from data_pipelines.faces import clip_faces, images
+from data_pipelines.faces.video import Video, quiet
 from data_pipelines.manifest import ClipEntry, read_manifest
 from data_pipelines.prepare import PrepareSettings, prepare_face_clips
-from data_pipelines.video import Video, quiet
 
 SETTINGS = PrepareSettings(image_size=16, workers=1, min_frames=9)
 
@@ -315,10 +316,10 @@ def test_neither_workers_nor_the_dataset_pull_in_what_they_must_not(tmp_path):
     prepare(blob_entries(tmp_path, 1), tmp_path)
     code = f"""
 import sys
-import data_pipelines.clip_faces
+import data_pipelines.faces.clip_faces
 assert not {{"jax", "tensorflow", "tensorflow_datasets", "grain"}} & set(sys.modules), "worker"
-from data_pipelines.face_clips import open_face_clips
-from data_pipelines.loaders import window_loader
+from data_pipelines.dataset.face_clips import open_face_clips
+from data_pipelines.dataset.loaders import window_loader
 data = open_face_clips({str(tmp_path / "data")!r})
 next(window_loader(data, [0], scale=1, half_length=2, batch_size=2, seed=0, threads=2))
 assert "tensorflow" not in sys.modules, "reader"

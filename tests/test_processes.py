@@ -16,7 +16,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, sweep
 from facedyn.config import config_hash, default_config
 from facedyn.main import main
-from facedyn.stages import processes, stopping
+from facedyn.stages.runtime import processes, stopping
 from facedyn.store import checkpoints, lock, representations
 from facedyn.store.metrics_log import read_metrics
 
@@ -211,7 +211,7 @@ def test_shares_are_disjoint_complete_and_alike():
 ONE_IS_BUSY = """
 import sys, time
 from facedyn.config import default_config
-from facedyn.stages import processes, stopping
+from facedyn.stages.runtime import processes, stopping
 
 processes.SHUTDOWN_SECONDS = 2
 settings, me = default_config().distributed, int(sys.argv[1])

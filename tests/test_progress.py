@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from data_pipelines.progress import Progress
-from facedyn.stages import compilation_cache
+from facedyn.stages.runtime import compilation_cache
 
 
 class Terminal(io.StringIO):

@@ -8,14 +8,14 @@ import pytest
 from conftest import write_video
 from test_alignment import NoisyDetector, film, texture
 
-from data_pipelines import clip_faces, reasons
-from data_pipelines.clip_faces import PrepareSettings, process_clip
-from data_pipelines.clip_keys import clip_key
-from data_pipelines.detection import nose_turn
+from data_pipelines.dataset.clip_keys import clip_key
+from data_pipelines.faces import clip_faces, reasons
+from data_pipelines.faces.clip_faces import PrepareSettings, process_clip
+from data_pipelines.faces.detection import nose_turn
+from data_pipelines.faces.quality import QualityRow
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips
-from data_pipelines.quality import QualityRow
-from data_pipelines.video import Video
 
 SETTINGS = PrepareSettings(image_size=48)
 FLAGS = ("n_tiny", "n_blurred", "n_dark", "n_turned")

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_pipelines.clip_faces import PrepareSettings, follow_faces, process_clip
-from data_pipelines.detection import HaarDetector, YuNetDetector, overlap
-from data_pipelines.face_clips import open_face_clips
+from data_pipelines.dataset.face_clips import open_face_clips
+from data_pipelines.faces.clip_faces import PrepareSettings, follow_faces, process_clip
+from data_pipelines.faces.detection import HaarDetector, YuNetDetector, overlap
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry, read_manifest
 from data_pipelines.prepare import prepare_face_clips
-from data_pipelines.video import Video
 
 
 @pytest.fixture(scope="module")

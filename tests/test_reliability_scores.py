@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from facedyn.config import default_config
-from facedyn.stages import fit_scores
+from facedyn.stages.fit import fit_scores
 
 PEOPLE, WIDTH = [f"p{i:02d}" for i in range(12)], 6
 

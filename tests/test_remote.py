@@ -10,11 +10,11 @@ from conftest import drifting_blob, write_video
 from fsspec.implementations.memory import MemoryFileSystem
 from test_prepare import prepare
 
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
 from data_pipelines.manifest import read_manifest
 from facedyn.config import default_config
-from facedyn.stages import common
+from facedyn.stages.runtime import common
 
 
 class Bucket(MemoryFileSystem):

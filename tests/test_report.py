@@ -12,12 +12,13 @@ import pandas as pd
 import pytest
 from conftest import write_video
 
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
 from facedyn.report import dynamics_section, learning_sections, page, worst_clips
 from facedyn.report.inputs import load
-from facedyn.stages import common, report, report_views
+from facedyn.stages import report, report_views
 from facedyn.stages.run import run_stages
+from facedyn.stages.runtime import common
 from facedyn.store.scores import load_scores, replace_scores, score_table
 
 SECTIONS = ("traits", "scatter", "comparison", "weights", "pretraining", "filters", "identification", "dynamics", "people")

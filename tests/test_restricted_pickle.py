@@ -12,7 +12,7 @@ import pytest
 from python2_pickle import Python2Pickler
 
 from data_pipelines.errors import InputError
-from data_pipelines.restricted_pickle import load
+from data_pipelines.sources.restricted_pickle import load
 
 LABELS = {
     "extraversion": {"-_a'b\"cdefgh.000.mp4": 0.1, "Müller01234.001.mp4": -2.5e-3, "x\\n\ny.mp4": float("inf")},

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data_pipelines.face_clips import ClipInfo
+from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.config import default_config
 from facedyn.core import unet
-from facedyn.stages import common, pretrain
+from facedyn.stages import pretrain
 from facedyn.stages.held_out import HeldOut
+from facedyn.stages.runtime import common
 
 SIZE, HALF = 8, 2
 SPLIT_OF = {"a": "train", "b": "train", "c": "validation", "d": "validation", "e": "test", "f": "test"}

@@ -5,8 +5,8 @@ import runpy
 
 import pytest
 
-from data_pipelines.clip_faces import PrepareSettings
 from data_pipelines.errors import InputError
+from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.sources import SOURCES
 from data_pipelines.sources.collection import PROTOCOLS
 from data_pipelines.synthetic.bench import SyntheticSettings
@@ -18,7 +18,9 @@ from facedyn.core.rank_loss import RankLoss
 from facedyn.main import STAGES, main
 from facedyn.settings_rules import site_names
 from facedyn.settings_schema import SETTINGS
-from facedyn.stages import baselines, fit_units, keys, trait_protocol, traits
+from facedyn.stages.fit import units
+from facedyn.stages.runtime import keys
+from facedyn.stages.traits import baselines, trait_protocol, traits_stage
 from facedyn.store import representations
 
 # Value of a setting -> what the sentence says beside the setting's name and value.
@@ -183,11 +185,11 @@ def test_the_names_are_those_that_the_code_knows():
 
     assert choices("data.dataset") == {"manifest", "synthetic", *SOURCES}
     assert choices("data.split_protocol") == set(PROTOCOLS)
-    assert choices("fit.unit") == set(fit_units.UNITS)
+    assert choices("fit.unit") == set(units.UNITS)
     assert choices("fit.filter_kind") == {"low_rank", *person_filters.KINDS}
     assert choices("fit.controls") == set(representations.CONTROLS)
-    assert choices("traits.heads") == set(traits.HEADS)
-    assert choices("traits.aggregate") == set(traits.AGGREGATES)
+    assert choices("traits.heads") == set(traits_stage.HEADS)
+    assert choices("traits.aggregate") == set(traits_stage.AGGREGATES)
     assert choices("traits.protocol") == set(trait_protocol.PROTOCOLS)
     assert choices("traits.ridge_solver") == set(cross_validation.SOLVERS)
     assert choices("traits.baselines") == set(baselines.NAMES)

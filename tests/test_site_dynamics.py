@@ -6,7 +6,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from facedyn.core import person_filters, site_dynamics, unet
+from facedyn.core import low_rank, person_filters, unet
 
 S, K, N_CLIP, HALF = 2, 3, 40, 2  # sites, coordinates, frames of a clip, frames of a half window
 
@@ -50,7 +50,7 @@ COMMON = np.random.default_rng(2).normal(0, 0.1, (S, 2, K, K)).astype(np.float32
 
 
 def filters_of(unit, damping=7.0, common=COMMON):
-    return np.asarray(site_dynamics.solve(*site_dynamics.moments(*unit), common, np.full(S, damping)))
+    return np.asarray(low_rank.solve(*low_rank.moments(*unit), common, np.full(S, damping)))
 
 
 def test_filters_are_the_ridge_on_what_everybodys_filters_miss():
@@ -72,8 +72,8 @@ def test_padding_and_order_of_clips_do_not_matter():
 
 
 def test_moments_of_units_add_up():
-    both = site_dynamics.moments(*unit_of(CLIPS))
-    single = [site_dynamics.moments(*unit_of([clip])) for clip in CLIPS]
+    both = low_rank.moments(*unit_of(CLIPS))
+    single = [low_rank.moments(*unit_of([clip])) for clip in CLIPS]
     for together, parts in zip(both, zip(*single)):
         np.testing.assert_allclose(together, sum(parts), rtol=1e-4, atol=1e-3)
 
@@ -115,7 +115,7 @@ def test_quality_on_held_back_rows():
     whole = turning(200, 5) * np.float32([1, 1, 0.1])
     train, held = unit_of([whole]), unit_of([whole[150:]], padding=3)
     filters = filters_of(train, common=0 * COMMON)
-    error, before, after, rows = map(float, site_dynamics.held_back_quality(0 * COMMON, filters, train, held))
+    error, before, after, rows = map(float, low_rank.held_back_quality(0 * COMMON, filters, train, held))
     assert rows == 46
     assert before == 0.5 * rows  # no opinion
     assert after > 0.8 * rows
@@ -134,20 +134,20 @@ def test_every_site_counts_alike_in_the_quality():
     parts = unit_of([whole[:80]]), unit_of([whole[80:]])
     filters = filters_of(parts[0], common=0 * COMMON)
     exchanged = [(part[0][:, ::-1], *part[1:]) for part in parts]
-    found = site_dynamics.held_back_quality(COMMON, filters, *parts)
-    np.testing.assert_allclose(found, site_dynamics.held_back_quality(COMMON[::-1], filters[::-1], *exchanged), rtol=1e-4)
+    found = low_rank.held_back_quality(COMMON, filters, *parts)
+    np.testing.assert_allclose(found, low_rank.held_back_quality(COMMON[::-1], filters[::-1], *exchanged), rtol=1e-4)
     # And each site has a part in it: without the first one's filters fewer pairs are in order.
-    _, _, after, _ = site_dynamics.held_back_quality(COMMON, filters * np.float32([0, 1])[:, None, None, None], *parts)
+    _, _, after, _ = low_rank.held_back_quality(COMMON, filters * np.float32([0, 1])[:, None, None, None], *parts)
     assert after < found[2]
 
 
 def test_errors_of_candidates_are_those_of_fits_with_them():
     train, held = unit_of([clip[:25] for clip in CLIPS]), unit_of([clip[21:] for clip in CLIPS], padding=2)
-    errors = np.asarray(site_dynamics.held_back_errors(COMMON, train, held, np.float32([1, 100])))
+    errors = np.asarray(low_rank.held_back_errors(COMMON, train, held, np.float32([1, 100])))
     assert errors.shape == (2, S)
     for damping, of_sites in zip((1.0, 100.0), errors):
         filters = filters_of(train, damping)
-        error, *_ = site_dynamics.held_back_quality(COMMON, filters, train, held)
+        error, *_ = low_rank.held_back_quality(COMMON, filters, train, held)
         assert of_sites.mean() == pytest.approx(float(error), rel=1e-4)
 
 
@@ -155,16 +155,16 @@ def test_patterns_are_whitened_principal_components():
     random = np.random.default_rng(6)
     maps = (random.normal(0, 1, (60, 5)) * [5, 3, 1, 0.3, 0.1]) @ random.normal(0, 1, (5, 40))
     maps -= maps.mean(0)
-    found = maps @ site_dynamics.patterns(maps, 4)
+    found = maps @ low_rank.patterns(maps, 4)
     expected = PCA(4, whiten=True, svd_solver="full").fit_transform(maps) * np.sqrt(60 / 59)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
-    few = site_dynamics.patterns(maps[:, :3], 6)
+    few = low_rank.patterns(maps[:, :3], 6)
     np.testing.assert_array_equal(few[:, 3:], 0)
     assert np.abs(few[:, 2]).max() > 0
     # What a state looks like: least squares.
     pixels = random.normal(0, 1, (60, 7))
     pixels -= pixels.mean(0)
-    np.testing.assert_allclose(site_dynamics.readout(found, pixels), np.linalg.lstsq(found, pixels, rcond=None)[0], atol=1e-4)
+    np.testing.assert_allclose(low_rank.readout(found, pixels), np.linalg.lstsq(found, pixels, rcond=None)[0], atol=1e-4)
 
 
 def test_layout_and_feature_maps_agree_with_the_u_net():
@@ -173,7 +173,7 @@ def test_layout_and_feature_maps_agree_with_the_u_net():
     maps = jax.jit(lambda p, x: unet.feature_maps(model, p, x))(params, np.zeros((2, 8, 8, 1), np.uint8))
     sites = person_filters.sites(model.channels, "all")
     assert {site.name: site.channels for site in sites} == {name: h.shape[-1] for name, h in maps.items()}
-    slots = site_dynamics.layout(sites, K)
+    slots = low_rank.layout(sites, K)
     vector = np.arange(sum(slot.size for slot in slots))
     by_site = person_filters.unflatten(vector, slots)
     assert {f.shape for f in by_site.values()} == {(2, K, K)}
@@ -185,5 +185,5 @@ def test_elimination_solves_what_numpy_does():
     rows = random.normal(size=(400, 32)) * np.geomspace(1, 0.03, 32)  # states of few units are far from white
     left = rows.T @ rows + np.eye(32)
     right = rows.T @ random.normal(size=(400, 64))
-    found = jax.jit(site_dynamics.solve_positive_definite)(left.astype(np.float32), right.astype(np.float32))
+    found = jax.jit(low_rank.solve_positive_definite)(left.astype(np.float32), right.astype(np.float32))
     np.testing.assert_allclose(found, np.linalg.solve(left, right), atol=1e-4)

@@ -13,13 +13,14 @@ from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
 from data_pipelines.errors import InputError
 from facedyn.command_line import load_config
 from facedyn.config import flatten
-from facedyn.core import discriminants, innovations, metrics, person_filters, site_dynamics, unet
-from facedyn.stages import common, fit, fit_engine, fit_models, site_engine, site_models, site_states
-from facedyn.stages.fit_units import TimeShuffled, frames_of, place_windows, shapes_of
+from facedyn.core import identification, innovations, low_rank, metrics, person_filters, unet
+from facedyn.stages.fit import closed_form, fit_stage, iterative, shared, site_models, site_states
+from facedyn.stages.fit.units import TimeShuffled, frames_of, place_windows, shapes_of
+from facedyn.stages.runtime import common
 from facedyn.store import stamps
 
 
-def closed_form(**fit):
+def closed_form_settings(**fit):
     return settings(**dict(solver="least_squares", filter_kind="low_rank", filter_sites="all", rank=3) | fit)
 
 
@@ -29,9 +30,9 @@ def model_of(engine, config):
 
 def fit_all(config, model, units=UNITS, most=None, engine=None, alike=UNITS):
     """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
-    engine, found = engine or fit_models.make_engine(config, CLIPS), {}
+    engine, found = engine or shared.make_engine(config, CLIPS), {}
     shapes = shapes_of([(1, alike)], engine.half_length)
-    for shape, people, alike in fit_engine.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
+    for shape, people, alike in iterative.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
         results = engine(engine.put(model), engine.load(alike, shape, people, 1), shape)
         assert all(len(column) == people for column in results)
         found |= {u.unit_id: [column[p] for column in results] for p, u in enumerate(alike)}
@@ -40,18 +41,18 @@ def fit_all(config, model, units=UNITS, most=None, engine=None, alike=UNITS):
 
 @pytest.fixture(scope="module")
 def reference():
-    config = closed_form()
-    engine = fit_models.make_engine(config, CLIPS)
+    config = closed_form_settings()
+    engine = shared.make_engine(config, CLIPS)
     model = model_of(engine, config)
     return model, fit_all(config, model), engine
 
 
 def test_chunks_order_and_devices_do_not_matter(reference, monkeypatch):
     model, expected, _ = reference
-    assert_same(expected, fit_all(closed_form(chunk_size=4), model, UNITS[::-1]))
+    assert_same(expected, fit_all(closed_form_settings(chunk_size=4), model, UNITS[::-1]))
     devices = jax.local_devices()
     monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
-    assert_same(expected, fit_all(closed_form(chunk_size=3), model))
+    assert_same(expected, fit_all(closed_form_settings(chunk_size=3), model))
 
 
 def test_the_engine_computes_what_the_core_says(reference):
@@ -63,8 +64,8 @@ def test_the_engine_computes_what_the_core_says(reference):
     centres = np.array([centre for _, centre in (*unit.fitted, *unit.held_back)])
     assert len(unit.held_back)
     windows = centres[:, None] + np.arange(-2, 3)
-    filters = site_dynamics.solve(
-        *site_dynamics.moments(states, windows, np.zeros(len(centres), int), len(centres)), model.common, np.full(3, 20.0)
+    filters = low_rank.solve(
+        *low_rank.moments(states, windows, np.zeros(len(centres), int), len(centres)), model.common, np.full(3, 20.0)
     )
     np.testing.assert_allclose(found[name][0], np.asarray(filters).reshape(-1), atol=1e-4)
 
@@ -90,16 +91,16 @@ def test_every_frame_is_looked_at_once_and_nothing_hangs_on_what_is_kept(referen
     monkeypatch.setattr(
         CLIPS, "frames", lambda record, positions: asked.append((record, positions)) or frames(record, positions)
     )
-    engine = fit_models.make_engine(closed_form(), CLIPS)
-    assert_same(expected, fit_all(closed_form(), model, engine=engine))
+    engine = shared.make_engine(closed_form_settings(), CLIPS)
+    assert_same(expected, fit_all(closed_form_settings(), model, engine=engine))
     seen = [(record, p) for record, positions in asked for p in positions.tolist()]
     assert len(seen) == len(set(seen))
     before = len(asked)
     halves = [dataclasses.replace(u, fitted=u.fitted[:5]) for u in UNITS]
-    fit_all(closed_form(), model, halves, engine=engine)
+    fit_all(closed_form_settings(), model, halves, engine=engine)
     assert len(asked) == before
     engine.kept = site_states.SiteStates(most_bytes=1)
-    assert_same(expected, fit_all(closed_form(), model, engine=engine))
+    assert_same(expected, fit_all(closed_form_settings(), model, engine=engine))
     assert len(asked) > before
 
 
@@ -108,26 +109,26 @@ def test_shuffled_frames_are_those_of_the_reader_that_shuffles(reference):
     shuffled = TimeShuffled(CLIPS, 3)
     # The same through frames that lie shuffled on the disk: everything a part of a unit needs of a record is asked for at once.
     unit = dataclasses.replace(UNITS[2], held_back=UNITS[2].held_back[:0])
-    states = fit_all(closed_form(), model, [unit], engine=engine.reading(shuffled))
+    states = fit_all(closed_form_settings(), model, [unit], engine=engine.reading(shuffled))
     (record, positions), *more = place_windows(unit.fitted, 1, 2)[0]
     assert not more
     lying = copy.copy(CLIPS)
     lying._frames = CLIPS._frames.copy()
     lying._frames[record, positions] = shuffled.frames(record, positions)
-    alone = fit_all(closed_form(), model, [unit], engine=fit_models.make_engine(closed_form(), lying))
+    alone = fit_all(closed_form_settings(), model, [unit], engine=shared.make_engine(closed_form_settings(), lying))
     np.testing.assert_allclose(states[unit.unit_id][0], alone[unit.unit_id][0], atol=1e-5)
     assert np.abs(states[unit.unit_id][0] - expected[unit.unit_id][0]).max() > 1e-3
 
 
 def test_models_of_shuffled_frames_share_patterns_and_readers_do_not_share_states(reference):
     model, expected, _ = reference
-    engine = fit_models.make_engine(closed_form(), CLIPS)
+    engine = shared.make_engine(closed_form_settings(), CLIPS)
     other = copy.copy(CLIPS)
     other._frames = CLIPS._frames[::-1]
     shuffled = engine.learn_common(model, 1, TimeShuffled(other, 0), list(range(4)))
     assert shuffled.patterns is model.patterns
     assert np.abs(shuffled.common - model.common).max() > 0.01
-    assert_same(expected, fit_all(closed_form(), model, engine=engine))  # though record 0 was another one a moment ago
+    assert_same(expected, fit_all(closed_form_settings(), model, engine=engine))  # though record 0 was another one a moment ago
     ordered = engine.learn_common(model, 1, CLIPS, list(range(4)))
     np.testing.assert_allclose(ordered.common, model.common, atol=1e-5)
     np.testing.assert_array_equal(ordered.damping, model.damping)
@@ -168,10 +169,10 @@ def test_what_is_learnt_for_everybody_is_kept(reference, tmp_path):
 
 def test_damping_may_be_chosen_on_the_generic_models_people(reference):
     model, expected, _ = reference
-    assert set(model.damping.tolist()) <= set(site_engine.DAMPINGS.tolist())
+    assert set(model.damping.tolist()) <= set(closed_form.DAMPINGS.tolist())
     assert model.damping.min() > 20  # noise: the default is too little
-    chosen = fit_all(closed_form(damping=0.0), model)
-    same = fit_all(closed_form(damping=float(model.damping[0])), model)
+    chosen = fit_all(closed_form_settings(damping=0.0), model)
+    same = fit_all(closed_form_settings(damping=float(model.damping[0])), model)
     first = slice(0, 2 * 3 * 3)  # of the first site
     for name in expected:
         np.testing.assert_allclose(chosen[name][0][first], same[name][0][first], atol=1e-6)
@@ -199,7 +200,7 @@ def test_pictures_show_what_the_filters_add(reference):
 )
 def test_settings_that_cannot_be_used(changed, said):
     with pytest.raises(InputError, match=said):
-        fit_models.make_engine(closed_form(**changed), CLIPS)
+        shared.make_engine(closed_form_settings(**changed), CLIPS)
 
 
 def test_every_ablation_can_be_fitted(root):
@@ -207,30 +208,30 @@ def test_every_ablation_can_be_fitted(root):
         config = load_config(f"{root}/configs/ablation.py:{name}")
         for key, value in changes.items():
             assert flatten(config)[key] == value
-        fit_models.make_engine(config, CLIPS)
+        shared.make_engine(config, CLIPS)
 
 
 def test_one_map_is_refused():
-    config = closed_form()
+    config = closed_form_settings()
     config.rank_loss.direction = "centred"
     with pytest.raises(InputError, match="two_maps"):
-        fit_models.make_engine(config, CLIPS)
+        shared.make_engine(config, CLIPS)
 
 
 def test_innovations_and_co_movement_stand_behind_the_filters_of_all_frames(reference):
     model, expected, _ = reference
-    config = closed_form(innovations=True, co_movement=True)
-    engine = fit_models.make_engine(config, CLIPS)
+    config = closed_form_settings(innovations=True, co_movement=True)
+    engine = shared.make_engine(config, CLIPS)
     found = fit_all(config, model, engine=engine)
     filters = model.common.size
     for name, (vector, *figures) in found.items():
         np.testing.assert_allclose(vector[:filters], expected[name][0], atol=1e-5)
         np.testing.assert_allclose(figures, expected[name][1:], rtol=1e-5)
         assert vector.shape == (filters + 3 * (9 * 3 + 3),)
-    assert fit_models.part_sizes(config) == [filters, 3 * 9 * 3, 3 * 3]
+    assert shared.part_sizes(config) == [filters, 3 * 9 * 3, 3 * 3]
     # Those of the core, for a unit alone.
     fitted, held = next(engine._groups(engine.put(model), engine.load(UNITS[:4], shapes_of([(1, UNITS)], 2)[-1], 4, 1)))
-    rows = site_dynamics.together(*([np.asarray(x)[2] for x in part] for part in (fitted, held)))
+    rows = low_rank.together(*([np.asarray(x)[2] for x in part] for part in (fitted, held)))
     vector = found[UNITS[2].unit_id][0]
     by_site = person_filters.unflatten(vector, engine.slots)
     own = model.common + np.stack([by_site[site.name] for site in engine.sites])
@@ -244,44 +245,44 @@ def test_what_tells_people_apart_is_learnt_from_their_halves(reference, monkeypa
     model, _, engine = reference
     np.testing.assert_array_equal(model.reliability, 1)  # four people tell nothing
     assert model.discriminants.shape == (len(model.reliability), 0)
-    monkeypatch.setattr(site_engine, "LEAST_FOR_RELIABILITY", 3)
+    monkeypatch.setattr(closed_form, "LEAST_FOR_RELIABILITY", 3)
     found, directions = engine._telling(model, 1, CLIPS, list(range(4)))
     assert directions.shape[1] == 0
     units = [engine._units_of_people(1, CLIPS, list(range(4)), 0.0, half) for half in (1, 2)]
-    halves = [fit_all(closed_form(), model, of_half, alike=of_half) for of_half in units]
+    halves = [fit_all(closed_form_settings(), model, of_half, alike=of_half) for of_half in units]
     first, second = (np.stack([of[name][0] for name in sorted(of)]) for of in halves)
     assert 0 <= found.min() < found.max() <= 1
     assert found.std() > 0.05
     for i in range(0, len(found), 7):
         assert found[i] == pytest.approx(max(float(metrics.icc(first[:, i], second[:, i])), 0), abs=1e-3)
-    monkeypatch.setattr(site_engine, "LEAST_FOR_DISCRIMINANTS", 3)
+    monkeypatch.setattr(closed_form, "LEAST_FOR_DISCRIMINANTS", 3)
     _, directions = engine._telling(model, 1, CLIPS, list(range(4)))
-    _, expected = discriminants.learn(first, second)
+    _, expected = identification.learn(first, second)
     np.testing.assert_allclose(directions @ directions.T, expected @ expected.T, atol=1e-2 * np.abs(expected).max() ** 2)
 
 
 @pytest.mark.parametrize("name", ["innovations", "co_movement"])
 def test_innovations_need_the_closed_form(name):
     with pytest.raises(InputError, match=rf"config\.fit\.{name}=True needs config\.fit\.solver=least_squares, not adam"):
-        fit_models.make_engine(settings(**{name: True}), CLIPS)
+        shared.make_engine(settings(**{name: True}), CLIPS)
 
 
 def test_no_more_people_than_the_bound_say_how_reliable_a_weight_is(monkeypatch):
     seen = []
-    monkeypatch.setattr(site_engine, "LEAST_FOR_RELIABILITY", 2)
-    monkeypatch.setattr(site_engine, "MOST_FOR_RELIABILITY", 3)
+    monkeypatch.setattr(closed_form, "LEAST_FOR_RELIABILITY", 2)
+    monkeypatch.setattr(closed_form, "MOST_FOR_RELIABILITY", 3)
     monkeypatch.setattr(metrics, "reliability", lambda first, second: seen.append((first.shape, second.shape)) or first[0])
-    engine = fit_models.make_engine(closed_form(), CLIPS)
-    model = model_of(engine, closed_form())
+    engine = shared.make_engine(closed_form_settings(), CLIPS)
+    model = model_of(engine, closed_form_settings())
     length = sum(slot.size for slot in engine.slots)
     assert seen == [((3, length), (3, length))]
     assert model.reliability.shape == (length,)
 
 
 def test_blocks_hold_every_unit_once_and_few_states(monkeypatch):
-    engine = fit_models.make_engine(closed_form(), CLIPS)
+    engine = shared.make_engine(closed_form_settings(), CLIPS)
     assert engine.blocks(list(UNITS)) == [list(UNITS)]
-    monkeypatch.setattr(site_engine, "BLOCK_BYTES", 3000)
+    monkeypatch.setattr(closed_form, "BLOCK_BYTES", 3000)
     blocks = engine.blocks(list(UNITS))
     assert [u.unit_id for block in blocks for u in block] == [u.unit_id for u in UNITS]
     rows = [sum(len(u.fitted) + len(u.held_back) for u in block) for block in blocks if len(block) > 1]
@@ -292,7 +293,7 @@ def test_blocks_hold_every_unit_once_and_few_states(monkeypatch):
 
 def test_figures_on_held_back_rows_are_of_filters_that_have_not_seen_them():
     """A unit that stands still in the rows fitted has learnt nothing for those held back, however they move."""
-    engine = fit_models.make_engine(closed_form(damping=1.0), CLIPS)
+    engine = shared.make_engine(closed_form_settings(damping=1.0), CLIPS)
     people, sites, random = engine.mesh.size, len(engine.sites), np.random.default_rng(0)
     windows = np.tile(np.arange(20)[:, None] + np.arange(5), (people, 1, 1)).astype(np.int32)
     clips, counts = np.zeros((people, 20), np.int32), np.full(people, 20, np.int32)
@@ -309,7 +310,7 @@ def test_figures_on_held_back_rows_are_of_filters_that_have_not_seen_them():
 def test_principal_components_are_of_movement_not_of_who_is_seen(reference):
     """The states of the frames that they are learnt from have a mean square of one about their own clip's mean."""
     model, _, engine = reference
-    frames, clip = site_engine._spread(CLIPS, list(range(4)), engine._pattern_frames())
+    frames, clip = closed_form._spread(CLIPS, list(range(4)), engine._pattern_frames())
     for maps, basis in zip(engine.maps(model.params, frames), model.patterns):
         states = np.asarray(maps) @ basis
         about_means = np.concatenate([states[clip == c] - states[clip == c].mean(0) for c in np.unique(clip)])
@@ -319,13 +320,13 @@ def test_principal_components_are_of_movement_not_of_who_is_seen(reference):
 @pytest.mark.parametrize("solver", ["least_squares", "adam"])
 def test_halves_of_a_person_share_no_frame(monkeypatch, tmp_path, solver):
     """What a half's representation is made of: its fitted rows, and where the engine uses them, those held back."""
-    config = closed_form(held_back=0.2, min_frames=4, split_half=True, controls=())
+    config = closed_form_settings(held_back=0.2, min_frames=4, split_half=True, controls=())
     config.rank_loss.scales = (1, 2)
     if solver == "adam":
         config.fit.solver, config.fit.filter_kind = "adam", "pointwise"
-    engine = fit_models.make_engine(config, CLIPS)
-    monkeypatch.setattr(fit, "_fit_all", lambda *_: None)
-    jobs, _ = fit.fit_table(config, engine, CLIPS, lambda *_: {}, tmp_path, "", None)
+    engine = shared.make_engine(config, CLIPS)
+    monkeypatch.setattr(fit_stage, "_fit_all", lambda *_: None)
+    jobs, _ = fit_stage.fit_table(config, engine, CLIPS, lambda *_: {}, tmp_path, "", None)
     for scale in (1, 2):
         first, second = ({u.unit_id: u for u in jobs[scale, half]} for half in (1, 2))
         assert len(first) == len(second) == len(CLIPS.clips)
@@ -340,23 +341,23 @@ def test_halves_of_a_person_share_no_frame(monkeypatch, tmp_path, solver):
 
 def test_shuffled_frames_get_population_filters_of_shuffled_frames(monkeypatch, tmp_path):
     """The control is the same computation throughout, on the same basis; and it is learnt from the generic model's people."""
-    config, pools = closed_form(held_back=0.2), []
+    config, pools = closed_form_settings(held_back=0.2), []
     params = unet.init(common.unet(config), jax.random.key(0), 8)
-    monkeypatch.setattr(fit_models, "load_generic", lambda *_: params)
+    monkeypatch.setattr(shared, "load_generic", lambda *_: params)
     stamp = stamps.stamp_path(tmp_path, "pretrain")
     stamp.parent.mkdir()
     stamp.write_text(json.dumps({"summary": {"people": ["p1", "p2", "p5"]}}))
     clips = copy.copy(CLIPS)
     clips.metadata = {"fingerprint": "these"}
-    engine = fit_models.make_engine(config, clips)
-    learn_common = site_engine.SiteEngine.learn_common
+    engine = shared.make_engine(config, clips)
+    learn_common = closed_form.SiteEngine.learn_common
 
     def noted(self, model, scale, reader, records):
         pools.append({reader.clips[i].person_id for i in records})
         return learn_common(self, model, scale, reader, records)
 
-    monkeypatch.setattr(site_engine.SiteEngine, "learn_common", noted)
-    models = fit_models.Models(config, tmp_path, engine, clips)
+    monkeypatch.setattr(closed_form.SiteEngine, "learn_common", noted)
+    models = shared.Models(config, tmp_path, engine, clips)
     ordered, shuffled = models(1), models(1, "time_shuffled")
     assert shuffled.patterns is ordered.patterns
     assert np.abs(shuffled.common - ordered.common).max() > 0.01

@@ -9,7 +9,8 @@ import pytest
 import facedyn
 from data_pipelines.errors import InputError
 from facedyn.main import main
-from facedyn.stages import embed, site_engine
+from facedyn.stages import embed
+from facedyn.stages.fit import closed_form
 from facedyn.store import representations, site_files
 
 CLOSED_FORM = dict(
@@ -27,7 +28,7 @@ LENGTH = 3 * (2 * 3 * 3 + 3 * 3 * 3 + 3)  # sites x (halves x rank x rank + of w
 
 
 @pytest.fixture(scope="module")
-def closed_form(workdir, arguments, tmp_path_factory):
+def closed_form_run(workdir, arguments, tmp_path_factory):
     """A run of which only the fit, and what comes after it, is another than `workdir`'s."""
     folder = tmp_path_factory.mktemp("closed_form") / "w"
     shutil.copytree(workdir, folder)
@@ -39,41 +40,41 @@ def closed_form(workdir, arguments, tmp_path_factory):
     return folder
 
 
-def test_a_run_leaves_the_same_tables(closed_form):
-    rows, vectors = facedyn.load_representations(closed_form)
+def test_a_run_leaves_the_same_tables(closed_form_run):
+    rows, vectors = facedyn.load_representations(closed_form_run)
     assert vectors.shape == (24, LENGTH)
     assert rows["finite"].all()
     assert rows[["loss", "ranking_accuracy_generic", "ranking_accuracy_fitted"]].notna().all(None)
     assert np.unique(vectors.round(6), axis=0).shape == vectors.shape  # nobody is like another
     for control in ("time_shuffled", "untrained"):
-        _, of_control = representations.read_parts(closed_form / "representations" / control)
+        _, of_control = representations.read_parts(closed_form_run / "representations" / control)
         assert of_control.shape == vectors.shape
         assert np.abs(of_control - vectors).max() > 1e-3
-    scores = facedyn.load_scores(closed_form)
+    scores = facedyn.load_scores(closed_form_run)
     assert {"split_half", "time_shuffled", "untrained"} <= set(scores.loc[scores["metric"] == "top1", "method"])
-    shares = pd.read_csv(closed_form / "traits" / "weights_by_site.csv")
+    shares = pd.read_csv(closed_form_run / "traits" / "weights_by_site.csv")
     assert set(shares["site"]) == {f"{site}{part}" for site in SITES for part in ("", "_innovations", "_co_movement")}
     np.testing.assert_allclose(shares.groupby("trait")["share_of_prediction"].sum(), 1, rtol=1e-4)
-    assert (closed_form / "report" / "index.html").stat().st_size > 10_000
+    assert (closed_form_run / "report" / "index.html").stat().st_size > 10_000
 
 
-def test_patterns_are_learnt_once(closed_form, arguments, monkeypatch):
+def test_patterns_are_learnt_once(closed_form_run, arguments, monkeypatch):
     def never(*_):
         raise AssertionError("the patterns are there already")
 
-    monkeypatch.setattr(site_engine.SiteEngine, "learn", never)
-    rows, vectors = facedyn.load_representations(closed_form)
-    part = sorted((closed_form / "representations").glob("part-*.parquet"))[0]
+    monkeypatch.setattr(closed_form.SiteEngine, "learn", never)
+    rows, vectors = facedyn.load_representations(closed_form_run)
+    part = sorted((closed_form_run / "representations").glob("part-*.parquet"))[0]
     part.unlink()
-    assert main(arguments("fit", closed_form, **CLOSED_FORM)) == 0
-    again, new = facedyn.load_representations(closed_form)
+    assert main(arguments("fit", closed_form_run, **CLOSED_FORM)) == 0
+    again, new = facedyn.load_representations(closed_form_run)
     assert again["unit_id"].tolist() == rows["unit_id"].tolist()
     np.testing.assert_allclose(new, vectors, atol=1e-5 * np.abs(vectors).max())
 
 
 @pytest.fixture
-def copied(closed_form, tmp_path):
-    shutil.copytree(closed_form, tmp_path / "copied")
+def copied(closed_form_run, tmp_path):
+    shutil.copytree(closed_form_run, tmp_path / "copied")
     return tmp_path / "copied"
 
 
@@ -122,41 +123,41 @@ def test_what_people_share_is_never_of_something_else(copied, arguments, capsys)
 
 
 def test_forgetting_somebody_else_leaves_what_people_share_as_it_is(copied, arguments, monkeypatch):
-    monkeypatch.setattr(site_engine.SiteEngine, "learn", None)
+    monkeypatch.setattr(closed_form.SiteEngine, "learn", None)
     assert main(["forget", f"--workdir={copied}", "--person=p08"]) == 0
     assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
     assert "p08" not in set(facedyn.load_representations(copied)[0]["person_id"])
 
 
-def test_new_people_get_what_the_run_would_give(closed_form, blob_manifest, tmp_path):
+def test_new_people_get_what_the_run_would_give(closed_form_run, blob_manifest, tmp_path):
     header, *lines = blob_manifest.read_text().splitlines()
     own = [line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in lines if ",p05," in line]
     (tmp_path / "new.csv").write_text("\n".join([header, *own]) + "\n")
-    model = embed.FacialDynamics.load(closed_form)
+    model = embed.FacialDynamics.load(closed_form_run)
     table = model.transform(tmp_path / "new.csv")
-    rows, vectors = facedyn.load_representations(closed_form)
+    rows, vectors = facedyn.load_representations(closed_form_run)
     expected = vectors[(rows["person_id"] == "p05").to_numpy()]
     np.testing.assert_allclose(np.stack(table["representation"]), expected, atol=1e-5 * np.abs(vectors).max())
     assert len(model.predictions_)
 
-    shutil.copytree(closed_form, tmp_path / "w")
+    shutil.copytree(closed_form_run, tmp_path / "w")
     for path in (tmp_path / "w" / "representations" / "shared").iterdir():
         path.unlink()
     with pytest.raises(InputError, match="run the stage `fit`"):
         embed.FacialDynamics.load(tmp_path / "w")
 
 
-def test_some_people_before_the_next_ones_get_the_same_filters(closed_form, arguments, tmp_path, monkeypatch, capsys):
+def test_some_people_before_the_next_ones_get_the_same_filters(closed_form_run, arguments, tmp_path, monkeypatch, capsys):
     """Halves and controls are fitted block by block of people where all their states at once would be too many."""
     folder = tmp_path / "w"
-    shutil.copytree(closed_form, folder)
+    shutil.copytree(closed_form_run, folder)
     shutil.rmtree(folder / "representations")
     for stamp in ("fit", "fit.started"):
         (folder / "stages" / f"{stamp}.json").unlink(missing_ok=True)
-    monkeypatch.setattr(site_engine, "BLOCK_BYTES", 4000)
+    monkeypatch.setattr(closed_form, "BLOCK_BYTES", 4000)
     assert main(arguments("fit", folder, **CLOSED_FORM)) == 0
     assert "time_shuffled, part 2 of" in capsys.readouterr().err
     for place in ("", "halves", "time_shuffled", "time_shuffled/halves", "untrained"):
-        found, expected = (representations.read_parts(w / "representations" / place) for w in (folder, closed_form))
+        found, expected = (representations.read_parts(w / "representations" / place) for w in (folder, closed_form_run))
         assert list(found[0]["unit_id"]) == list(expected[0]["unit_id"])
         np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-4)

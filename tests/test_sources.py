@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 from conftest import drifting_blob, hash_seed, write_video
 
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
+from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry, read_manifest, write_manifest
 from data_pipelines.sources import SOURCES, SourceSettings, make_manifest
 from data_pipelines.sources.listing import list_files
 from data_pipelines.suffixes import VIDEOS
-from data_pipelines.video import Video
 from facedyn.main import main
 
 

@@ -13,12 +13,12 @@ from conftest import drifting_blob, hash_seed
 from python2_pickle import write_annotation
 from test_restricted_pickle import Payload
 
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
 from data_pipelines.manifest import read_manifest
 from data_pipelines.sources import SourceSettings, make_manifest
 from data_pipelines.sources.chalearn_labels import TRAITS
-from data_pipelines.sources.splits import split_of
+from data_pipelines.sources.split_names import split_of
 from facedyn.main import main
 
 # An id that starts with a dash, one with both signs, one that ends with a dash and reads like a split.

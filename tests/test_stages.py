@@ -13,13 +13,15 @@ import pandas as pd
 import pytest
 
 import facedyn
+from data_pipelines.dataset.face_clips import FaceClipsReader
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import FaceClipsReader
 from facedyn.command_line import parse
 from facedyn.core import unet
 from facedyn.main import STAGES, main
-from facedyn.stages import common, fit_engine, fit_scores, pretrain, processes, run
-from facedyn.stages.fit_units import FitUnit, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of, split_centres
+from facedyn.stages import pretrain, run
+from facedyn.stages.fit import fit_scores, iterative
+from facedyn.stages.fit.units import FitUnit, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of, split_centres
+from facedyn.stages.runtime import common, processes
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
 
@@ -359,7 +361,7 @@ def test_padded_shapes_are_few_and_cover_everyone(lengths):
 def test_chunks_hold_everyone_once():
     units = made_up_units(range(10, 21))
     shapes = shapes_of([(1, units)], half_length=2)
-    chunks = fit_engine.chunks_of(units, dict(zip(shapes, (3, 4, 5))))
+    chunks = iterative.chunks_of(units, dict(zip(shapes, (3, 4, 5))))
     assert sorted(u.unit_id for _, _, alike in chunks for u in alike) == sorted(u.unit_id for u in units)
     for shape, people, alike in chunks:
         assert len(alike) <= people

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 from test_alignment import EYES, NoisyDetector, motion_at, texture
 
-from data_pipelines.alignment import (
+from data_pipelines.faces.alignment import (
     DETECTION_SECONDS,
     eye_parameters,
     eyes_between,
@@ -15,10 +15,10 @@ from data_pipelines.alignment import (
     look_ahead,
     track_eyes,
 )
-from data_pipelines.clip_faces import PrepareSettings
-from data_pipelines.cropping import BLOCK, Cropper
-from data_pipelines.detection import Face
-from data_pipelines.tracking import Track, Tracker, moved
+from data_pipelines.faces.clip_faces import PrepareSettings
+from data_pipelines.faces.cropping import BLOCK, Cropper
+from data_pipelines.faces.detection import Face
+from data_pipelines.faces.tracking import Track, Tracker, moved
 
 SMOOTHING = 0.1
 

@@ -9,8 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
-from facedyn.stages import common, saved_heads, traits, weights_by_site
-from facedyn.stages.trait_predictions import FUSIONS
+from facedyn.stages.runtime import common
+from facedyn.stages.traits import saved_heads, traits_stage, weights_by_site
+from facedyn.stages.traits.trait_predictions import FUSIONS
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import load_scores, parse_setting
 
@@ -25,7 +26,7 @@ def run_stage(tmp_path, monkeypatch, capsys):
     def run(labels, rows, vectors, trait_names=fake.TRAITS, splits=(), **settings):
         fake.write_table(tmp_path, rows, vectors)
         monkeypatch.setattr(common, "open_face_clips", lambda _, **__: fake.FakeFaceClips(labels, trait_names, splits=splits))
-        summary = traits.run(fake.small_config(**settings), tmp_path)
+        summary = traits_stage.run(fake.small_config(**settings), tmp_path)
         return summary, load_scores(tmp_path), capsys.readouterr().out
 
     return run

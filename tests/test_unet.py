@@ -8,7 +8,7 @@ import pytest
 
 from facedyn.config import default_config
 from facedyn.core import person_filters, unet
-from facedyn.stages import common
+from facedyn.stages.runtime import common
 
 MODEL = unet.UNet((4, 6, 8), groups=4, maps=2)
 apply = jax.jit(MODEL.apply)

@@ -7,12 +7,12 @@ from broken_videos import write_mp4
 from conftest import drifting_blob, write_video
 
 from data_pipelines import prepare
-from data_pipelines.clip_faces import PrepareSettings
-from data_pipelines.clip_keys import clip_key
+from data_pipelines.dataset.clip_keys import clip_key
+from data_pipelines.dataset.growth import Wanted
 from data_pipelines.errors import InputError
-from data_pipelines.growth import Wanted
+from data_pipelines.faces.clip_faces import PrepareSettings
+from data_pipelines.faces.video import Video, natural_key, quiet, resampled
 from data_pipelines.manifest import ClipEntry
-from data_pipelines.video import Video, natural_key, quiet, resampled
 
 
 def numbered(n, size=32):

@@ -10,10 +10,10 @@ import pytest
 from broken_videos import begin_later, display_matrix, lie_about_the_length, write_mp4
 from pyav_videos import interlaced, moving, write, write_two_sizes
 
-from data_pipelines import conversion
 from data_pipelines.errors import InputError
+from data_pipelines.faces import conversion
+from data_pipelines.faces.video import Video, quiet
 from data_pipelines.suffixes import IMAGES, VIDEOS
-from data_pipelines.video import Video, quiet
 
 quiet()
 REALTIME = {"deadline": "realtime", "cpu-used": "8"}

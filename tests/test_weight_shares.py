@@ -5,7 +5,7 @@ from sklearn.decomposition import PCA
 
 from facedyn.core import cross_validation as cv
 from facedyn.core import person_filters, trait_heads
-from facedyn.core.coordinates import leading_coordinates
+from facedyn.core.pca import leading_coordinates
 from facedyn.core.weight_shares import parts, weight_shares
 
 SLOTS = person_filters.layout(person_filters.sites((2, 3)), "pointwise")  # skip0: 4 weights, bottleneck: 9

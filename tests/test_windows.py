@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.windows import centre_positions, window_positions
+from data_pipelines.dataset.windows import centre_positions, window_positions
 
 
 def loop(frame_indices, scale, half_length):

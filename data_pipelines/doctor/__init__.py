@@ -6,19 +6,27 @@ It looks and changes nothing. `examine` asks every check; the checks are small f
 import dataclasses
 import pathlib
 
-from data_pipelines.clip_faces import PrepareSettings
-from data_pipelines.doctor import dataset, duplicates, files, identity, people, quality, traits
+from data_pipelines.dataset.splits import clip_splits
+from data_pipelines.doctor import (
+    check_dataset,
+    check_duplicates,
+    check_files,
+    check_identity,
+    check_people,
+    check_quality,
+    check_traits,
+)
 from data_pipelines.doctor.defects import KINDS, REMARK, SPOILS, Defect, counted, defect, share
 from data_pipelines.errors import InputError
+from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import is_url
-from data_pipelines.splits import clip_splits
 
 __all__ = ["KINDS", "REMARK", "SPOILS", "Defect", "Findings", "examine"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """defects: those that spoil a result first; scores: rows of `identity.identity_scores`; baseline: they in a sentence."""
+    """defects: the worst first; scores: rows of `check_identity.identity_scores`; baseline: they in a sentence."""
 
     defects: list[Defect]
     scores: list[dict]
@@ -45,35 +53,35 @@ def examine(
     """
     names = settings.trait_names
     splits = clip_splits(entries, settings.split_fractions, settings.seed)
-    scores = identity.identity_scores(entries, splits, names, train_splits) if names else []
-    baseline = identity.sentence(scores)
+    scores = check_identity.identity_scores(entries, splits, names, train_splits) if names else []
+    baseline = check_identity.sentence(scores)
     listing, clip_ids = listing or {}, {entry.clip_id for entry in entries}
     extra = [name for name in listing.get("extra", ()) if name not in clip_ids]
     local = [entry for entry in entries if not is_url(entry.path)]
-    found = files.file_defects(local, [entry.path for entry in pool or ()], extra)
+    found = check_files.file_defects(local, [entry.path for entry in pool or ()], extra)
     if len(local) < len(entries):
         remote = [entry.clip_id for entry in entries if is_url(entry.path)]
         what = f"{share(len(remote), len(entries))} clips lie in a bucket: their files were not looked at."
         found.append(defect("remote_file", what, remote))
     bad_files = {item[0] for d in found if d.severity == SPOILS for item in d.items}
     found += _of_source(listing, clip_ids)
-    found += duplicates.duplicate_defects(entries, splits)
-    found += people.id_defects(entries)
-    found += people.split_defects(entries, splits, train_splits, own_pool=pool is not None, baseline=baseline)
-    found += people.pretrain_overlap(entries, pool or ())
-    found += traits.trait_defects(entries, names)
+    found += check_duplicates.duplicate_defects(entries, splits)
+    found += check_people.id_defects(entries)
+    found += check_people.split_defects(entries, splits, train_splits, own_pool=pool is not None, baseline=baseline)
+    found += check_people.pretrain_overlap(entries, pool or ())
+    found += check_traits.trait_defects(entries, names)
     if pathlib.Path(quality_path).is_file():
         try:
-            table = dataset.read_quality_table(quality_path)
-            found += quality.quality_defects(
+            table = check_dataset.read_quality_table(quality_path)
+            found += check_quality.quality_defects(
                 table[table["clip_id"].isin(clip_ids)],
                 image_size=settings.image_size,
                 known_bad=bad_files,
             )
         except InputError as error:
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))
-    found += dataset.dataset_defects(data_dir, entries, splits, settings)
-    found += dataset.disk_defects(data_dir, entries, settings)
+    found += check_dataset.dataset_defects(data_dir, entries, splits, settings)
+    found += check_dataset.disk_defects(data_dir, entries, settings)
     return Findings(sorted(found, key=lambda d: d.severity != SPOILS), scores, baseline)
 
 

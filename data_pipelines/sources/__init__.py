@@ -12,20 +12,20 @@ import pathlib
 import pandas as pd
 
 from data_pipelines.errors import InputError
+from data_pipelines.faces.quality import QualityRow, quality_table
 from data_pipelines.files import atomic_path, write_text
 from data_pipelines.manifest import write_manifest
-from data_pipelines.quality import QualityRow, quality_table
-from data_pipelines.sources import chalearn_first_impressions, deep_personality, folder, openface, udiva, voxceleb
+from data_pipelines.sources import chalearn_first_impressions, deep_personality, folder, openface_folders, udiva, voxceleb
 from data_pipelines.sources.collection import PROTOCOLS, Collection, SourceSettings
 from data_pipelines.sources.listing import is_text, named
-from data_pipelines.sources.splits import apply_protocol
+from data_pipelines.sources.split_names import apply_protocol
 
 # {name for config.data.dataset: SourceSettings -> Collection, which raises InputError where the folder is another one}
 SOURCES = {
     "chalearn_first_impressions": chalearn_first_impressions.collect,
     "deep_personality": deep_personality.collect,
     "udiva": udiva.collect,
-    "openface": openface.collect,
+    "openface": openface_folders.collect,
     "voxceleb": voxceleb.collect,
     "folder": folder.collect,
 }

@@ -11,7 +11,7 @@ from data_pipelines.manifest import ClipEntry
 from data_pipelines.sources.chalearn_labels import CLIP, FLIPS, NO_CLIP, TRAITS, is_labels_file, person_of, read_labels
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
 from data_pipelines.sources.listing import list_files, named
-from data_pipelines.sources.splits import split_of
+from data_pipelines.sources.split_names import split_of
 
 
 def collect(settings: SourceSettings) -> Collection:

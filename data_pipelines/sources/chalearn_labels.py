@@ -9,9 +9,9 @@ import math
 import re
 
 from data_pipelines.errors import InputError
-from data_pipelines.restricted_pickle import load
 from data_pipelines.sources.listing import named
-from data_pipelines.sources.splits import split_of
+from data_pipelines.sources.restricted_pickle import load
+from data_pipelines.sources.split_names import split_of
 
 FILE = re.compile(r"annotations?_(\w+)\.pkl", re.IGNORECASE)
 CLIP = re.compile(r"[A-Za-z0-9_-]{11}\.\d{3}")

@@ -5,12 +5,12 @@ Its labels are the original annotation files. The images keep no rate: `source_f
 
 import os
 
+from data_pipelines.faces.video import FOLDER_FPS
 from data_pipelines.sources.chalearn_first_impressions import collected
 from data_pipelines.sources.chalearn_labels import CLIP, NO_CLIP, read_labels
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
 from data_pipelines.sources.listing import is_text, list_files, named
-from data_pipelines.sources.splits import split_of
-from data_pipelines.video import FOLDER_FPS
+from data_pipelines.sources.split_names import split_of
 
 
 def collect(settings: SourceSettings) -> Collection:

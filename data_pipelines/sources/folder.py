@@ -7,7 +7,7 @@ from data_pipelines.manifest import ClipEntry
 from data_pipelines.manifest_ids import names_nobody
 from data_pipelines.sources.collection import Collection, SourceSettings, clip_ids, nothing_found
 from data_pipelines.sources.listing import list_files
-from data_pipelines.sources.people import Namer
+from data_pipelines.sources.people_of_clips import Namer
 from data_pipelines.suffixes import VIDEOS
 
 

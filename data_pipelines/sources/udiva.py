@@ -12,7 +12,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
 from data_pipelines.sources.listing import list_files, named
-from data_pipelines.sources.splits import split_of
+from data_pipelines.sources.split_names import split_of
 
 TASKS = {"talk": "T", "animals": "A", "lego": "L", "ghost": "G"}
 TRAITS = {

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from facedyn.core import ridge_selection
-from facedyn.core.coordinates import coordinate_columns, has_features, head_of, usable_rows
+from facedyn.core.pca import coordinate_columns, has_features, head_of, usable_rows
 
 # Folds are balanced by at most so many swaps of two people, each the best of so many drawn at random.
 SWAPS, SWAP_CANDIDATES = 400, 4000

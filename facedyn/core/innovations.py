@@ -8,8 +8,8 @@ Nor does it say what moves at the same moment, which is the other half of a line
 import jax.numpy as jnp
 import numpy as np
 
+from facedyn.core.low_rank import changes, clip_means, dynamics
 from facedyn.core.person_filters import Slot
-from facedyn.core.site_dynamics import changes, clip_means, dynamics
 
 # Whose moments are taken: the errors of the changes before and after the centre frame, and the step to the next frame.
 OF = ("before", "after", "step")

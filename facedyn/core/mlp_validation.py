@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from facedyn.core import trait_heads
-from facedyn.core.coordinates import coordinate_columns, has_features, head_of, principal_coordinates, usable_rows
 from facedyn.core.cross_validation import fewest_people, inner_splits
+from facedyn.core.pca import coordinate_columns, has_features, head_of, principal_coordinates, usable_rows
 
 # Training sets, or where those are large, inner folds of one, are fitted side by side up to so many bytes of inputs.
 BYTES_AT_ONCE = 2**25

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.linalg
 
 from facedyn.core import trait_heads
-from facedyn.core.coordinates import gram_matrix, moments, principal_coordinates, standardise, weighted
+from facedyn.core.pca import gram_matrix, moments, principal_coordinates, standardise, weighted
 
 # The strongest penalty worth having, in units of the mean curvature (squared singular value) of the training features: it
 # leaves a quarter of an average direction. Stronger ones differ in the size of the predictions only; choosing among them makes

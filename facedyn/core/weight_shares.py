@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facedyn.core.coordinates import standardise
+from facedyn.core.pca import standardise
 
 
 class Part(NamedTuple):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipelines.quality import frames_seen
+from data_pipelines.faces.quality import frames_seen
 from facedyn.report import page, pictures, plots, worst_clips
 from facedyn.report.inputs import Inputs
 from facedyn.report.rows import METRIC_HEADS, METRICS, cell

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from data_pipelines.quality import frames_seen
+from data_pipelines.faces.quality import frames_seen
 
 FLAGS = {"n_tiny": "tiny", "n_blurred": "blurred", "n_dark": "dark", "n_turned": "turned away"}
 SHOWN = 6

@@ -18,7 +18,7 @@ from data_pipelines.doctor.defects import counted
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.manifest import read_manifest
-from facedyn.stages import data_settings
+from facedyn.stages.runtime import data_settings
 from facedyn.store import lock
 from facedyn.store.scores import replace_scores, scores_path
 

@@ -12,19 +12,22 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines.errors import InputError
+from data_pipelines.faces.quality import QualityRow, quality_table
 from data_pipelines.files import atomic_path
 from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
-from data_pipelines.quality import QualityRow, quality_table
 from data_pipelines.sources import SourceSettings, folder
 from data_pipelines.sources.listing import named
 from data_pipelines.suffixes import VIDEOS
 from facedyn.command_line import override
 from facedyn.config import WITHOUT_EFFECT, check, config_hash, expand_home, with_home
-from facedyn.stages import common, compilation_cache, embed_rates, fit, fit_models, saved_heads
-from facedyn.stages.data_settings import prepare_settings
-from facedyn.stages.fit_units import unit_id
-from facedyn.stages.trait_features import ALL_TASKS
+from facedyn.stages import embed_rates
+from facedyn.stages.fit import fit_stage, shared
+from facedyn.stages.fit.units import unit_id
+from facedyn.stages.runtime import common, compilation_cache
+from facedyn.stages.runtime.data_settings import prepare_settings
+from facedyn.stages.traits import saved_heads
+from facedyn.stages.traits.trait_features import ALL_TASKS
 from facedyn.store import lock, portable, representations, stamps
 
 # What may differ from the run that made the model: who is shown, how the face is found, how fast it goes.
@@ -78,7 +81,7 @@ class FacialDynamics:
                 )
             override(config, name, str(value))
         check(expand_home(config), "embed")
-        generic = fit_models.load_models(config, workdir)
+        generic = shared.load_models(config, workdir)
         there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
         heads = saved_heads.load_heads(workdir) if there else {}
         return cls(config, config_hash(config), generic, heads, embed_rates.training_fps(config, workdir))
@@ -103,8 +106,8 @@ class FacialDynamics:
         face_clips = common.open_data(work / "data", config)
         # Rows of other videos, settings or models lie in a folder of another name.
         place = work / f"representations-{self._fingerprint(face_clips)}"
-        engine = fit_models.make_engine(config, face_clips)
-        _, too_short = fit.fit_table(config, engine, face_clips, self._model, place, self._settings, log=None)
+        engine = shared.make_engine(config, face_clips)
+        _, too_short = fit_stage.fit_table(config, engine, face_clips, self._model, place, self._settings, log=None)
         rows, vectors = representations.read_parts(place)
         self._note_too_short(config, face_clips, too_short, set(rows["unit_id"]))
         if not len(rows):
@@ -154,7 +157,7 @@ class FacialDynamics:
     def _note_too_short(self, config, face_clips, too_short, fitted) -> None:
         """Writes into the quality table why a unit has no filters, at its clips."""
         for unit, (scale, n) in sorted(too_short.items()):
-            why = f"{unit} has {fit.too_few(config, scale, n)}"
+            why = f"{unit} has {fit_stage.too_few(config, scale, n)}"
             print(f"embed: {why}: no representation of that scale")
             clips = {clip.clip_id for clip in face_clips.clips if unit_id(clip, config.fit.unit) == unit}
             own = self.quality_["clip_id"].isin(clips)

@@ -9,12 +9,12 @@ import statistics
 
 import pandas as pd
 
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import open_face_clips
-from data_pipelines.openface import OpenFaceVideo, find_outputs
+from data_pipelines.faces.openface import OpenFaceVideo, find_outputs
+from data_pipelines.faces.video import Video
 from data_pipelines.remote import is_url
-from data_pipelines.video import Video
-from facedyn.stages.data_settings import pretrain_data_dir
+from facedyn.stages.runtime.data_settings import pretrain_data_dir
 
 # Slower than this share of the model's rate, and a window takes so much more time that it holds another movement.
 SLOWEST = 0.8

@@ -3,8 +3,8 @@
 import pathlib
 
 from data_pipelines.errors import InputError
-from facedyn.stages import common
 from facedyn.stages.pretrain import load_generic
+from facedyn.stages.runtime import common
 from facedyn.store import portable, stamps
 
 

@@ -16,18 +16,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipelines import forgetting
+from data_pipelines.dataset import forgetting
+from data_pipelines.dataset.face_clips import NAME, open_face_clips
+from data_pipelines.dataset.forgetting import IDS, PERSON, Person
 from data_pipelines.errors import InputError
-from data_pipelines.face_clips import NAME, open_face_clips
 from data_pipelines.files import write_text
-from data_pipelines.forgetting import IDS, PERSON, Person
 from data_pipelines.manifest import read_manifest
 from data_pipelines.paths import visible
 from data_pipelines.prepare import fingerprint_of
 from data_pipelines.sources.listing import named
 from facedyn.config import BY_CONTENT, default_config, flatten
 from facedyn.stages import forgotten
-from facedyn.stages.data_settings import data_dir, prepare_settings, pretrain_data_dir
+from facedyn.stages.runtime.data_settings import data_dir, prepare_settings, pretrain_data_dir
 from facedyn.store import lock, site_files, stamps
 
 JOURNAL = "forgetting.json"

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.errors import InputError
-from data_pipelines.windows import centre_positions, window_positions
-from facedyn.stages import processes
+from facedyn.stages.runtime import processes
 
 EVAL_BATCH = 128  # windows
 # Batches that are decoded ahead, each by a thread of its own.

@@ -7,8 +7,8 @@ from data_pipelines.errors import InputError
 from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources import SOURCES, add_left_out
-from facedyn.stages import common
-from facedyn.stages.data_settings import check_splits, list_source, prepare_settings
+from facedyn.stages.runtime import common
+from facedyn.stages.runtime.data_settings import check_splits, list_source, prepare_settings
 from facedyn.store import lock
 
 

@@ -14,15 +14,15 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from data_pipelines.dataset.loaders import window_loader
 from data_pipelines.errors import InputError
-from data_pipelines.loaders import window_loader
 from data_pipelines.progress import Progress
 from facedyn.core import unet
 from facedyn.core.metrics import bootstrap_mean
 from facedyn.core.rank_loss import copied_input, dynamic_image, rank_loss, ranking_accuracy
-from facedyn.stages import common, compilation_cache, keys, processes
 from facedyn.stages.held_out import HeldOut
-from facedyn.stages.stopping import Stopped, finishing
+from facedyn.stages.runtime import common, compilation_cache, keys, processes
+from facedyn.stages.runtime.stopping import Stopped, finishing
 from facedyn.store import checkpoints, portable, scores
 from facedyn.store.metrics_log import MetricsLog
 

@@ -8,14 +8,16 @@ import pathlib
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.faces.video import Video
 from data_pipelines.remote import is_url
-from data_pipelines.video import Video
 from facedyn.core import metrics
-from facedyn.core.coordinates import leading_coordinates
+from facedyn.core.pca import leading_coordinates
 from facedyn.report import worst_clips
 from facedyn.report.inputs import PeopleMap, SplitOfData, Views
-from facedyn.stages import common, fit_models, fit_scores, trait_features
-from facedyn.stages.fit_units import evenly
+from facedyn.stages.fit import fit_scores, shared
+from facedyn.stages.fit.units import evenly
+from facedyn.stages.runtime import common
+from facedyn.stages.traits import trait_features
 from facedyn.store import representations
 
 FRAMES_OF_CLIP = 3
@@ -38,7 +40,7 @@ def views(config, workdir, quality) -> Views:
         clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
     return Views(
         people_map(folder),
-        halves(folder, fit_models.telling(config, workdir)),
+        halves(folder, shared.telling(config, workdir)),
         clips,
         split_of(face_clips) if face_clips else None,
         no_data,

@@ -14,12 +14,14 @@ import jax
 from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from facedyn.config import config_hash
-from facedyn.stages import common, compilation_cache, processes
+from facedyn.stages.runtime import common, compilation_cache, processes
 from facedyn.store import lock, stamps
 from facedyn.store.metrics_log import MetricsLog
 from facedyn.store.representations import CONTROLS
 
 ORDER = ("prepare", "pretrain", "fit", "traits", "report")
+# Stages that have a room of their own; the others are the module of their name.
+MODULES = {"fit": "fit.fit_stage", "traits": "traits.traits_stage"}
 # What a stage leaves behind: without it a stamp counts for nothing.
 RESULT = {"pretrain": "generic", "fit": "representations", "traits": "scores.csv", "report": "report/index.html"}
 # Stages that can do nothing in a new folder.
@@ -82,7 +84,7 @@ def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
     begun = processes.by_first(lambda: _begin(name, config, workdir, skip))
     if not begun:
         return
-    stage, start = importlib.import_module(f"facedyn.stages.{name}"), time.monotonic()
+    stage, start = importlib.import_module(f"facedyn.stages.{MODULES.get(name, name)}"), time.monotonic()
     if name in SHARED:
         summary = stage.run(config, workdir)
     else:

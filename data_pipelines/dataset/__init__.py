@@ -1,0 +1,1 @@
+"""The prepared data set: written, grown, read, forgotten."""

@@ -1,0 +1,234 @@
+"""The dataset of face clips as it lies on the disk, and the reader of it: ArrayRecord shards in TFDS's format, no TensorFlow.
+
+A record is a stretch of a clip, short enough that a window costs little more than its own frames. Beside the shards lies the
+index, a row a record with all but the frames, in as many files as there were additions (`packing.py` writes them). Frames
+stay encoded until the very ones asked for are decoded. TFDS reads the shards, too: `tfds.builder_from_directory(folder)`.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import threading
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from array_record.python import array_record_module
+
+# Here and not where it is used: the packages behind it import one another lazily, and two threads that begin at once, each with
+# another of them, wait for one another for ever.
+from tensorflow_datasets.proto import tf_example_pb2
+
+from data_pipelines.errors import InputError
+from data_pipelines.faces.images import decode_image
+
+NAME, VERSION = "face_clips", "2.0.0"
+PARTS, UNFINISHED, METADATA = "parts", "UNFINISHED", "metadata.json"
+SHARD = f"{NAME}-{{split}}.array_record-{{number:05d}}"
+# Each open shard holds a file; some systems allow a process no more than 256.
+MOST_OPEN = 64
+INDEX_COLUMNS = {
+    "split": pa.string(),
+    "shard": pa.int32(),
+    "record": pa.int32(),
+    "clip_id": pa.string(),
+    "part": pa.int32(),
+    "person_id": pa.string(),
+    "task": pa.string(),
+    "session": pa.string(),
+    "fps": pa.float64(),
+    "n_frames": pa.int32(),
+    "frame_indices": pa.list_(pa.int32()),
+    "key": pa.string(),
+}
+
+
+def index_schema(trait_names) -> pa.Schema:
+    """Columns of the index: where a record lies, and all of it but the frames."""
+    return pa.schema(INDEX_COLUMNS | {f"trait:{name}": pa.float32() for name in trait_names})
+
+
+def part_files(folder) -> list[pathlib.Path]:
+    """The files of the index, oldest first."""
+    return sorted((pathlib.Path(folder) / PARTS).glob("part-*.parquet"))
+
+
+def quality_file(part: pathlib.Path) -> pathlib.Path:
+    """Where the quality rows lie of the clips that a file of the index was made from, those left out among them."""
+    return part.with_name(part.name.replace("part-", "quality-"))
+
+
+def read_quality(folder) -> pd.DataFrame:
+    """Quality rows of all clips that the dataset was made from, with the column `key`; an empty table where there are none."""
+    tables = [pq.read_table(quality_file(part)) for part in part_files(folder)]
+    return pa.concat_tables(tables, promote_options="default").to_pandas() if tables else pd.DataFrame()
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipInfo:
+    """What there is of a clip, but for its frames: `frame_indices` int32 [T], `traits` float32 [n], NaN where not known."""
+
+    clip_id: str
+    person_id: str
+    task: str
+    session: str
+    split: str
+    fps: float
+    frame_indices: np.ndarray
+    traits: np.ndarray
+
+
+class Index:
+    """The index in memory: its records ordered by clip, and by place in the clip.
+
+    table: a row a record, without the frames' numbers; frame_numbers: int32, those of all records one behind the other;
+    first_frame [R + 1]: where each record's begin; first_record [N + 1]: where each clip's records begin.
+    """
+
+    def __init__(self, parts, trait_names):
+        schema = index_schema(trait_names)
+        tables = [pq.read_table(part).select(schema.names).cast(schema) for part in parts]
+        table = pa.concat_tables(tables) if tables else schema.empty_table()
+        table = table.sort_by([("clip_id", "ascending"), ("part", "ascending")])
+        self.frame_numbers = pc.list_flatten(table["frame_indices"]).to_numpy().astype(np.int32, copy=False)
+        self.table = table.drop_columns(["frame_indices"])
+        self.first_frame = np.concatenate([[0], np.cumsum(self.table["n_frames"].to_numpy(), dtype=np.int64)])
+        clip_ids = self.table["clip_id"].combine_chunks()
+        new = pc.not_equal(clip_ids[1:], clip_ids[:-1]).to_numpy(zero_copy_only=False) if len(clip_ids) else []
+        starts = np.flatnonzero(np.concatenate([[True], new])) if len(clip_ids) else []
+        self.first_record = np.concatenate([starts, [len(clip_ids)]]).astype(np.int64)
+
+
+class FaceClipsReader:
+    """Random access to the frames of a dataset's clips; safe to use from several threads. Made by `open_face_clips`.
+
+    clips: a ClipInfo a clip, its records joined, in the order of their ids; trait_names; image_size (pixels); channels (3 =
+    RGB, 1 = grey); image_format ('png' or 'jpeg'); metadata.
+    """
+
+    def __init__(self, folder: pathlib.Path, cache_bytes: int = 512 << 20):
+        self.folder = pathlib.Path(folder)
+        self.metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
+        self.image_size, self.channels = self.metadata["image_size"], self.metadata["channels"]
+        self.image_format, self.trait_names = self.metadata["image_format"], tuple(self.metadata["trait_names"])
+        self._index = Index(part_files(self.folder), self.trait_names)
+        self.clips = tuple(_clip_infos(self._index, self.trait_names))
+        places = self._index.table
+        self._split = places["split"].to_pandas().to_numpy()
+        self._shard, self._record = (places[name].to_numpy() for name in ("shard", "record"))
+        self._shards, self._opening = collections.OrderedDict(), threading.Lock()
+        self._cache, self._cached_bytes, self._cache_bytes = collections.OrderedDict(), 0, cache_bytes
+        self._lock = threading.Lock()
+
+    @property
+    def index(self) -> pd.DataFrame:
+        """A row a record with all but the frames and their numbers."""
+        return self._index.table.to_pandas()
+
+    def records(self, i: int) -> range:
+        """The rows of `index` that clip `i` is made of, in the order of time."""
+        return range(self._index.first_record[i], self._index.first_record[i + 1])
+
+    def encoded(self, i: int):
+        """Iterates over the encoded images of clip `i`."""
+        for row in self.records(i):
+            yield from self._images(row)
+
+    def _images(self, row):
+        """The encoded images of a record, from the cache when they are there."""
+        with self._lock:
+            if row in self._cache:
+                self._cache.move_to_end(row)
+                return self._cache[row]
+        images = images_of(self._read(row))
+        with self._lock:
+            if row not in self._cache:
+                self._cache[row] = images
+                self._cached_bytes += sum(map(len, images))
+                while self._cached_bytes > self._cache_bytes and len(self._cache) > 1:
+                    _, dropped = self._cache.popitem(last=False)
+                    self._cached_bytes -= sum(map(len, dropped))
+        return images
+
+    def _read(self, row) -> bytes:
+        """The serialised record of a row, from its shard, of which no more than MOST_OPEN stay open."""
+        place = self._split[row], int(self._shard[row])
+        with self._opening:
+            if place in self._shards:
+                self._shards.move_to_end(place)
+            else:
+                file = self.folder / SHARD.format(split=place[0], number=place[1])
+                if not file.is_file():  # ArrayRecord would say so in many lines
+                    raise InputError(f"The dataset in {self.folder} lacks its shard {file.name}; run the stage prepare again.")
+                reader = array_record_module.ArrayRecordReader(str(file), "readahead_buffer_size:0")
+                self._shards[place] = reader, threading.Lock()
+            reader, lock = self._shards[place]
+            while len(self._shards) > MOST_OPEN:
+                self._shards.popitem(last=False)  # closed when no thread reads from it any more
+        with lock:
+            return reader.read([int(self._record[row])])[0]
+
+    def frames(self, i: int, positions=None) -> np.ndarray:
+        """Frames of clip `i`, uint8 [n, H, W, C]; `positions` (any order, may repeat) says which, None = all of them.
+
+        Only the records that hold them are read, and of those only these frames decoded, each once.
+        """
+        rows = self.records(i)
+        starts = self._index.first_frame[rows.start : rows.stop + 1] - self._index.first_frame[rows.start]
+        positions = np.arange(starts[-1]) if positions is None else np.asarray(positions, np.int64)
+        images = np.empty((len(positions), self.image_size, self.image_size, self.channels), np.uint8)
+        before = part = None
+        for place in np.argsort(positions, kind="stable"):
+            if before is not None and positions[before] == positions[place]:
+                images[place] = images[before]
+            else:
+                this = int(np.searchsorted(starts, positions[place], side="right")) - 1
+                if this != part:
+                    part, encoded = this, self._images(rows[this])
+                images[place] = decode_image(encoded[positions[place] - starts[part]], self.channels)
+            before = place
+        return images
+
+
+def images_of(serialised: bytes) -> list[bytes]:
+    """The encoded images of a serialised record."""
+    # Parsed here, not by TFDS: its features take several times as long as the reading, and only the images are wanted.
+    return list(tf_example_pb2.Example.FromString(serialised).features.feature["frames"].bytes_list.value)
+
+
+def _clip_infos(index, trait_names):
+    names = ("clip_id", "person_id", "task", "session", "split", "fps")
+    firsts = index.table.take(index.first_record[:-1])
+    columns = [firsts[name].to_pylist() for name in names]
+    traits = np.stack([firsts[f"trait:{name}"].to_numpy() for name in trait_names], 1) if trait_names else None
+    frames = index.first_frame[index.first_record]
+    for i, values in enumerate(zip(*columns)):
+        own = traits[i] if trait_names else np.zeros(0, np.float32)
+        yield ClipInfo(*values, frame_indices=index.frame_numbers[frames[i] : frames[i + 1]], traits=own)
+
+
+def open_face_clips(data_dir, cache_bytes: int = 512 << 20) -> FaceClipsReader:
+    """The dataset under `data_dir`; raises InputError when there is none, it is unfinished, or of an older format."""
+    place = pathlib.Path(data_dir) / NAME
+    folder = place / VERSION
+    if not (folder / METADATA).is_file():
+        older = sorted(path.name for path in place.glob("*") if path.name != VERSION and (path / "dataset_info.json").is_file())
+        if older:
+            raise InputError(
+                f"The dataset in {data_dir} has the format {older[-1]} of an older facedyn, this one reads {VERSION}; "
+                "run the stage prepare again."
+            )
+        raise InputError(f"There is no finished dataset of face clips in {data_dir}; run the stage prepare first.")
+    if (folder / UNFINISHED).exists():
+        stage = (folder / UNFINISHED).read_text(encoding="utf-8")
+        raise InputError(f"The dataset in {data_dir} was being changed when {stage} stopped; run {stage} again.")
+    try:
+        return FaceClipsReader(folder, cache_bytes)
+    except (OSError, KeyError, ValueError) as error:  # of pyarrow and JSON, too
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"The dataset in {folder} cannot be read ({reason}); remove that folder and run prepare again."
+        ) from error

@@ -1,0 +1,155 @@
+"""Figures of a table of representations: ranking accuracy on frames held back, and how well people are told apart."""
+
+from functools import partial
+
+import jax.numpy as jnp
+import numpy as np
+
+from facedyn.core import metrics
+from facedyn.stages.runtime import keys
+from facedyn.store import representations
+
+HALVES = "halves"
+# Leading principal components whose intraclass correlation is given.
+COMPONENTS = 10
+# Sessions (tasks, clips) of a person that are looked up among the others', at most.
+TURNS = 8
+
+
+def score_rows(config, folder, control: str = "", telling=None) -> list[dict]:
+    """Rows for scores.csv of the table in `folder`; those of a control's table bear its name.
+
+    By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
+    the units keep them apart, across sessions and across tasks; across clips where there are neither.
+
+    telling: {scale: [D] or [D, M]} that weights of the representation count by when people are identified; None for all
+      alike. With it, the split halves without it are a row too.
+    """
+    rows, vectors = representations.read_parts(folder)
+    found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
+    if config.fit.split_half:
+        halves, of_halves = representations.read_parts(folder / HALVES)
+        identified = partial(_identification_rows, config, halves, of_halves, _halves_round, control or "split_half")
+        found += identified(telling=telling)
+        if telling:
+            found += [row | {"setting": f"{row['setting']};weights=alike"} for row in identified()]
+    across = []
+    for kind in ("session", "task"):
+        pair = partial(_across, kind)
+        across += _identification_rows(config, rows, vectors, pair, f"cross_{kind}", control, telling)
+    if not across and config.fit.unit == "clip":
+        pair = partial(_across, "unit_id")
+        across = _identification_rows(config, rows, vectors, pair, "cross_clip", control, telling)
+    return found + across
+
+
+def _row(method, setting, metric, figures, n) -> dict:
+    value, low, high = map(float, figures)
+    return dict(method=method, setting=setting, trait="", metric=metric, value=value, low=low, high=high, n=n)
+
+
+def _ranking_rows(config, rows, control) -> list[dict]:
+    found, columns = [], ["ranking_accuracy_generic", "ranking_accuracy_fitted"]
+    for scale, of_scale in rows.groupby("scale"):
+        people = of_scale.groupby("person_id")[columns].mean().dropna()
+        before, after = (people[column].to_numpy() for column in columns)
+        values = {control: after} if control else {"generic": before, "representation": after}
+        values |= {} if control else {"representation_minus_generic": after - before}
+        for method, of_people in values.items() if len(people) else ():
+            figures = metrics.bootstrap_mean(of_people, keys.key(config.seed, "fit_intervals"), config.traits.bootstrap)
+            found.append(_row(method, f"scale={scale};frames=held_back", "ranking_accuracy", figures, len(people)))
+    return found
+
+
+def _identification_rows(config, table, vectors, pair, method, control="", telling=None) -> list[dict]:
+    """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
+
+    pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
+    vectors stand side by side in them; a person's figures are the means over the rounds. `control` goes into the setting.
+    """
+    found, key, n = [], keys.key(config.seed, "fit_intervals"), config.traits.bootstrap
+    scales = sorted(table["scale"].unique())
+    for chosen in [[s] for s in scales] + ([scales] if len(scales) > 1 else []):
+        ranks, distances, leading = [], [], []
+        for queries, gallery, side_by_side in pair(table, vectors, chosen):
+            if len(queries) > 1:
+                weights = side_by_side_weights(telling, side_by_side)
+                ranks.append(metrics.match_ranks(queries, gallery, weights))
+                distances.append(metrics.distances(queries, gallery, weights))
+                leading.append(metrics.leading_components(queries, gallery, COMPONENTS))
+        if not ranks:
+            continue
+        people = len(ranks[0])
+        setting = f"scales={'+'.join(map(str, chosen))};unit={config.fit.unit}" + f";control={control}" * bool(control)
+        ranks, (within, between) = np.array(ranks), np.array(distances).swapaxes(0, 1)  # [R, N] each
+        values = {"top1": ranks == 1, "mrr": 1 / ranks, "within_distance": within, "between_distance": between}
+        for metric, of_people in values.items():
+            found.append(_row(method, setting, metric, metrics.bootstrap_mean(of_people.mean(0), key, n), people))
+        first, second = (jnp.concatenate(side, 1) for side in zip(*leading))  # the mean over components is that over rounds
+        figures = metrics.bootstrap(metrics.mean_icc, first, second, jnp.arange(people), key, n, n_people=people)
+        found.append(_row(method, setting, "icc", figures, people))
+    return found
+
+
+def side_by_side_weights(telling, scales):
+    """What features count by where vectors of these scales stand side by side: [L D], or [L D, L M] for directions.
+
+    None for all alike.
+    """
+    if not telling:
+        return None
+    blocks = [telling[scale] for scale in scales]
+    if blocks[0].ndim == 1:
+        return np.concatenate(blocks)
+    lengths, counts = ([0, *np.cumsum([block.shape[axis] for block in blocks])] for axis in (0, 1))
+    found = np.zeros((lengths[-1], counts[-1]), np.float32)
+    for i, block in enumerate(blocks):
+        found[lengths[i] : lengths[i + 1], counts[i] : counts[i + 1]] = block
+    return found
+
+
+def half_vectors(halves, vectors, scales):
+    """One vector a person and half, scales and units side by side, of the people who have all of them.
+
+    Returns: first halves [N, D], second halves [N, D], the scales of what stands side by side.
+    """
+    keep = halves["scale"].isin(scales) & halves["finite"]
+    table = halves[keep].assign(row=np.flatnonzero(keep), half=halves["unit_id"].str[-1])
+    table["part"] = [
+        f"{scale}/{unit[:-2].removeprefix(person)}"
+        for scale, unit, person in zip(table["scale"], table["unit_id"], table["person_id"])
+    ]
+    wide = table.pivot(index="person_id", columns=["half", "part"], values="row").dropna().astype(int)
+    if wide.empty or set(wide.columns.get_level_values("half")) != {"1", "2"}:
+        return np.zeros((0, 0)), np.zeros((0, 0)), ()
+    parts = sorted(wide["1"].columns)
+    first, second = (np.concatenate([vectors[wide[half, part]] for part in parts], 1) for half in ("1", "2"))
+    return first, second, [int(part.partition("/")[0]) for part in parts]
+
+
+def _halves_round(halves, vectors, scales):
+    return [half_vectors(halves, vectors, scales)]
+
+
+def _across(kind, rows, vectors, scales):
+    """Rounds: each of a person's sessions (tasks, clips) in turn against the mean of that person's others; and the scales.
+
+    Of the people who have two with all scales; units of one session count as their mean; someone with fewer than the others
+    takes turns again. kind: the column of the table, 'session', 'task' or 'unit_id'. From a task's vectors their mean over
+    the people is taken first, because a task moves all people alike.
+    """
+    keep = (rows["scale"].isin(scales) & rows["finite"] & (rows[kind] != "")).to_numpy(bool)
+    kept, parts = vectors[keep], {}  # {(person, session): {scale: vector}}
+    for (person, part, scale), own in rows[keep].groupby(["person_id", kind, "scale"]).indices.items():
+        parts.setdefault((person, part), {})[scale] = kept[own].mean(0)
+    whole = {key: np.concatenate([of[s] for s in scales]) for key, of in sorted(parts.items()) if len(of) == len(scales)}
+    if kind == "task":
+        means = {task: np.mean([v for (_, t), v in whole.items() if t == task], 0) for task in {t for _, t in whole}}
+        whole = {(person, task): vector - means[task] for (person, task), vector in whole.items()}
+    people = {}
+    for (person, _), vector in whole.items():
+        people.setdefault(person, []).append(vector)
+    several = [np.array(own) for own in people.values() if len(own) > 1]
+    for turn in range(min(TURNS, max(map(len, several), default=0))):
+        queries = np.array([own[turn % len(own)] for own in several])
+        yield queries, np.array([np.delete(own, turn % len(own), 0).mean(0) for own in several]), scales

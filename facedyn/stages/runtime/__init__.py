@@ -1,0 +1,1 @@
+"""What stages share: devices, processes, stopping, keys of random numbers."""

@@ -1,0 +1,64 @@
+"""What the config says about the data, for the stages that must not wait for JAX: where it lies, how it is prepared."""
+
+import dataclasses
+import pathlib
+
+from data_pipelines.dataset.splits import clip_splits
+from data_pipelines.errors import InputError
+from data_pipelines.faces.clip_faces import PrepareSettings
+from data_pipelines.remote import refuse_url
+from data_pipelines.sources import SourceSettings, make_manifest
+from facedyn.setting import nearest_of
+from facedyn.settings_schema import SETTINGS
+
+
+def data_dir(config, workdir) -> pathlib.Path:
+    """Where the dataset of the scored people lies. Raises InputError for a bucket."""
+    refuse_url(config.data.data_dir, "config.data.data_dir")
+    return pathlib.Path(config.data.data_dir) if config.data.data_dir else pathlib.Path(workdir) / "data"
+
+
+def pretrain_data_dir(config, workdir) -> pathlib.Path:
+    """Where the generic model's dataset lies: its own, when `data.pretrain_manifest` names one."""
+    return pathlib.Path(workdir) / "pretrain_data" if config.data.pretrain_manifest else data_dir(config, workdir)
+
+
+def prepare_settings(config, trait_names, smallest_scale: int) -> PrepareSettings:
+    """The section data as prepare takes it; a clip must hold one window of the smallest scale."""
+    names = {field.name for field in dataclasses.fields(PrepareSettings)} & set(config.data.keys())
+    values = {name: tuple(v) if isinstance(v := config.data[name], list | tuple) else v for name in names}
+    min_frames = 2 * config.rank_loss.half_length * smallest_scale + 1
+    return PrepareSettings(**values, seed=config.seed, min_frames=min_frames, trait_names=tuple(trait_names))
+
+
+def list_source(config, workdir) -> pathlib.Path:
+    """Lists a known data set's local copy into WORKDIR/manifest.csv; what the user should know of it is printed."""
+    data, place = config.data, pathlib.Path(workdir) / "manifest.csv"
+    if not data.source:
+        raise InputError(f"config.data.dataset is {data.dataset!r}, but no folder is named: give --config.data.source=DIR.")
+    settings = SourceSettings(
+        source=pathlib.Path(data.source).expanduser().absolute(),
+        **{name: data[name] for name in ("split_protocol", "source_fps", "person_pattern")},
+    )
+    for note in make_manifest(data.dataset, settings, place).notes:
+        print(note)
+    return place
+
+
+def check_splits(config, entries, pool=None) -> None:
+    """Raises InputError where a setting names a split that none of the clips will be in.
+
+    entries: ClipEntry of the manifest; pool: those of the generic model's own, where it has one. The default, train, may lack:
+    not everybody who prepares clips trains on them.
+    """
+    of_clips, of_pool = (
+        sorted(set(clip_splits(some, config.data.split_fractions, config.seed))) for some in (entries, pool or entries)
+    )
+    for section, there in (("pretrain", of_pool), ("fit", of_clips), ("traits", of_clips)):
+        name = f"{section}.splits"
+        for split in config[section].splits if tuple(config[section].splits) != SETTINGS[name].default else ():
+            if split not in there:
+                raise InputError(
+                    f"config.{name} names {split!r}; the splits of the manifest are {', '.join(there)}; the nearest to it is "
+                    f"{nearest_of(split, there)!r}."
+                )

@@ -1,0 +1,253 @@
+"""What the representation is compared with, by the same protocol: same people, clips, folds and ridge.
+
+Each person's (or unit's) frames are read once for all baselines on pixels. None sees a label but through the folds; what is
+fitted without labels (the principal images of `linear_dynamics`) is fitted to the generic model's own pool of people.
+"""
+
+import concurrent.futures
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from data_pipelines.doctor.check_identity import look_up
+from data_pipelines.errors import InputError
+from data_pipelines.progress import Progress
+from facedyn.core import clip_features as pixels
+from facedyn.core import cross_validation as cv
+from facedyn.core import unet
+from facedyn.stages.fit.pool import generic_pool
+from facedyn.stages.pretrain import load_generic
+from facedyn.stages.runtime import common
+from facedyn.stages.traits import comparisons, trait_features, trait_predictions, trait_protocol
+from facedyn.store import representations
+
+# Baselines that are a vector a person, read from frames; the others need none.
+ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
+NAMES = ("mean_predictor", "same_identity", *ON_PIXELS, "permuted_labels", "oracle")
+# Side of the grey faces that movement is taken from, pixels.
+SIZE = 32
+COMPONENTS = 8
+# Frames of the pool that the principal images are fitted to, and of a person that go through the generic model.
+POOL_CLIPS, POOL_FRAMES, GENERIC_FRAMES = 400, 25, 64
+THREADS, PEOPLE_AT_ONCE = 4, 16
+
+
+def check(traits) -> None:
+    """Raises InputError for a baseline that does not exist, or cannot be fused."""
+    for name, valid in (("baselines", NAMES), ("fused_baselines", ON_PIXELS)):
+        unknown = [baseline for baseline in traits[name] if baseline not in valid]
+        if unknown:
+            raise InputError(f"config.traits.{name} names {unknown[0]!r}; it may name some of {', '.join(valid)}.")
+    for name, least in (("baseline_frames", 1), ("permutations", 1)):
+        if traits[name] < least:
+            raise InputError(f"config.traits.{name}={traits[name]} must be at least {least}.")
+
+
+def features(config, workdir, face_clips, records, scored: comparisons.Scored, samples_of, seen: str) -> dict:
+    """{(method, setting): (x [R, D], whose rows they are)} of all baselines and controls that are a ridge on features.
+
+    Args: samples_of: as the rows of the representation are made from a table, (rows, vectors) -> Samples; seen: what settings
+      end with that the generic model has a part in.
+    """
+    names, found = tuple(config.traits.baselines), {}
+    wanted = tuple(n for n in ON_PIXELS if n in {*names, *config.traits.fused_baselines})
+    if wanted:
+        found = _pixel_features(config, workdir, face_clips, records, scored.subjects, wanted)
+    if "oracle" in names and config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():
+        from data_pipelines.synthetic.bench import oracle_features  # absent with another run's data_dir
+
+        found["oracle", "ridge"] = trait_features.aligned_rows(scored.subjects.people, *oracle_features(workdir / "synthetic"))
+    return {key: (x, scored.single) for key, x in found.items()} | _controls(config, workdir, samples_of, seen)
+
+
+def predict(config, found, scored: comparisons.Scored, fold, own) -> dict:
+    """{(method, setting): predictions [P, T]} of all baselines, of `features` and fused ones, by one dealing of the folds.
+
+    Where people are in training and in test, also what looking up their training clips' labels says.
+
+    `own`: {(method, setting): predictions [P, T]} of the representation by the same folds, the headline first.
+    """
+    lead, fused_with, predictions = next(iter(own)), fused(config, found), {}
+    if "mean_predictor" in config.traits.baselines:
+        predictions["mean_predictor", ""] = cv.predict_mean(scored.subjects.labels, fold)
+    if "same_identity" in config.traits.baselines and trait_protocol.overlap(scored.subjects, fold):
+        looked_up, _ = look_up(scored.subjects.people, scored.subjects.labels, fold < 0)
+        predictions["same_identity", ""] = np.where(fold[:, None] >= 0, looked_up, np.nan).astype(np.float32)
+    with Progress("baselines", len(found) + len(fused_with), unit="feature sets") as progress:
+        for key, (x, rows) in found.items():
+            predictions[key] = scored.predict(x, rows, fold)
+            progress.advance(note=key[0])
+        for both, key in fused_with.items():
+            joined = side_by_side(scored.headline, found[key][0][scored.samples.row_of])
+            setting = comparisons.ridge_setting(lead[1])
+            predictions[both, _fused_setting(setting, "features")] = scored.predict(joined, scored.samples, fold)
+            predictions[both, _fused_setting(lead[1], "predictions")] = (own[lead] + predictions[key]) / 2
+            progress.advance(note=both)
+    return predictions
+
+
+def fused(config, found) -> dict[str, tuple[str, str]]:
+    """{method: key of the baseline that the representation is fused with}: of each one that with the most features."""
+    widest = {}
+    for key, (x, _) in found.items():
+        if key[0] in config.traits.fused_baselines:
+            best = widest.setdefault(key[0], key)
+            widest[key[0]] = key if x.shape[1] > found[best][0].shape[1] else best
+    return {f"representation+{name}": key for name, key in widest.items()}
+
+
+def side_by_side(x, other) -> np.ndarray:
+    """Two feature sets for one ridge, each with about the same say: the narrower one's columns are repeated.
+
+    The ridge z-scores each column, so that the wider set would outvote the narrower one. x [N, D], other [N, d].
+    """
+    repeats = max(1, round(x.shape[1] / other.shape[1])), max(1, round(other.shape[1] / x.shape[1]))
+    return np.concatenate([np.tile(x, (1, repeats[1])), np.tile(other, (1, repeats[0]))], 1)
+
+
+def _pixel_features(config, workdir, face_clips, records, subjects, names) -> dict:
+    """{(name, setting): float32 [N, d]}, a row of NaN for a person (a unit) without frames."""
+    people = subjects.ids
+    by_person = {person: [] for person in people}
+    for record in records:
+        clip = face_clips.clips[record]
+        name = trait_protocol.scored_id(config, clip)
+        if name in by_person and len(clip.frame_indices):
+            by_person[name].append(record)
+    basis, ending, generic = None, "", {}
+    if {"linear_dynamics", "generic_feature"} & set(names):
+        pool, of_pool = generic_pool(config, workdir, face_clips, records)
+        ending = ";transductive" if {pool.clips[i].person_id for i in of_pool} & set(subjects.people) else ""
+        basis = pixels.principal_images(_pool_runs(pool, of_pool), COMPONENTS)
+    if "generic_feature" in names:
+        generic = {
+            scale: load_generic(config, workdir, scale)
+            for scale in common.scales(config)
+            if (common.generic_dir(workdir, scale) / "best").is_dir()
+        }
+        if not generic:
+            print(f"traits: the baseline generic_feature is left out, there is no generic model in {workdir / 'generic'}")
+    scales, n, model = common.scales(config), config.rank_loss.half_length, common.unet(config)
+
+    def read(person):
+        return _read(face_clips, by_person[person], config.traits.baseline_frames, "optical_flow" in names)
+
+    table = {}
+    with (
+        concurrent.futures.ThreadPoolExecutor(THREADS) as threads,
+        Progress("baselines on pixels", len(people), unit="people") as progress,
+    ):
+        for start in range(0, len(people), PEOPLE_AT_ONCE):  # no more frames in memory than theirs
+            some = people[start : start + PEOPLE_AT_ONCE]
+            for number, seen in enumerate(threads.map(read, some), start):
+                own = _person_features(seen, names, basis, scales, n) if seen else {}
+                if seen:
+                    own |= {
+                        ("generic_feature", f"ridge;scales={scale}"): np.asarray(_pooled(model, params, seen.samples))
+                        for scale, params in generic.items()
+                    }
+                for key, vector in own.items():
+                    if key not in table:
+                        table[key] = np.full((len(people), len(vector)), np.nan, np.float32)
+                    table[key][number] = vector
+                progress.advance(note=people[number])
+    marked = ("linear_dynamics", "generic_feature")
+    table = {(name, setting + ending * (name in marked)): x for (name, setting), x in table.items()}
+    several = [x for (name, _), x in table.items() if name == "generic_feature"]
+    if len(several) > 1:
+        setting = f"ridge;scales={'+'.join(map(str, generic))};fusion=features{ending}"
+        table["generic_feature", setting] = np.concatenate(several, 1)
+    for name, setting in [key for key, x in table.items() if np.isnan(x).all()]:
+        print(f"traits: the baseline {name} ({setting}) is left out, no clip is long enough for it")
+        del table[name, setting]
+    return {key: table[key] for name in names for key in table if key[0] == name}
+
+
+class _Seen(NamedTuple):
+    """What is kept of a person's frames: little, so that several people fit into memory."""
+
+    mean_face: np.ndarray  # float32 [H * W * C]
+    runs: list[np.ndarray]  # grey, [T, s, s] each
+    samples: np.ndarray  # uint8 [GENERIC_FRAMES, H, W, C], evenly spaced
+    flow: np.ndarray | None
+
+
+def _read(face_clips, records, most_frames, flow) -> _Seen | None:
+    """Reads a person's frames, in a thread: what is here lets other threads work. None without a frame."""
+    if not records:
+        return None
+    share, means, runs, samples = -(-most_frames // len(records)), [], [], []
+    for record in records:
+        frame_indices = face_clips.clips[record].frame_indices[:share]
+        frames = face_clips.frames(record, np.arange(len(frame_indices)))
+        means.append(frames.mean(0, dtype=np.float32).reshape(-1))
+        samples.append(frames[_evenly(len(frames), GENERIC_FRAMES)])
+        small = pixels.grey(frames, SIZE)
+        runs += [small[run] for run in pixels.runs(frame_indices)]
+    samples = np.concatenate(samples)
+    samples = samples[np.linspace(0, len(samples) - 1, GENERIC_FRAMES).round().astype(int)]  # one shape for all
+    return _Seen(np.mean(means, 0), runs, samples, pixels.optical_flow(runs) if flow else None)
+
+
+def _person_features(seen, names, basis, scales, half_length) -> dict:
+    """{(name, setting): vector} of one person."""
+    found, runs = {}, seen.runs
+    if "mean_face" in names:
+        found["mean_face", "ridge"] = seen.mean_face
+    if "rank_pooling" in names:
+        found["rank_pooling", "ridge"] = np.mean([pixels.rank_pooling(run) for run in runs], 0)
+    if "dynamic_images" in names:
+        of_scale = [_mean_dynamic_image(runs, half_length, scale) for scale in scales]
+        found["dynamic_images", f"ridge;scales={'+'.join(map(str, scales))}"] = np.concatenate(of_scale)
+    if "linear_dynamics" in names:
+        tracks = [run.reshape(len(run), -1) @ basis for run in runs]
+        found["linear_dynamics", f"ridge;components={COMPONENTS}"] = pixels.linear_dynamics(tracks)
+    if "optical_flow" in names:
+        found["optical_flow", "ridge"] = seen.flow
+    return found
+
+
+def _evenly(length, most):
+    """At most `most` of 0 .. length - 1, evenly spaced, ascending."""
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
+
+
+def _mean_dynamic_image(runs, half_length, scale):
+    images = np.concatenate([pixels.dynamic_images(run, half_length, scale) for run in runs])
+    return pixels.signed_means(images) if len(images) else np.full(2 * runs[0][0].size, np.nan, np.float32)
+
+
+_pooled = jax.jit(unet.pooled_features, static_argnums=0)
+
+
+def _pool_runs(reader, records):
+    """A few frames of each of some clips, evenly spaced: grey [t, s, s]."""
+    records = [records[i] for i in _evenly(len(records), POOL_CLIPS)]
+
+    def some(record):
+        length = len(reader.clips[record].frame_indices)
+        return pixels.grey(reader.frames(record, _evenly(length, POOL_FRAMES)), SIZE)
+
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
+        return list(threads.map(some, [r for r in records if len(reader.clips[r].frame_indices)]))
+
+
+def _controls(config, workdir, samples_of, seen) -> dict:
+    """{(control, setting): (x [R, D], whose rows)} of the tables of controls that the stage fit has left."""
+    found = {}
+    for control in representations.CONTROLS:
+        rows, vectors = representations.read_parts(workdir / representations.FOLDER / control)
+        finite = np.isfinite(vectors).all(1) if len(rows) else np.zeros(0, bool)
+        if finite.any():
+            samples = samples_of(rows[finite].reset_index(drop=True), vectors[finite])
+            chosen = trait_features.feature_sets(samples.blocks)[0]
+            end = trait_predictions.ending(config) + seen * (control != "untrained")
+            found[control, chosen.setting("ridge") + end] = trait_features.matrix(samples.blocks, chosen), samples
+    return found
+
+
+def _fused_setting(lead: str, fusion: str) -> str:
+    """The headline's setting, which starts with head, scales and tasks, with another way of fusing."""
+    parts = [part for part in lead.split(";") if not part.startswith("fusion=")]
+    return ";".join([*parts[:3], f"fusion={fusion}", *parts[3:]])

@@ -1,0 +1,158 @@
+"""What a comparison is made on, and the figures that no prediction of people alone leads to.
+
+Permuted labels, what a person's other clips tell, and which methods are compared in pairs.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.doctor.check_identity import identity_scores
+from facedyn.core import cross_validation as cv
+from facedyn.core import metrics
+from facedyn.stages.traits import trait_features, trait_protocol, trait_scores
+
+# Baselines that see looks alone: what they score is to be read beside what they score on permuted labels.
+LOOKS = ("mean_face", "generic_feature")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What a comparison is made on: what is scored, and the representation's rows."""
+
+    subjects: trait_protocol.Subjects
+    trait_names: tuple[str, ...]
+    samples: trait_features.Samples
+    settings: cv.RidgeSettings
+
+    @property
+    def single(self) -> trait_features.Samples:
+        """Rows of features that are a vector for each of what is scored."""
+        number, subjects = np.arange(len(self.subjects.ids)), self.subjects
+        return trait_features.Samples(len(number), number, subjects.owner, subjects.labels, {})
+
+    @property
+    def headline(self) -> np.ndarray:
+        """The headline's features, a row each of `samples`: [R, D]."""
+        return trait_features.matrix(self.samples.blocks, trait_features.feature_sets(self.samples.blocks)[0])
+
+    def predict(self, x, rows: trait_features.Samples, fold) -> np.ndarray:
+        """Out-of-fold predictions [P, T] of the ridge on x [R, D], whose rows are those of `rows`. fold: int [P]."""
+        weights = rows.weights_for(x.shape[1])
+        found = cv.cross_validate_ridge(x, rows.labels, rows.owner, self.settings, fold[rows.row_of], weights)
+        return rows.as_scored(found.predictions)
+
+
+def ridge_setting(lead: str) -> str:
+    """The headline's setting with the ridge for its head."""
+    return ";".join(["ridge", *lead.split(";")[1:]])
+
+
+def permuted_labels(labels, people, fold, seed: int) -> np.ndarray:
+    """The labels [N, T] of people [N] dealt out anew, each fold's mean kept near the others' as `cv.person_folds` does.
+
+    Unequal fold means alone would give a PCC well below 0. Where folds are none of its making, such as official splits, labels
+    are dealt out among all. Someone with several rows gets those of one other person: what it tells to know a person again
+    stays in, where people are in training and in test.
+    """
+    _, first, index = np.unique(people, return_index=True, return_inverse=True)
+    rng, folds, of_person = np.random.default_rng(seed), fold.max() + 1, fold[first]
+    other = cv.person_folds(people, folds, seed, labels)[first] if folds > 1 and (fold >= 0).all() else None
+    if other is None or not (np.bincount(other) == np.bincount(of_person)).all():
+        source = rng.permutation(len(first))
+    else:
+        source = np.empty(len(first), int)
+        for k in range(folds):
+            source[of_person == k] = rng.permutation(np.flatnonzero(other == k))
+    rows, taken = [np.flatnonzero(index == p) for p in range(len(first))], np.empty(len(labels), int)
+    for own, theirs in zip(rows, source):
+        taken[own] = np.resize(rows[theirs], len(own))
+    return labels[taken]
+
+
+def other_rows(config, face_clips, records, scored, features, fold, lead: str) -> list[dict]:
+    """Rows of those of config.traits.baselines that are no predictions of people.
+
+    features: of the baselines, {(method, setting): (x, whose rows they are)}. lead: the headline's setting.
+    """
+    rows = []
+    if "permuted_labels" in config.traits.baselines:
+        rows += permuted_rows(config, scored, scored.headline, scored.samples, fold, ridge_setting(lead))
+        for (method, setting), (x, samples) in features.items():
+            if method in LOOKS:
+                rows += permuted_rows(config, scored, x, samples, fold, f"{setting};of={method}")
+    if "same_identity" in config.traits.baselines:
+        tested = {person for person, k in zip(scored.subjects.people, fold) if k >= 0}
+        rows += identity_rows(config, face_clips, [i for i in records if face_clips.clips[i].person_id in tested])
+    return rows
+
+
+def permuted_rows(config, scored, x, rows, fold, setting: str) -> list[dict]:
+    """The ridge on features x [R, D] of `rows` for permuted labels: mean over the permutations, and where 95 % of them lie."""
+    n, subjects = config.traits.permutations, scored.subjects
+    permuted = [permuted_labels(subjects.labels, subjects.people, fold, config.seed + 1 + i) for i in range(n)]
+    # One call: all permutations are traits of their own and share the principal coordinates.
+    labels = np.concatenate(permuted, 1)
+    rows = dataclasses.replace(rows, labels=labels[rows.row_of])
+    predicted = scored.predict(x, rows, fold)
+    predicted = trait_protocol.as_scored(config, predicted, labels, fold).reshape(len(labels), n, -1)
+    known = [np.isfinite(y) & np.isfinite(predicted[:, i]) for i, y in enumerate(permuted)]
+    figures = np.stack(
+        [
+            metrics.trait_metrics(jnp.asarray(y, jnp.float32), jnp.asarray(predicted[:, i]), jnp.asarray(where, jnp.float32))
+            for i, (y, where) in enumerate(zip(permuted, known))
+        ]
+    )  # [n, M, T + 1]
+    low, high = np.percentile(figures, (2.5, 97.5), 0)
+    counts, text = trait_scores.people_scored(known[0], subjects.owner), f"{setting};permutations={n}"
+    return trait_scores.rows_of("permuted_labels", text, scored.trait_names, figures.mean(0), low, high, counts)
+
+
+def identity_rows(config, face_clips, records) -> list[dict]:
+    """What a person's other clips tell: across official splits, and clip by clip where labels differ within people."""
+    names = face_clips.trait_names
+    every = list({clip.clip_id: clip for clip in face_clips.clips}.values())
+    training = set(config.pretrain.splits)
+    both = {c.person_id for c in every if c.split in training} & {c.person_id for c in every if c.split not in training}
+    rows = identity_scores(every, [c.split for c in every], names, tuple(training)) if both else []
+    rows = [row for row in rows if row["method"] == "same_identity"]
+    clips = list({face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}.values())
+    labels = np.array([clip.traits for clip in clips], np.float64)
+    ids, person = np.unique([clip.person_id for clip in clips], return_inverse=True)
+    predicted, differ = other_clips_mean(person, labels)
+    if differ and (np.isfinite(labels) & np.isfinite(predicted)).any():
+        figures = trait_scores.with_intervals(config, labels, predicted, person, metrics.trait_metrics)
+        rows += trait_scores.rows_of("same_identity", "other_clips", names, *figures)
+    return rows
+
+
+def other_clips_mean(person, labels) -> tuple[np.ndarray, bool]:
+    """(mean label of each clip's person over his or her OTHER clips, [N, T], whether labels differ within any person).
+
+    person: int [N], from 0; labels [N, T], NaN = not known. NaN where there is no other clip.
+    """
+    known = np.isfinite(labels)
+    total, count = np.zeros((person.max() + 1, labels.shape[1])), np.zeros((person.max() + 1, labels.shape[1]))
+    np.add.at(total, person, np.where(known, labels, 0.0))
+    np.add.at(count, person, known)
+    others, sums = count[person] - known, total[person] - np.where(known, labels, 0.0)
+    means = np.where(others > 0, sums / np.maximum(others, 1), np.nan)
+    return means, bool(np.nanmax(np.abs(means - labels), initial=0.0) > 1e-6)
+
+
+def pairs(predictions, fused) -> dict:
+    """{(method, setting): [2, S, P, T]}: the headline and each other method, a fused pair and each of its members.
+
+    predictions {(method, setting): [S, P, T]}, the headline first; fused {method: key of the baseline it is fused with}.
+    """
+    lead, found = next(iter(predictions)), {}
+    for key in predictions:
+        if key[0] in fused:
+            chosen = [(key, fused[key[0]]), (key, lead)]
+        else:
+            chosen = [(lead, key)] * (key[0] != lead[0])
+        for one, other in chosen:
+            name, setting = f"{one[0]}_minus_{other[0]}", other[1] if one == lead else one[1]
+            found[name, setting] = np.stack([predictions[one], predictions[other]])
+    return found

@@ -1,0 +1,93 @@
+"""What is scored by the stage `traits`, people or clips, and what is in training: the folds of config.traits.protocol."""
+
+import dataclasses
+
+import numpy as np
+
+from data_pipelines.errors import InputError
+from facedyn.core import cross_validation as cv
+from facedyn.stages.fit.units import unit_id
+
+PROTOCOLS = ("k_fold", "leave_one_out", "official")
+OFFICIAL_TRAINING, OFFICIAL_TEST = ("train", "validation"), "test"
+
+
+# What settings say of scores with people both in training and in test.
+OVERLAP = ";people_overlap"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subjects:
+    """What is scored: P people or, with config.traits.aggregate = 'none', P fit units of theirs."""
+
+    ids: list[str]  # of the people or units
+    people: list[str]  # whose they are: the ids themselves, or the units' people
+    labels: np.ndarray  # float64 [P, T], NaN = missing
+
+    @property
+    def owner(self) -> np.ndarray:
+        """Number of each one's person: int [P], from 0."""
+        return np.unique(self.people, return_inverse=True)[1]
+
+
+def scored_id(config, clip) -> str:
+    """Of the person or unit that a clip is scored with."""
+    return unit_id(clip, config.fit.unit) if config.traits.aggregate == "none" else clip.person_id
+
+
+def folds(config, face_clips, records, subjects: Subjects, seed: int) -> np.ndarray:
+    """Fold of each: int [P] in 0 .. K - 1; -1 for one that is in training only.
+
+    k_fold: as many as config.traits.folds; leave_one_out: one a person; official: the split `test` is the only fold. The first
+    two are disjoint by person. Raises InputError when the splits cannot serve.
+    """
+    if config.traits.protocol == "leave_one_out":
+        return subjects.owner
+    if config.traits.protocol == "official":
+        return _official(config, face_clips, records, subjects)
+    people = len(set(subjects.people))
+    return cv.person_folds(subjects.people, min(config.traits.folds, people), config.seed + seed, subjects.labels)
+
+
+def overlap(subjects: Subjects, fold) -> list[str]:
+    """People who are in training and in test at once, sorted; possible with the official split of clips only."""
+    trained, tested = ({p for p, k in zip(subjects.people, fold) if (k < 0) == training} for training in (True, False))
+    return sorted(trained & tested)
+
+
+def as_scored(config, predictions, labels, fold) -> np.ndarray:
+    """Predictions [..., P, T] as they are scored: `without_drift` where a fold is one person, else as they are."""
+    return without_drift(predictions, labels, fold) if config.traits.protocol == "leave_one_out" else predictions
+
+
+def without_drift(predictions, labels, fold) -> np.ndarray:
+    """Predictions [P, T] moved, fold by fold, from the mean of the training labels to that of all labels.
+
+    With one person a fold the training mean lies low exactly where the person's label is high, so that a head that learnt
+    nothing has a PCC of -1 where 0 is due. What is added is the same number for everyone, less each fold's own training mean.
+    """
+    return (predictions - cv.predict_mean(labels, fold) + np.nanmean(labels, 0)[None]).astype(np.float32)
+
+
+def _official(config, face_clips, records, subjects):
+    splits = {name: set() for name in subjects.ids}
+    for record in records:
+        clip = face_clips.clips[record]
+        if scored_id(config, clip) in splits:
+            splits[scored_id(config, clip)].add(clip.split)
+    both = [name for name, found in splits.items() if OFFICIAL_TEST in found and len(found) > 1]
+    if both:
+        what = "fit units" if config.traits.aggregate == "none" else "people"
+        raise InputError(
+            f"config.traits.protocol='official' needs {what} in training or in test, but {both[0]!r} is in both ({len(both)}"
+            f" such {what}); correct the manifest's splits, use 'k_fold', or score clips (fit.unit='clip',"
+            " traits.aggregate='none')."
+        )
+    fold, labels = np.array([0 if OFFICIAL_TEST in splits[name] else -1 for name in subjects.ids]), subjects.labels
+    for name, rows in ((OFFICIAL_TEST, fold == 0), ("' or '".join(OFFICIAL_TRAINING), fold < 0)):
+        if not np.isfinite(labels[rows]).any(0).all() or rows.sum() < 2:
+            raise InputError(
+                f"config.traits.protocol='official' needs labelled people with a representation in the split '{name}' for every"
+                f" trait; it has {rows.sum()}. Leave config.traits.splits and config.fit.splits empty, or use 'k_fold'."
+            )
+    return fold
