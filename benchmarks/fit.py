@@ -153,9 +153,9 @@ def make_peers(a, task: Task) -> dict:
 
 
 def solver_of(a, setting: str) -> solvers.Solver:
-    """Of 'NAME' or 'NAME:VALUE', its learning rate or damping."""
+    """Of 'NAME' or 'NAME:VALUE', its learning rate or ridge."""
     name, _, value = setting.partition(":")
-    number = dict(learning_rate=float(value), damping=float(value)) if value else dict(learning_rate=a.learning_rate)
+    number = dict(learning_rate=float(value), ridge=float(value)) if value else dict(learning_rate=a.learning_rate)
     return solvers.make(name, steps=a.steps, batch_size=a.batch, **number)
 
 
@@ -171,8 +171,8 @@ def import_torch_peer():
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        mend = f"pip install 'facedyn[benchmark]', or leave them out with --peers {' '.join(JAX_PEERS)}"
-        raise SystemExit(f"The peers {' and '.join(TORCH_PEERS)} need PyTorch: {mend}.") from error
+        fix = f"pip install 'facedyn[benchmark]', or leave them out with --peers {' '.join(JAX_PEERS)}"
+        raise SystemExit(f"The peers {' and '.join(TORCH_PEERS)} need PyTorch: {fix}.") from error
     return torch_peer
 
 

@@ -81,8 +81,8 @@ class JaxPeer:
         fitted, calls = [], steps_per_call(0)
         for first in range(0, len(self.task.clips), self.at_once):
             started = time.perf_counter()
-            units = fit.units_alike(self.task.clips[first : first + self.at_once], self.task.windows)
-            units = self.encode(units) if self.solver.comes_back else units
+            units = fit.equal_units(self.task.clips[first : first + self.at_once], self.task.windows)
+            units = self.encode(units) if self.solver.revisits_rows else units
             carry, units = jax.block_until_ready((self.start(units), units))
             ready = time.perf_counter()
             for step in range(0, steps, calls):
@@ -94,8 +94,8 @@ class JaxPeer:
 
     def flops(self) -> tuple[float, float]:
         """Of a person's step, and of the encoding of a person's rows before it: XLA's cost analysis of what is compiled."""
-        units = fit.units_alike(self.task.clips[: self.at_once], self.task.windows)
-        if not self.solver.comes_back:
+        units = fit.equal_units(self.task.clips[: self.at_once], self.task.windows)
+        if not self.solver.revisits_rows:
             return self._flops(self.advance.lower(self.params, self.start(units), units, 0, 1)), 0.0
         features = tuple(jnp.zeros(s.shape, s.dtype) for s in self.shapes(units))
         of_rows = self._flops(self.keep.lower(self.params, features, units, 0, 1)) * len(self.task.windows)
@@ -106,7 +106,7 @@ class JaxPeer:
 
     def quality(self, filters) -> tuple[float, float]:
         """(mean rank loss, ranking accuracy) on the held-back rows."""
-        units = fit.units_alike(self.task.clips, self.task.held_back)
+        units = fit.equal_units(self.task.clips, self.task.held_back)
         blocks = -(-len(self.task.held_back) // self.task.batch_size)
         sums = zip(*(self.evaluate(self.params, filters, units, i) for i in range(blocks)))
         loss, right, rows = (float(sum(column).sum()) for column in sums)

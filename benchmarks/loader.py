@@ -121,7 +121,7 @@ def fitting(folder, size: int, rounds: int, config) -> dict:
     units, _ = plan(face_clips, range(len(face_clips.clips)), **settings, min_frames=c.min_frames)
     engine = Engine(config, face_clips)
     chunks = chunks_of(units, {shape: CHUNK for shape in shapes_of([(1, units)], half_length)})[:CHUNKS]
-    params = engine.put(unet.init(engine.unet, jax.random.key(0), size))
+    params = engine.replicate(unet.init(engine.unet, jax.random.key(0), size))
     in_memory = engine.load(chunks[0][2], *chunks[0][:2], 1)
     engine(params, in_memory, chunks[0][0])  # compiles
     rows = []

@@ -92,7 +92,7 @@ MUTANTS = (
         "convolve(h.astype(jnp.float32), kernel)",
         "test_unet.py",
     ),
-    _stage("common.py", "dtype=jnp.dtype(config.model.dtype),", "dtype=jnp.dtype('float32'),", "test_unet.py"),
+    _stage("runtime/common.py", "dtype=jnp.dtype(config.model.dtype),", "dtype=jnp.dtype('float32'),", "test_unet.py"),
     _core("unet.py", "second - jnp.square(mean), 0)", "second, 0)", "test_unet.py"),
     _core("unet.py", 'tap(f"skip{level}", features[level])', "features[level]", "test_unet.py"),
     _core("unet.py", "kernel[::-1, ::-1].swapaxes(2, 3)", "kernel.swapaxes(2, 3)", "test_unet.py"),
@@ -111,30 +111,30 @@ MUTANTS = (
         FIT,
     ),
     # Person filters in closed form
-    _core("site_dynamics.py", "now - clip_means(now, clip, where, clip), 0)", "now, 0)", SITES),
-    _core("site_dynamics.py", "around[:, n + 1 :].mean(1) - now], 1)", "around[:, n:].mean(1) - now], 1)", SITES),
+    _core("low_rank.py", "now - clip_means(now, clip, where, clip), 0)", "now, 0)", SITES),
+    _core("low_rank.py", "around[:, n + 1 :].mean(1) - now], 1)", "around[:, n:].mean(1) - now], 1)", SITES),
     _core(
-        "site_dynamics.py",
-        "jnp.asarray(damping)[..., None, None] * jnp.eye",
-        "0.1 * jnp.asarray(damping)[..., None, None] * jnp.eye",
+        "low_rank.py",
+        "jnp.asarray(ridge)[..., None, None] * jnp.eye",
+        "0.1 * jnp.asarray(ridge)[..., None, None] * jnp.eye",
         SITES,
     ),
-    _core("site_dynamics.py", "missed = with_changes - jnp.einsum", "missed = with_changes - 0 * jnp.einsum", SITES),
-    _core("site_dynamics.py", "states[windows]).mean(0)", "states[windows])[0]", SITES),
+    _core("low_rank.py", "missed = with_changes - jnp.einsum", "missed = with_changes - 0 * jnp.einsum", SITES),
+    _core("low_rank.py", "states[windows]).mean(0)", "states[windows])[0]", SITES),
     _core(
-        "site_dynamics.py",
-        "error, after, rows = quality(common + filters, states",
+        "low_rank.py",
+        "error, after, rows = quality(population + filters, states",
         "error, after, rows = quality(filters, states",
         SITES,
     ),
     _core(
-        "site_dynamics.py",
+        "low_rank.py",
         "np.linalg.eigh((maps @ maps.T).astype(np.float64))",
         "np.linalg.eigh((maps @ maps.T).astype(np.float64) + np.eye(len(maps)))",
         SITES,
     ),
     _core(
-        "site_dynamics.py",
+        "low_rank.py",
         "spread, rows = spread[::-1][:rank], rows[:, ::-1][:, :rank]",
         "spread, rows = spread[:rank], rows[:, :rank]",
         SITES,
@@ -144,35 +144,35 @@ MUTANTS = (
     ),
     _core("innovations.py", "mean(scaled**3), jnp.log", "mean(jnp.abs(scaled) ** 3), jnp.log", "test_innovations.py"),
     _stage(
-        "site_engine.py",
-        "held_back_quality(common, solve(common, damping, fitted), fitted",
-        "held_back_quality(common, solve(common, damping, site_dynamics.together(fitted, held)), fitted",
+        "fit/closed_form.py",
+        "held_back_quality(population, solve(population, ridge, fitted), fitted",
+        "held_back_quality(population, solve(population, ridge, low_rank.concatenate_rows(fitted, held)), fitted",
         UNSEEN,
     ),
-    _stage("site_engine.py", "rows = site_dynamics.together(fitted, held)", "rows = fitted", UNSEEN),
+    _stage("fit/closed_form.py", "rows = low_rank.concatenate_rows(fitted, held)", "rows = fitted", UNSEEN),
     _stage(
-        "site_engine.py",
-        "away = _less_clip_means(np.concatenate([np.asarray(m) for m in of_site]), clip)",
+        "fit/closed_form.py",
+        "away = subtract_clip_means(np.concatenate([np.asarray(m) for m in of_site]), clip)",
         "away = np.concatenate([np.asarray(m) for m in of_site])",
         MOVEMENT,
     ),
-    _stage("site_engine.py", "chosen = DAMPINGS[errors.argmin(0)]", "chosen = DAMPINGS[errors.argmax(0)]", ENGINE),
+    _stage("fit/closed_form.py", "chosen = RIDGES[errors.argmin(0)]", "chosen = RIDGES[errors.argmax(0)]", ENGINE),
     _stage(
-        "site_engine.py", "return model._replace(reliability=reliability, discriminants=directions)", "return model", ENGINE
+        "fit/closed_form.py", "return model._replace(reliability=reliability, discriminants=directions)", "return model", ENGINE
     ),
-    _stage("fit.py", "0.0 if half and engine.uses_all else c.held_back", "c.held_back", HALVES),
+    _stage("fit/fit_stage.py", "0.0 if half and engine.uses_all else c.held_back", "c.held_back", HALVES),
     _stage(
-        "fit_models.py",
-        "found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)",
+        "fit/shared.py",
+        "found = self._engine.learn_population(ordered, scale, TimeShuffled(reader, c.seed), records)",
         "found = ordered",
         SHUFFLED,
     ),
-    _stage("fit_models.py", "TimeShuffled(reader, c.seed), records)", "reader, records)", SHUFFLED),
-    _stage("pool.py", "if clip.person_id in people]", "if clip.person_id not in people]", SHUFFLED),
+    _stage("fit/shared.py", "TimeShuffled(reader, c.seed), records)", "reader, records)", SHUFFLED),
+    _stage("fit/pool.py", "if clip.person_id in people]", "if clip.person_id not in people]", SHUFFLED),
     _stage(
-        "fit_units.py", "return centres[centres < kept[0] - 2 * reach], kept", "return centres[centres < kept[0]], kept", PLAN
+        "fit/units.py", "return centres[centres < kept[0] - 2 * reach], kept", "return centres[centres < kept[0]], kept", PLAN
     ),
-    _stage("fit_units.py", "permutation(len(of_frames))", "permutation(1) if False else np.arange(len(of_frames))", ENGINE),
+    _stage("fit/units.py", "permutation(len(of_frames))", "permutation(1) if False else np.arange(len(of_frames))", ENGINE),
     # Heads and their cross-validation
     _core("ridge_selection.py", "best = errors.argmin(0)", "best = errors.argmax(0)", HEADS),
     _core("ridge_selection.py", "test = rows & ~fit", "test = rows & fit", HEADS),
@@ -195,9 +195,11 @@ MUTANTS = (
     _core("stacking.py", "(errors.sum(1).argmax if worst else errors.sum(1).argmin)()", "errors.sum(1).argmin()", HEADS),
     _core("coordinates.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
     _core("coordinates.py", "np.sqrt(sizes.sum() / (len(sizes) * sizes))", "np.ones(len(sizes))", WEIGHTS),
-    _stage("traits.py", "return same_say(sizes) if len(sizes) > 1", "return None if len(sizes) > 1", WEIGHTS),
-    _stage("trait_features.py", "if self.weights is None:", "if True:", WEIGHTS),
-    _stage("comparisons.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
+    _stage(
+        "traits/traits_stage.py", "return balance_blocks(sizes) if len(sizes) > 1", "return None if len(sizes) > 1", WEIGHTS
+    ),
+    _stage("traits/trait_features.py", "if self.weights is None:", "if True:", WEIGHTS),
+    _stage("traits/comparisons.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
     _stage(
         "trait_predictions.py", "ridge_settings(config), row_fold, weights)", "ridge_settings(config), row_fold, None)", WEIGHTS
     ),

@@ -38,7 +38,7 @@ SETTINGS = {
     "fit.filter_kind": "low_rank",
     "fit.filter_sites": "all",
     "fit.rank": 8,
-    "fit.damping": 0.0,
+    "fit.ridge": 0.0,
     "fit.innovations": True,
     "traits.splits": "('test',)",
     "traits.bootstrap": 500,

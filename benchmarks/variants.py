@@ -40,7 +40,7 @@ def run_stages(stages, folder: pathlib.Path, flags) -> float:
 def figures(folder: pathlib.Path) -> dict:
     """What the variant's scores.csv says, each with its 95 % interval; '' where it says nothing."""
     scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
-    scores = scores[~scores["setting"].str.contains(";weights=alike", regex=False)]
+    scores = scores[~scores["setting"].str.contains(";weighting=uniform", regex=False)]
 
     def of(method, metric, **equal):
         rows = scores[(scores["method"] == method) & (scores["metric"] == metric)]

@@ -12,7 +12,7 @@ import pathlib
 ITERATIVE = {
     "fit.filter_kind": "pointwise",
     "fit.filter_sites": "connections",
-    "fit.damping": 20.0,
+    "fit.ridge": 20.0,
     "fit.innovations": False,
     "fit.max_frames": 512,
 }
@@ -35,7 +35,7 @@ CHANGES = {
     "wide": {"model.channels": (16, 32, 64)},
     # the filters
     "no_innovations": {"fit.innovations": False},
-    "co_movement": {"fit.co_movement": True},
+    "step_correlations": {"fit.step_correlations": True},
     "rank_8": {"fit.rank": 8},
     "rank_16": {"fit.rank": 16},
     "connections": {"fit.filter_sites": "connections"},
@@ -43,8 +43,8 @@ CHANGES = {
     "last_decoder": {"fit.filter_sites": "decoder0"},
     "per_task": {"fit.unit": "person_task"},
     # how strongly they are held at what everybody does, and by how many frames they are found
-    "damping_100": {"fit.damping": 100.0},
-    "damping_300": {"fit.damping": 300.0},
+    "ridge_100": {"fit.ridge": 100.0},
+    "ridge_300": {"fit.ridge": 300.0},
     "frames_96": {"fit.max_frames": 96},
     # the solver; the gradient's and Adam's learning rates are those of benchmarks/solvers.py
     "gauss_newton": GAUSS_NEWTON,

@@ -39,7 +39,7 @@ def get_config():
     config.fit.filter_kind = "low_rank"
     config.fit.filter_sites = "all"
     config.fit.rank = 32
-    config.fit.damping = 0.0
+    config.fit.ridge = 0.0
     config.fit.innovations = True
     config.fit.max_frames = 1024  # all there are
     config.fit.controls = ("time_shuffled", "untrained")

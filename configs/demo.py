@@ -38,7 +38,7 @@ def get_config():
     config.fit.filter_kind = "low_rank"
     config.fit.filter_sites = "all"
     config.fit.rank = 16
-    config.fit.damping = 0.0
+    config.fit.ridge = 0.0
     config.fit.innovations = True
     config.fit.split_half = False
 

@@ -116,7 +116,7 @@ SOLVER = solvers.make("gauss_newton", learning_rate=1.0, steps=1, batch_size=16)
 half = FRAMES // 2
 of_half = rows[rows[:, -1] < half][:: max(1, half // 64)]
 first, second = (
-    fit.fit_people(MODEL, LOSS, SOLVER, SITES, KIND, fit.units_alike(np.stack(frames), of_half), jax.random.key(1))
+    fit.fit_people(MODEL, LOSS, SOLVER, SITES, KIND, fit.equal_units(np.stack(frames), of_half), jax.random.key(1))
     for frames in ([own[:half] for own in people], [own[half:] for own in people])
 )
 slots = person_filters.layout(SITES, KIND)

@@ -5,7 +5,7 @@ The names are loaded on first use, so that `facedyn --help` need not import JAX.
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "FacialDynamics": "facedyn.stages.embed",

@@ -35,6 +35,9 @@ def default_config() -> ConfigDict:
 WITHOUT_EFFECT = tuple(name for name, setting in SETTINGS.items() if not setting.effect)
 
 
+# Last part of a setting's name in version 0.1, and the setting that it is now.
+RENAMED = {"damping": "fit.ridge", "co_movement": "fit.step_correlations"}
+
 # Files that may lie anywhere: what is in them is compared (the dataset's fingerprint, `stamps.relevant`), not where they are.
 BY_CONTENT = tuple(name for name, setting in SETTINGS.items() if setting.path and setting.effect)
 
@@ -72,6 +75,8 @@ def nearest(name: str, valid) -> str:
     'fit.steps_per_call'
     """
     leaf = name.rsplit(".", 1)[-1]
+    if leaf in RENAMED and RENAMED[leaf] in valid:
+        return RENAMED[leaf]
     by_leaf = [v for v in valid if v.rsplit(".", 1)[-1] == leaf]
     return by_leaf[0] if by_leaf else nearest_of(name, valid)
 

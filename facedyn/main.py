@@ -16,7 +16,7 @@ STAGES = {
     "traits": "table and labels -> cross-validated trait predictions, metrics, baselines",
     "report": "all of it -> report/index.html",
     "run": "the five above in order, skipping what is done and unchanged",
-    "doctor": "manifest, files, dataset -> what is wrong with them and how to mend it; exit code 1 when it spoils a result",
+    "doctor": "manifest, files, dataset -> what is wrong with them and how to fix it; exit code 1 when it spoils a result",
 }
 # These take their settings from a trained WORKDIR.
 ON_TRAINED = {

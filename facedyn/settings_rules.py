@@ -79,11 +79,11 @@ def _filters(config):
             f"config.fit.solver={fit.solver} and config.fit.filter_kind={fit.filter_kind} do not go together: "
             "least_squares is the solver of low_rank filters, and of no others; pointwise goes with the others."
         )
-    for name in ("innovations", "co_movement"):
+    for name in ("innovations", "step_correlations"):
         if fit[name] and fit.solver != "least_squares":
             yield f"config.fit.{name}=True needs config.fit.solver=least_squares, not {fit.solver}; set it to False."
-    if fit.solver == "gauss_newton" and not fit.damping:
-        yield "config.fit.damping=0 is for config.fit.solver=least_squares; gauss_newton needs one above 0, for example 20."
+    if fit.solver == "gauss_newton" and not fit.ridge:
+        yield "config.fit.ridge=0 is for config.fit.solver=least_squares; gauss_newton needs one above 0, for example 20."
     known = site_names(len(config.model.channels))
     for name in fit.filter_sites.split(","):
         if fit.filter_sites not in ("connections", "all") and name.strip() not in known:

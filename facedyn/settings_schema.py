@@ -172,7 +172,7 @@ SETTINGS = {
     ),
     "fit.rank": Setting(32, "of low_rank filters: patterns of a site's feature map that they connect", least=1, most=4096),
     "fit.innovations": Setting(True, "with low_rank: also spread, skewness and kurtosis of the filters' prediction errors"),
-    "fit.co_movement": Setting(False, "with low_rank: also the correlations of what moves at the same moment"),
+    "fit.step_correlations": Setting(False, "with low_rank: also the correlations of what moves at the same moment"),
     "fit.filter_sites": Setting(
         "all", "connections = every skip and the bottleneck; all adds the decoder's blocks; or names of sites"
     ),
@@ -184,7 +184,7 @@ SETTINGS = {
     "fit.steps": Setting(100, "of Adam", least=1),
     "fit.batch_size": Setting(16, "centre frames a step", least=1),
     "fit.learning_rate": Setting(1e-2, "of Adam and of the gradient", above=0),
-    "fit.damping": Setting(
+    "fit.ridge": Setting(
         0.0,
         "of Gauss-Newton and least squares, in frames; 0 = chosen on the generic model's people (least squares)",
         least=0,
@@ -220,7 +220,7 @@ SETTINGS = {
     "traits.folds": Setting(10, "of k_fold, disjoint by person", least=2),
     "traits.seeds": Setting(
         (0,),
-        "dealings of the folds; with several, figures are means over them",
+        "repeats of the folds; with several, figures are means over them",
         of=int,
         some=True,
         distinct=True,

@@ -10,6 +10,7 @@ from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.config import config_hash, default_config, flatten
 from facedyn.store.representations import write_part
 from facedyn.store.scores import replace_scores
+from facedyn.store.stamps import FORMAT
 
 TASKS = ("talk", "watch")
 TRAITS = ("extraversion", "openness")
@@ -129,19 +130,24 @@ def write_weights(workdir, traits=TRAITS, scales=(1, 2), tasks=TASKS, sites=("sk
 
 def write_doctor(workdir, item):
     """doctor.csv with a defect of six clips, one of them `item`, and a remark."""
-    what, mend = "6 of 48 (12.5 %) clips were prepared from another file.", "Run prepare again."
-    rows = [("spoils", "stale_frames", name, "", what, mend) for name in (item, *people_ids(5))]
-    rows.append(("remark", "label_gaps", "p001", "", "Labels lack: openness in 1 clip.", "Fill the cells that are known."))
-    columns = ["severity", "kind", "item", "detail", "what", "mend"]
+    what, fix = "6 of 48 (12.5 %) clips were prepared from another file.", "Run prepare again."
+    rows = [("error", "stale_frames", name, "", what, fix) for name in (item, *people_ids(5))]
+    rows.append(("warning", "label_gaps", "p001", "", "Labels lack: openness in 1 clip.", "Fill the cells that are known."))
+    columns = ["severity", "kind", "item", "detail", "what", "fix"]
     pd.DataFrame(rows, columns=columns).to_csv(pathlib.Path(workdir) / "doctor.csv", index=False)
 
 
 def write_stamp(workdir, stage, config, **summary):
     """WORKDIR/stages/<stage>.json."""
     flat = json.loads(json.dumps(flatten(config), default=list))
-    versions = {"facedyn": "0.1.0", "python": "3.11.9", "jax": "0.10.2"}
+    versions = {"facedyn": "0.2.0", "python": "3.11.9", "jax": "0.10.2"}
     stamp = dict(
-        stage=stage, config_hash=config_hash(config), config=flat, versions=versions, command=f"facedyn {stage} --workdir=w"
+        stage=stage,
+        format=FORMAT,
+        config_hash=config_hash(config),
+        config=flat,
+        versions=versions,
+        command=f"facedyn {stage} --workdir=w",
     )
     stamp |= dict(started="2026-01-01T10:00:00+00:00", finished="2026-01-01T10:03:20+00:00", summary=summary)
     path = pathlib.Path(workdir) / "stages" / f"{stage}.json"

@@ -102,12 +102,12 @@ def test_two_starts_of_the_clock_are_one_rate():
     ],
 )
 def test_a_slower_video_keeps_its_frames(own, variable, rate, said):
-    found, remark = resampling_rate(25, own, variable)
+    found, note = resampling_rate(25, own, variable)
     assert found == rate
-    assert bool(remark) == said
+    assert bool(note) == said
     if said:
-        assert f"{own:.4g}" in remark
-        assert "25" in remark
+        assert f"{own:.4g}" in note
+        assert "25" in note
     assert resampling_rate(0, own, variable) == (0, "")
 
 

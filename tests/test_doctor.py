@@ -37,10 +37,10 @@ def test_healthy_data_has_nothing_that_spoils(prepared, root, capsys):
     capsys.readouterr()
     assert main(arguments(root, manifest, workdir, data__traits="calm,bold")) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert not [line for line in lines if line.startswith("spoils")]
+    assert not [line for line in lines if line.startswith("error")]
     assert "24 clips of 12 people, 0 defects" in lines[-1]
     table = pd.read_csv(workdir / "doctor.csv")
-    assert set(table.severity) <= {"remark"}
+    assert set(table.severity) <= {"warning"}
     # Both trivial baselines are there for whoever wants to compare; without shared people they are the same.
     scores = load_scores(workdir)
     own = scores[(scores.stage == "doctor") & (scores.setting == "split=test") & (scores.trait == "mean")]
@@ -59,7 +59,7 @@ def test_it_looks_only_and_without_jax(prepared, root, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     # The dataset was prepared with two traits; without them its labels are not what the config asks for.
     assert done.returncode == 1, done.stderr
-    assert "spoils stale_labels [p00_talk, p00_watch, p01_talk, p01_watch and 20 more]" in done.stdout
+    assert "error stale_labels [p00_talk, p00_watch, p01_talk, p01_watch and 20 more]" in done.stdout
     after = {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.name not in ("doctor.csv", "scores.csv")}
     assert after == before
 
@@ -85,7 +85,7 @@ def test_a_dataset_that_is_not_the_manifest_s(prepared, root, tmp_path, capsys):
     assert set(found["identity_overlap"]) >= {"p01"}
     capsys.readouterr()
     assert main(arguments(root, manifest, tmp_path / "w", data__traits="calm,bold", data__channels=1)) == 1
-    assert "spoils stale_frames" in capsys.readouterr().out  # other crops than the config asks for
+    assert "error stale_frames" in capsys.readouterr().out  # other crops than the config asks for
 
 
 def test_broken_tables_get_one_line_each_and_the_rest_is_checked(prepared, root, tmp_path, capsys):
@@ -95,8 +95,8 @@ def test_broken_tables_get_one_line_each_and_the_rest_is_checked(prepared, root,
     (tmp_path / "w" / "data" / "face_clips" / face_clips.VERSION / "metadata.json").write_text("{}")
     assert main(arguments(root, manifest, tmp_path / "w", data__traits="calm,bold")) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert len([line for line in lines if line.startswith("spoils broken_quality_table") and "quality.parquet" in line]) == 1
-    assert len([line for line in lines if line.startswith("spoils broken_dataset")]) == 1
+    assert len([line for line in lines if line.startswith("error broken_quality_table") and "quality.parquet" in line]) == 1
+    assert len([line for line in lines if line.startswith("error broken_dataset")]) == 1
     pd.DataFrame({"clip_id": ["a"]}).to_parquet(tmp_path / "w" / "quality.parquet")
     main(arguments(root, manifest, tmp_path / "w", data__traits="calm,bold"))
     assert "it has no column 'person_id'" in capsys.readouterr().out
@@ -128,7 +128,7 @@ def test_a_terminal_gets_a_table_and_ids_are_no_markup(root, tmp_path, capsys, m
     monkeypatch.setenv("COLUMNS", "200")
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w")) == 1
     shown = capsys.readouterr().out
-    assert "and how to mend it" in shown
+    assert "and how to fix it" in shown
     assert "missing_file" in shown
     assert pd.read_csv(tmp_path / "w" / "doctor.csv", dtype=str).item.tolist().count("b") == 1
     (tmp_path / "gone.mp4").mkdir()
@@ -145,7 +145,7 @@ def test_overlap_is_scored_and_spoils(root, tmp_path, capsys):
     (tmp_path / "m.csv").write_text("\n".join(rows) + "\n")
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w", data__traits="warm")) == 1
     out = capsys.readouterr().out
-    assert "spoils identity_overlap" in out
+    assert "error identity_overlap" in out
     assert out.count("Without a pixel") == 1
     assert "on test ACC 1.0000, CCC 1.000, PCC 1.000 (the training mean: ACC 0.7500, CCC 0.000)" in out
     scores = load_scores(tmp_path / "w")
@@ -155,7 +155,7 @@ def test_overlap_is_scored_and_spoils(root, tmp_path, capsys):
     # Without traits nothing is scored, and the older rows do not stay behind.
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w")) == 0
     assert not len(load_scores(tmp_path / "w"))
-    assert "remark unlabelled_overlap" in capsys.readouterr().out
+    assert "warning unlabelled_overlap" in capsys.readouterr().out
 
 
 def test_what_a_source_s_own_lists_name_but_the_copy_lacks(root, tmp_path, capsys):
@@ -173,17 +173,17 @@ def test_what_a_source_s_own_lists_name_but_the_copy_lacks(root, tmp_path, capsy
     (workdir / "manifest.json").write_text(json.dumps(listing))
     assert main(arguments(root, "", workdir, data__dataset="udiva")) == 0
     out = capsys.readouterr().out
-    assert "remark absent_from_copy [lost1, lost2]: 2 of 14 (14.3 %)" in out
-    assert "remark extra_file [more.avi, far/off.mp4]: 2 videos" in out
-    assert "remark left_out_of_source [odd.mp4]: 1 file" in out
+    assert "warning absent_from_copy [lost1, lost2]: 2 of 14 (14.3 %)" in out
+    assert "warning extra_file [more.avi, far/off.mp4]: 2 videos" in out
+    assert "warning left_out_of_source [odd.mp4]: 1 file" in out
     (workdir / "manifest.json").write_text("{")
     assert main(arguments(root, "", workdir, data__dataset="udiva")) == 2
     assert "manifest.json is not what prepare writes" in capsys.readouterr().err
 
 
 def test_doctor_and_its_page_know_the_same_defects(root):
-    """docs/data.md has a row a kind, with its severity and how to mend it."""
+    """docs/data.md has a row a kind, with its severity and how to fix it."""
     page = (root / "docs" / "data.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
-    listed = {row[1].strip("`"): (row[2], row[4]) for row in rows if len(row) == 6 and row[2] in ("spoils", "remark")}
+    listed = {row[1].strip("`"): (row[2], row[4]) for row in rows if len(row) == 6 and row[2] in ("error", "warning")}
     assert listed == doctor.KINDS

@@ -106,9 +106,9 @@ def test_duplicates_by_whom_they_harm(tmp_path):
     splits = ["train", "train", "train", "test", "train", "train"]
     found = {d.kind: (d.severity, d.subject) for d in check_duplicates.duplicate_defects(entries, splits)}
     assert found == {
-        "duplicate_across_people": ("spoils", "c0 = c1"),
-        "duplicate_across_splits": ("spoils", "c2 = c3"),
-        "duplicate_clip": ("remark", "c4 = c5"),
+        "duplicate_across_people": ("error", "c0 = c1"),
+        "duplicate_across_splits": ("error", "c2 = c3"),
+        "duplicate_clip": ("warning", "c4 = c5"),
     }
 
 
@@ -128,9 +128,9 @@ def test_ids_that_are_one_and_the_same():
     found = kinds(check_people.id_defects(entries))
     assert found["similar_person_ids"].subject == "007 = 7, Anna = anna "
     assert found["similar_person_ids"].items[:2] == (("007", "= 7"), ("7", "= 007"))
-    assert found["similar_person_ids"].severity == "spoils"
+    assert found["similar_person_ids"].severity == "error"
     assert found["similar_clip_ids"].subject == "a = A"
-    assert found["similar_clip_ids"].severity == "remark"
+    assert found["similar_clip_ids"].severity == "warning"
     assert set(kinds(check_people.id_defects([entry(f"c{i}", f"p{i}") for i in range(21)]))) == {"one_clip_a_person"}
     assert not check_people.id_defects([entry(f"c{i}", f"p{i}") for i in range(20)])
     single = kinds(check_people.id_defects([entry("a", "1"), entry("b", "1"), entry("c", "2")]))
@@ -143,7 +143,7 @@ def test_splits_and_who_is_in_several_of_them():
     assert not check_people.split_defects(entries, splits)
     splits[0] = splits[4] = "test"
     (found,) = check_people.split_defects(entries, splits, baseline="It scores much.")
-    assert (found.kind, found.severity) == ("identity_overlap", "spoils")
+    assert (found.kind, found.severity) == ("identity_overlap", "error")
     assert "2 of 7 (28.6 %) people and 2 of 12 (16.7 %) clips of test" in found.what
     assert "It scores much." in found.what
     assert found.items == (("p0", "test"), ("p2", "test"))
@@ -177,10 +177,10 @@ def test_labels_that_cannot_be_meant():
     defects = check_traits.trait_defects(entries, tuple(labels))
     found = kinds(defects)
     assert len(found) == len(defects)
-    assert {d.kind: (d.severity, d.subject) for d in defects if d.severity == "spoils"} == {
-        "out_of_range": ("spoils", "trait coded"),
-        "empty_trait": ("spoils", "trait empty"),
-        "constant_trait": ("spoils", "trait same"),
+    assert {d.kind: (d.severity, d.subject) for d in defects if d.severity == "error"} == {
+        "out_of_range": ("error", "trait coded"),
+        "empty_trait": ("error", "trait empty"),
+        "constant_trait": ("error", "trait same"),
     }
     assert found["out_of_range"].items == (("c5", "coded = 99"), ("c6", "coded = 99"), ("c7", "coded = -999"))
     assert "which lie in [1, 5]: -999, 99." in found["out_of_range"].what
@@ -281,7 +281,7 @@ def seen(n=30, **changes):
 )
 def test_each_remark_on_what_prepare_saw(kind, changes, found):
     (defect,) = check_quality.quality_defects(seen(**changes), image_size=112)
-    assert (defect.kind, defect.severity, ids(defect)) == (kind, "remark", found)
+    assert (defect.kind, defect.severity, ids(defect)) == (kind, "warning", found)
     assert not check_quality.quality_defects(seen(), image_size=112)
 
 
@@ -290,7 +290,7 @@ def test_clips_left_out_are_grouped_by_reason():
     table = seen(verdict=dict.fromkeys(reasons, "left_out"), reason=reasons)
     found = kinds(check_quality.quality_defects(table, image_size=112))
     assert set(found) == {"many_left_out", "people_lost"}
-    assert found["many_left_out"].severity == "spoils"
+    assert found["many_left_out"].severity == "error"
     assert "5 of 30 (16.7 %) clips were left out by prepare. 4: No face was found in any of its 90 frames; 1: The file" in (
         found["many_left_out"].what
     )
@@ -308,7 +308,7 @@ def test_examine_needs_no_more_than_a_manifest(tmp_path):
         data_dir=tmp_path / "none",
         quality_path=tmp_path / "none.parquet",
     )
-    assert [d.kind for d in findings.defects if d.severity == doctor.SPOILS] == []
+    assert [d.kind for d in findings.defects if d.severity == doctor.ERROR] == []
     assert findings.scores == []
     assert findings.baseline == ""
     os.truncate(entries[0].path, 0)
@@ -321,7 +321,7 @@ def test_the_manifest_of_a_user_is_read_as_prepare_reads_it(blob_manifest):
     found = doctor.examine(
         entries, PrepareSettings(trait_names=("calm",)), data_dir=blob_manifest.parent, quality_path=blob_manifest.parent / "q"
     )
-    assert {d.severity for d in found.defects} <= {doctor.REMARK}
+    assert {d.severity for d in found.defects} <= {doctor.WARNING}
     assert {row["n"] for row in found.scores if row["setting"] == "split=test"} == {6}
 
 

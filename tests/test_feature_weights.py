@@ -17,7 +17,7 @@ def test_weights_of_features():
     x = np.concatenate([random.normal(3, 2, (60, 5)), random.normal(0, 9, (60, 45))], 1)
     y = x[:, :2] + random.normal(0, 1, (60, 2))
     ids = np.arange(60)
-    weights, settings = pca.same_say([5, 45]), cv.RidgeSettings((1.0, 30.0), 5, 3, (0,), 0)
+    weights, settings = pca.balance_blocks([5, 45]), cv.RidgeSettings((1.0, 30.0), 5, 3, (0,), 0)
     # Both parts have the variance of half of all features.
     np.testing.assert_allclose([np.sum(weights[:5] ** 2), np.sum(weights[5:] ** 2)], 25)
     fold = cv.person_folds(ids, 5, 0, y)
@@ -37,9 +37,9 @@ def test_weights_of_features():
 
 
 def test_parts_of_a_representation_have_an_equal_say_in_every_head():
-    """The stage weighs filters, innovations and co-movement so that each has the same variance, however many numbers it has."""
+    """The stage weighs the blocks so that each has the same variance, however many numbers it has."""
     config = small_config(
-        fit__solver="least_squares", fit__filter_kind="low_rank", fit__innovations=True, fit__co_movement=True
+        fit__solver="least_squares", fit__filter_kind="low_rank", fit__innovations=True, fit__step_correlations=True
     )
     sizes = shared.part_sizes(config)
     assert len(set(sizes)) == len(sizes) == 3

@@ -49,14 +49,14 @@ def padded(people, rows):
     return fit.Units(jnp.asarray(frames), jnp.asarray(windows), jnp.asarray([len(windows_of(own)) for own in people]))
 
 
-def solver_of(name, damping=20.0):
-    return solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH, damping=damping)
+def solver_of(name, ridge=20.0):
+    return solvers.make(name, learning_rate=0.02, steps=STEPS, batch_size=BATCH, ridge=ridge)
 
 
 @cache
-def compiled(model, kind, name, settings, damping):
+def compiled(model, kind, name, settings, ridge):
     """(the solver, start, keep_features, advance, finish), compiled once for all tests."""
-    model, solver = of_kind(model, kind), solver_of(name, damping)
+    model, solver = of_kind(model, kind), solver_of(name, ridge)
     draws = solver.draws(jax.random.key(1))
     return (
         solver,
@@ -74,8 +74,8 @@ def with_features(model, units, keep_features, block=8):
     return units._replace(features=features)
 
 
-def run(model, people, rows=9, kind="pointwise", name="adam", calls=1, keep=True, settings=SETTINGS, damping=20.0):
-    solver, start, keep_features, advance, finish = compiled(model, kind, name, settings, damping)
+def run(model, people, rows=9, kind="pointwise", name="adam", calls=1, keep=True, settings=SETTINGS, ridge=20.0):
+    solver, start, keep_features, advance, finish = compiled(model, kind, name, settings, ridge)
     units = padded(people, rows)
     units = with_features(model, units, keep_features) if keep else units
     carry, total = start(len(people), rows), solver.steps(rows)
@@ -134,7 +134,7 @@ def test_the_whole_fit_in_one_call_is_that_of_its_steps(model, people, name):
     alike = [own[:8] for own in people]
     expected, _, _ = run(model, alike, rows=4, name=name, keep=False)
     solver = solver_of(name)
-    for units in (padded(alike, 4), fit.units_alike(np.stack(alike), windows_of(alike[0]))):
+    for units in (padded(alike, 4), fit.equal_units(np.stack(alike), windows_of(alike[0]))):
         filters = fit.fit_people(model, SETTINGS, solver, SITES, "pointwise", units, jax.random.key(1))
         found = person_filters.flatten(filters, person_filters.layout(SITES, "pointwise"))
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
@@ -221,19 +221,19 @@ def test_gauss_newton_is_the_damped_least_squares_solution(model, people, kind):
 
 
 def test_gauss_newton_lowers_the_loss_further_than_a_gradient_of_any_length(model, people):
-    """On the rows it is fitted to, with the whole decoder, not the linearised one, where the damping does not hold it back."""
+    """On the rows it is fitted to, with the whole decoder, not the linearised one, where the ridge does not hold it back."""
 
     @jax.jit
     def loss(filters, units):
         total, rows = fit.evaluate(model, (SETTINGS,), filters, units, 0, 9)
         return (total / rows).mean()
 
-    _, units, newton = run(model, people, name="gauss_newton", damping=0.3)
+    _, units, newton = run(model, people, name="gauss_newton", ridge=0.3)
     _, _, gradient = run(model, people, name="gradient")
     best = min(loss(jax.tree.map(lambda g, s=size: g * s, gradient), units) for size in np.logspace(-1, 4, 11))
     assert loss(newton, units) < best < loss(jax.tree.map(jnp.zeros_like, newton), units)
 
 
 def test_damping_must_be_positive():
-    with pytest.raises(ValueError, match="damping=0"):
-        solvers.make("gauss_newton", learning_rate=1, steps=1, batch_size=1, damping=0)
+    with pytest.raises(ValueError, match="ridge=0"):
+        solvers.make("gauss_newton", learning_rate=1, steps=1, batch_size=1, ridge=0)

@@ -43,7 +43,7 @@ def settings(**fit):
     config.rank_loss.half_length = 2
     config.rank_loss.kind = "logistic"  # smooth: at a hinge rounding may decide on which side a pair of frames falls
     config.fit.solver, config.fit.filter_kind, config.fit.filter_sites = "adam", "pointwise", "connections"
-    config.fit.damping, config.fit.innovations = 20.0, False
+    config.fit.ridge, config.fit.innovations = 20.0, False
     config.fit.steps, config.fit.batch_size = 4, 4
     config.fit.update(fit)
     return config
@@ -56,13 +56,13 @@ CLIPS = Clips(len(UNITS))
 def fit_all(config, units=UNITS, most=None, engine=None):
     """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
     engine = engine or iterative.Engine(config, CLIPS)
-    params = engine.put(unet.init(common.unet(config), jax.random.key(0), 8))
+    params = engine.replicate(unet.init(common.unet(config), jax.random.key(0), 8))
     shapes = shapes_of([(1, UNITS)], engine.half_length)
     found = {}
-    for shape, people, alike in iterative.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
-        results = engine(params, engine.load(alike, shape, people, 1), shape)
+    for shape, people, grouped in iterative.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
+        results = engine(params, engine.load(grouped, shape, people, 1), shape)
         assert all(len(column) == people for column in results)
-        found |= {u.unit_id: [column[p] for column in results] for p, u in enumerate(alike)}
+        found |= {u.unit_id: [column[p] for column in results] for p, u in enumerate(grouped)}
     return found
 
 
@@ -104,7 +104,7 @@ def test_features_that_do_not_fit_are_computed_anew(reference):
 def test_nothing_passes_between_devices(reference):
     solver, _, engine = reference
     config = engine_config = settings(solver=solver)
-    params = engine.put(unet.init(common.unet(engine_config), jax.random.key(0), 8))
+    params = engine.replicate(unet.init(common.unet(engine_config), jax.random.key(0), 8))
     shape = max(shapes_of([(1, UNITS)], 2))
     frames, windows, counts = engine.load(UNITS[:4], shape, 4, 1)[0]
     units = iterative.fit.Units(*jax.device_put((frames, windows, counts), engine._people))
@@ -128,9 +128,9 @@ def test_any_mix_of_lengths_compiles_a_handful_of_times():
     shapes = shapes_of([(1, mix) for mix in mixes], 2)
     compiled = []
     for seed, mix in enumerate(mixes):  # another scale has other parameters
-        params = engine.put(unet.init(common.unet(settings()), jax.random.key(seed), 8))
-        for shape, people, alike in iterative.chunks_of(mix, {s: engine.people(s, 6) for s in shapes}):
-            engine(params, engine.load(alike, shape, people, 1), shape)
+        params = engine.replicate(unet.init(common.unet(settings()), jax.random.key(seed), 8))
+        for shape, people, grouped in iterative.chunks_of(mix, {s: engine.people(s, 6) for s in shapes}):
+            engine(params, engine.load(grouped, shape, people, 1), shape)
         compiled.append([f._cache_size() for f in (engine.advance, engine.finish, engine.evaluate, engine.start)])
     assert compiled[0] == compiled[1]
     assert max(compiled[1]) <= len(shapes) <= 4

@@ -137,7 +137,7 @@ def test_it_says_what_was_learnt_from_whom(copied, capsys, person, sentence):
     (copied / site_files.FOLDER).mkdir()
     site_files.path(copied, 1).write_bytes(b"")
     stamp = json.loads((copied / "stages" / "fit.json").read_text())
-    stamp["summary"]["patterns_from"] = ["p07"]
+    stamp["summary"]["basis_from"] = ["p07"]
     (copied / "stages" / "fit.json").write_text(json.dumps(stamp))
     assert ask(copied, person) == 0
     said = capsys.readouterr().out
@@ -234,7 +234,13 @@ def test_what_it_says_stays_true_whoever_went_before(copied, capsys):
     (copied / site_files.FOLDER).mkdir()
     np.savez(site_files.path(copied, 1), a=np.zeros(3), learnt_from="{}")
     site_files.write_people(copied, ["p06", "p07"])
-    learnt = {"p04": "took the step at which it stopped", "p06": "patterns", "p08": "", "p07": "patterns", "p05": "it stopped"}
+    learnt = {
+        "p04": "took the step at which it stopped",
+        "p06": "principal components",
+        "p08": "",
+        "p07": "principal components",
+        "p05": "it stopped",
+    }
     for person, words in learnt.items():
         assert ask(copied, person) == 0
         said = capsys.readouterr().out
@@ -243,10 +249,10 @@ def test_what_it_says_stays_true_whoever_went_before(copied, capsys):
     for person, words in learnt.items():
         assert ask(copied, person) == 0
         said = capsys.readouterr().out
-        kind = "patterns" if words == "patterns" else "generic model"
+        kind = "principal components" if words == "principal components" else "generic model"
         assert (kind in said) == bool(words)
     np.savez(site_files.path(copied, 1), a=np.ones(3), learnt_from="{}")
     assert ask(copied, "p06") == 0
-    assert "patterns" not in capsys.readouterr().out  # they have been learnt again
+    assert "principal components" not in capsys.readouterr().out  # they have been learnt again
     text = (copied / "forgotten.json").read_text()
     assert not any(person in text for person in learnt)

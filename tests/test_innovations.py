@@ -32,7 +32,7 @@ def test_a_fast_rise_and_a_fast_fall_have_the_same_filters_and_other_innovations
     rises = np.concatenate([np.linspace(1, 0, gap) for gap in gaps])  # up at once, down slowly
     clip = np.broadcast_to(rises[:, None, None], (len(rises), S, K)).astype(np.float32)
     forwards, backwards = unit_of([clip]), unit_of([clip[::-1].copy()])
-    filters = [filters_of(unit, damping=1.0, common=0 * COMMON) for unit in (forwards, backwards)]
+    filters = [filters_of(unit, ridge=1.0, population=0 * COMMON) for unit in (forwards, backwards)]
     # What a linear filter says of one coordinate is the same either way, the halves exchanged in sign and place too.
     np.testing.assert_allclose(filters[0], filters[1], atol=0.01)
     steps = [of(unit, own)[:, 2, 1] for unit, own in zip((forwards, backwards), filters)]
@@ -56,17 +56,17 @@ def test_units_of_two_parts_are_those_of_all_their_rows():
     for chosen in (~rows, rows):
         chosen = np.flatnonzero(chosen & (np.arange(len(windows)) < count))
         parts.append((states, np.pad(windows[chosen], ((0, 4), (0, 0))), np.pad(clip[chosen], (0, 4)), np.int32(len(chosen))))
-    both = low_rank.together(*parts)
+    both = low_rank.concatenate_rows(*parts)
     assert int(both[3]) == count
-    for found, expected in zip(low_rank.moments(*both), low_rank.moments(*whole)):
+    for found, expected in zip(low_rank.normal_equations(*both), low_rank.normal_equations(*whole)):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
     filters = COMMON + filters_of(whole)
     np.testing.assert_allclose(of(both, filters), of(whole, filters), atol=1e-4)
 
 
-def test_co_movement_is_the_correlation_of_steps():
+def test_step_correlations_is_the_correlation_of_steps():
     states, windows, _, count = unit_of(CLIPS, padding=5)
-    found = np.asarray(innovations.co_movement(states, windows, count))
+    found = np.asarray(innovations.step_correlations(states, windows, count))
     step = np.concatenate([clip[HALF + 1 : -HALF + 1] - clip[HALF:-HALF] for clip in CLIPS])
     assert found.shape == (S, K * (K - 1) // 2)
     for s in range(S):
@@ -74,11 +74,11 @@ def test_co_movement_is_the_correlation_of_steps():
         np.testing.assert_allclose(np.tanh(found[s]), expected, atol=1e-3)
     alike = unit_of([np.repeat(clip[:, :, :1], K, 2) for clip in CLIPS])
     np.testing.assert_allclose(
-        np.tanh(innovations.co_movement(*alike[:2], alike[3])), innovations.LARGEST_CORRELATION, atol=1e-4
+        np.tanh(innovations.step_correlations(*alike[:2], alike[3])), innovations.LARGEST_CORRELATION, atol=1e-4
     )
-    np.testing.assert_array_equal(innovations.co_movement(states, windows, np.int32(0)), 0)
+    np.testing.assert_array_equal(innovations.step_correlations(states, windows, np.int32(0)), 0)
     still = unit_of([np.ones((20, S, K), np.float32)])
-    np.testing.assert_array_equal(innovations.co_movement(*still[:2], still[3]), 0)
+    np.testing.assert_array_equal(innovations.step_correlations(*still[:2], still[3]), 0)
 
 
 def test_layout_stands_behind_the_filters():
@@ -88,8 +88,8 @@ def test_layout_stands_behind_the_filters():
         ("deep_innovations", (3, 3, K), 100, 9 * K),
         ("shallow_innovations", (3, 3, K), 100 + 9 * K, 9 * K),
     ]
-    slots = innovations.co_movement_layout(sites, 4, 100)
+    slots = innovations.step_correlations_layout(sites, 4, 100)
     assert [(s.site, s.shape, s.offset, s.size) for s in slots] == [
-        ("deep_co_movement", (6,), 100, 6),
-        ("shallow_co_movement", (6,), 106, 6),
+        ("deep_step_correlations", (6,), 100, 6),
+        ("shallow_step_correlations", (6,), 106, 6),
     ]

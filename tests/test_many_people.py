@@ -113,7 +113,7 @@ def test_a_network_sees_the_leading_components_of_many_people(monkeypatch):
     np.testing.assert_allclose(leading, every[:, :7], atol=1e-5)
     settings = mlp_validation.MlpSettings((0.1, 1.0), networks=2, inner_folds=3, hidden=8, steps=20)
     fold = cv.person_folds(np.arange(60), 3, 0)
-    monkeypatch.setattr(mlp_validation, "MOST_COMPONENTS", 7)
+    monkeypatch.setattr(mlp_validation, "MAX_COMPONENTS", 7)
     few = mlp_validation.cross_validate_mlp(x, y, np.arange(60), settings, fold)
     assert few.head["layers"][0]["weights"].shape == (40, 16)
     # Training sets and inner folds one at a time give what all of them side by side give.

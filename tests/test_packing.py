@@ -249,7 +249,7 @@ def test_a_long_clip_lies_in_several_shards_and_its_crops_go_as_they_are_packed(
 
 def test_no_more_shards_are_open_than_a_process_may_have(entries, tmp_path, monkeypatch):
     prepare(entries, tmp_path)
-    monkeypatch.setattr(face_clips, "MOST_OPEN", 2)
+    monkeypatch.setattr(face_clips, "MAX_OPEN", 2)
     data = open_face_clips(tmp_path / "data", cache_bytes=0)
     assert len(shards(tmp_path)) > 3
     for i in range(len(data.clips)):
@@ -288,7 +288,7 @@ def test_a_disk_that_is_too_small_is_said_before_any_work(entries, tmp_path, mon
         prepare(entries, tmp_path)
     assert not (tmp_path / "data").exists()
     defects = check_dataset.disk_defects(tmp_path / "data", entries, SETTINGS)
-    assert [(d.kind, d.severity) for d in defects] == [("too_little_disk", "spoils")]
+    assert [(d.kind, d.severity) for d in defects] == [("too_little_disk", "error")]
     monkeypatch.undo()
     assert check_dataset.disk_defects(tmp_path / "data", entries, SETTINGS) == []
     prepare(entries, tmp_path)

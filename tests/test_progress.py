@@ -84,7 +84,7 @@ def test_what_was_compiled_and_longest_not_used_goes_when_there_is_too_much(cach
         os.utime(folder / name, (read, written))
     (tmp_path / "elsewhere").write_bytes(bytes(1000))
     for most, left in ((350, "bcd"), (200, "bd"), (0, "")):
-        monkeypatch.setattr(compilation_cache, "MOST_BYTES", most)
+        monkeypatch.setattr(compilation_cache, "MAX_BYTES", most)
         jax.config.update("jax_compilation_cache_dir", None)
         compilation_cache.switch_on("auto")
         assert sorted(p.name for p in folder.rglob("*") if p.is_file()) == list(left)

@@ -9,7 +9,7 @@ def test_ticks_are_round_numbers_and_few():
     assert forest.ticks(-0.23, 0.88) == [-0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
     for low, high in ((-0.01, 0.02), (-1, 1), (0, 0.5)):
         found = forest.ticks(low, high)
-        assert 2 <= len(found) <= forest.MOST_TICKS
+        assert 2 <= len(found) <= forest.MAX_TICKS
         assert low <= min(found) <= max(found) <= high
 
 

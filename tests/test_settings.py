@@ -81,7 +81,7 @@ HOSTILE = {
     "fit.filter_sites=skip9": "must be connections, all, or some of skip0",
     "fit.solver=adam": "do not go together",
     "fit.rank=0": "from 1",
-    "fit.damping=nan": "a number of at least 0",
+    "fit.ridge=nan": "a number of at least 0",
     "fit.held_back=1": "a number of at least 0 and below 1",
     "fit.chunk_size=-3": "at least 0",
     "fit.memory_gb=-1": "at least 0",
@@ -137,7 +137,7 @@ def test_hostile_settings_get_one_sentence_in_every_stage(bad, root, blob_manife
         ("rank_loss.scales", (True,)),
         ("data.traits", (1, 2)),
         ("data.traits", ([],)),
-        ("fit.damping", math.nan),
+        ("fit.ridge", math.nan),
         ("fit.learning_rate", math.inf),
         ("fit.split_half", 1),
         ("fit.steps", True),
@@ -308,7 +308,7 @@ def every_config(root):
 
 
 def test_all_configs_use_the_reference_method_but_the_papers(root):
-    method = ("solver", "filter_kind", "filter_sites", "innovations", "damping")
+    method = ("solver", "filter_kind", "filter_sites", "innovations", "ridge")
     reference, seen = default_config().fit, set()
     assert (reference.solver, reference.filter_kind) == ("least_squares", "low_rank")
     for name, config in every_config(root):

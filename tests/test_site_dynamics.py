@@ -49,8 +49,8 @@ CLIPS = [turning(N_CLIP, 0, noise=0.1), turning(N_CLIP - 9, 1, noise=0.1)]
 COMMON = np.random.default_rng(2).normal(0, 0.1, (S, 2, K, K)).astype(np.float32)
 
 
-def filters_of(unit, damping=7.0, common=COMMON):
-    return np.asarray(low_rank.solve(*low_rank.moments(*unit), common, np.full(S, damping)))
+def filters_of(unit, ridge=7.0, population=COMMON):
+    return np.asarray(low_rank.solve(*low_rank.normal_equations(*unit), population, np.full(S, ridge)))
 
 
 def test_filters_are_the_ridge_on_what_everybodys_filters_miss():
@@ -72,8 +72,8 @@ def test_padding_and_order_of_clips_do_not_matter():
 
 
 def test_moments_of_units_add_up():
-    both = low_rank.moments(*unit_of(CLIPS))
-    single = [low_rank.moments(*unit_of([clip])) for clip in CLIPS]
+    both = low_rank.normal_equations(*unit_of(CLIPS))
+    single = [low_rank.normal_equations(*unit_of([clip])) for clip in CLIPS]
     for together, parts in zip(both, zip(*single)):
         np.testing.assert_allclose(together, sum(parts), rtol=1e-4, atol=1e-3)
 
@@ -82,14 +82,14 @@ def test_limit_cases():
     unit = unit_of(CLIPS)
     empty = (*unit[:3], np.int32(0))
     np.testing.assert_array_equal(filters_of(empty), 0)
-    assert np.abs(filters_of(unit, damping=1e9)).max() < 1e-5
+    assert np.abs(filters_of(unit, ridge=1e9)).max() < 1e-5
     still = unit_of([np.ones((N_CLIP, S, K), np.float32)])
-    np.testing.assert_allclose(filters_of(still, common=0 * COMMON), 0, atol=1e-5)
+    np.testing.assert_allclose(filters_of(still, population=0 * COMMON), 0, atol=1e-5)
 
 
 def test_a_turning_state_has_the_turn_as_its_filter():
     unit = unit_of([turning(400, 3)])
-    found = filters_of(unit, damping=1e-3, common=0 * COMMON)[:, :, :2, :2]
+    found = filters_of(unit, ridge=1e-3, population=0 * COMMON)[:, :, :2, :2]
     turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
     after = sum(np.linalg.matrix_power(turn, k) for k in range(1, HALF + 1)) / HALF - np.eye(2)
     before = np.eye(2) - sum(np.linalg.matrix_power(turn.T, k) for k in range(1, HALF + 1)) / HALF
@@ -98,15 +98,15 @@ def test_a_turning_state_has_the_turn_as_its_filter():
 
 
 def test_time_played_backwards_exchanges_the_halves():
-    forwards = filters_of(unit_of(CLIPS), common=0 * COMMON)
-    backwards = filters_of(unit_of([clip[::-1] for clip in CLIPS]), common=0 * COMMON)
+    forwards = filters_of(unit_of(CLIPS), population=0 * COMMON)
+    backwards = filters_of(unit_of([clip[::-1] for clip in CLIPS]), population=0 * COMMON)
     np.testing.assert_allclose(backwards, -forwards[:, ::-1], atol=1e-4)
 
 
 def test_shuffled_frames_leave_nothing_but_the_way_back_to_the_mean():
     clip = turning(3000, 4)
     shuffled = clip[np.random.default_rng(0).permutation(len(clip))]
-    found = filters_of(unit_of([shuffled]), common=0 * COMMON)
+    found = filters_of(unit_of([shuffled]), population=0 * COMMON)
     np.testing.assert_allclose(found[:, 0], np.broadcast_to(np.eye(K), (S, K, K)), atol=0.1)
     np.testing.assert_allclose(found[:, 1], np.broadcast_to(-np.eye(K), (S, K, K)), atol=0.1)
 
@@ -114,7 +114,7 @@ def test_shuffled_frames_leave_nothing_but_the_way_back_to_the_mean():
 def test_quality_on_held_back_rows():
     whole = turning(200, 5) * np.float32([1, 1, 0.1])
     train, held = unit_of([whole]), unit_of([whole[150:]], padding=3)
-    filters = filters_of(train, common=0 * COMMON)
+    filters = filters_of(train, population=0 * COMMON)
     error, before, after, rows = map(float, low_rank.held_back_quality(0 * COMMON, filters, train, held))
     assert rows == 46
     assert before == 0.5 * rows  # no opinion
@@ -132,7 +132,7 @@ def test_every_site_counts_alike_in_the_quality():
     whole = turning(120, 9) * np.float32([1, 1, 0.1])
     whole[:, 1] = np.random.default_rng(9).normal(size=whole[:, 1].shape)
     parts = unit_of([whole[:80]]), unit_of([whole[80:]])
-    filters = filters_of(parts[0], common=0 * COMMON)
+    filters = filters_of(parts[0], population=0 * COMMON)
     exchanged = [(part[0][:, ::-1], *part[1:]) for part in parts]
     found = low_rank.held_back_quality(COMMON, filters, *parts)
     np.testing.assert_allclose(found, low_rank.held_back_quality(COMMON[::-1], filters[::-1], *exchanged), rtol=1e-4)
@@ -145,8 +145,8 @@ def test_errors_of_candidates_are_those_of_fits_with_them():
     train, held = unit_of([clip[:25] for clip in CLIPS]), unit_of([clip[21:] for clip in CLIPS], padding=2)
     errors = np.asarray(low_rank.held_back_errors(COMMON, train, held, np.float32([1, 100])))
     assert errors.shape == (2, S)
-    for damping, of_sites in zip((1.0, 100.0), errors):
-        filters = filters_of(train, damping)
+    for ridge, of_sites in zip((1.0, 100.0), errors):
+        filters = filters_of(train, ridge)
         error, *_ = low_rank.held_back_quality(COMMON, filters, train, held)
         assert of_sites.mean() == pytest.approx(float(error), rel=1e-4)
 
@@ -155,10 +155,10 @@ def test_patterns_are_whitened_principal_components():
     random = np.random.default_rng(6)
     maps = (random.normal(0, 1, (60, 5)) * [5, 3, 1, 0.3, 0.1]) @ random.normal(0, 1, (5, 40))
     maps -= maps.mean(0)
-    found = maps @ low_rank.patterns(maps, 4)
+    found = maps @ low_rank.basis(maps, 4)
     expected = PCA(4, whiten=True, svd_solver="full").fit_transform(maps) * np.sqrt(60 / 59)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
-    few = low_rank.patterns(maps[:, :3], 6)
+    few = low_rank.basis(maps[:, :3], 6)
     np.testing.assert_array_equal(few[:, 3:], 0)
     assert np.abs(few[:, 2]).max() > 0
     # What a state looks like: least squares.

@@ -19,7 +19,7 @@ CLOSED_FORM = dict(
     fit__filter_sites="all",
     fit__rank=3,
     fit__innovations=True,
-    fit__co_movement=True,
+    fit__step_correlations=True,
     fit__controls="time_shuffled,untrained",
     traits__baselines="mean_predictor",
 )
@@ -53,7 +53,7 @@ def test_a_run_leaves_the_same_tables(closed_form_run):
     scores = facedyn.load_scores(closed_form_run)
     assert {"split_half", "time_shuffled", "untrained"} <= set(scores.loc[scores["metric"] == "top1", "method"])
     shares = pd.read_csv(closed_form_run / "traits" / "weights_by_site.csv")
-    assert set(shares["site"]) == {f"{site}{part}" for site in SITES for part in ("", "_innovations", "_co_movement")}
+    assert set(shares["site"]) == {f"{site}{part}" for site in SITES for part in ("", "_innovations", "_step_correlations")}
     np.testing.assert_allclose(shares.groupby("trait")["share_of_prediction"].sum(), 1, rtol=1e-4)
     assert (closed_form_run / "report" / "index.html").stat().st_size > 10_000
 
@@ -81,13 +81,13 @@ def copied(closed_form_run, tmp_path):
 def test_a_changed_setting_learns_again_what_people_share(copied, arguments):
     """As the refusal says: delete the folder of representations, and run again."""
     more = CLOSED_FORM | dict(fit__held_back=0.4, fit__max_frames=9, fit__controls="", fit__split_half=False)
-    before = {scale: np.load(site_files.path(copied, scale))["common"] for scale in (1, 2)}
+    before = {scale: np.load(site_files.path(copied, scale))["population"] for scale in (1, 2)}
     assert main(arguments("fit", copied, **more)) == 2
     shutil.rmtree(copied / "representations")
     assert main(arguments("fit", copied, **more)) == 0
     for scale in (1, 2):
         path = site_files.path(copied, scale)
-        assert np.abs(np.load(path)["common"] - before[scale]).max() > 1e-4
+        assert np.abs(np.load(path)["population"] - before[scale]).max() > 1e-4
         kept = site_files.learnt_from(path)
         assert (kept["fit.held_back"], kept["fit.max_frames"]) == (0.4, 9)
 

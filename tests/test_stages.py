@@ -362,10 +362,10 @@ def test_chunks_hold_everyone_once():
     units = made_up_units(range(10, 21))
     shapes = shapes_of([(1, units)], half_length=2)
     chunks = iterative.chunks_of(units, dict(zip(shapes, (3, 4, 5))))
-    assert sorted(u.unit_id for _, _, alike in chunks for u in alike) == sorted(u.unit_id for u in units)
-    for shape, people, alike in chunks:
-        assert len(alike) <= people
-        assert all(len(u.fitted) <= shape.rows for u in alike)
+    assert sorted(u.unit_id for _, _, grouped in chunks for u in grouped) == sorted(u.unit_id for u in units)
+    for shape, people, grouped in chunks:
+        assert len(grouped) <= people
+        assert all(len(u.fitted) <= shape.rows for u in grouped)
 
 
 def test_windows_of_loaded_units_are_the_clips_own(workdir, arguments):

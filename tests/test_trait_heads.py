@@ -222,7 +222,7 @@ def test_without_signal_the_choice_of_the_penalty_costs_next_to_nothing(monkeypa
 
     bounded = mean_pcc()
     assert abs(bounded) < 0.03
-    monkeypatch.setattr(ridge_selection, "MOST_SHRINKAGE", 1e9)
+    monkeypatch.setattr(ridge_selection, "MAX_SHRINKAGE", 1e9)
     ridge_selection._fit.clear_cache()
     unbounded = mean_pcc()
     ridge_selection._fit.clear_cache()

@@ -29,7 +29,7 @@ NAME, VERSION = "face_clips", "2.0.0"
 PARTS, UNFINISHED, METADATA = "parts", "UNFINISHED", "metadata.json"
 SHARD = f"{NAME}-{{split}}.array_record-{{number:05d}}"
 # Each open shard holds a file; some systems allow a process no more than 256.
-MOST_OPEN = 64
+MAX_OPEN = 64
 INDEX_COLUMNS = {
     "split": pa.string(),
     "shard": pa.int32(),
@@ -154,7 +154,7 @@ class FaceClipsReader:
         return images
 
     def _read(self, row) -> bytes:
-        """The serialised record of a row, from its shard, of which no more than MOST_OPEN stay open."""
+        """The serialised record of a row, from its shard, of which no more than MAX_OPEN stay open."""
         place = self._split[row], int(self._shard[row])
         with self._opening:
             if place in self._shards:
@@ -166,7 +166,7 @@ class FaceClipsReader:
                 reader = array_record_module.ArrayRecordReader(str(file), "readahead_buffer_size:0")
                 self._shards[place] = reader, threading.Lock()
             reader, lock = self._shards[place]
-            while len(self._shards) > MOST_OPEN:
+            while len(self._shards) > MAX_OPEN:
                 self._shards.popitem(last=False)  # closed when no thread reads from it any more
         with lock:
             return reader.read([int(self._record[row])])[0]

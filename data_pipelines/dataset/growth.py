@@ -16,7 +16,7 @@ from data_pipelines.faces.quality import QualityRow, row_from
 from data_pipelines.manifest import ClipEntry
 
 # A dataset that stays small is packed in smaller shards: what waits to be packed lies on the disk beside what is being packed.
-LEAST_SHARD_BYTES, SHARDS = 16 << 20, 16
+MIN_SHARD_BYTES, SHARDS = 16 << 20, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Wanted:
 
 def shard_bytes(most: float, expected: float) -> float:
     """Size of a shard of a dataset of about `expected` bytes (0 = not known), where `most` is asked for."""
-    return min(most, max(LEAST_SHARD_BYTES, expected / SHARDS)) if expected else most
+    return min(most, max(MIN_SHARD_BYTES, expected / SHARDS)) if expected else most
 
 
 def known_rows(folder) -> dict[tuple[str, str], QualityRow]:

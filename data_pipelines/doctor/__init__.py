@@ -1,4 +1,4 @@
-"""The doctor: what is wrong with a manifest, its files and the prepared dataset, and how to mend it.
+"""The doctor: what is wrong with a manifest, its files and the prepared dataset, and how to fix it.
 
 It looks and changes nothing. `examine` asks every check; the checks are small functions over entries and tables.
 """
@@ -16,12 +16,12 @@ from data_pipelines.doctor import (
     check_quality,
     check_traits,
 )
-from data_pipelines.doctor.defects import KINDS, REMARK, SPOILS, Defect, counted, defect, share
+from data_pipelines.doctor.defects import ERROR, KINDS, WARNING, Defect, counted, defect, share
 from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import is_url
 
-__all__ = ["KINDS", "REMARK", "SPOILS", "Defect", "Findings", "examine"]
+__all__ = ["ERROR", "KINDS", "WARNING", "Defect", "Findings", "examine"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def examine(
         remote = [entry.clip_id for entry in entries if is_url(entry.path)]
         what = f"{share(len(remote), len(entries))} clips lie in a bucket: their files were not looked at."
         found.append(defect("remote_file", what, remote))
-    bad_files = {item[0] for d in found if d.severity == SPOILS for item in d.items}
+    bad_files = {item[0] for d in found if d.severity == ERROR for item in d.items}
     found += _of_source(listing, clip_ids)
     found += check_duplicates.duplicate_defects(entries, splits)
     found += check_people.id_defects(entries)
@@ -82,7 +82,7 @@ def examine(
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))
     found += check_dataset.dataset_defects(data_dir, entries, splits, settings)
     found += check_dataset.disk_defects(data_dir, entries, settings)
-    return Findings(sorted(found, key=lambda d: d.severity != SPOILS), scores, baseline)
+    return Findings(sorted(found, key=lambda d: d.severity != ERROR), scores, baseline)
 
 
 def _of_source(listing, clip_ids):

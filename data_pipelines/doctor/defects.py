@@ -1,109 +1,112 @@
-"""The kinds of defects that the doctor knows: how bad each is and how to mend it, said once, here.
+"""The kinds of defects that the doctor knows: how bad each is and how to fix it, said once, here.
 
-`spoils`: a result computed in spite of it is wrong, or about other data than meant. `remark`: worth knowing, results stand.
+`error`: a result computed in spite of it is wrong, or about other data than meant. `warning`: worth knowing, results stand.
 """
 
 import dataclasses
 
-SPOILS, REMARK = "spoils", "remark"
+ERROR, WARNING = "error", "warning"
 # How many ids a line names before it says "and so many more"; the table has all of them.
 NAMED = 4
 
 KINDS = {
     # Files
     "missing_file": (
-        SPOILS,
+        ERROR,
         "Put the files where the manifest says, or correct its column path; drop rows that are to be lost.",
     ),
-    "empty_file": (SPOILS, "Copy or download the files again, or drop their rows."),
-    "unreadable_file": (SPOILS, "Allow your user to read the files and their folders (chmod, chown), or copy them."),
-    "not_a_video": (SPOILS, "Download the files again: what lies there is a text, such as an error page or a Git LFS pointer."),
-    "extra_file": (REMARK, "Add rows for the videos that belong to the data; nothing need be done about the others."),
+    "empty_file": (ERROR, "Copy or download the files again, or drop their rows."),
+    "unreadable_file": (ERROR, "Allow your user to read the files and their folders (chmod, chown), or copy them."),
+    "not_a_video": (ERROR, "Download the files again: what lies there is a text, such as an error page or a Git LFS pointer."),
+    "extra_file": (WARNING, "Add rows for the videos that belong to the data; nothing need be done about the others."),
     "too_little_disk": (
-        SPOILS,
+        ERROR,
         "Free some space, choose another disk by config.data.data_dir, or config.data.image_format='jpeg', a lower "
         "config.data.fps or a smaller config.data.image_size.",
     ),
-    "remote_file": (REMARK, "Nothing; prepare says which of them cannot be fetched or read."),
-    "absent_from_copy": (REMARK, "Complete the copy, or say that the figures are about the part that is there."),
-    "left_out_of_source": (REMARK, "Mend the files, or say that the figures are about the part that could be used."),
-    "duplicate_across_people": (SPOILS, "Find out whom the video shows, keep that row and drop the others."),
-    "duplicate_across_splits": (SPOILS, "Keep the video in one split and drop the other rows."),
-    "duplicate_clip": (REMARK, "Keep one row of each; the others count the same frames twice."),
+    "remote_file": (WARNING, "Nothing; prepare says which of them cannot be fetched or read."),
+    "absent_from_copy": (WARNING, "Complete the copy, or say that the figures are about the part that is there."),
+    "left_out_of_source": (WARNING, "Repair the files, or say that the figures are about the part that could be used."),
+    "duplicate_across_people": (ERROR, "Find out whom the video shows, keep that row and drop the others."),
+    "duplicate_across_splits": (ERROR, "Keep the video in one split and drop the other rows."),
+    "duplicate_clip": (WARNING, "Keep one row of each; the others count the same frames twice."),
     # Ids and splits
-    "similar_person_ids": (SPOILS, "Write the person_id of one person in one way; if they are several people, rename one."),
-    "similar_clip_ids": (REMARK, "Check that they are different clips; if so, nothing need be done."),
-    "one_clip_a_person": (REMARK, "Check that person_id names the person and not the clip: people must not be in two splits."),
-    "single_clips": (REMARK, "Nothing, or more clips of these people: their representations rest on fewer frames."),
-    "no_train_split": (SPOILS, "Name a split of the manifest in config.pretrain.splits, or leave its column split empty."),
-    "no_validation_split": (SPOILS, "Give some people the split validation, or leave the column split empty."),
-    "small_split": (REMARK, "Put more people into the split; config.data.split_fractions deals out those without one."),
+    "similar_person_ids": (ERROR, "Write the person_id of one person in one way; if they are several people, rename one."),
+    "similar_clip_ids": (WARNING, "Check that they are different clips; if so, nothing need be done."),
+    "one_clip_a_person": (WARNING, "Check that person_id names the person and not the clip: people must not be in two splits."),
+    "single_clips": (WARNING, "Nothing, or more clips of these people: their representations rest on fewer frames."),
+    "no_train_split": (ERROR, "Name a split of the manifest in config.pretrain.splits, or leave its column split empty."),
+    "no_validation_split": (ERROR, "Give some people the split validation, or leave the column split empty."),
+    "small_split": (WARNING, "Put more people into the split; config.data.split_fractions deals out those without one."),
     "identity_overlap": (
-        SPOILS,
+        ERROR,
         "Use a person-disjoint split: leave the column split empty (a source: config.data.split_protocol=person_disjoint).",
     ),
     "unlabelled_overlap": (
-        REMARK,
+        WARNING,
         "Leave the column split empty, or give each person one split; pretrain refuses such people.",
     ),
     "pretrain_overlap": (
-        REMARK,
+        WARNING,
         "Drop these people from config.data.pretrain_manifest, or report the figures as transductive.",
     ),
     # Traits
-    "empty_trait": (SPOILS, "Fill the column in the manifest, or take the trait out of config.data.traits."),
+    "empty_trait": (ERROR, "Fill the column in the manifest, or take the trait out of config.data.traits."),
     "constant_trait": (
-        SPOILS,
+        ERROR,
         "Correct the column, or take the trait out of config.data.traits: nothing can be learnt from it.",
     ),
-    "out_of_range": (SPOILS, "Correct the cells; leave a cell empty where the value is not known (no -1, 99 or 999)."),
-    "outside_unit_interval": (REMARK, "Check these cells, if the trait is meant to lie in [0, 1]."),
-    "label_gaps": (REMARK, "Fill the cells that are known; people without a label are left out of the trait's scores."),
-    "few_labelled_people": (REMARK, "Label more people, or read the intervals beside every figure."),
+    "out_of_range": (ERROR, "Correct the cells; leave a cell empty where the value is not known (no -1, 99 or 999)."),
+    "outside_unit_interval": (WARNING, "Check these cells, if the trait is meant to lie in [0, 1]."),
+    "label_gaps": (WARNING, "Fill the cells that are known; people without a label are left out of the trait's scores."),
+    "few_labelled_people": (WARNING, "Label more people, or read the intervals beside every figure."),
     "labels_differ_within_person": (
-        REMARK,
+        WARNING,
         "Nothing if labels are of the clip; the stage traits takes a person's mean. Else correct.",
     ),
     # What prepare saw
-    "broken_quality_table": (SPOILS, "Remove the file and run prepare again."),
-    "left_out": (REMARK, "Mend or replace the clips, or drop their rows; column reason of quality.parquet says what is wrong."),
+    "broken_quality_table": (ERROR, "Remove the file and run prepare again."),
+    "left_out": (
+        WARNING,
+        "Repair or replace the clips, or drop their rows; the column reason of quality.parquet says why.",
+    ),
     "many_left_out": (
-        SPOILS,
-        "Mend what the reasons name before anything is learnt: the result is about the clips that are left.",
+        ERROR,
+        "Fix what the reasons name before anything is learnt: the result is about the clips that are left.",
     ),
     "people_lost": (
-        SPOILS,
+        ERROR,
         "Replace these people's clips, or drop their rows, so that the manifest says who is in the result.",
     ),
-    "few_frames_kept": (REMARK, "Look at the clips: is a face visible? Another detector: config.data.yunet_model."),
+    "few_frames_kept": (WARNING, "Look at the clips: is a face visible? Another detector: config.data.yunet_model."),
     "many_gaps": (
-        REMARK,
+        WARNING,
         "config.data.yunet_model or a smaller config.data.detect_every; windows never cross a gap, so fewer remain.",
     ),
     "high_jitter": (
-        REMARK,
+        WARNING,
         "Raise config.data.smoothing_seconds or use YuNet (config.data.yunet_model): jitter is false dynamics.",
     ),
-    "two_faces": (REMARK, "config.data.main_person=left or right, or cut the videos so that they show one person."),
+    "two_faces": (WARNING, "config.data.main_person=left or right, or cut the videos so that they show one person."),
     "several_people": (
-        REMARK,
+        WARNING,
         "Check by the reason whom the crops show; config.data.main_person=left or right chooses, or cut the video.",
     ),
-    "frozen_frames": (REMARK, "Nothing, or another recording: no window lies in the repeated frames, so fewer remain."),
-    "light": (REMARK, "Brighten the videos or leave them out; a face that is hardly seen has no dynamics to learn."),
-    "blurred": (REMARK, "Take sharper recordings where there are any, or leave the clips out."),
-    "tiny": (REMARK, "Take recordings of higher resolution, or raise config.data.min_face_pixels so that they are left out."),
-    "turned": (REMARK, "Take recordings from the front; a face turned away shows half of its movements."),
+    "frozen_frames": (WARNING, "Nothing, or another recording: no window lies in the repeated frames, so fewer remain."),
+    "light": (WARNING, "Brighten the videos or leave them out; a face that is hardly seen has no dynamics to learn."),
+    "blurred": (WARNING, "Take sharper recordings where there are any, or leave the clips out."),
+    "tiny": (WARNING, "Take recordings of higher resolution, or raise config.data.min_face_pixels so that they are left out."),
+    "turned": (WARNING, "Take recordings from the front; a face turned away shows half of its movements."),
     "rates_differ": (
-        REMARK,
+        WARNING,
         "config.data.fps=RATE brings faster clips down to one rate; leave slower ones out: a scale is a number of frames.",
     ),
     # The prepared dataset
-    "broken_dataset": (SPOILS, "Remove the dataset's folder and run prepare again."),
-    "stale_frames": (SPOILS, "Run prepare again: it makes the crops of these clips anew and takes over the rest."),
-    "stale_labels": (SPOILS, "Run prepare again: it takes the frames over and only writes the labels anew."),
-    "not_in_dataset": (SPOILS, "Run prepare again: it adds what is new and takes over the rest."),
-    "not_in_manifest": (SPOILS, "Run prepare again, or use the manifest that the dataset was made from."),
+    "broken_dataset": (ERROR, "Remove the dataset's folder and run prepare again."),
+    "stale_frames": (ERROR, "Run prepare again: it makes the crops of these clips anew and takes over the rest."),
+    "stale_labels": (ERROR, "Run prepare again: it takes the frames over and only writes the labels anew."),
+    "not_in_dataset": (ERROR, "Run prepare again: it adds what is new and takes over the rest."),
+    "not_in_manifest": (ERROR, "Run prepare again, or use the manifest that the dataset was made from."),
 }
 
 
@@ -111,7 +114,7 @@ KINDS = {
 class Defect:
     """One kind of defect, with all that have it.
 
-    kind: a key of KINDS; severity: 'spoils' or 'remark'; subject: what has it, shortened; what, mend: a sentence each;
+    kind: a key of KINDS; severity: 'error' or 'warning'; subject: what has it, shortened; what, fix: a sentence each;
     items: all that have it, as (id, detail).
     """
 
@@ -119,15 +122,15 @@ class Defect:
     severity: str
     subject: str
     what: str
-    mend: str
+    fix: str
     items: tuple[tuple[str, str], ...] = ()
 
 
 def defect(kind: str, what: str, items, subject: str = "") -> Defect:
     """A Defect of `kind`; items: ids or (id, detail); the subject names the first of them unless it is given."""
     items = tuple(item if isinstance(item, tuple) else (item, "") for item in items)
-    severity, mend = KINDS[kind]
-    return Defect(kind, severity, subject or named(dict.fromkeys(item[0] for item in items)), what, mend, items)
+    severity, fix = KINDS[kind]
+    return Defect(kind, severity, subject or named(dict.fromkeys(item[0] for item in items)), what, fix, items)
 
 
 def grouped(kind: str, what: str, groups) -> Defect:

@@ -163,7 +163,7 @@ def _processed(entry, row, settings, keep):
 
 def _judged(faces, settings):
     """The clip with the verdict that its row and frames call for."""
-    row = dataclasses.replace(faces.row, reason=reasons.joined(faces.row.reason, *quality.flag_remarks(faces.row)))
+    row = dataclasses.replace(faces.row, reason=reasons.joined(faces.row.reason, *quality.flag_notes(faces.row)))
     usable = quality.longest_run(faces.frame_indices)
     if row.n_found == 0:
         return _left_out(row, row.reason or f"No face was found in any of its {row.n_decoded} frames.")
@@ -251,9 +251,9 @@ def _detected_faces(video, row, settings, keep):
     row = dataclasses.replace(row, **reasons.shares(found), n_two_faces=two_faces(tracks, main, len(numbers)))
     others = [track for person in found[1:] for track in person.tracks]
     only_others = (reasons.covered(others, len(numbers)) > 0) & (reasons.covered(main, len(numbers)) == 0)
-    remarks = reasons.about_people(row, settings, int(only_others.sum()), tracker.n_cuts)
+    notes = reasons.about_people(row, settings, int(only_others.sum()), tracker.n_cuts)
     positions = [position for track in main for position in cut[track].positions[: len(track.seconds)]]
-    row = dataclasses.replace(row, reason=reasons.joined(*remarks))
+    row = dataclasses.replace(row, reason=reasons.joined(*notes))
     return ClipFaces(row, numbered_apart(segments), np.array(positions, np.int32))
 
 

@@ -158,7 +158,7 @@ class Clock:
 
 
 def resampling_rate(fps: float, own: float, variable: bool = False) -> tuple[float, str]:
-    """(rate to resample to, 0 for not at all; remark or '') of a video of `own` frames per second where `fps` are asked for.
+    """(rate to resample to, 0 for not at all; note or '') of a video of `own` frames per second where `fps` are asked for.
 
     A video that is slower than `fps` keeps its own frames: half of what it would be filled up with would be repeats, which look
     like a face that halts. Where the rate varies, evenly spaced times are worth more, and a picture stands until the next.

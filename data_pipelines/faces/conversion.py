@@ -15,7 +15,7 @@ FULL = 2
 KNOWN_MATRICES = {1: BT709, 4: 4, 5: BT601, 6: BT601, 7: 7, 9: BT2020, 10: BT2020}  # what swscale can convert from
 WHITE = 203.0  # candelas per square metre that BT.2408 gives to a white that standard video shows as its brightest
 # A header that says more is damaged; 2.39:1 films on 4:3 tapes have the most extreme pixels in use, 2:1.
-MOST_ASPECT = 4.0
+MAX_ASPECT = 4.0
 THUMBNAIL = 96  # pixels; of the grey picture by which repeated pictures are told
 
 
@@ -104,7 +104,7 @@ def standard_range(image: np.ndarray, transfer: int, wide: bool) -> np.ndarray:
 def aspect_of(ratio) -> float:
     """Width of a pixel through its height from a Fraction or None; 1 where it says nothing, or nothing that can be true."""
     aspect = float(ratio) if ratio else 1.0
-    return aspect if 1 / MOST_ASPECT <= aspect <= MOST_ASPECT else 1.0
+    return aspect if 1 / MAX_ASPECT <= aspect <= MAX_ASPECT else 1.0
 
 
 def orientation(frame) -> tuple[int, int, int, int]:

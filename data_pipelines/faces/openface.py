@@ -170,7 +170,7 @@ class OpenFaceVideo:
             index += numbers
             yield index, seconds, picture.image
         self.n_repeated += still.n_repeated
-        self.note = self._remarks(faults)
+        self.note = self._notes(faults)
         if sum(faults.values()) == self.n_images:
             raise InputError(f"Not one frame of the OpenFace output {self.path} can be used: {self.note}.")
 
@@ -189,27 +189,27 @@ class OpenFaceVideo:
                 yield _Picture(image), seconds, frame + extra - last
                 last, before = frame + extra, seconds
 
-    def _remarks(self, faults):
-        remarks = []
+    def _notes(self, faults):
+        notes = []
         if faults:
             what = ", ".join(f"{n} {fault}" for fault, n in sorted(faults.items()))
-            remarks.append(f"{sum(faults.values())} of OpenFace's {self.n_images} images were left out: {what}")
+            notes.append(f"{sum(faults.values())} of OpenFace's {self.n_images} images were left out: {what}")
         if self._imageless:
-            remarks.append(f"{self._imageless} good rows of OpenFace's CSV have no image")
+            notes.append(f"{self._imageless} good rows of OpenFace's CSV have no image")
         if self.table is None:
-            remarks.append("OpenFace's CSV is missing, so nobody knows which frames it failed at")
+            notes.append("OpenFace's CSV is missing, so nobody knows which frames it failed at")
         if self._damaged:
-            remarks.append(f"{self._damaged} lines of OpenFace's CSV are damaged")
-        remarks += self._remarks_on_people()
+            notes.append(f"{self._damaged} lines of OpenFace's CSV are damaged")
+        notes += self._remarks_on_people()
         if self.n_repeated:
-            remarks.append(f"repeated images, left out: {self.n_repeated}")
+            notes.append(f"repeated images, left out: {self.n_repeated}")
         if self._slower:
-            remarks.append(self._slower)
+            notes.append(self._slower)
         if self.n_holes:
-            remarks.append(f"holes in time, kept as gaps: {self.n_holes}")
+            notes.append(f"holes in time, kept as gaps: {self.n_holes}")
         if self._source_fps == FOLDER_FPS and not self._timed:
-            remarks.append(f"OpenFace's CSV has no timestamps, {FOLDER_FPS:g} frames per second are taken")
-        return "; ".join(remarks)
+            notes.append(f"OpenFace's CSV has no timestamps, {FOLDER_FPS:g} frames per second are taken")
+        return "; ".join(notes)
 
     def _remarks_on_people(self):
         numbers = " and ".join(map(str, self._numbers[:5])) + (" and more" if len(self._numbers) > 5 else "")

@@ -22,7 +22,7 @@ LOST_SECONDS = 1.0  # a face lost for longer may come back as another person und
 MOVED, MOVED_A_SECOND = 0.75, 1.5
 SAMPLE_SECONDS = 0.5  # between the images whose appearance is looked at
 GALLERY = 6  # of them stand for a piece
-MOST_PIECES = 1000
+MAX_PIECES = 1000
 BLOCK = 64  # pieces that are compared with all others at once
 GRID = 7
 # Patterns with at most two changes from darker to brighter around their middle; all others share the last number.
@@ -50,14 +50,14 @@ def find_people(faces, read, seconds) -> list[list[Piece]]:
     """The people as lists of pieces in order of time, the person with most usable frames first.
 
     faces: {face: (usable frames, {frame: place} of the frames in which it was seen)}; read: (face, frame) -> RGB image or
-    None; seconds: frame -> its time. Of more than MOST_PIECES pieces the shortest are left out.
+    None; seconds: frame -> its time. Of more than MAX_PIECES pieces the shortest are left out.
     """
     pieces = [
         piece
         for face, (frames, places) in sorted(faces.items())
         for piece in _pieces(face, sorted(frames), places, lambda frame, face=face: read(face, frame), seconds)
     ]
-    pieces = sorted(pieces, key=lambda piece: -len(piece.frames))[:MOST_PIECES]
+    pieces = sorted(pieces, key=lambda piece: -len(piece.frames))[:MAX_PIECES]
     if len(pieces) < 2:
         return [pieces] if pieces else []
     distances = _distances([_gallery(piece, read, seconds) for piece in pieces])

@@ -1,6 +1,6 @@
 """The quality table: one row a clip of the manifest, also for those that were left out, with the reason.
 
-A clip that is in the dataset has verdict 'ok'; its `reason` may still hold a remark (truncated file, a second face).
+A clip that is in the dataset has verdict 'ok'; its `reason` may still hold a note (truncated file, a second face).
 """
 
 import dataclasses
@@ -86,7 +86,7 @@ def flags(settings, n: int, enlargements, light, turns=()) -> dict[str, int]:
     return {name: round(n * float(np.mean(hits))) if len(hits) else 0 for name, hits in flagged.items()}
 
 
-def flag_remarks(row: QualityRow):
+def flag_notes(row: QualityRow):
     """Yields a sentence for each flag that more than half of the kept frames have."""
     words = {"tiny": "tiny", "blurred": "blurred", "dark": "dark", "turned": "turned away"}
     for flag, word in words.items():

@@ -122,7 +122,7 @@ class Video:
         if not self.n_decoded:
             codec = f" ({decoder.codec})" if decoder.codec else ""
             raise InputError(f"Not one frame of {self.path} can be decoded{codec}; it is truncated or damaged.")
-        self._say(*self._remarks(decoder, transfers))
+        self._say(*self._notes(decoder, transfers))
 
     def _timed(self, decoder, clock):
         """(picture, seconds, numbers) of those that are a moment of their own."""
@@ -136,7 +136,7 @@ class Video:
             else:
                 skipped = picture.broken_before
 
-    def _remarks(self, decoder, transfers):
+    def _notes(self, decoder, transfers):
         if decoder.broke_off or is_cut(self.path):
             promised = (
                 f"the file promises {self.header_count} frames" if self.header_count > self.n_decoded else "the file breaks off"
@@ -156,8 +156,8 @@ class Video:
             if transfer in transfers:
                 yield f"its {name} colours were turned into those of standard video"
 
-    def _say(self, *remarks):
-        self.note = "; ".join(filter(None, (self.note, *remarks)))
+    def _say(self, *notes):
+        self.note = "; ".join(filter(None, (self.note, *notes)))
 
 
 def read_image(path) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import struct
 
 from data_pipelines.errors import InputError
 
-MOST_BYTES = 32 << 20  # the labels of ten thousand clips take less than five million
+MAX_BYTES = 32 << 20  # the labels of ten thousand clips take less than five million
 SCALAR = {("numpy.core.multiarray", "scalar"), ("numpy._core.multiarray", "scalar")}
 DTYPE = {("numpy", "dtype")}
 # How NumPy and struct name the numbers of a fixed size.
@@ -36,8 +36,8 @@ def load(path):
     """
     path = pathlib.Path(path)
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"The pickle {path} has more than {MOST_BYTES >> 20} MiB, too many for labels; check the file.")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"The pickle {path} has more than {MAX_BYTES >> 20} MiB, too many for labels; check the file.")
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"The pickle {path} cannot be read ({error.strerror}); check the file.") from error

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from facedyn.core import ridge_selection
-from facedyn.core.pca import coordinate_columns, has_features, head_of, usable_rows
+from facedyn.core.pca import coordinate_columns, has_features, unproject_head, usable_rows
 
 # Folds are balanced by at most so many swaps of two people, each the best of so many drawn at random.
 SWAPS, SWAP_CANDIDATES = 400, 4000
@@ -34,7 +34,7 @@ class CrossValidated:
     """Out-of-fold predictions and what led to them; K outer folds."""
 
     predictions: np.ndarray  # float32 [N, T], NaN where the row has no features or is in no fold
-    penalties: np.ndarray  # float32 [K, T], the choice in each fold, held at ridge_selection.MOST_SHRINKAGE
+    penalties: np.ndarray  # float32 [K, T], the choice in each fold, held at ridge_selection.MAX_SHRINKAGE
     components: np.ndarray  # float32 [K, T], likewise, the number of coordinates where all are kept
     scored: np.ndarray  # bool [N, T], rows with features and a label
     inner: np.ndarray  # float32 [K, N, T], what the choice predicts for each fold's training rows in the inner folds, else NaN
@@ -104,7 +104,7 @@ def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None):
     for t in range(y.shape[1]):
         bias = np.array([y[usable[:, t], t].mean()], np.float32)
         layer = {"weights": found.bases[t] @ found.weights[t][:, None], "bias": bias}
-        heads.append(head_of(x, usable[:, t], [layer], weights))
+        heads.append(unproject_head(x, usable[:, t], [layer], weights))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), found.chosen[:, 1], found.chosen[:, 0]
 
 

@@ -60,7 +60,7 @@ class Carry(NamedTuple):
     state: Any
 
 
-def units_alike(frames, windows) -> Units:
+def equal_units(frames, windows) -> Units:
     """Units of people who all have the same rows: frames [P, T, H, W, C] uint8, windows [N, 2n+1] int of everyone."""
     people, (rows, length) = len(frames), windows.shape
     everyone = jnp.broadcast_to(jnp.asarray(windows, jnp.int32), (people, rows, length))

@@ -1,8 +1,8 @@
-"""What person filters do not foresee: how wide, how lopsided and how jerky the rest of a movement is, and what moves together.
+"""The prediction errors of person filters (how wide, how lopsided, how heavy-tailed), and what moves at the same moment.
 
 A linear filter of one state cannot tell a fast rise and a slow fall from the reverse, as the mean of z_t+k z_t is that of
 z_t-k z_t, nor many small movements from few large ones. What it leaves, the innovations of time-series analysis, can.
-Nor does it say what moves at the same moment, which is the other half of a linear model of time series: `co_movement`.
+Nor does it say what moves at the same moment, which is the other half of a linear model of time series: `step_correlations`.
 """
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from facedyn.core.low_rank import changes, clip_means, dynamics
 from facedyn.core.person_filters import Slot
 
 # Whose moments are taken: the errors of the changes before and after the centre frame, and the step to the next frame.
-OF = ("before", "after", "step")
+RESIDUALS = ("before", "after", "step")
 MOMENTS = ("spread", "skewness", "kurtosis")
 # Added to what a logarithm is taken of, where states have a mean square of one: a still unit stays finite.
 FLOOR = 1e-3
@@ -21,30 +21,30 @@ LARGEST_CORRELATION = 0.99
 
 
 def innovations(filters, states, windows, clip, count):
-    """Moments of what `filters`, those for everybody and the unit's own together, leave: [S, 3, 3, K], OF by MOMENTS.
+    """Moments of what `filters`, those for everybody and the unit's own covariance, leave: [S, 3, 3, K], RESIDUALS by MOMENTS.
 
     The log of the standard deviation as a share of the states' own, the skewness, and the log of the kurtosis, over the
-    first `count` rows. Arguments otherwise as of `site_dynamics.moments`; zeros for a unit without rows.
+    first `count` rows. Arguments otherwise as of `low_rank.normal_equations`; zeros for a unit without rows.
     """
     where = jnp.arange(len(windows)) < count
     now, change = changes(states, windows)
-    away = now - clip_means(now, clip, where, clip)
+    centred = now - clip_means(now, clip, where, clip)
     step = states[windows[:, windows.shape[-1] // 2 + 1]] - now
-    left = jnp.concatenate([change - dynamics(filters, away), step[:, None]], 1)  # [N, 3, S, K]
+    left = jnp.concatenate([change - dynamics(filters, centred), step[:, None]], 1)  # [N, 3, S, K]
     weights = where / jnp.maximum(count, 1)
 
     def mean(x):
         return jnp.einsum("n,n...->...", weights, x, precision="highest")
 
     centred = left - mean(left)[None]
-    spread, own = jnp.sqrt(mean(centred**2)), jnp.sqrt(mean(away**2))
+    spread, own = jnp.sqrt(mean(centred**2)), jnp.sqrt(mean(centred**2))
     scaled = centred / jnp.maximum(spread, FLOOR)[None]
     found = (jnp.log((spread + FLOOR) / (own + FLOOR)[None]), mean(scaled**3), jnp.log(mean(scaled**4) + FLOOR))
     return jnp.where(count > 0, jnp.stack(found, 1).transpose(2, 0, 1, 3), 0)  # [3 of, 3 moments, S, K] before
 
 
-def co_movement(states, windows, count):
-    """Which coordinates move together: Fisher-transformed correlations of their steps to the next frame, [S, K (K-1) / 2].
+def step_correlations(states, windows, count):
+    """Which coordinates move covariance: Fisher-transformed correlations of their steps to the next frame, [S, K (K-1) / 2].
 
     Of the pairs i < j in the order of numpy's `triu_indices`, over the first `count` rows; arguments as of `innovations`. Zeros
     for a unit without rows, and for a coordinate that stays still.
@@ -52,29 +52,29 @@ def co_movement(states, windows, count):
     n, rank = windows.shape[-1] // 2, states.shape[-1]
     weights = (jnp.arange(len(windows)) < count) / jnp.maximum(count, 1)
     step = states[windows[:, n + 1]] - states[windows[:, n]]
-    away = step - jnp.einsum("n,nsk->sk", weights, step, precision="highest")[None]
-    together = jnp.einsum("n,nsi,nsj->sij", weights, away, away, precision="highest")
-    spread = jnp.maximum(jnp.sqrt(jnp.diagonal(together, axis1=1, axis2=2)), FLOOR)
+    centred = step - jnp.einsum("n,nsk->sk", weights, step, precision="highest")[None]
+    covariance = jnp.einsum("n,nsi,nsj->sij", weights, centred, centred, precision="highest")
+    spread = jnp.maximum(jnp.sqrt(jnp.diagonal(covariance, axis1=1, axis2=2)), FLOOR)
     first, second = np.triu_indices(rank, 1)
-    found = together[:, first, second] / (spread[:, first] * spread[:, second])
+    found = covariance[:, first, second] / (spread[:, first] * spread[:, second])
     return jnp.arctanh(jnp.clip(found, -LARGEST_CORRELATION, LARGEST_CORRELATION))
 
 
-def co_movement_layout(sites, rank: int, offset: int) -> tuple[Slot, ...]:
-    """Where each site's co-movement lies in the representation, from `offset` on: [rank (rank - 1) / 2]."""
+def step_correlations_layout(sites, rank: int, offset: int) -> tuple[Slot, ...]:
+    """Where each site's step correlations lies in the representation, from `offset` on: [rank (rank - 1) / 2]."""
     size = rank * (rank - 1) // 2
-    return tuple(Slot(co_movement_name(site.name), (size,), offset + i * size, size) for i, site in enumerate(sites))
+    return tuple(Slot(step_correlations_name(site.name), (size,), offset + i * size, size) for i, site in enumerate(sites))
 
 
-def co_movement_name(site: str) -> str:
-    """Of the co-movement at a site, in the layout record."""
-    return f"{site}_co_movement"
+def step_correlations_name(site: str) -> str:
+    """Of the step correlations at a site, in the layout record."""
+    return f"{site}_step_correlations"
 
 
 def layout(sites, rank: int, offset: int) -> tuple[Slot, ...]:
     """Where each site's innovations lie in the representation, from `offset` on: [3, 3, rank]."""
-    size = len(OF) * len(MOMENTS) * rank
-    shape = (len(OF), len(MOMENTS), rank)
+    size = len(RESIDUALS) * len(MOMENTS) * rank
+    shape = (len(RESIDUALS), len(MOMENTS), rank)
     return tuple(Slot(slot_name(site.name), shape, offset + i * size, size) for i, site in enumerate(sites))
 
 

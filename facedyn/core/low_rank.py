@@ -2,7 +2,7 @@
 
 The self-supervision is the one of the rank loss, the order of the frames around a centre frame, asked of the frozen
 model's feature maps instead of the pixels: those say what a face does much the same for everybody, while a change of
-pixels says as much of skin and light. A site's state is its feature map in a few shared coordinates (`patterns`). A filter
+pixels says as much of skin and light. A site's state is its feature map in a few shared coordinates (`basis`). A filter
 A = (A_pre, A_suc) maps the state now, as it differs from the clip's mean, to the mean change of each half window; it is
 the least-squares solution, so no step size, no number of steps and no sampling enters the representation.
 
@@ -16,20 +16,20 @@ import numpy as np
 from facedyn.core.person_filters import Slot
 from facedyn.core.rank_loss import RankLoss, ranking_accuracy
 
-# Directions with less than this share of the leading one's spread are no patterns but rounding.
-LEAST_SPREAD = 1e-6
+# Directions with less than this share of the leading one's spread are rounding, not components.
+MIN_SPREAD = 1e-6
 
 
-def patterns(maps, rank: int) -> np.ndarray:
-    """The leading patterns of how a site's feature map varies: maps [R, D], clip means subtracted -> float32 [D, rank].
+def basis(maps, rank: int) -> np.ndarray:
+    """The principal components of how a site's feature map varies: maps [R, D], clip means subtracted -> float32 [D, rank].
 
-    Principal components, scaled so that each coordinate `maps @ patterns` has mean square one; columns of zeros where there
-    are fewer. Works on the products of the rows, so D may be large; R^2 numbers are held.
+    Principal components, scaled so that each coordinate `maps @ basis` has mean square one; columns of zeros where there
+    are fewer. Works on the xtx of the rows, so D may be large; R^2 numbers are held.
     """
     maps = np.asarray(maps, np.float32)
     spread, rows = np.linalg.eigh((maps @ maps.T).astype(np.float64))
     spread, rows = spread[::-1][:rank], rows[:, ::-1][:, :rank]
-    kept = spread > LEAST_SPREAD * max(spread[0], 1e-30)
+    kept = spread > MIN_SPREAD * max(spread[0], 1e-30)
     # Of unit length: maps.T @ rows / sqrt(spread); with a mean square of one: that over sqrt(spread / R).
     found = maps.T @ (rows[:, kept] * (np.sqrt(len(maps)) / spread[kept])).astype(np.float32)
     signs = np.sign(found[np.abs(found).argmax(0), np.arange(kept.sum())])
@@ -56,22 +56,22 @@ def clip_means(now, clip, where, wanted):
     return jnp.einsum("mn,nsk->msk", own, now, precision="highest") / jnp.maximum(own.sum(1), 1)[:, None, None]
 
 
-def moments(states, windows, clip, count):
-    """What the least-squares problem of a unit comes down to: (products [S, K, K], products with changes [S, 2, K, K]).
+def normal_equations(states, windows, clip, count):
+    """What the least-squares problem of a unit comes down to: (xtx [S, K, K], xtx with changes [S, 2, K, K]).
 
     Sums over the first `count` rows, so that those of several units add up. products_ij = sum z_i z_j and
     with changes_mij = sum y_mi z_j, z the state as it differs from the clip's mean and y_m its change in half m.
     """
     where = jnp.arange(len(windows)) < count
     now, change = changes(states, windows)
-    away = jnp.where(where[:, None, None], now - clip_means(now, clip, where, clip), 0)
+    centred = jnp.where(where[:, None, None], now - clip_means(now, clip, where, clip), 0)
     return (
-        jnp.einsum("nsi,nsj->sij", away, away, precision="highest"),
-        jnp.einsum("nmsi,nsj->smij", change, away, precision="highest"),
+        jnp.einsum("nsi,nsj->sij", centred, centred, precision="highest"),
+        jnp.einsum("nmsi,nsj->smij", change, centred, precision="highest"),
     )
 
 
-def together(fitted, held):
+def concatenate_rows(fitted, held):
     """The rows of both parts of a unit as one: (states, windows, clip, count); counted rows stand first."""
     states = jnp.concatenate([fitted[0], held[0]])
     windows, clip = jnp.concatenate([fitted[1], held[1] + len(fitted[0])]), jnp.concatenate([fitted[2], held[2]])
@@ -80,17 +80,17 @@ def together(fitted, held):
     return states, windows[order], clip[order], fitted[3] + held[3]
 
 
-def solve(products, with_changes, common, damping):
-    """The filters that say a unit's changes best: [S, K, K], [S, 2, K, K], common [S, 2, K, K], [S] -> [S, 2, K, K].
+def solve(xtx, xty, population, ridge):
+    """The filters that say a unit's changes best: [S, K, K], [S, 2, K, K], population [S, 2, K, K], [S] -> [S, 2, K, K].
 
-        min_A  sum_t |y_t - (common + A) z_t|^2 + damping |A|^2
+        min_A  sum_t |y_t - (population + A) z_t|^2 + ridge |A|^2
 
-    Like every person filter, A is what the person adds to what holds for all (`common`). Damping is counted in frames, as
+    Like every person filter, A is what the person adds to what holds for all (`population`). The ridge is counted in frames, as
     states have a mean square of one: a unit of fewer frames than that stays near zero filters, and one without any is there.
     """
-    left = products + jnp.asarray(damping)[..., None, None] * jnp.eye(products.shape[-1])[None]
-    missed = with_changes - jnp.einsum("smij,sjk->smik", common, products, precision="highest")
-    # A (Z + damping) = missed, and the bracket is symmetric: both halves side by side.
+    left = xtx + jnp.asarray(ridge)[..., None, None] * jnp.eye(xtx.shape[-1])[None]
+    missed = xty - jnp.einsum("smij,sjk->smik", population, xtx, precision="highest")
+    # A (Z + ridge) = missed, and the bracket is symmetric: both halves side by side.
     found = jax.vmap(solve_positive_definite)(left, jnp.moveaxis(missed, 3, 1).reshape(*missed.shape[:1], missed.shape[3], -1))
     return jnp.moveaxis(found.reshape(found.shape[0], found.shape[1], *missed.shape[1:3]), 1, 3)
 
@@ -110,19 +110,19 @@ def solve_positive_definite(left, right):
     return jax.lax.fori_loop(0, k, eliminate, jnp.concatenate([left, right], 1))[:, k:]
 
 
-def dynamics(filters, away):
-    """The dynamic representation of a state: filters [S, 2, K, K], away [N, S, K] -> [N, 2, S, K], the expected changes."""
-    return jnp.einsum("smij,nsj->nmsi", filters, away)
+def dynamics(filters, centred):
+    """The dynamic representation of a state: filters [S, 2, K, K], centred [N, S, K] -> [N, 2, S, K], the expected changes."""
+    return jnp.einsum("smij,nsj->nmsi", filters, centred)
 
 
-def quality(filters, states, windows, away, count):
+def quality(filters, states, windows, centred, count):
     """Sums over the first `count` rows: (squared error of the expected changes, ranking accuracy, rows).
 
-    `away` [N, S, K]: the rows' states as they differ from the clip's mean. The accuracy is that of the rank loss with
+    `centred` [N, S, K]: the rows' states as they differ from the clip's mean. The accuracy is that of the rank loss with
     the states as frames and the expected changes as dynamic representation; each site counts alike.
     """
     where = jnp.arange(len(windows)) < count
-    maps, (_, change) = dynamics(filters, away), changes(states, windows)
+    maps, (_, change) = dynamics(filters, centred), changes(states, windows)
     settings = RankLoss(half_length=windows.shape[-1] // 2, normalise=False)
 
     def of_site(maps, around):  # a state is an image of one place with K channels
@@ -136,7 +136,7 @@ def quality(filters, states, windows, away, count):
 def readout(states, frames):
     """What a site's state looks like: least squares of frames [R, D] on states [R, K], clip means subtracted -> [K, D].
 
-    States as `patterns` makes them are uncorrelated with mean square one, so that products are all it takes.
+    States as `basis` makes them are uncorrelated with mean square one, so that xtx are all it takes.
     """
     return np.asarray(states, np.float32).T @ np.asarray(frames, np.float32) / len(states)
 
@@ -148,33 +148,33 @@ def _held_away(fitted, held):
     return now_held - clip_means(now, fitted[2], jnp.arange(len(now)) < fitted[3], held[2])
 
 
-def held_back_quality(common, filters, fitted, held):
+def held_back_quality(population, filters, fitted, held):
     """Sums over the held-back rows of a unit: (squared error, ranking accuracy without its filters, with them, rows).
 
     fitted, held: (states, windows, clip, count) of both parts. A clip's mean state is that of its rows in the fit.
     """
     states, windows, _, count = held
-    away = _held_away(fitted, held)
-    _, before, _ = quality(common, states, windows, away, count)
-    error, after, rows = quality(common + filters, states, windows, away, count)
+    centred = _held_away(fitted, held)
+    _, before, _ = quality(population, states, windows, centred, count)
+    error, after, rows = quality(population + filters, states, windows, centred, count)
     return error, before, after, rows
 
 
-def held_back_errors(common, fitted, held, dampings):
-    """Squared error at each site, summed over the held-back rows, with every candidate: dampings [G] -> [G, S].
+def held_back_errors(population, fitted, held, ridges):
+    """Squared error at each site, summed over the held-back rows, with every candidate: ridges [G] -> [G, S].
 
-    What damping is chosen by, on people who are in no score.
+    What ridge is chosen by, on people who are in no score.
     """
     states, windows, _, count = held
-    away, (_, change) = _held_away(fitted, held), changes(states, windows)
-    products, with_changes = moments(*fitted)
+    centred, (_, change) = _held_away(fitted, held), changes(states, windows)
+    xtx, xty = normal_equations(*fitted)
     there = (jnp.arange(len(windows)) < count)[:, None]
 
-    def of(damping):
-        filters = common + solve(products, with_changes, common, jnp.full(len(common), damping))
-        return jnp.where(there, jnp.square(change - dynamics(filters, away)).mean((1, 3)), 0).sum(0)
+    def of(ridge):
+        filters = population + solve(xtx, xty, population, jnp.full(len(population), ridge))
+        return jnp.where(there, jnp.square(change - dynamics(filters, centred)).mean((1, 3)), 0).sum(0)
 
-    return jax.lax.map(of, dampings)
+    return jax.lax.map(of, ridges)
 
 
 def layout(sites, rank: int) -> tuple[Slot, ...]:

@@ -13,12 +13,12 @@ import numpy as np
 
 from facedyn.core import trait_heads
 from facedyn.core.cross_validation import fewest_people, inner_splits
-from facedyn.core.pca import coordinate_columns, has_features, head_of, principal_coordinates, usable_rows
+from facedyn.core.pca import coordinate_columns, has_features, principal_coordinates, unproject_head, usable_rows
 
 # Training sets, or where those are large, inner folds of one, are fitted side by side up to so many bytes of inputs.
 BYTES_AT_ONCE = 2**25
 # Leading components that a network sees at most: work and memory would grow with the square of the number of people.
-MOST_COMPONENTS = 512
+MAX_COMPONENTS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MlpSettings:
     """How the network is chosen and fitted; all traits share one. Candidates are judged by a network each."""
 
     weight_decays: tuple[float, ...] = (0.1,)
-    components: int | tuple[int, ...] = 0  # candidates of how many principal components are kept, 0 = MOST_COMPONENTS
+    components: int | tuple[int, ...] = 0  # candidates of how many principal components are kept, 0 = MAX_COMPONENTS
     networks: int = 1  # fitted from different starts and averaged
     inner_folds: int = 5
     hidden: int = 64
@@ -54,7 +54,7 @@ def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=
 
     Args: x, y, person_ids, fold, weights as in `cross_validate_ridge`; head_rows: bool [N] the head is fitted to, None = all.
     """
-    usable, columns, n = usable_rows(x, y), min(coordinate_columns(x), MOST_COMPONENTS), len(y)
+    usable, columns, n = usable_rows(x, y), min(coordinate_columns(x), MAX_COMPONENTS), len(y)
     trains = [fold != k for k in range(fold.max() + 1)] + [np.ones(n, bool) if head_rows is None else head_rows]
     components = [c or columns for c in np.atleast_1d(settings.components)]
     grid = np.array([(c, decay) for c in components for decay in settings.weight_decays], np.float32)
@@ -85,7 +85,7 @@ def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=
     joined = {"weights": np.concatenate(first["weights"], 1), "bias": first["bias"].reshape(-1)}
     joined["weights"] = basis @ joined["weights"].astype(float)
     mean = {"weights": np.concatenate(last["weights"]) / settings.networks, "bias": last["bias"].mean(0)}
-    head = head_of(x, fits[last_of, -1], [joined, mean], weights)
+    head = unproject_head(x, fits[last_of, -1], [joined, mean], weights)
     return MlpValidated(networks.mean(0), networks, chosen[:, 1], chosen[:, 0], head)
 
 

@@ -125,7 +125,7 @@ def weighted(of, weights):
     return of if weights is None else (of[0], of[1] / weights)
 
 
-def same_say(sizes) -> np.ndarray:
+def balance_blocks(sizes) -> np.ndarray:
     """Weights of z-scored features with which parts of these sizes, side by side, have the same say in a ridge; [sum of sizes].
 
     A part's variance is its number of features times its squared weight; the sum of all squared weights is their number.
@@ -142,7 +142,7 @@ def standardise(x, mean, sd) -> np.ndarray:
     return z
 
 
-def head_of(x, train, layers, weights=None):
+def unproject_head(x, train, layers, weights=None):
     """A head for `trait_heads.predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores.
 
     weights: those of `principal_coordinates`; the head's sd is divided by them.

@@ -18,7 +18,7 @@ from facedyn.core.pca import gram_matrix, moments, principal_coordinates, standa
 # The strongest penalty worth having, in units of the mean curvature (squared singular value) of the training features: it
 # leaves a quarter of an average direction. Stronger ones differ in the size of the predictions only; choosing among them makes
 # that size differ from fold to fold, by chance, which costs correlation (-0.06 without any signal, 96 people).
-MOST_SHRINKAGE = 3.0
+MAX_SHRINKAGE = 3.0
 SOLVERS = ("lbfgs", "closed_form")
 # Curvature below this share of the largest is rounding; a penalty below it needs the eigenvectors.
 NO_CURVATURE, SMALLEST_PENALTY = 1e-12, 1e-10
@@ -60,8 +60,8 @@ def fit(x, y, rows, choices, columns: int, weights, solver: str) -> Fitted:
 
 
 def held_penalty(penalty, total, count):
-    """The penalty, at most MOST_SHRINKAGE times the mean of `count` curvatures that add up to `total`."""
-    return min(penalty, MOST_SHRINKAGE * total / count) if total > 0 else penalty
+    """The penalty, at most MAX_SHRINKAGE times the mean of `count` curvatures that add up to `total`."""
+    return min(penalty, MAX_SHRINKAGE * total / count) if total > 0 else penalty
 
 
 def _predict(x, y, fit, test, grid, columns, weights):
@@ -123,7 +123,7 @@ def _fit(coordinates, y, choices, rows, *, solver):
     def solve(target, choice):
         keep = (jnp.arange(len(curvature)) < choice[0]).astype(curvature.dtype)
         kept = keep * curvature
-        limit = MOST_SHRINKAGE * jnp.sum(kept) / jnp.maximum(jnp.sum(kept > 0), 1)
+        limit = MAX_SHRINKAGE * jnp.sum(kept) / jnp.maximum(jnp.sum(kept > 0), 1)
         penalty = jnp.where(limit > 0, jnp.minimum(choice[1], limit), choice[1])
         if solver == "lbfgs":
             weights = trait_heads.ridge_lbfgs_rotated(of_rows, target, penalty, keep)

@@ -26,7 +26,7 @@ class Solver(NamedTuple):
       update: (objective, rows, where, step, state, filters) -> (state, filters).
       finish: (state, filters) -> filters.
       steps: capacity -> number of steps.
-      comes_back: whether a row is looked at more than once, so that keeping its features saves work.
+      revisits_rows: whether a row is looked at more than once, so that keeping its features saves work.
     """
 
     init: Callable[[Any, int], Any]
@@ -35,7 +35,7 @@ class Solver(NamedTuple):
     update: Callable[..., tuple[Any, Any]]
     finish: Callable[[Any, Any], Any]
     steps: Callable[[int], int]
-    comes_back: bool
+    revisits_rows: bool
 
 
 def adam(learning_rate: float, steps: int, batch_size: int) -> Solver:
@@ -62,7 +62,7 @@ def adam(learning_rate: float, steps: int, batch_size: int) -> Solver:
         update=update,
         finish=lambda state, filters: filters,
         steps=lambda capacity: steps,
-        comes_back=True,
+        revisits_rows=True,
     )
 
 
@@ -84,15 +84,15 @@ def full_gradient(learning_rate: float, batch_size: int) -> Solver:
     return _one_pass(init, update, finish, batch_size)
 
 
-def gauss_newton(damping: float, batch_size: int) -> Solver:
+def gauss_newton(ridge: float, batch_size: int) -> Solver:
     """One Gauss-Newton step from zero filters on the losses of the unit's rows, by one pass over them.
 
     Every row r has a loss l_r >= 0 with gradient g_r,s at site s. The filters f that bring the linearised losses nearest
     to nothing,
 
-        min_f  sum_r (l_r + sum_s <g_r,s, f_s>)^2 + damping * S * sum_s m_s |f_s|^2,    m_s = mean_r |g_r,s|^2, S sites,
+        min_f  sum_r (l_r + sum_s <g_r,s, f_s>)^2 + ridge * S * sum_s m_s |f_s|^2,    m_s = mean_r |g_r,s|^2, S sites,
 
-    are f_s = -sum_r a_r g_r,s / m_s with (K + damping * S * I) a = l, K_rt = sum_s <g_r,s, g_t,s> / m_s: a linear system
+    are f_s = -sum_r a_r g_r,s / m_s with (K + ridge * S * I) a = l, K_rt = sum_s <g_r,s, g_t,s> / m_s: a linear system
     as large as there are rows, whatever the number of weights. Every site counts alike, however steep the loss is there.
     Damping is counted in rows: a unit of fewer rows than that stays near the generic model. The curvature is that of the
     empirical Fisher information (Amari 1998); with the hinge, rows that are in order already have no say.
@@ -123,7 +123,7 @@ def gauss_newton(damping: float, batch_size: int) -> Solver:
         alike = jax.tree.map(jnp.multiply, gradients, scales)
         flat = [g.reshape(len(losses), -1) for g in jax.tree.leaves(alike)]
         products = sum(jnp.matmul(g, g.T, precision="highest") for g in flat)  # K
-        damped = products + damping * len(flat) * jnp.eye(len(losses))
+        damped = products + ridge * len(flat) * jnp.eye(len(losses))
         weights = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(damped), losses)
         return jax.tree.map(lambda g, scale: -scale * jnp.tensordot(weights, g, 1, precision="highest"), alike, scales)
 
@@ -144,18 +144,18 @@ def _one_pass(init, update, finish, batch_size: int) -> Solver:
         update=update,
         finish=finish,
         steps=lambda capacity: -(-capacity // batch_size),
-        comes_back=False,
+        revisits_rows=False,
     )
 
 
-def make(name: str, *, learning_rate: float, steps: int, batch_size: int, damping: float = 20.0) -> Solver:
-    """The solver of that name. Raises ValueError for an unknown one, or for damping that is not positive."""
+def make(name: str, *, learning_rate: float, steps: int, batch_size: int, ridge: float = 20.0) -> Solver:
+    """The solver of that name. Raises ValueError for an unknown one, or for ridge that is not positive."""
     if name == "adam":
         return adam(learning_rate, steps, batch_size)
     if name == "gradient":
         return full_gradient(learning_rate, batch_size)
     if name == "gauss_newton":
-        if not damping > 0:
-            raise ValueError(f"damping={damping} must be positive: more weights than rows leave the filters open otherwise.")
-        return gauss_newton(damping, batch_size)
+        if not ridge > 0:
+            raise ValueError(f"ridge={ridge} must be positive: more weights than rows leave the filters open otherwise.")
+        return gauss_newton(ridge, batch_size)
     raise ValueError(f"{name!r} is no solver for person filters; solvers are adam, gradient, gauss_newton.")

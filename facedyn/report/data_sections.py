@@ -90,13 +90,13 @@ def doctor(inputs: Inputs) -> page.Section:
         return page.section(name, title, page.paragraph(words))
     if len(table):
         rows, spoiling = [], []
-        for (severity, kind, what, mend), own in table.groupby(["severity", "kind", "what", "mend"], sort=False):
+        for (severity, kind, what, fix), own in table.groupby(["severity", "kind", "what", "fix"], sort=False):
             items = list(dict.fromkeys(own["item"]))
             named = ", ".join(items[:NAMED_ITEMS]) + (f" and {len(items) - NAMED_ITEMS} more" * (len(items) > NAMED_ITEMS))
-            spoiling += [len(rows)] if severity == "spoils" else []
-            rows.append([(severity, kind.replace("_", " ")), (what, named), mend])
+            spoiling += [len(rows)] if severity == "error" else []
+            rows.append([(severity, kind.replace("_", " ")), (what, named), fix])
         words = "Findings; those that spoil a result stand first. Every item is in doctor.csv."
-        parts = [page.table(["", "what was found", "how to mend it"], rows, words, lead=spoiling)]
+        parts = [page.table(["", "what was found", "how to fix it"], rows, words, lead=spoiling)]
     else:
         parts = [page.paragraph("The doctor looked at manifest, files and data set, and found nothing.")]
     scored = inputs["doctor"]

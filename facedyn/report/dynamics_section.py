@@ -7,7 +7,7 @@ from facedyn.report.inputs import Inputs
 from facedyn.store.scores import WITHOUT
 
 # Pictures beyond this many characters of HTML are left out: the page must stay small enough to be sent.
-MOST_CHARACTERS = 2_500_000
+MAX_CHARACTERS = 2_500_000
 
 
 def dynamics(inputs: Inputs, faces: bool) -> page.Section:
@@ -29,7 +29,7 @@ def dynamics(inputs: Inputs, faces: bool) -> page.Section:
         own = [i for i in np.argsort(examples["scale"], kind="stable") if people[i] == person]
         figures = "".join(_example(examples, i) for i in own)
         used += len(figures)
-        if used > MOST_CHARACTERS and parts:
+        if used > MAX_CHARACTERS and parts:
             left += 1
             continue
         parts.append(page.details(f"Person {person}", figures) if parts else figures)

@@ -6,7 +6,7 @@ from facedyn.report import page
 from facedyn.store.scores import with_interval
 
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-MOST_TICKS = 7
+MAX_TICKS = 7
 
 
 def forest(groups: list[tuple[str, list[tuple]]], axis: str) -> str:
@@ -37,8 +37,8 @@ def forest(groups: list[tuple[str, list[tuple]]], axis: str) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers within [low, high], 0 among them where it is in there, at most MOST_TICKS."""
-    step = next((s for s in STEPS if (high - low) / s < MOST_TICKS), high - low)
+    """Round numbers within [low, high], 0 among them where it is in there, at most MAX_TICKS."""
+    step = next((s for s in STEPS if (high - low) / s < MAX_TICKS), high - low)
     return [round(k * step, 6) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

@@ -90,7 +90,7 @@ def identification(inputs: Inputs) -> page.Section:
             "of the others: is, among all people, the same person's other set the nearest? Beside it the mean cosine distance "
             "within and between people, and the intraclass correlation of leading components. 95 % intervals by resampling."
             + RELIABILITY
-            * any("weights=alike" in e["setting"] for e in entries)
+            * any("weighting=uniform" in e["setting"] for e in entries)
         )
         columns = ["filters of", *(METRIC_NAMES[m] for m in IDENTIFICATION), "people"]
         kinds = [_place(e)[:-1] for e in entries]

@@ -96,7 +96,7 @@ def scatters(inputs: Inputs) -> page.Section:
     if lead is None or table is None:
         return page.section("scatter", "Predicted and labelled", page.paragraph("There are no predictions to draw."))
     table = table[(table["method"] == lead[0]) & (table["setting"] == lead[1])]
-    if "seed" in table:  # of several dealings of the folds the first
+    if "seed" in table:  # of several repeats of the folds the first
         table = table[table["seed"] == table["seed"].iloc[0]]
     items = []
     for i, trait in enumerate(in_order(table["trait"])):

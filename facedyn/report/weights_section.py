@@ -36,7 +36,7 @@ def weights(inputs: Inputs) -> page.Section:
     note = "Sites run from the finest skip of the U-net to its bottleneck; more of each in traits/weights_by_site.csv."
     if table["site"].str.endswith("_innovations").any():
         note += " Innov.: the moments of what the filters of the site do not foresee, which have the same say as the filters."
-    if table["site"].str.endswith("_co_movement").any():
+    if table["site"].str.endswith("_step_correlations").any():
         note += " Joint: correlations of what moves at the same moment, which again have the same say."
     return page.section(name, title, *parts, page.paragraph(note, note=True))
 
@@ -45,7 +45,7 @@ def _by_scale(table, column, caption) -> str:
     sites, scales = list(dict.fromkeys(table["site"])), sorted(set(table["scale"]))
     shares = table.pivot_table(column, "site", "scale", "sum").reindex(index=sites, columns=scales)
     named = {
-        site: site.replace("_innovations", " innov.").replace("_co_movement", " joint") for site in sites
+        site: site.replace("_innovations", " innov.").replace("_step_correlations", " joint") for site in sites
     }  # short enough for a phone
     rows = [(named[site], [*map(float, shares.loc[site]), float(shares.loc[site].sum())]) for site in sites]
     rows.append(("all", [*map(float, shares.sum()), float(shares.to_numpy().sum())]))

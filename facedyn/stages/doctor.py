@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from data_pipelines.doctor import SPOILS, examine
+from data_pipelines.doctor import ERROR, examine
 from data_pipelines.doctor.defects import counted
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
@@ -22,7 +22,7 @@ from facedyn.stages.runtime import data_settings
 from facedyn.store import lock
 from facedyn.store.scores import replace_scores, scores_path
 
-COLUMNS = ("severity", "kind", "item", "detail", "what", "mend")
+COLUMNS = ("severity", "kind", "item", "detail", "what", "fix")
 
 
 def run(config, workdir) -> dict:
@@ -48,14 +48,14 @@ def run(config, workdir) -> dict:
     _write(workdir / "doctor.csv", findings.defects)
     if findings.scores or scores_path(workdir).is_file():
         _keep_scores(workdir, findings.scores)
-    spoiling = sum(d.severity == SPOILS for d in findings.defects)
+    spoiling = sum(d.severity == ERROR for d in findings.defects)
     _show(findings.defects, findings.baseline)
     people = len({entry.person_id for entry in entries})
     print(
-        f"doctor: {len(entries)} clips of {people} people, {counted(spoiling, 'defect')} that would spoil a result, "
-        f"{counted(len(findings.defects) - spoiling, 'remark')}; every item: {workdir / 'doctor.csv'}"
+        f"doctor: {len(entries)} clips of {people} people, {counted(spoiling, 'error')}, "
+        f"{counted(len(findings.defects) - spoiling, 'warning')}; every item: {workdir / 'doctor.csv'}"
     )
-    return {"spoils": spoiling, "remarks": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
+    return {"error": spoiling, "warnings": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
 
 
 def _keep_scores(workdir, rows):
@@ -97,23 +97,23 @@ def _write(path, defects):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for d in defects:
-            writer.writerows((d.severity, d.kind, item, detail, d.what, d.mend) for item, detail in d.items)
+            writer.writerows((d.severity, d.kind, item, detail, d.what, d.fix) for item, detail in d.items)
 
 
 def _show(defects, baseline):
     """A table on a terminal, else a line a defect that grep can find; the baselines where no defect has said them."""
     if not sys.stdout.isatty():
         for d in defects:
-            print(f"{d.severity} {d.kind} [{d.subject}]: {d.what} Mend: {d.mend}")
+            print(f"{d.severity} {d.kind} [{d.subject}]: {d.what} Fix: {d.fix}")
     elif defects:
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for name in ("", "kind"):
             table.add_column(name, no_wrap=True)
-        table.add_column("what is wrong, in what, and how to mend it")
+        table.add_column("what is wrong, in what, and how to fix it")
         for d in defects:
             # Text, as an id may hold what rich takes for markup.
-            words = Text.assemble(d.what, (f" [{d.subject}]", "dim"), "\n", (d.mend, "italic"))
-            table.add_row(Text(d.severity, "red" if d.severity == SPOILS else ""), d.kind, words, end_section=True)
+            words = Text.assemble(d.what, (f" [{d.subject}]", "dim"), "\n", (d.fix, "italic"))
+            table.add_row(Text(d.severity, "red" if d.severity == ERROR else ""), d.kind, words, end_section=True)
         Console().print(table)
     if baseline and not any(baseline in d.what for d in defects):
         print(baseline)

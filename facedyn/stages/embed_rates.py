@@ -48,7 +48,7 @@ def _rates_of_table(path):
 def judged(table: pd.DataFrame, entries, fps: float) -> tuple[pd.DataFrame, list[str]]:
     """(the quality table, ids of the clips that are too slow), for a model trained at `fps`; 0 leaves the table as it is.
 
-    Clips far slower than that are left out; a usable one whose own rate is higher gets a remark that it was resampled.
+    Clips far slower than that are left out; a usable one whose own rate is higher gets a note that it was resampled.
     """
     table, own, slow = table.copy(), {entry.clip_id: entry for entry in entries}, []
     for i in table.index[(table["verdict"] == "ok") & bool(fps)]:
@@ -60,8 +60,8 @@ def judged(table: pd.DataFrame, entries, fps: float) -> tuple[pd.DataFrame, list
                 f"It has {rate:.4g} frames per second; the model was trained at {fps:.4g}, and frames cannot be added."
             )
         elif (before := _own_rate(own[clip_id])) > (1 + SAME) * fps:
-            remark = f"its {before:.4g} frames per second were resampled to the model's {fps:.4g}"
-            table.at[i, "reason"] = "; ".join(filter(None, (table.at[i, "reason"], remark)))
+            note = f"its {before:.4g} frames per second were resampled to the model's {fps:.4g}"
+            table.at[i, "reason"] = "; ".join(filter(None, (table.at[i, "reason"], note)))
     return table, slow
 
 

@@ -226,8 +226,10 @@ def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
     elif _shared_is_of(workdir, splits, stamped["fit"]["summary"], person, in_pool):
         older = f" and {SHARED[1]}" * any(workdir.glob(SHARED[1]))
         again = f"delete the folder representations{older}, then run again"
-        sentence = f"The generic model's patterns were learnt from {person!r}, and with them all representations: {again}."
-        return {"patterns": sentence}
+        sentence = (
+            f"The generic model's principal components were learnt from {person!r}, and with them all representations: {again}."
+        )
+        return {"principal components": sentence}
     else:
         return {}
     again = "delete the folders generic and representations, then run again"
@@ -235,14 +237,14 @@ def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
 
 
 def _shared_is_of(workdir, splits, summary, person, in_pool) -> bool:
-    """Whether the patterns beside the generic model were learnt from the person, or may have been by an unfinished fit."""
+    """Whether the principal components beside the generic model were learnt from the person, or may have been by an unfinished fit."""
     if not any(path for pattern in SHARED for path in workdir.glob(pattern)):
         return False
     noted = site_files.people(workdir)
     if noted is not None:
         return in_pool or person in noted
-    unfinished = "patterns_from" not in summary
-    return bool(in_pool or person in summary.get("patterns_from", ()) or (unfinished and any(splits.values())))
+    unfinished = "basis_from" not in summary
+    return bool(in_pool or person in summary.get("basis_from", ()) or (unfinished and any(splits.values())))
 
 
 def _heads(config, workdir, person) -> dict[str, str]:

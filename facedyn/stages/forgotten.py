@@ -19,7 +19,7 @@ FILE = "forgotten.json"
 # Slow on purpose: ids are short, and whoever has the file could try them all. Eight calls a second.
 COST = dict(n=2**14, r=8, p=1)
 # {what may have been learnt from a person: where it lies}
-PLACES = {"generic model": "generic", "patterns": site_files.FOLDER, "trait heads": "traits/heads"}
+PLACES = {"generic model": "generic", "principal components": site_files.FOLDER, "trait heads": "traits/heads"}
 
 
 def remember(workdir, person_id: str, learnt) -> None:

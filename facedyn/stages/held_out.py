@@ -43,7 +43,7 @@ class HeldOut:
                 f"No clip of the held-out people is long enough for a window at scale {scale}; "
                 "use longer clips or smaller scales."
             )
-        own = processes.own_share(self.people, lambda _: 1)
+        own = processes.own_partition(self.people, lambda _: 1)
         self._windows = [(person, record, centre) for person in own for record, centre in by_person[person]]
         mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ("data",))
         self._split, self._everywhere = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())

@@ -48,7 +48,7 @@ def run(config, workdir) -> dict:
     for scale in common.scales(config):
         params, steps[scale] = _pretrain_scale(config, workdir, face_clips, training, validation, scale, compiled)
         rows += _controls(config, params, face_clips, held_out, scale, compiled)
-    processes.by_first(lambda: scores.replace_scores(workdir, "pretrain", rows))
+    processes.on_main_process(lambda: scores.replace_scores(workdir, "pretrain", rows))
     clips = len({face_clips.clips[i].clip_id for i in training})
     stopped_by = sorted({face_clips.clips[i].person_id for i in validation})
     return {"people": pool, "validation_people": stopped_by, "clips": clips, "steps": steps}
@@ -147,7 +147,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     c, settings, model = config.pretrain, compiled.settings, compiled.model
     directory = common.generic_dir(workdir, scale)
     if (directory / "best").is_dir():
-        processes.say(f"pretrain: the generic model of scale {scale} is there already")
+        processes.log(f"pretrain: the generic model of scale {scale} is there already")
         return load_generic(config, workdir, scale), "done before"
     mesh, first = compiled.mesh, processes.is_first()
     if c.batch_size % mesh.size:
@@ -172,7 +172,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     latest = series.latest_step()
     if latest is not None:
         state = series.restore(latest, state)
-        processes.say(f"pretrain: scale {scale} goes on from step {latest}")
+        processes.log(f"pretrain: scale {scale} goes on from step {latest}")
     if first:
         log.rewind(latest or 0)
     progressed = {name: state.pop(name) for name in ("best", "since_best")}
@@ -193,7 +193,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     )
     total = sum(x.size for x in jax.tree.leaves(params))
     size = f"{total:,} parameters, {c.steps} steps of {c.batch_size} windows"
-    processes.say(f"pretrain: scale {scale}, {size}, {len(held_out.people)} validation people")
+    processes.log(f"pretrain: scale {scale}, {size}, {len(held_out.people)} validation people")
 
     def save(metrics=None):
         more = {"best": np.float32(best), "since_best": np.int32(since_best)}

@@ -40,7 +40,7 @@ def views(config, workdir, quality) -> Views:
         clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
     return Views(
         people_map(folder),
-        halves(folder, shared.telling(config, workdir)),
+        halves(folder, shared.identification_weights(config, workdir)),
         clips,
         split_of(face_clips) if face_clips else None,
         no_data,
@@ -57,7 +57,7 @@ def people_map(folder) -> PeopleMap | None:
     return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
 
 
-def halves(folder, telling=None) -> np.ndarray | None:
+def halves(folder, identification_weights=None) -> np.ndarray | None:
     """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component."""
     rows, vectors = representations.read_parts(folder / fit_scores.HALVES, _keep_people(PEOPLE_IN_MATRIX))
     if not len(rows):
@@ -66,7 +66,7 @@ def halves(folder, telling=None) -> np.ndarray | None:
     if len(first) < 2:
         return None
     order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that people who are alike stand together
-    weights = fit_scores.side_by_side_weights(telling, scales)
+    weights = fit_scores.side_by_side_weights(identification_weights, scales)
     return np.asarray(metrics.similarities(first, second, weights))[np.ix_(order, order)]
 
 

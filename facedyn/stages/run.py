@@ -47,9 +47,9 @@ def run_stages(stage: str, config, workdir) -> None:
         _check_devices(stage, config, workdir)
         # Process 0 has the workdir for all; where it may not, the others get to know at the first wait.
         with lock.held(workdir) if processes.is_first() else contextlib.nullcontext():
-            processes.by_first(lambda: _tidy(workdir))
+            processes.on_main_process(lambda: _tidy(workdir))
             if stage == "run":
-                processes.by_first(lambda: _refuse_settings(config, workdir))
+                processes.on_main_process(lambda: _refuse_settings(config, workdir))
             for name in ORDER if stage == "run" else (stage,):
                 run_one(name, config, workdir, skip=stage == "run")
         if stage in ("run", "traits") and processes.is_first():
@@ -57,7 +57,7 @@ def run_stages(stage: str, config, workdir) -> None:
 
             print("\n" + score_table(load_scores(workdir)))
         if stage in ("run", "report"):
-            processes.say(f"\nReport: {workdir / 'report' / 'index.html'}")
+            processes.log(f"\nReport: {workdir / 'report' / 'index.html'}")
 
 
 def _check_devices(stage: str, config, workdir) -> None:
@@ -81,15 +81,15 @@ def _refuse_settings(config, workdir) -> None:
 
 def run_one(name: str, config, workdir: pathlib.Path, skip: bool) -> None:
     """One stage with its stamps; `skip` leaves it out when it is done and nothing that it depends on has changed."""
-    begun = processes.by_first(lambda: _begin(name, config, workdir, skip))
+    begun = processes.on_main_process(lambda: _begin(name, config, workdir, skip))
     if not begun:
         return
     stage, start = importlib.import_module(f"facedyn.stages.{MODULES.get(name, name)}"), time.monotonic()
     if name in SHARED:
         summary = stage.run(config, workdir)
     else:
-        summary = processes.by_first(lambda: stage.run(config, workdir))
-    processes.by_first(lambda: _end(name, config, workdir, begun, summary, time.monotonic() - start))
+        summary = processes.on_main_process(lambda: stage.run(config, workdir))
+    processes.on_main_process(lambda: _end(name, config, workdir, begun, summary, time.monotonic() - start))
 
 
 def _begin(name: str, config, workdir: pathlib.Path, skip: bool) -> list:

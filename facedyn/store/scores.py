@@ -59,7 +59,7 @@ METHOD_NAMES = {
     "untrained": "untrained U-net",
     "oracle_dynamic_image": "oracle dynamic image",
     "split_half": "split half",
-    "fold_seed": "one dealing of the folds",
+    "fold_seed": "one repeat of the cross-validation",
 } | FINDINGS
 # What the fit is compared with: the generic model as it is or, in closed form, the filters that hold for everybody.
 WITHOUT = "without person filters"

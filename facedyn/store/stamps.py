@@ -30,6 +30,8 @@ DEPENDS = {
 }
 
 
+# Of what lies in a WORKDIR: raised when tables, settings or files of learnt state get other names or meanings.
+FORMAT = 2
 # Settings that only add to a stage's result: it need not be made anew, nor in another WORKDIR.
 ADDS = ("fit.controls",)
 INIT_FROM, CONTENT = "pretrain.init_from", r"([0-9a-f]{32})?"
@@ -41,9 +43,18 @@ def stamp_path(workdir, stage: str) -> pathlib.Path:
 
 
 def read_stamp(workdir, stage: str) -> dict | None:
-    """The stamp of a finished stage, or None."""
+    """The stamp of a finished stage, or None. Raises InputError where a version of other names or formats wrote it."""
     path = stamp_path(workdir, stage)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    stamp = json.loads(path.read_text(encoding="utf-8"))
+    if stamp.get("format", 1) != FORMAT:
+        made_by = stamp.get("versions", {}).get("facedyn", "an unknown version")
+        raise InputError(
+            f"{workdir} was made by facedyn {made_by}, whose files facedyn {facedyn.__version__} does not read: "
+            "use another --workdir, or that version."
+        )
+    return stamp
 
 
 def stamped_config(workdir, *stages: str):
@@ -135,6 +146,7 @@ def write_stamp(config, workdir, stage: str, relevant: dict, started: str, summa
     """Marks the stage as finished (or '<stage>.started' as begun) with these settings and inputs."""
     stamp = {
         "stage": stage,
+        "format": FORMAT,
         "config_hash": config_hash(config),
         "config": json.loads(json.dumps(flatten(config), default=list)),
         "relevant": relevant,

@@ -16,7 +16,7 @@ COMPONENTS = 10
 TURNS = 8
 
 
-def score_rows(config, folder, control: str = "", telling=None) -> list[dict]:
+def score_rows(config, folder, control: str = "", identification_weights=None) -> list[dict]:
     """Rows for scores.csv of the table in `folder`; those of a control's table bear its name.
 
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
@@ -30,16 +30,16 @@ def score_rows(config, folder, control: str = "", telling=None) -> list[dict]:
     if config.fit.split_half:
         halves, of_halves = representations.read_parts(folder / HALVES)
         identified = partial(_identification_rows, config, halves, of_halves, _halves_round, control or "split_half")
-        found += identified(telling=telling)
-        if telling:
-            found += [row | {"setting": f"{row['setting']};weights=alike"} for row in identified()]
+        found += identified(identification_weights=identification_weights)
+        if identification_weights:
+            found += [row | {"setting": f"{row['setting']};weighting=uniform"} for row in identified()]
     across = []
     for kind in ("session", "task"):
         pair = partial(_across, kind)
-        across += _identification_rows(config, rows, vectors, pair, f"cross_{kind}", control, telling)
+        across += _identification_rows(config, rows, vectors, pair, f"cross_{kind}", control, identification_weights)
     if not across and config.fit.unit == "clip":
         pair = partial(_across, "unit_id")
-        across = _identification_rows(config, rows, vectors, pair, "cross_clip", control, telling)
+        across = _identification_rows(config, rows, vectors, pair, "cross_clip", control, identification_weights)
     return found + across
 
 
@@ -61,7 +61,7 @@ def _ranking_rows(config, rows, control) -> list[dict]:
     return found
 
 
-def _identification_rows(config, table, vectors, pair, method, control="", telling=None) -> list[dict]:
+def _identification_rows(config, table, vectors, pair, method, control="", identification_weights=None) -> list[dict]:
     """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
 
     pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
@@ -73,7 +73,7 @@ def _identification_rows(config, table, vectors, pair, method, control="", telli
         ranks, distances, leading = [], [], []
         for queries, gallery, side_by_side in pair(table, vectors, chosen):
             if len(queries) > 1:
-                weights = side_by_side_weights(telling, side_by_side)
+                weights = side_by_side_weights(identification_weights, side_by_side)
                 ranks.append(metrics.match_ranks(queries, gallery, weights))
                 distances.append(metrics.distances(queries, gallery, weights))
                 leading.append(metrics.leading_components(queries, gallery, COMPONENTS))
@@ -91,14 +91,14 @@ def _identification_rows(config, table, vectors, pair, method, control="", telli
     return found
 
 
-def side_by_side_weights(telling, scales):
+def side_by_side_weights(identification_weights, scales):
     """What features count by where vectors of these scales stand side by side: [L D], or [L D, L M] for directions.
 
-    None for all alike.
+    None for equal ones.
     """
-    if not telling:
+    if not identification_weights:
         return None
-    blocks = [telling[scale] for scale in scales]
+    blocks = [identification_weights[scale] for scale in scales]
     if blocks[0].ndim == 1:
         return np.concatenate(blocks)
     lengths, counts = ([0, *np.cumsum([block.shape[axis] for block in blocks])] for axis in (0, 1))

@@ -40,9 +40,9 @@ def run(config, workdir) -> dict:
     models = shared.Models(config, workdir, engine, face_clips)
     jobs, left_out = fit_table(config, engine, face_clips, models, folder, settings, partial(_log, config, workdir))
     for name, (scale, n) in sorted(left_out.items()):
-        processes.say(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
+        processes.log(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
     processes.gather("fitted")
-    return processes.by_first(lambda: _finish(config, workdir, engine, models, face_clips, jobs, left_out))
+    return processes.on_main_process(lambda: _finish(config, workdir, engine, models, face_clips, jobs, left_out))
 
 
 def fit_table(config, engine, face_clips, models, folder, settings: str, log):
@@ -67,7 +67,7 @@ def fit_table(config, engine, face_clips, models, folder, settings: str, log):
     shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
     alike = [by_shape(units, shapes) for units in jobs.values()]
     chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
-    shuffled = engine.reading(TimeShuffled(face_clips, config.seed))
+    shuffled = engine.with_reader(TimeShuffled(face_clips, config.seed))
     # Halves and controls of some people before the next ones: what was computed of their frames is still there.
     for scale in common.scales(config):
         blocks = engine.blocks(jobs[scale, 0])
@@ -77,7 +77,7 @@ def fit_table(config, engine, face_clips, models, folder, settings: str, log):
                 reading = shuffled if control == "time_shuffled" else engine
                 for half in range(3 if c.split_half else 1):
                     place = folder / control / HALVES if half else folder / control
-                    params = reading.put(models(scale, control))
+                    params = reading.replicate(models(scale, control))
                     units = [u for u in jobs[scale, half] if block_of.get(u.unit_id, 0) == number]
                     own_log = log(scale=scale, half=half, control=control) if log else None
                     part = f", part {number + 1} of {len(blocks)}" * (len(blocks) > 1)
@@ -107,10 +107,10 @@ def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict
     for name in broken:
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
     for scale in common.scales(config) if config.report.examples else ():
-        _write_examples(config, engine, engine.put(models(scale, "")), face_clips, jobs[scale, 0], folder, scale)
+        _write_examples(config, engine, engine.replicate(models(scale, "")), face_clips, jobs[scale, 0], folder, scale)
     score_rows = []
     for control in ("", *c.controls):
-        weights = shared.telling(config, workdir, control)
+        weights = shared.identification_weights(config, workdir, control)
         score_rows += fit_scores.score_rows(config, folder / control, control, weights)
     scores.replace_scores(workdir, "fit", score_rows)
     return {
@@ -118,7 +118,7 @@ def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict
         "people": sorted(rows["person_id"].unique()),
         "left_out": sorted(left_out),
         "not_finite": broken,
-        "patterns_from": models.others(),
+        "basis_from": models.others(),
     }
 
 
@@ -146,25 +146,25 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
     done = representations.read_rows(folder)
     there = set(done.loc[done["scale"] == scale, "unit_id"])
     # Shared out by who there is, not by who is left: no process takes another's people, whenever it looks.
-    units = processes.own_share(units, lambda u: len(u.fitted))
+    units = processes.own_partition(units, lambda u: len(u.fitted))
     todo = [u for u in units if u.unit_id + name not in there]
     earlier = len(there - {u.unit_id + name for u in units}) if part else 0
     chunks = chunks_of(todo, chunk_people)
     what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + part
     what += processes.label()
     if len(todo) < len(units):
-        processes.say(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
+        processes.log(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
     counted = "people" if engine.config.unit == "person" else "units"
     if todo:
         compilation_cache.say_first_use("fit")
-    jobs = [partial(engine.load, alike, shape, people, scale) for shape, people, alike in chunks]
+    jobs = [partial(engine.load, grouped, shape, people, scale) for shape, people, grouped in chunks]
     with (
         finishing() as asked,
         concurrent.futures.ThreadPoolExecutor(1) as loader,
         Progress(what, len(units), counted, len(units) - len(todo), processes.progress_stream()) as progress,
     ):
         ahead = loader.submit(jobs[0]) if jobs else None
-        for i, (shape, _, alike) in enumerate(chunks):
+        for i, (shape, _, grouped) in enumerate(chunks):
             if asked() or processes.others_ended():
                 ahead.cancel()
                 break
@@ -180,14 +180,14 @@ def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people,
                     ranking_accuracy_fitted=after[p],
                 )
                 | dict(finite=bool(np.isfinite(vectors[p]).all()), config_hash=settings)
-                for p, u in enumerate(alike)
+                for p, u in enumerate(grouped)
             ]
-            representations.write_part(folder, rows, vectors[: len(alike)], processes.writer())
+            representations.write_part(folder, rows, vectors[: len(grouped)], processes.writer())
             with np.errstate(all="ignore"):
                 figures = dict(loss=_mean(loss), ranking_accuracy_generic=_mean(before), ranking_accuracy_fitted=_mean(after))
             note = "loss {:.3f}, ranking accuracy {:.3f} -> {:.3f}".format(*figures.values())
             note = note if all(map(np.isfinite, figures.values())) else ""  # nothing was held back
-            progress.advance(len(alike), note)
+            progress.advance(len(grouped), note)
             if log:
                 log.write(earlier + progress.done, units_per_second=progress.rate(), **figures)
     if log:

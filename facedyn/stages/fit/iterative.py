@@ -29,7 +29,7 @@ EVERYONE, SHARED = PartitionSpec("person"), PartitionSpec()
 
 
 class Engine:
-    """Fits chunks of loaded units: `engine(engine.put(params), engine.load(...), shape)`, params of a scale's generic model."""
+    """Fits chunks of loaded units: `engine(engine.replicate(params), engine.load(...), shape)`, params of a generic model."""
 
     # Whether the rows held back go into the representation too, once it is known how well the others foresee them.
     uses_all = False
@@ -51,7 +51,7 @@ class Engine:
             self.sites = person_filters.sites(self.unet.channels, c.filter_sites)
             self.slots = person_filters.layout(self.sites, c.filter_kind)
             self.solver = solvers.make(
-                c.solver, learning_rate=c.learning_rate, steps=c.steps, batch_size=c.batch_size, damping=c.damping
+                c.solver, learning_rate=c.learning_rate, steps=c.steps, batch_size=c.batch_size, ridge=c.ridge
             )
         except ValueError as error:
             raise InputError(f"config.fit: {error}") from error
@@ -117,13 +117,13 @@ class Engine:
         """Centre frames that a unit's representation is of."""
         return len(unit.fitted) + len(unit.held_back) * self.uses_all
 
-    def reading(self, face_clips):
+    def with_reader(self, face_clips):
         """The same engine, nothing compiled again, on another reader of clips of the same size."""
         other = copy.copy(self)
         other.face_clips = face_clips
         return other
 
-    def put(self, params):
+    def replicate(self, params):
         """What is the same for everyone, on all devices."""
         return jax.device_put(params, NamedSharding(self.mesh, SHARED))
 
@@ -163,7 +163,7 @@ class Engine:
 
     def keeps_features(self, shape: Shape) -> bool:
         """Whether the encoder's features are computed once and kept: where a solver comes back to them, and they fit."""
-        return self.solver.comes_back and self.unit_bytes(shape, kept=True) <= self.memory()
+        return self.solver.revisits_rows and self.unit_bytes(shape, kept=True) <= self.memory()
 
     def group(self) -> int:
         """Units fitted in one call on CPU: few, for the sake of its caches; elsewhere the whole chunk (0)."""
@@ -238,7 +238,7 @@ class Engine:
 def chunks_of(units, chunk_people: dict[Shape, int]) -> list[tuple[Shape, int, list]]:
     """(shape, people, units) of every chunk: units that one of the ascending shapes fits, so many people at a time."""
     chunks = []
-    for shape, alike in by_shape(units, tuple(chunk_people)).items():
+    for shape, grouped in by_shape(units, tuple(chunk_people)).items():
         people = chunk_people[shape]
-        chunks += [(shape, people, alike[i : i + people]) for i in range(0, len(alike), people)]
+        chunks += [(shape, people, grouped[i : i + people]) for i in range(0, len(grouped), people)]
     return chunks

@@ -17,4 +17,4 @@ def generic_pool(config, workdir, face_clips, records):
 def people_of(workdir) -> set[str]:
     """Whose faces, unlabelled, the generic model and what belongs to it have seen."""
     summaries = [(stamps.read_stamp(workdir, stage) or {"summary": {}})["summary"] for stage in ("pretrain", "fit")]
-    return {*summaries[0].get("people", ()), *summaries[1].get("patterns_from", ())}
+    return {*summaries[0].get("people", ()), *summaries[1].get("basis_from", ())}

@@ -21,8 +21,8 @@ from facedyn.store import portable, representations, site_files
 LEAST_SQUARES, LOW_RANK = "least_squares", "low_rank"
 # Settings that what is learnt for everybody depends on, beside the generic model and the people; a dot ends a whole section.
 LEARNT_FROM = ("seed", "data.image_size", "data.channels", "model.", "rank_loss.half_length", "rank_loss.direction")
-LEARNT_FROM += ("fit.rank", "fit.filter_sites", "fit.innovations", "fit.co_movement")
-LEARNT_FROM += ("fit.damping", "fit.max_frames", "fit.held_back")
+LEARNT_FROM += ("fit.rank", "fit.filter_sites", "fit.innovations", "fit.step_correlations")
+LEARNT_FROM += ("fit.ridge", "fit.max_frames", "fit.held_back")
 
 
 def make_engine(config, face_clips):
@@ -33,7 +33,7 @@ def make_engine(config, face_clips):
             f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
             f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
         )
-    for name in ("innovations", "co_movement"):
+    for name in ("innovations", "step_correlations"):
         if c[name] and c.solver != LEAST_SQUARES:
             raise InputError(f"config.fit.{name}=True needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
     return (closed_form.SiteEngine if c.solver == LEAST_SQUARES else Engine)(config, face_clips)
@@ -76,15 +76,15 @@ class Models:
             if ordered is None:
                 found = self._engine.learn(params, scale, reader, records)
             else:
-                found = self._engine.learn_common(ordered, scale, TimeShuffled(reader, c.seed), records)
+                found = self._engine.learn_population(ordered, scale, TimeShuffled(reader, c.seed), records)
             # Before the patterns: a kill in between names people from whom nothing was learnt yet, not the other way round.
             site_files.write_people(self._workdir, self.others())
             site_models.save(path, site_names(c), found, wanted)
 
-        processes.by_first(learn)
+        processes.on_main_process(learn)
         found = _load(c, path, params)
         # The very same patterns: states that were computed for one are known to the other.
-        return found if ordered is None else found._replace(patterns=ordered.patterns, readout=ordered.readout)
+        return found if ordered is None else found._replace(basis=ordered.basis, readout=ordered.readout)
 
     def _learnt_from(self, params, control: str) -> dict:
         """All that what is learnt for everybody depends on, flat."""
@@ -113,7 +113,7 @@ class Models:
                 f"delete the folder {folder} and run fit again."
             )
         if kept is not None:
-            processes.say(f"fit: what people of scale {scale} have in common is learnt again: {differences(kept, wanted)}")
+            processes.log(f"fit: what people of scale {scale} have in common is learnt again: {differences(kept, wanted)}")
         return True
 
     def _records(self):
@@ -137,7 +137,7 @@ def layout(config):
 
 
 def part_sizes(config) -> list[int]:
-    """Numbers of features of the parts of a representation in closed form: filters, innovations, co-movement."""
+    """Numbers of features of the parts of a representation in closed form: filters, innovations, step correlations."""
     if config.fit.filter_kind != LOW_RANK:
         return [sum(slot.size for slot in layout(config))]
     sites = person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
@@ -158,7 +158,7 @@ def differences(kept: dict, wanted: dict) -> str:
     return "; ".join(f"{name} was {kept.get(name)!r}, is {wanted.get(name)!r}" for name in names)
 
 
-def telling(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
+def identification_weights(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
     """{scale: what weights of the representation count by when people are told apart}; None where the fit learns none.
 
     Directions [D, M] that tell the generic model's people apart, or where those are fewer than that takes, how reliable each
@@ -167,7 +167,7 @@ def telling(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
     if config.fit.solver != LEAST_SQUARES:
         return None
     paths = {scale: site_files.path(workdir, scale, control) for scale in common.scales(config)}
-    found = {scale: site_models.load_telling(path) for scale, path in paths.items()}
+    found = {scale: site_models.load_identification_weights(path) for scale, path in paths.items()}
     # All ones where the generic model's people were too few to tell.
     if any(of_scale is None or (of_scale[0] == 1).all() for of_scale in found.values()):
         return None

@@ -13,27 +13,27 @@ class SiteModel(NamedTuple):
 
     Attributes:
       params: of the U-net.
-      patterns: of each site, [h * w * c, K].
-      common: filters that hold for everybody, [S, 2, K, K].
-      damping: of each site's filters, with which those people's held-back frames were said best, [S].
+      basis: of each site, [h * w * c, K].
+      population: filters that hold for everybody, [S, 2, K, K].
+      ridge: of each site's filters, with which those people's held-back frames were said best, [S].
       readout: what a state looks like in pixels, [S, K, H * W * C].
       reliability: how much of each weight's spread is between people, in [0, 1]; all ones where too few people tell. [D].
       discriminants: directions that tell people apart, [D, M]; M = 0 where too few people tell.
     """
 
     params: dict
-    patterns: tuple
-    common: np.ndarray
-    damping: np.ndarray
+    basis: tuple
+    population: np.ndarray
+    ridge: np.ndarray
     readout: np.ndarray
     reliability: np.ndarray
     discriminants: np.ndarray
 
 
 def parts(sites, fit) -> list[tuple[person_filters.Slot, ...]]:
-    """The layout record part by part, for the section `fit` of the config: filters, innovations, co-movement; of every site."""
+    """The layout record block by block, for the section `fit` of the config: filters, innovations, step correlations."""
     found = [low_rank.layout(sites, fit.rank)]
-    for wanted, make in ((fit.innovations, innovations.layout), (fit.co_movement, innovations.co_movement_layout)):
+    for wanted, make in ((fit.innovations, innovations.layout), (fit.step_correlations, innovations.step_correlations_layout)):
         if wanted:
             found.append(make(sites, fit.rank, found[-1][-1].offset + found[-1][-1].size))
     return found
@@ -48,13 +48,13 @@ def save(path, names: list[str], model: SiteModel, learnt_from: dict | None = No
     """Keeps a SiteModel with the sites of these names, but for the U-net's parameters; `learnt_from` as site_files has it."""
     arrays = dict(
         sites=names,
-        common=model.common,
-        damping=model.damping,
+        population=model.population,
+        ridge=model.ridge,
         readout=model.readout,
         reliability=model.reliability,
         discriminants=model.discriminants,
     )
-    site_files.write(path, arrays | dict(zip(names, model.patterns)), learnt_from or {})
+    site_files.write(path, arrays | dict(zip(names, model.basis)), learnt_from or {})
 
 
 def load(path, names: list[str], length: int, params) -> SiteModel | None:
@@ -63,15 +63,15 @@ def load(path, names: list[str], length: int, params) -> SiteModel | None:
         return None
     with np.load(path) as stored:
         # Files of before there was a reliability have nothing but filters.
-        reliability = stored.get("reliability", np.ones(stored["common"].size, np.float32))
+        reliability = stored.get("reliability", np.ones(stored["population"].size, np.float32))
         discriminants = stored.get("discriminants", np.zeros((len(reliability), 0), np.float32))
         if stored["sites"].tolist() != names or len(reliability) != length:
             return None
-        patterns = tuple(stored[name] for name in names)
-        return SiteModel(params, patterns, stored["common"], stored["damping"], stored["readout"], reliability, discriminants)
+        basis = tuple(stored[name] for name in names)
+        return SiteModel(params, basis, stored["population"], stored["ridge"], stored["readout"], reliability, discriminants)
 
 
-def load_telling(path) -> tuple[np.ndarray, np.ndarray] | None:
+def load_identification_weights(path) -> tuple[np.ndarray, np.ndarray] | None:
     """(reliability, discriminants) of `path` alone; None where no reliability is kept."""
     if not path.is_file():
         return None

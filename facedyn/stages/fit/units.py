@@ -112,7 +112,7 @@ def plan(
     return units, too_short
 
 
-MOST_SHAPES = 4
+MAX_SHAPES = 4
 LOADING_THREADS = 8  # decoding is C++ that lets the other threads run
 
 
@@ -140,14 +140,14 @@ def n_frames(rows, scale: int, half_length: int) -> int:
 
 
 def shapes_of(jobs, half_length: int) -> tuple[Shape, ...]:
-    """The few shapes, at most MOST_SHAPES, that the units of all `jobs` [(scale, units)] are padded to, ascending.
+    """The few shapes, at most MAX_SHAPES, that the units of all `jobs` [(scale, units)] are padded to, ascending.
 
     So many compilations there are, for any mix of lengths, scales and halves.
     """
     units = [(scale, u) for scale, of_job in jobs for u in of_job]
     counts = [len(u.fitted) for _, u in units]
     lengths = [max(counts, default=1)]
-    while len(lengths) < MOST_SHAPES and lengths[0] > 2 * min(counts, default=1):
+    while len(lengths) < MAX_SHAPES and lengths[0] > 2 * min(counts, default=1):
         lengths.insert(0, -(-lengths[0] // 2))
     shapes = []
     for shorter, length in zip((0, *lengths), lengths):

@@ -22,7 +22,7 @@ def switch_on(setting: str) -> None:
     """Uses the folder `config.compilation_cache`; what the environment (JAX_COMPILATION_CACHE_DIR) says goes before 'auto'.
 
     A folder that cannot be written to is said and does without. Of the default folder, what was longest not used goes first
-    when it has grown beyond MOST_BYTES.
+    when it has grown beyond MAX_BYTES.
     """
     if not setting:
         jax.config.update("jax_enable_compilation_cache", False)
@@ -36,7 +36,7 @@ def switch_on(setting: str) -> None:
         print(f"What is compiled cannot be kept in {folder} ({error.strerror}); config.compilation_cache names another folder.")
         return
     if setting == AUTO and jax.config.jax_compilation_cache_max_size == -1:  # else JAX keeps to the user's own limit
-        keep_newest(folder.parent, MOST_BYTES)
+        keep_newest(folder.parent, MAX_BYTES)
     jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
@@ -47,7 +47,7 @@ def switch_on(setting: str) -> None:
 MIN_SECONDS = 0.1
 # Of all kinds of processors together. JAX's own limit needs one more package, and with JAX 0.10 keeps nothing new in a
 # folder in which anything was written without it.
-MOST_BYTES = 2_000_000_000
+MAX_BYTES = 2_000_000_000
 
 
 def keep_newest(folder: pathlib.Path, most: int) -> None:
@@ -75,7 +75,7 @@ def say_first_use(stage: str) -> None:
     """A line, once in a process and stage, that says why nothing seems to happen at first."""
     folder = jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else None
     where = f"kept in {folder} for later starts" if folder else "at every start, as nothing of it is kept"
-    processes.say(f"{stage}: compiles before the first step ({where})")
+    processes.log(f"{stage}: compiles before the first step ({where})")
 
 
 def _default_folder() -> pathlib.Path:

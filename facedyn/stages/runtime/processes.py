@@ -88,13 +88,13 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     """Prints a line, once for all processes."""
     if is_first():
         print(text, flush=True)
 
 
-def by_first(task):
+def on_main_process(task):
     """task(), which process 0 alone does; the others wait for it and get what it returned, by way of JSON."""
     if jax.process_count() == 1:
         return task()
@@ -176,7 +176,7 @@ def share(weights, index: int, count: int) -> list[int]:
     return sorted(mine)
 
 
-def own_share(items, weight) -> list:
+def own_partition(items, weight) -> list:
     """This process's share of a list, alike in `weight(item)` with the others'."""
     chosen = share([weight(item) for item in items], jax.process_index(), jax.process_count())
     return [items[i] for i in chosen]

@@ -62,7 +62,7 @@ def features(config, workdir, face_clips, records, scored: comparisons.Scored, s
 
 
 def predict(config, found, scored: comparisons.Scored, fold, own) -> dict:
-    """{(method, setting): predictions [P, T]} of all baselines, of `features` and fused ones, by one dealing of the folds.
+    """{(method, setting): predictions [P, T]} of all baselines, single and fused, by one repeat of the cross-validation.
 
     Where people are in training and in test, also what looking up their training clips' labels says.
 

@@ -14,7 +14,7 @@ from facedyn.core import metrics
 from facedyn.stages.traits import trait_features, trait_protocol, trait_scores
 
 # Baselines that see looks alone: what they score is to be read beside what they score on permuted labels.
-LOOKS = ("mean_face", "generic_feature")
+APPEARANCE_BASELINES = ("mean_face", "generic_feature")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ def other_rows(config, face_clips, records, scored, features, fold, lead: str) -
     if "permuted_labels" in config.traits.baselines:
         rows += permuted_rows(config, scored, scored.headline, scored.samples, fold, ridge_setting(lead))
         for (method, setting), (x, samples) in features.items():
-            if method in LOOKS:
+            if method in APPEARANCE_BASELINES:
                 rows += permuted_rows(config, scored, x, samples, fold, f"{setting};of={method}")
     if "same_identity" in config.traits.baselines:
         tested = {person for person, k in zip(scored.subjects.people, fold) if k >= 0}

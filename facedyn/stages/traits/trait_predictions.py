@@ -20,7 +20,7 @@ FUSIONS = ("features", "predictions", "stacking")
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """Out-of-fold predictions by one dealing of the folds, float32 [P, T] each."""
+    """Out-of-fold predictions by one repeat of the cross-validation, float32 [P, T] each."""
 
     scored: dict  # {(method, setting): predictions}, the headline first
     findings: dict  # {(method, setting): [2, P, T]} predictions, and those that they are compared with

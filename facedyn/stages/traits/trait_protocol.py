@@ -56,11 +56,11 @@ def overlap(subjects: Subjects, fold) -> list[str]:
 
 
 def as_scored(config, predictions, labels, fold) -> np.ndarray:
-    """Predictions [..., P, T] as they are scored: `without_drift` where a fold is one person, else as they are."""
-    return without_drift(predictions, labels, fold) if config.traits.protocol == "leave_one_out" else predictions
+    """Predictions [..., P, T] as they are scored: `remove_fold_offset` where a fold is one person, else as they are."""
+    return remove_fold_offset(predictions, labels, fold) if config.traits.protocol == "leave_one_out" else predictions
 
 
-def without_drift(predictions, labels, fold) -> np.ndarray:
+def remove_fold_offset(predictions, labels, fold) -> np.ndarray:
     """Predictions [P, T] moved, fold by fold, from the mean of the training labels to that of all labels.
 
     With one person a fold the training mean lies low exactly where the person's label is high, so that a head that learnt

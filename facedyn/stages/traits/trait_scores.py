@@ -17,7 +17,7 @@ FOLDER, PREDICTIONS, FOLDS = "traits", "predictions.parquet", "folds.csv"
 def score_rows(config, predictions, labels, person, trait_names, statistic=metrics.mean_trait_metrics) -> list[dict]:
     """Rows for scores.csv: every metric of every trait and their mean, with intervals from the same resamplings of people.
 
-    Args: predictions: {(method, setting): [S, P, T]}, S dealings of the folds, or [2, S, P, T] where `statistic` is
+    Args: predictions: {(method, setting): [S, P, T]}, S repeats of the folds, or [2, S, P, T] where `statistic` is
       `metrics.trait_metric_differences`; labels [P, T], only of what is tested; person int [P], from 0, whose it is.
     """
     rows = []

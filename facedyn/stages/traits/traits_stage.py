@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
-from facedyn.core.pca import same_say
+from facedyn.core.pca import balance_blocks
 from facedyn.stages.fit import shared
 from facedyn.stages.fit.pool import people_of
 from facedyn.stages.fit.units import unit_id
@@ -74,18 +74,18 @@ def run(config, workdir) -> dict:
     overlap = _overlap(subjects, folds[0])
     scored = comparisons.Scored(subjects, trait_names, samples, trait_predictions.ridge_settings(config))
     features = baselines.features(config, workdir, face_clips, records, scored, samples_of, seen)
-    dealings, first = [], None  # (scored, findings) of each
+    repeats, first = [], None  # (scored, findings) of each
     for fold in folds:
         own = trait_predictions.predict(config, samples, fold, end)
         first = first or own
         of_baselines = baselines.predict(config, features, scored, fold, own.scored)
-        dealings.append(
+        repeats.append(
             [
                 {key: trait_protocol.as_scored(config, one, subjects.labels, fold) for key, one in each.items()}
                 for each in (own.scored | of_baselines, own.findings)
             ]
         )
-    predictions, pairs = ({key: np.stack([one[key] for one in each], -3) for key in each[0]} for each in zip(*dealings))
+    predictions, pairs = ({key: np.stack([one[key] for one in each], -3) for key in each[0]} for each in zip(*repeats))
     pairs |= comparisons.pairs(predictions, baselines.fused(config, features))
 
     tested = folds[0] >= 0
@@ -94,7 +94,7 @@ def run(config, workdir) -> dict:
     headline = next(r for r in score_rows if r["trait"] == "mean" and r["metric"] == "pcc")
     score_rows += trait_scores.spread_rows(_rows(first.networks, tested), *judged)
     score_rows += trait_scores.difference_rows(config, _rows(pairs, tested), *judged, trait_names)
-    # Nothing but permuted labels and look-ups: they are not worth a round for every dealing of the folds.
+    # Nothing but permuted labels and look-ups: they are not worth a round for every repeat of the cross-validation.
     score_rows += comparisons.other_rows(config, face_clips, records, scored, features, folds[0], headline["setting"])
     if len(folds) > 1:
         lead = predictions[headline["method"], headline["setting"]]
@@ -184,9 +184,9 @@ def _samples(config, rows, vectors, subjects, unit_labels):
 
 
 def _part_weights(config, length: int):
-    """Filters, innovations and co-movement have the same say in a head; None where the representation is of filters only."""
+    """Weights that give each block the same variance in a head; None where the representation has filters only."""
     sizes = shared.part_sizes(config)
-    return same_say(sizes) if len(sizes) > 1 and sum(sizes) == length else None
+    return balance_blocks(sizes) if len(sizes) > 1 and sum(sizes) == length else None
 
 
 def _overlap(subjects, fold) -> str:
