@@ -233,7 +233,7 @@ def scored_fake(tmp_path):
         records = list(range(len(clips.clips)))
 
         def samples_of(rows, vectors):
-            return features.samples_by_person(rows, vectors, people, labels)
+            return trait_features.samples_by_person(rows, vectors, people, labels)
 
         subjects = trait_protocol.Subjects(people, people, labels)
         scored = comparisons.Scored(subjects, fake.TRAITS, samples_of(pd.DataFrame(rows), vectors), settings)

@@ -1,4 +1,4 @@
-"""Clips scored by themselves (traits_stage.aggregate = 'none'), and the official split whose people are on both sides of it."""
+"""Clips scored by themselves (traits.aggregate = 'none'), and the official split whose people are on both sides of it."""
 
 import dataclasses
 
@@ -152,7 +152,7 @@ def test_what_the_official_split_cannot_score_is_refused(score):
     labels, vectors = planted(np.random.default_rng(3))
     splits = [["train", "train", "test", "test"]] * N
     with pytest.raises(
-        InputError, match=r"needs people in training or in test, but 'p000' is in both .* traits_stage.aggregate='none'"
+        InputError, match=r"needs people in training or in test, but 'p000' is in both .* traits.aggregate='none'"
     ):
         score(labels, vectors, splits, traits__protocol="official", traits__aggregate="clip")
     with pytest.raises(InputError, match="'none' needs several units a person"):

@@ -32,13 +32,13 @@ def prepared(blob_manifest, root, tmp_path_factory):
     return manifest, folder / "w"
 
 
-def test_healthy_data_has_nothing_that_spoils(prepared, root, capsys):
+def test_healthy_data_has_no_error(prepared, root, capsys):
     manifest, workdir = prepared
     capsys.readouterr()
     assert main(arguments(root, manifest, workdir, data__traits="calm,bold")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line.startswith("error")]
-    assert "24 clips of 12 people, 0 defects" in lines[-1]
+    assert "24 clips of 12 people, 0 errors" in lines[-1]
     table = pd.read_csv(workdir / "doctor.csv")
     assert set(table.severity) <= {"warning"}
     # Both trivial baselines are there for whoever wants to compare; without shared people they are the same.
