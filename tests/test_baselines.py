@@ -15,7 +15,7 @@ from sklearn.linear_model import Ridge
 from data_pipelines.errors import InputError
 from facedyn.core import clip_features, metrics, unet
 from facedyn.core import cross_validation as cv
-from facedyn.stages.traits import baselines, comparisons, trait_protocol, trait_scores
+from facedyn.stages.traits import baselines, comparisons, trait_features, trait_protocol, trait_scores
 
 
 def moving_run(frames=40, size=12, seed=0):
