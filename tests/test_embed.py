@@ -11,7 +11,7 @@ import pytest
 import facedyn
 from data_pipelines.errors import InputError
 from facedyn.command_line import parse
-from facedyn.main import STAGES, main
+from facedyn.main import main
 from facedyn.stages import pretrain
 from facedyn.stages.traits.saved_heads import load_heads
 from facedyn.store import portable
@@ -131,7 +131,7 @@ def test_an_exported_model_is_taken_as_it_is(exported, arguments, workdir, tmp_p
     shutil.copytree(workdir / "data", tmp_path / "w" / "data")
     more = {"pretrain__init_from": exported, "pretrain__steps": 0}
     assert main(arguments("pretrain", tmp_path / "w", **more)) == 0
-    config = parse(arguments("pretrain", workdir), STAGES)[1]
+    config = parse(arguments("pretrain", workdir))[1]
     for scale in (1, 2):
         ours, theirs = (pretrain.load_generic(config, w, scale) for w in (tmp_path / "w", workdir))
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)
