@@ -23,7 +23,7 @@ DOCUMENTS = (
     "docs/processes.md",
 )
 # Programs of other people in our commands; what is behind some of them is a command of ours.
-OTHERS = {"pip", "pytest", "ruff", "gcloud", "srun", "sbatch", "wait"}
+OTHERS = {"pip", "pytest", "ruff", "pyright", "mkdocs", "gcloud", "srun", "sbatch", "wait"}
 FOLDERS = "configs|tests|docs|benchmarks|facedyn|data_pipelines"
 
 
