@@ -103,7 +103,7 @@ def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared,
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--out=t.parquet"], "--videos is missing; write facedyn embed --videos=DIR"),
+        (["--out=t.parquet"], "--videos is missing, for example --videos=new_videos"),
         (["--videos=v", "--out=t.csv"], "must end with .parquet"),
         (["--videos=v", "--out=t.parquet", "--config=x.py"], "leave --config out"),
         (["--videos=v", "--out=t.parquet", "--config.fit.steps=7"], "embed takes fit.steps from"),
