@@ -8,6 +8,7 @@ from data_pipelines.dataset import face_clips
 from data_pipelines.errors import InputError
 from data_pipelines.faces import openface_table
 from data_pipelines.files import check_size
+from data_pipelines.manifest import read_manifest
 from data_pipelines.manifest_table import read_table
 from data_pipelines.sources import restricted_pickle, udiva
 from facedyn.config import default_config
@@ -55,3 +56,14 @@ def test_a_damaged_stamp_is_said_to_be_one(tmp_path):
         stamps.read_stamp(tmp_path, "fit")
     path.write_text(json.dumps({"format": stamps.FORMAT}))
     assert stamps.read_stamp(tmp_path, "fit")["format"] == stamps.FORMAT
+
+
+def test_a_sentence_stays_one_line_of_bounded_length(tmp_path):
+    """As the fuzzer found: a quote that is never closed makes the rest of the file one name of a column."""
+    path = tmp_path / "clips.csv"
+    path.write_text('clip_id,person_id,"file\n' + "a1,a,a.mp4\n" * 10_000, encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        read_manifest(path, ())
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 2100
+    assert str(InputError("two  spaces\u2028of a\r\nname")) == "two  spaces of a name"
