@@ -208,7 +208,8 @@ def main():
     if only == list(EVERY):
         of = machine()
         head = f"# Reliability\n\nMade by `python benchmarks/reliability.py --kills {a.kills} --starts {a.starts}` "
-        head += f"on {of['date']}, {of['cores']} cores of a {of['cpu']}, JAX {of['jax']}.\n\n| what was done | times | result |\n|---|---|---|\n"
+        head += f"on {of['date']}, {of['cores']} cores of a {of['cpu']}, JAX {of['jax']}"
+        head += ".\n\n| what was done | times | result |\n|---|---|---|\n"
         PAGE.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
     return 0
 
