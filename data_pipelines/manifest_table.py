@@ -38,7 +38,7 @@ def read_table(path: pathlib.Path):
     if re.fullmatch(r"sep=.", first):  # Excel's own first line
         next(lines)
         skipped = 1
-    separator = _separator(text.split("\n", skipped + 1)[skipped] if text.strip() else "")
+    separator = _separator("".join(text.split("\n", skipped + 1)[skipped : skipped + 1]))
     try:
         reader = csv.reader(lines, delimiter=separator)
         header = [visible(name).strip() for name in next(reader, [])]

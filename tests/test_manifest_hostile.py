@@ -44,6 +44,7 @@ REFUSED = {
     "Parquet": (b"PAR1\x15\x04", ["Parquet"]),
     "zero bytes": (b"clip_id,person_id,path\na,b\x00,c\n", ["zero bytes"]),
     "nothing": ("", ["is empty"]),
+    "nothing but the separator": ("sep=;", ["is empty"]),  # found by benchmarks/fuzz_readers.py
     "blank lines": ("\n \n\n", ["is empty"]),
     "commas in a number": ("clip_id,person_id,path,fps\na,b,c,29,97\n", ["Line 2", "5 cells", "quote"]),
     "a quote that never ends": (HEAD + 'a,"b,x.mp4\nc,d,y.mp4\n', ["Line", "cells"]),
