@@ -5,17 +5,8 @@ import pathlib
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
-from facedyn.report import (
-    data_sections,
-    dynamics_section,
-    learning_sections,
-    page,
-    people_section,
-    settings_section,
-    trait_sections,
-    weights_section,
-)
 from facedyn.report import inputs as report_inputs
+from facedyn.report import page, sections_data, sections_learning, sections_traits
 from facedyn.stages import report_views
 
 
@@ -37,20 +28,20 @@ def run(config, workdir) -> dict:
     html = page.page(
         config.report.title,
         subtitle,
-        trait_sections.tiles(inputs),
+        sections_traits.tiles(inputs),
         [
-            trait_sections.trait_scores(inputs),
-            trait_sections.scatters(inputs),
-            trait_sections.comparison(inputs),
-            weights_section.weights(inputs),
-            learning_sections.pretraining(inputs),
-            learning_sections.personalisation(inputs),
-            learning_sections.identification(inputs),
-            dynamics_section.dynamics(inputs, faces),
-            people_section.people(inputs, config.report.names),
-            data_sections.quality(inputs, faces),
-            data_sections.doctor(inputs),
-            settings_section.settings(inputs),
+            sections_traits.trait_scores(inputs),
+            sections_traits.scatters(inputs),
+            sections_traits.comparison(inputs),
+            sections_traits.weights(inputs),
+            sections_learning.pretraining(inputs),
+            sections_learning.personalisation(inputs),
+            sections_learning.identification(inputs),
+            sections_learning.dynamics(inputs, faces),
+            sections_learning.people(inputs, config.report.names),
+            sections_data.quality(inputs, faces),
+            sections_data.doctor(inputs),
+            sections_data.settings(inputs),
         ],
     )
     path = workdir / "report" / "index.html"

@@ -53,7 +53,8 @@ def run_stages(stage: str, config, workdir) -> None:
             for name in ORDER if stage == "run" else (stage,):
                 run_one(name, config, workdir, skip=stage == "run")
         if stage in ("run", "traits") and processes.is_first():
-            from facedyn.store.scores import load_scores, score_table
+            from facedyn.report.tables import score_table
+            from facedyn.store.scores import load_scores
 
             print("\n" + score_table(load_scores(workdir)))
         if stage in ("run", "report"):
