@@ -38,12 +38,12 @@ def test_healthy_data_has_nothing_that_spoils(prepared, root, capsys):
     assert main(arguments(root, manifest, workdir, data__traits="calm,bold")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert not [line for line in lines if line.startswith("error")]
-    assert "24 clips of 12 people, 0 defects" in lines[-1]
+    assert "24 clips of 12 people, 0 errors" in lines[-1]
     table = pd.read_csv(workdir / "doctor.csv")
     assert set(table.severity) <= {"warning"}
     # Both trivial baselines are there for whoever wants to compare; without shared people they are the same.
     scores = load_scores(workdir)
-    own = scores[(scores.stage == "doctor") & (scores.setting == "split=test") & (scores.trait == "mean")]
+    own = scores[(scores.stage == "doctor") & (scores.split == "test") & (scores.trait == "mean")]
     assert sorted(own.method) == ["mean_predictor"] * 3 + ["same_identity"] * 3
     assert own.pivot(index="metric", columns="method", values="value").nunique(axis=1).eq(1).all()
     assert set(own.n) == {6}
@@ -151,7 +151,7 @@ def test_overlap_is_scored_and_spoils(root, tmp_path, capsys):
     scores = load_scores(tmp_path / "w")
     perfect = scores[(scores.method == "same_identity") & (scores.trait == "warm") & (scores.metric == "ccc")]
     assert perfect.value.tolist() == [1, 1]
-    assert sorted(perfect.setting) == ["split=test", "split=validation"]
+    assert sorted(perfect.split) == ["test", "validation"]
     # Without traits nothing is scored, and the older rows do not stay behind.
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w")) == 0
     assert not len(load_scores(tmp_path / "w"))

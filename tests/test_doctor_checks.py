@@ -322,7 +322,7 @@ def test_the_manifest_of_a_user_is_read_as_prepare_reads_it(blob_manifest):
         entries, PrepareSettings(trait_names=("calm",)), data_dir=blob_manifest.parent, quality_path=blob_manifest.parent / "q"
     )
     assert {d.severity for d in found.defects} <= {doctor.WARNING}
-    assert {row["n"] for row in found.scores if row["setting"] == "split=test"} == {6}
+    assert {row["n"] for row in found.scores if row["split"] == "test"} == {6}
 
 
 def test_videos_in_a_bucket_are_not_looked_at(tmp_path):
