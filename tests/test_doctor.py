@@ -181,6 +181,31 @@ def test_what_a_source_s_own_lists_name_but_the_copy_lacks(root, tmp_path, capsy
     assert "manifest.json is not what prepare writes" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("stage", ["prepare", "run"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_people_are_refused_before_anything_is_decoded(root, tmp_path, capsys, stage, n):
+    entries = clips(tmp_path, n, 2)
+    rows = [f"{e.clip_id},{e.person_id},{e.path}" for e in entries]
+    (tmp_path / "m.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
+    assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w", stage)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"has {n} p" in error
+    assert "facedyn embed" in error
+    assert not (tmp_path / "w" / "data").exists()
+    assert not (tmp_path / "w" / "quality.parquet").exists()
+    assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w")) == 1
+    assert "error too_few_people" in capsys.readouterr().out
+
+
+def test_few_people_are_warned_of_before_the_work(root, tmp_path, capsys):
+    entries = clips(tmp_path, 4, 1)
+    rows = [f"{e.clip_id},{e.person_id},{e.path}" for e in entries]
+    (tmp_path / "m.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
+    main(arguments(root, tmp_path / "m.csv", tmp_path / "w", "prepare"))
+    assert "warning: Only 4 people" in capsys.readouterr().out
+
+
 def test_doctor_and_its_page_know_the_same_defects(root):
     """docs/data.md has a row a kind, with its severity and how to fix it."""
     page = (root / "docs" / "data.md").read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import html
+import pathlib
 import re
 import shutil
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from conftest import write_video
 
 from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
+from facedyn.main import main
 from facedyn.report import page, sections_learning
 from facedyn.report.inputs import left_out, load, worst_used
 from facedyn.report.tables import score_table
@@ -21,6 +23,7 @@ from facedyn.stages import report, report_views
 from facedyn.stages.run import run_stages
 from facedyn.stages.runtime import common
 from facedyn.stages.traits.trait_scores import KEY_COLUMNS
+from facedyn.store import lock
 from facedyn.store.scores import ScoreKey, load_scores, replace_scores
 
 SECTIONS = ("traits", "scatter", "comparison", "weights", "pretraining", "filters", "identification", "dynamics", "people")
@@ -304,7 +307,7 @@ def test_one_map_over_the_whole_window_is_drawn_too(full_workdir):
     assert text.count("<img") == 9 + 1 + 1 + 1 + 6 * 3
 
 
-def test_nothing_is_reported_of_a_folder_without_a_stage(tmp_path, monkeypatch):
+def test_nothing_is_reported_of_a_folder_without_a_stage(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(common, "open_face_clips", open_face_clips)
     with pytest.raises(InputError, match=r"There is no folder .*/new: run the stage prepare first"):
         run_stages("report", fake.small_config(), tmp_path / "new")
@@ -313,6 +316,35 @@ def test_nothing_is_reported_of_a_folder_without_a_stage(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"nothing to report in .*/empty, as no stage was run there: run the stage prepare"):
         run_stages("report", fake.small_config(), tmp_path / "empty")
     assert not (tmp_path / "empty" / "report").exists()
+    command = ["report", f"--config={root}/configs/videos.py", f"--workdir={tmp_path / 'empty'}"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_page_can_be_made_beside_a_run_that_holds_the_workdir(full_workdir, tmp_path_factory, capsys):
+    config, out = fake.small_config(), tmp_path_factory.mktemp("elsewhere") / "page.html"
+
+    def state():
+        return {path: path.stat().st_mtime_ns for path in full_workdir.rglob("*") if path.name != lock.LOCK}
+
+    with lock.held(full_workdir):
+        before = state()
+        with pytest.raises(InputError, match="is in use by"):
+            run_stages("report", config, full_workdir)
+        run_stages("report", config, full_workdir, read_only=True, out=str(out))
+        run_stages("report", config, full_workdir, read_only=True)
+        assert state() == before
+    parsed(out.read_text(encoding="utf-8"))
+    named, temporary = re.findall(r"^Report: (.*)$", capsys.readouterr().out, re.M)
+    assert named == str(out)
+    assert pathlib.Path(temporary).read_bytes() == out.read_bytes()
+    for place, words in ((full_workdir / "p.html", "must not change"), (out.with_suffix(".pdf"), "must end with .html")):
+        with pytest.raises(InputError, match=words):
+            run_stages("report", config, full_workdir, read_only=True, out=str(place))
+    for stage, options in (("fit", dict(read_only=True)), ("report", dict(out=str(out)))):
+        with pytest.raises(InputError, match="options of the stage report"):
+            run_stages(stage, config, full_workdir, **options)
 
 
 def test_a_workdir_without_its_data_set_still_has_a_page(full_workdir, monkeypatch):

@@ -70,9 +70,7 @@ def identity_scores(entries, splits, trait_names, train_splits=("train",)) -> li
             anyone = np.logical_or.reduce(list(scored.values()))
             for name, values in found.items():
                 n = len(set(people[scored.get(name, anyone)]))
-                rows += [
-                    dict(method=method, split=split, trait=name, metric=m, value=values[m], n=n) for m in METRICS
-                ]
+                rows += [dict(method=method, split=split, trait=name, metric=m, value=values[m], n=n) for m in METRICS]
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import tempfile
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
@@ -10,12 +11,14 @@ from facedyn.report import page, sections_data, sections_learning, sections_trai
 from facedyn.stages import report_views
 
 
-def run(config, workdir) -> dict:
+def run(config, workdir, read_only: bool = False, out: str = "") -> dict:
     """Writes the page; what no stage has made yet is a sentence on it. Returns: summary with its path and size in bytes.
 
-    Raises InputError where no stage has made anything.
+    read_only: leaves WORKDIR as it is and writes the page to `out`, or to a new temporary file, outside of it.
+    Raises InputError where no stage has made anything, or `out` cannot be the place of the page.
     """
     workdir, faces = pathlib.Path(workdir), config.report.faces
+    path = _place_outside(workdir, out) if read_only else workdir / "report" / "index.html"
     inputs = report_inputs.load(workdir, pictures=faces)
     if inputs.empty:
         raise InputError(f"There is nothing to report in {workdir}, as no stage was run there: run the stage prepare first.")
@@ -44,6 +47,17 @@ def run(config, workdir) -> dict:
             sections_data.settings(inputs),
         ],
     )
-    path = workdir / "report" / "index.html"
     write_text(path, html)
-    return {"path": str(path.relative_to(workdir)), "bytes": len(html.encode())}
+    return {"path": str(path if read_only else path.relative_to(workdir)), "bytes": len(html.encode())}
+
+
+def _place_outside(workdir: pathlib.Path, out: str) -> pathlib.Path:
+    """Where a page goes that must not touch WORKDIR."""
+    if not out:
+        return pathlib.Path(tempfile.mkdtemp(prefix="facedyn-report-")) / "index.html"
+    path = pathlib.Path(out).expanduser().absolute()
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out={out} must end with .html: the report is one page of HTML.")
+    if path.resolve().is_relative_to(workdir.resolve()):
+        raise InputError(f"--out={out} lies in {workdir}, which a report that only reads must not change: name another place.")
+    return path
