@@ -193,8 +193,8 @@ MUTANTS = (
     _core("mlp_validation.py", "trains = [fold != k for k in", "trains = [fold >= -1 for k in", HEADS),
     _core("stacking.py", "return weights / weights.sum(), means", "return np.full(len(means), 1 / len(means)), means", HEADS),
     _core("stacking.py", "(errors.sum(1).argmax if worst else errors.sum(1).argmin)()", "errors.sum(1).argmin()", HEADS),
-    _core("coordinates.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
-    _core("coordinates.py", "np.sqrt(sizes.sum() / (len(sizes) * sizes))", "np.ones(len(sizes))", WEIGHTS),
+    _core("pca.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
+    _core("pca.py", "np.sqrt(sizes.sum() / (len(sizes) * sizes))", "np.ones(len(sizes))", WEIGHTS),
     _stage(
         "traits/traits_stage.py", "return balance_blocks(sizes) if len(sizes) > 1", "return None if len(sizes) > 1", WEIGHTS
     ),

@@ -16,7 +16,7 @@ STAGES = {
     "traits": "table and labels -> cross-validated trait predictions, metrics, baselines",
     "report": "all of it -> report/index.html",
     "run": "the five above in order, skipping what is done and unchanged",
-    "doctor": "manifest, files, dataset -> what is wrong with them and how to fix it; exit code 1 when it spoils a result",
+    "doctor": "manifest, files, dataset -> what is wrong with them and how to fix it; exit code 1 for errors",
 }
 # These take their settings from a trained WORKDIR.
 ON_TRAINED = {
@@ -64,7 +64,7 @@ def usage(stage: str | None = None) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs one stage; returns the exit code, of which one sentence on stderr gives the reason.
 
-    0, or 1 when `doctor` found what spoils a result, 2 when the input cannot be used, 130 after Ctrl-C, 143 after SIGTERM (the
+    0, or 1 when `doctor` found errors, 2 when the input cannot be used, 130 after Ctrl-C, 143 after SIGTERM (the
     part in hand is finished first).
     """
     args = sys.argv[1:] if argv is None else argv

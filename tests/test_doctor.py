@@ -32,7 +32,7 @@ def prepared(blob_manifest, root, tmp_path_factory):
     return manifest, folder / "w"
 
 
-def test_healthy_data_has_nothing_that_spoils(prepared, root, capsys):
+def test_healthy_data_has_no_error(prepared, root, capsys):
     manifest, workdir = prepared
     capsys.readouterr()
     assert main(arguments(root, manifest, workdir, data__traits="calm,bold")) == 0

@@ -129,7 +129,7 @@ def test_the_next_run_refits_nobody_and_scores_without_the_person(copied, needle
     ("person", "sentence"),
     [
         ("p04", "The generic model took the step at which it stopped from 'p04'"),
-        ("p07", "The generic model's patterns were learnt from 'p07'"),
+        ("p07", "The generic model's principal components were learnt from 'p07'"),
         ("p08", "The trait heads were trained on 'p08'"),
     ],
 )

@@ -81,7 +81,7 @@ def test_nothing_passes_between_devices(reference):
         engine.fit.lower(on_devices.population, on_devices.ridge, fitted, held),
         engine.errors.lower(on_devices.population, fitted, held),
         engine.states.lower(on_devices, frames),
-        engine.moments.lower(fitted),
+        engine.normal_equations.lower(fitted),
     ):
         text = lowered.compile().as_text()
         assert not [name for name in COLLECTIVES if name in text]

@@ -36,15 +36,15 @@ def innovations(filters, states, windows, clip, count):
     def mean(x):
         return jnp.einsum("n,n...->...", weights, x, precision="highest")
 
-    centred = left - mean(left)[None]
-    spread, own = jnp.sqrt(mean(centred**2)), jnp.sqrt(mean(centred**2))
-    scaled = centred / jnp.maximum(spread, FLOOR)[None]
-    found = (jnp.log((spread + FLOOR) / (own + FLOOR)[None]), mean(scaled**3), jnp.log(mean(scaled**4) + FLOOR))
+    errors = left - mean(left)[None]
+    std, own = jnp.sqrt(mean(errors**2)), jnp.sqrt(mean(centred**2))
+    scaled = errors / jnp.maximum(std, FLOOR)[None]
+    found = (jnp.log((std + FLOOR) / (own + FLOOR)[None]), mean(scaled**3), jnp.log(mean(scaled**4) + FLOOR))
     return jnp.where(count > 0, jnp.stack(found, 1).transpose(2, 0, 1, 3), 0)  # [3 of, 3 moments, S, K] before
 
 
 def step_correlations(states, windows, count):
-    """Which coordinates move covariance: Fisher-transformed correlations of their steps to the next frame, [S, K (K-1) / 2].
+    """Fisher-transformed correlations of the coordinates' steps to the next frame, [S, K (K-1) / 2].
 
     Of the pairs i < j in the order of numpy's `triu_indices`, over the first `count` rows; arguments as of `innovations`. Zeros
     for a unit without rows, and for a coordinate that stays still.
@@ -61,7 +61,7 @@ def step_correlations(states, windows, count):
 
 
 def step_correlations_layout(sites, rank: int, offset: int) -> tuple[Slot, ...]:
-    """Where each site's step correlations lies in the representation, from `offset` on: [rank (rank - 1) / 2]."""
+    """Where each site's step correlations lie in the representation, from `offset` on: [rank (rank - 1) / 2]."""
     size = rank * (rank - 1) // 2
     return tuple(Slot(step_correlations_name(site.name), (size,), offset + i * size, size) for i, site in enumerate(sites))
 

@@ -86,7 +86,7 @@ def _card(inputs, clip_id, words) -> str:
 
 
 def doctor(inputs: Inputs) -> page.Section:
-    """A row a finding, those that spoil a result first, and what looking up a person's label would score."""
+    """A row a finding, errors first, and what looking up a person's label would score."""
     title, name, table = "The data set's doctor", "doctor", inputs.doctor
     if table is None:
         words = "The data set was not examined: facedyn doctor writes doctor.csv, with the same options as the other stages."
@@ -98,7 +98,7 @@ def doctor(inputs: Inputs) -> page.Section:
             named = ", ".join(items[:NAMED_ITEMS]) + (f" and {len(items) - NAMED_ITEMS} more" * (len(items) > NAMED_ITEMS))
             spoiling += [len(rows)] if severity == "error" else []
             rows.append([(severity, kind.replace("_", " ")), (what, named), fix])
-        words = "Findings; those that spoil a result stand first. Every item is in doctor.csv."
+        words = "Findings; errors stand first. Every item is in doctor.csv."
         parts = [page.table(["", "what was found", "how to fix it"], rows, words, lead=spoiling)]
     else:
         parts = [page.paragraph("The doctor looked at manifest, files and data set, and found nothing.")]

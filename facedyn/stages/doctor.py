@@ -55,7 +55,7 @@ def run(config, workdir) -> dict:
         f"doctor: {len(entries)} clips of {people} people, {counted(spoiling, 'error')}, "
         f"{counted(len(findings.defects) - spoiling, 'warning')}; every item: {workdir / 'doctor.csv'}"
     )
-    return {"error": spoiling, "warnings": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
+    return {"errors": spoiling, "warnings": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
 
 
 def _keep_scores(workdir, rows):

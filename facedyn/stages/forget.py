@@ -237,7 +237,7 @@ def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
 
 
 def _shared_is_of(workdir, splits, summary, person, in_pool) -> bool:
-    """Whether the principal components beside the generic model were learnt from the person, or may have been by an unfinished fit."""
+    """Whether the components beside the generic model were learnt from the person, or may have been by an unfinished fit."""
     if not any(path for pattern in SHARED for path in workdir.glob(pattern)):
         return False
     noted = site_files.people(workdir)

@@ -22,7 +22,7 @@ from facedyn.stages.runtime import processes
 
 # Frames that patterns are learnt from, and bytes of one site's feature maps of them at most.
 BASIS_FRAMES, BASIS_BYTES = 2048, 2**30
-# Frames of a clip that its mean map is taken from: fewer and the mean takes movement centred.
+# Frames of a clip that its mean map is taken from: fewer and the mean takes movement away.
 MIN_OF_A_CLIP = 8
 # Damping of the filters for everybody, in frames: of all people's there are many.
 POPULATION_RIDGE = 1.0
