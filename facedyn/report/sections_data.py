@@ -92,14 +92,14 @@ def doctor(inputs: Inputs) -> page.Section:
         words = "The data set was not examined: facedyn doctor writes doctor.csv, with the same options as the other stages."
         return page.section(name, title, page.paragraph(words))
     if len(table):
-        rows, spoiling = [], []
+        rows, errors = [], []
         for (severity, kind, what, fix), own in table.groupby(["severity", "kind", "what", "fix"], sort=False):
             items = list(dict.fromkeys(own["item"]))
             named = ", ".join(items[:NAMED_ITEMS]) + (f" and {len(items) - NAMED_ITEMS} more" * (len(items) > NAMED_ITEMS))
-            spoiling += [len(rows)] if severity == "error" else []
+            errors += [len(rows)] if severity == "error" else []
             rows.append([(severity, kind.replace("_", " ")), (what, named), fix])
         words = "Findings; errors stand first. Every item is in doctor.csv."
-        parts = [page.table(["", "what was found", "how to fix it"], rows, words, lead=spoiling)]
+        parts = [page.table(["", "what was found", "how to fix it"], rows, words, lead=errors)]
     else:
         parts = [page.paragraph("The doctor looked at manifest, files and data set, and found nothing.")]
     scored = inputs["doctor"]
