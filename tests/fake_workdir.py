@@ -176,7 +176,7 @@ def write_pretraining(workdir, scales=(1, 2), steps=600):
     pretrain = [
         row(m, "ranking_accuracy", v - 0.01 * s, scales=str(s), split=split)
         for s in scales
-        for split, of_split in (("test", controls), ("validation", validation))
+        for split, of_split in (("validation", validation), ("test", controls))
         for m, v in of_split.items()
     ]
     replace_scores(workdir, "pretrain", pretrain)

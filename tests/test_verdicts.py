@@ -71,7 +71,7 @@ def ranked(copied, split="test", n=20, **more):
 
 
 def test_results_are_judged_and_baselines_controls_and_differences_are_not(tmp_path):
-    scores.replace_scores(tmp_path, "pretrain", ranked(0.6) + ranked(0.8, "validation"))
+    scores.replace_scores(tmp_path, "pretrain", ranked(0.8, "validation") + ranked(0.6))
     fit = [row(m, "ranking_accuracy", v, 20, scales="1") for m, v in (("generic", 0.6), ("representation", 0.7))]
     fit += [row("representation_minus_generic", "ranking_accuracy", 0.1, 20, scales="1")]
     fit += [row("representation", "ranking_accuracy", 0.56, 20, scales="1", note=scores.ON_STATES)]

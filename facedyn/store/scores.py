@@ -159,6 +159,8 @@ def _copied(table, row) -> float:
     own = table[(table["method"] == "copy_input") & (table["stage"] == "pretrain") & (table["scales"] == row.scales)]
     if row.stage == "pretrain":
         own = own[own["split"] == row.split]
+    elif (own["split"] != "validation").any():
+        own = own[own["split"] != "validation"]
     if not len(own) or ON_STATES in listed(row.note):
         return math.nan
     return float(own["value"].iloc[0])
