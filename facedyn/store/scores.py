@@ -75,7 +75,11 @@ def joined(values) -> str:
 
 
 def listed(cell: str) -> tuple[str, ...]:
-    """The values that `joined` put into a cell; () of ''."""
+    """The values that `joined` put into a cell.
+
+    >>> listed("1+2"), listed("")
+    (('1', '2'), ())
+    """
     return tuple(cell.split("+")) if cell else ()
 
 
