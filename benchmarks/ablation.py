@@ -16,8 +16,8 @@ import pandas as pd
 from machine import machine
 from variants import figures, link, run_stages
 
-from facedyn.command_line import load_config, override
 from facedyn.config import config_hash
+from facedyn.config_files import load_config, override
 
 CONFIG = pathlib.Path(__file__).parent.parent / "configs" / "ablation.py"
 GENERIC = ("seed", "data", "model", "rank_loss", "pretrain")  # the sections that the generic models depend on

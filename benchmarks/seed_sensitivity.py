@@ -27,7 +27,7 @@ import scipy.spatial
 from machine import machine
 from variants import figures, link, run_stages
 
-from facedyn.command_line import load_config, override
+from facedyn.config_files import load_config, override
 from facedyn.core import metrics
 from facedyn.stages.fit import fit_scores
 from facedyn.stages.traits import trait_features

@@ -1,4 +1,6 @@
-"""The bench with one thing changed: `configs/ablation.py:NAME`, names in CHANGES. All of them, or some, and one table:
+"""The bench with one thing changed: `configs/ablation.py:NAME`, names in CHANGES.
+
+All of them, or some, and one table:
 
     python benchmarks/ablation.py --workdir=runs/ablation [--only base,logistic] [--config.NAME=VALUE ...]
 

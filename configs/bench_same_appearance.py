@@ -10,7 +10,7 @@ What tells people apart here is movement: split-half identification is to be rea
 
 import pathlib
 
-from facedyn.command_line import load_config
+from facedyn.config_files import load_config
 
 
 def get_config():

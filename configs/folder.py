@@ -1,4 +1,4 @@
-r"""A folder of one's own videos, no CSV needed; nobody has labels.
+r"""A folder of your own videos, no CSV needed; nobody has labels.
 
   facedyn run --config=configs/folder.py --config.data.source=DIR --workdir=runs/folder
 

@@ -8,7 +8,7 @@ and no score stand here.
 
 import pathlib
 
-from facedyn.command_line import load_config
+from facedyn.config_files import load_config
 
 # Activations and kept features at half the memory; parameters, losses and filters stay float32.
 HALF = {"model.dtype": "bfloat16", "fit.feature_dtype": "bfloat16"}

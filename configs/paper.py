@@ -1,5 +1,6 @@
-"""What the paper's abstract says: rank loss for both stages, filters by iterative descent, their weights straight into the head
-(no principal components), several scales, tasks fused.
+"""What the paper's abstract says: rank loss for both stages, filters by iterative descent, tasks fused.
+
+The weights go straight into the head (no principal components), several scales.
 
   facedyn run --config=configs/paper.py --workdir=runs/paper \
       --config.data.manifest=my_clips.csv --config.data.traits=openness,extraversion

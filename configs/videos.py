@@ -1,4 +1,4 @@
-"""One's own videos, small enough for a laptop: 48x48 faces, a U-net of 8/16/32 channels, scales 1 and 2.
+"""Your own videos, small enough for a laptop: 48x48 faces, a U-net of 8/16/32 channels, scales 1 and 2.
 
   facedyn run --config=configs/videos.py --config.data.manifest=my_clips.csv --workdir=runs/my_clips
 

@@ -1,4 +1,4 @@
-"""VoxCeleb2 or any tree of person/video/clip.mp4: unlabelled people for the generic model, dealt out by person.
+"""VoxCeleb2 or any tree of person/video/clip.mp4: unlabelled people for the generic model, split by person.
 
   facedyn prepare --config=configs/voxceleb.py --config.data.source=DIR --workdir=runs/voxceleb
   facedyn pretrain --config=configs/voxceleb.py --config.data.source=DIR --workdir=runs/voxceleb

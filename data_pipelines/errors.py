@@ -4,6 +4,18 @@ Its message is a single sentence that names the file, person or config key and s
 the message alone and exits with code 2; any other exception is a bug of ours and keeps its traceback.
 """
 
+import re
+
+# A cell, a header or a name in somebody's file may be of any length, and hold line breaks.
+MAX_CHARACTERS = 2000
+BREAKS = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
+
 
 class InputError(ValueError):
-    """A file, manifest, label or setting is unusable; the message says which and how to fix it."""
+    """A file, manifest, label or setting is unusable; the message, one line, says which and how to fix it."""
+
+    def __init__(self, text: object = ""):
+        line = BREAKS.sub(" ", str(text)).strip()
+        if len(line) > MAX_CHARACTERS:
+            line = f"{line[: MAX_CHARACTERS // 2]} [...] {line[-MAX_CHARACTERS // 2 :]}"
+        super().__init__(line)

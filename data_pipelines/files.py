@@ -1,4 +1,4 @@
-"""Atomic writes: a reader, or a run after a crash, sees a whole file or none."""
+"""Bounded reads and atomic writes: a reader, or a run after a crash, sees a whole file or none."""
 
 import contextlib
 import errno
@@ -46,6 +46,18 @@ def raise_if_full(error: Exception, path) -> None:
         raise InputError(
             f"The disk is full: {path} was not written; free some space and run the same command again."
         ) from error
+
+
+def check_size(path, most: int, what: str) -> None:
+    """Raises InputError where the file has more than `most` bytes: it would be read whole. A file that is not there passes."""
+    try:
+        size = os.path.getsize(path)
+    except OSError:
+        return
+    if size > most:
+        raise InputError(
+            f"{what} {path} has {size / 2**20:,.0f} MiB, more than the {most / 2**20:,.0f} MiB allowed: check the file."
+        )
 
 
 def discard(path) -> None:

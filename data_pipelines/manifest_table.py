@@ -11,10 +11,12 @@ import pathlib
 import re
 
 from data_pipelines.errors import InputError
+from data_pipelines.files import check_size
 from data_pipelines.paths import visible
 
 REQUIRED = ("clip_id", "person_id", "path")
 OPTIONAL = ("session", "task", "split", "fps", "aligned")
+MAX_BYTES = 256 << 20  # a row of a million clips takes about a hundred bytes
 SEPARATORS = (",", ";", "\t", "|")
 # What other programs and people call the required columns.
 OTHER_NAMES = {
@@ -69,6 +71,7 @@ def _text(path):
         raise InputError(
             f"There is no manifest at {path}; config.data.manifest must name a CSV with the columns clip_id,person_id,path."
         )
+    check_size(path, MAX_BYTES, "The manifest")
     try:
         data = path.read_bytes()
     except OSError as error:

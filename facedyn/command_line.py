@@ -1,173 +1,209 @@
-"""`facedyn STAGE --config=FILE.py[:arg] --workdir=DIR [--config.a.b=value ...]` -> stage, config, workdir.
+"""The command line as argparse has it: stages, their options, help, and what a call means. Imports no JAX.
 
-Loads an ml_collections config file and applies overrides typed as the settings are (`settings_schema`). Imports no JAX, so that
-help and refusals come at once. Every refusal is an InputError of one sentence.
+`facedyn STAGE --config=NAME --workdir=DIR [--config.a.b=value ...]`. Every refusal is an InputError of one sentence.
 """
 
-import importlib.util
+import argparse
+import dataclasses
 import pathlib
 
-from ml_collections import ConfigDict
-
 from data_pipelines.errors import InputError
-from facedyn.config import check, default_config, expand_home, flatten, nearest, with_home
+from facedyn.config import check, expand_home, nearest, with_home
+from facedyn.config_files import load_config, override
 from facedyn.setting import nearest_of
+from facedyn.settings_help import of_stage
 from facedyn.settings_schema import SETTINGS
 
 
-def parse(args: list[str], stages) -> tuple[str, object, pathlib.Path]:
-    """(stage, config, workdir). Raises InputError for anything that is not as the usage line says, or a setting that cannot be.
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage: what it does, the options that it needs and those that it may be given beside."""
+
+    help: str
+    needs: tuple[str, ...] = ("config", "workdir")
+    may: tuple[str, ...] = ()
+
+
+STAGES = {
+    "prepare": Stage("videos of a manifest or of a known data set -> dataset of aligned face clips, quality.parquet"),
+    "pretrain": Stage("dataset -> generic model of every scale, by the rank loss"),
+    "fit": Stage("generic model, every person -> person filters: the table of representations"),
+    "traits": Stage("table and labels -> cross-validated trait predictions, metrics, baselines"),
+    "report": Stage("all of it -> report/index.html", may=("read-only", "out")),
+    "run": Stage("the five above in order, skipping what is done and unchanged"),
+    "doctor": Stage("manifest, files, dataset -> what is wrong with them and how to fix it; exit code 1 for errors"),
+}
+# These take their settings from a trained WORKDIR.
+ON_TRAINED = {
+    "embed": Stage(
+        "videos of new people (a folder or a manifest) -> table of representations, and traits where there are heads",
+        ("videos", "workdir", "out"),
+        ("overwrite",),
+    ),
+    "export": Stage("the generic model of all scales -> one file, for config.pretrain.init_from", ("workdir", "out")),
+    "forget": Stage(
+        "removes a person from everything in WORKDIR, and says which models must be retrained",
+        ("workdir", "person"),
+        ("dry-run",),
+    ),
+}
+ALL = STAGES | ON_TRAINED
+# {option: (placeholder, '' for one without a value; help; example)}
+OPTIONS = {
+    "config": ("NAME", "settings: a name that `facedyn configs` lists, or FILE.py; with :ARG where the file takes one", "demo"),
+    "workdir": ("DIR", "where everything is written; an interrupted run continues where it stopped", "runs/demo"),
+    "videos": ("DIR", "a folder, a manifest (CSV) or a video", "new_videos"),
+    "out": ("FILE", "the file that is written", "table.parquet"),
+    "person": ("ID", "the person's id, as in the manifest", "p07"),
+    "dry-run": ("", "only lists what would be removed", ""),
+    "overwrite": ("", "replaces an existing table of other videos or settings", ""),
+    "read-only": ("", "writes the page to --out=FILE.html and nothing into WORKDIR", ""),
+}
+USAGE = """usage: facedyn STAGE --config=NAME --workdir=DIR [--config.SETTING=VALUE ...]
+       facedyn help STAGE | configs | --version
+
+stages:
+{stages}
+
+options:
+{options}
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, of which each error is an InputError."""
+
+    def error(self, message):
+        raise InputError(f"{self.prog}: {message}.")
+
+
+def parser(stage: str) -> argparse.ArgumentParser:
+    """The options of a stage, with --config.NAME for each setting."""
+    made = _Parser(f"facedyn {stage}", add_help=False, allow_abbrev=False, exit_on_error=False)
+    _add_options(made, stage)
+    return made
+
+
+def complete() -> None:
+    """Answers the shell's completion, where `argcomplete` asks for it (docs/launching.md says how to switch it on)."""
+    import argcomplete
+
+    every = _Parser("facedyn", allow_abbrev=False)
+    stages = every.add_subparsers()
+    for name, stage in ALL.items():
+        _add_options(stages.add_parser(name, help=stage.help, add_help=False), name)
+    for name in ("help", "configs"):
+        stages.add_parser(name, add_help=False)
+    argcomplete.autocomplete(every)
+
+
+def _add_options(to, stage: str) -> None:
+    for name in (*ALL[stage].needs, *ALL[stage].may):
+        placeholder, text, _ = OPTIONS[name]
+        to.add_argument(f"--{name}", help=text, **(dict(metavar=placeholder) if placeholder else dict(action="store_true")))
+    to.add_argument("-q", "--quiet", action="store_true", help="only errors and warnings")
+    to.add_argument("-v", "--verbose", action="store_true", help="every table of scores at the end")
+    for name in SETTINGS:
+        to.add_argument(f"--config.{name}", metavar="VALUE", help=argparse.SUPPRESS)
+
+
+def usage(stage: str | None = None) -> str:
+    """Help for all stages, or for one: its options and its own settings."""
+    if stage not in ALL:
+        stages = "\n".join(f"  {name:<10} {one.help}" for name, one in ALL.items())
+        return USAGE.format(stages=stages, options=_options_help(("config", "workdir")))
+    needs, may = ALL[stage].needs, ALL[stage].may
+    call = [f"--{name}={OPTIONS[name][0]}" for name in needs]
+    call += [f"[--{name}{'=' * bool(OPTIONS[name][0])}{OPTIONS[name][0]}]" for name in may]
+    text = f"usage: facedyn {stage} {' '.join(call)} [--config.SETTING=VALUE ...]\n\n{ALL[stage].help}\n\n"
+    settings = of_stage(stage)
+    return text + f"options:\n{_options_help((*needs, *may))}\n" + f"\nsettings:\n{settings}\n" * bool(settings)
+
+
+def _options_help(names) -> str:
+    lines = [(f"--{n}={OPTIONS[n][0]}" if OPTIONS[n][0] else f"--{n}", OPTIONS[n][1]) for n in names]
+    lines += [("--config.SETTING=VALUE", "changes one setting, for example --config.fit.max_frames=1000")]
+    lines += [("-q, -v", "print less, or more")]
+    return "\n".join(f"  {option:<24} {text}" for option, text in lines)
+
+
+def stage_named(name: str) -> str:
+    """The stage itself. Raises InputError with the nearest one where there is none of that name."""
+    if name.startswith("-"):
+        raise InputError(
+            f"Name a stage first: facedyn STAGE --config=NAME --workdir=DIR; stages are {', '.join(ALL)} (`facedyn help`)."
+        )
+    if name not in ALL:
+        others = {**dict.fromkeys(ALL), "help": None, "configs": None, "version": None}
+        near = nearest_of(name.lower(), others).replace("version", "--version")
+        raise InputError(f"There is no stage {name!r}, did you mean {near!r}? Stages are {', '.join(ALL)}.")
+    return name
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """What a command asks for: options by name without dashes ({'dry_run': True}), settings {name: text}."""
+
+    stage: str
+    options: dict
+    settings: dict[str, str]
+
+
+def read(args: list[str]) -> Call:
+    """The call that the words are. Raises InputError for an option or setting that is not there, or lacks its value."""
+    stage = stage_named(args[0] if args else "-")
+    try:
+        given, rest = parser(stage).parse_known_args(args[1:])
+    except argparse.ArgumentError as error:
+        wants = "needs a value" if "expected" in error.message else error.message
+        raise InputError(f"{error.argument_name} {wants}: {error.argument_name}=VALUE.") from error
+    if rest:
+        raise InputError(_not_understood(stage, next((word for word in rest if word.startswith("-")), rest[0])))
+    values = {name: value for name, value in vars(given).items() if value is not None}
+    settings = {name.removeprefix("config."): values.pop(name) for name in list(values) if name.startswith("config.")}
+    for name in ALL[stage].needs:
+        if not values.get(name):
+            raise InputError(f"--{name} is missing, for example --{name}={OPTIONS[name][2]}.")
+    for name in values.keys() & {"workdir", "videos", "out"}:
+        values[name] = with_home(values[name], f"--{name}")
+    return Call(stage, values, settings)
+
+
+def _not_understood(stage: str, word: str) -> str:
+    name = word.partition("=")[0]
+    if not word.startswith("-"):
+        return f"{word!r} is not understood; options look like --name=value."
+    if name.startswith("--config."):
+        name = name.removeprefix("--config.")
+        return f"The config has no setting {name!r}; the nearest one is {nearest(name, SETTINGS)!r}."
+    if stage in ON_TRAINED and name == "--config":
+        return f"{stage} takes the settings that the workdir was made with: leave --config out."
+    names = [f"--{option}" for option in (*ALL[stage].needs, *ALL[stage].may)]
+    return f"There is no option {name} for {stage}; options are {', '.join(names)}, --config.SETTING, -q and -v."
+
+
+def parse(args: list[str]) -> tuple[str, object, pathlib.Path]:
+    """(stage, config, workdir) of a call with --config. Raises InputError for an option or a setting that cannot be.
 
     Whether the files are there that the config names is for `config.check`.
     """
-    if not args or args[0].startswith("-"):
-        raise InputError(f"Name a stage first: facedyn STAGE --config=FILE.py --workdir=DIR; stages are {', '.join(stages)}.")
-    stage, options = args[0], _options(args[1:])
-    if stage not in stages:
-        near = nearest_of(stage, stages)
-        raise InputError(f"There is no stage {stage!r}, did you mean {near!r}? Stages are {', '.join(stages)}.")
-    overrides = {name.removeprefix("config."): text for name, text in options.items() if name.startswith("config.")}
-    for name in options:
-        if name not in ("config", "workdir") and not name.startswith("config."):
-            raise InputError(f"There is no option --{name}; options are --config, --config.NAME and --workdir.")
-    for name in ("config", "workdir"):
-        if not options.get(name):
-            example = {"config": "--config=configs/demo.py", "workdir": "--workdir=runs/demo"}[name]
-            raise InputError(f"--{name} is missing, for example {example}.")
-    config = load_config(options["config"])
-    for name, text in overrides.items():
+    return settled(read(args))
+
+
+def settled(call: Call) -> tuple[str, object, pathlib.Path]:
+    """(stage, config, workdir) of a call with --config; as `parse`."""
+    config = load_config(call.options["config"])
+    for name, text in call.settings.items():
         override(config, name, text)
-    return stage, check(expand_home(config), stage, files=False), _workdir(options["workdir"])
-
-
-def _workdir(text: str) -> pathlib.Path:
-    workdir = pathlib.Path(with_home(text, "--workdir")).absolute()
+    workdir = pathlib.Path(call.options["workdir"]).absolute()
     if workdir.exists() and not workdir.is_dir():
-        raise InputError(f"--workdir={text} is a file; name a folder.")
-    return workdir
+        raise InputError(f"--workdir={call.options['workdir']} is a file; name a folder.")
+    return call.stage, check(expand_home(config), call.stage, files=False), workdir
 
 
-def parse_on_trained(args: list[str], needs: dict[str, str], flags=()) -> tuple[dict, dict[str, str]]:
-    """(options, {setting: text}) of a stage that takes its settings from a trained WORKDIR.
-
-    needs: {option: example}; all of them are needed. flags: options without a value, True where given. Raises InputError.
-    """
-    given = {flag: f"--{flag}" in args for flag in flags}
-    options = _options([arg for arg in args[1:] if arg not in map("--{}".format, flags)])
-    call = " ".join([f"facedyn {args[0]}", *map("--{}={}".format, needs, needs.values())])
-    if "config" in options:
-        raise InputError(f"{args[0]} takes the settings that the workdir was made with: leave --config out ({call}).")
-    overrides = {name.removeprefix("config."): options.pop(name) for name in list(options) if name.startswith("config.")}
-    for name in options:
-        if name not in needs:
-            raise InputError(f"There is no option --{name}; write {call}.")
-    for name in needs:
-        if not options.get(name):
-            raise InputError(f"--{name} is missing; write {call}.")
-    options |= {name: with_home(options[name], f"--{name}") for name in ("workdir", "videos", "out") if name in options}
-    if not pathlib.Path(options["workdir"]).is_dir():
-        raise InputError(f"There is no folder --workdir={options['workdir']}; name the one of an earlier run.")
-    return options | {flag.replace("-", "_"): there for flag, there in given.items()}, overrides
-
-
-def _options(args: list[str]) -> dict[str, str]:
-    """--name=value and --name value -> {name: value}."""
-    options, i = {}, 0
-    while i < len(args):
-        if not args[i].startswith("--"):
-            raise InputError(f"{args[i]!r} is not understood; options look like --name=value.")
-        name, equals, value = args[i][2:].partition("=")
-        if not equals:
-            if i + 1 == len(args) or args[i + 1].startswith("--"):
-                raise InputError(f"--{name} needs a value: --{name}=VALUE.")
-            i += 1
-            value = args[i]
-        options[name] = value
-        i += 1
-    return options
-
-
-def load_config(spec: str):
-    """The config of 'FILE.py' or 'FILE.py:arg', from the file's get_config(). Raises InputError for any error in it."""
-    name, _, argument = with_home(spec, "--config").partition(".py:")
-    path = pathlib.Path(name if name.endswith(".py") else name + ".py" if argument else name)
-    if not path.is_file():
-        beside = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise InputError(
-            f"There is no config file {path}"
-            + (f"; {path.parent} has {', '.join(beside)}." if beside else "; name a Python file.")
-        )
-    module_spec = importlib.util.spec_from_file_location(f"facedyn_config_{path.stem}", path)
-    if module_spec is None:
-        raise InputError(f"{path} is not a Python file; a config is a file such as configs/demo.py.")
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        if not hasattr(module, "get_config"):
-            raise InputError(f"{path} has no function get_config(); see configs/default.py for an example.")
-        config = module.get_config(argument) if argument else module.get_config()
-    except InputError:
-        raise
-    except KeyError as error:  # how a locked ConfigDict refuses a key
-        raise InputError(f"{path} sets a config key that does not exist: {_first_line(error)}") from error
-    except AttributeError as error:
-        raise InputError(_unknown_attribute(path, error)) from error
-    except Exception as error:  # the file is the user's own code: any error in it is one of the input
-        raise InputError(f"The config file {path} cannot be used: {type(error).__name__}: {_first_line(error)}") from error
-    if not isinstance(config, ConfigDict):
-        raise InputError(
-            f"get_config() of {path} returns {type(config).__name__}, not the config; end it with `return config`."
-        )
-    return config
-
-
-def _first_line(error) -> str:
-    return (str(error.args[0] if error.args else error).strip() or "no reason given").splitlines()[0]
-
-
-def _unknown_attribute(path, error) -> str:
-    """ConfigDict names the wrong key in quotes; find the valid one that is nearest."""
-    name = getattr(error, "name", None) or (str(error).split('"') + [""])[1] or _first_line(error)
-    return f"{path} sets {name!r}, which is no setting; the nearest one is {nearest(name, flatten(default_config()))!r}."
-
-
-def override(config, name: str, text: str) -> None:
-    """Sets config.NAME from the text of a flag, typed as the setting is. Raises InputError.
-
-    >>> config = default_config()
-    >>> override(config, "rank_loss.scales", "1,8")
-    >>> config.rank_loss.scales
-    (1, 8)
-    """
-    setting, flat = SETTINGS.get(name), flatten(config)
-    if setting is None or name not in flat:
-        raise InputError(f"The config has no setting {name!r}; the nearest one is {nearest(name, SETTINGS)!r}.")
-    try:
-        value = _typed(text, setting)
-    except (ValueError, KeyError) as error:
-        of_type = f"of type {setting.kind.__name__}: " * (setting.of is None)
-        raise InputError(f"--config.{name}={text} must be {of_type}{setting.allowed()}.") from error
-    *sections, leaf = name.split(".")
-    for section in sections:
-        config = config[section]
-    config[leaf] = value
-
-
-def _typed(text: str, setting):
-    if setting.of is not None:
-        inner = text.strip().strip("()[]")
-        return tuple(READ[setting.of](item.strip()) for item in inner.split(",") if item.strip())
-    return text if setting.kind is str else READ[setting.kind](text.strip())
-
-
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
-
-
-# How the text of a flag, or of an item of a list, is read.
-READ = {
-    bool: lambda text: {"true": True, "1": True, "false": False, "0": False}[text.lower()],
-    int: lambda text: int(text.replace("_", "")),
-    float: float,
-    str: _unquoted,
-}
+def on_trained(call: Call) -> dict:
+    """Arguments of the stage's `run`, of a call on a trained WORKDIR. Raises InputError where there is none."""
+    if not pathlib.Path(call.options["workdir"]).is_dir():
+        raise InputError(f"There is no folder --workdir={call.options['workdir']}; name the one of an earlier run.")
+    names = (*ALL[call.stage].needs, *ALL[call.stage].may)
+    return {n.replace("-", "_"): call.options.get(n.replace("-", "_")) for n in names} | {"overrides": call.settings}

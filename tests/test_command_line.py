@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
+import facedyn
 from data_pipelines.errors import InputError
-from facedyn.command_line import parse
-from facedyn.config import check, config_hash, default_config
-from facedyn.main import STAGES, main
+from facedyn.command_line import parse, parser, usage
+from facedyn.config import check, config_hash, default_config, flatten
+from facedyn.main import main
 
 
 def demo(root, *more):
@@ -17,7 +18,7 @@ def demo(root, *more):
 
 def test_every_config_of_ours_is_valid(root):
     for path in sorted(set((root / "configs").glob("*.py")) - {root / "configs" / "sweep.py"}):
-        stage, config, workdir = parse(["run", f"--config={path}", "--workdir", "w"], STAGES)
+        stage, config, workdir = parse(["run", f"--config={path}", "--workdir", "w"])
         assert (stage, workdir.name) == ("run", "w")
 
 
@@ -32,8 +33,7 @@ def test_overrides_take_the_type_of_the_default(root):
             "--config.fit.learning_rate=1",
             "--config.data.manifest",
             "a b.csv",
-        ),
-        STAGES,
+        )
     )
     assert config.fit.steps == 7
     assert config.fit.split_half is False
@@ -48,6 +48,8 @@ def test_overrides_take_the_type_of_the_default(root):
     [
         (["--config.fit.step=3"], "no setting 'fit.step'; the nearest one is 'fit.steps'"),
         (["--config.manifest=x"], "no setting 'manifest'; the nearest one is 'data.manifest'"),
+        (["--config.fit.step", "3"], "no setting 'fit.step'"),
+        (["--config.fit.damping=3"], "nearest one is 'fit.ridge'"),  # its name in version 0.1
         (["--config.fit.steps=many"], "--config.fit.steps=many must be of type int"),
         (["--config.fit.split_half=perhaps"], "must be of type bool"),
         (["--steps=3"], "no option --steps"),
@@ -57,18 +59,21 @@ def test_overrides_take_the_type_of_the_default(root):
 )
 def test_wrong_options_get_one_sentence(root, args, sentence):
     with pytest.raises(InputError, match=sentence):
-        parse(demo(root, *args), STAGES)
+        parse(demo(root, *args))
 
 
 def test_wrong_stage_and_missing_options(root, tmp_path):
     for args, sentence in (
         (["fitt", "--config=x", "--workdir=y"], "no stage 'fitt', did you mean 'fit'"),
+        (["FIT", "--config=x", "--workdir=y"], "no stage 'FIT', did you mean 'fit'"),
+        (["version"], "did you mean '--version'"),
+        (["fit", "--config=demmo", "--workdir=y"], "no config named 'demmo', did you mean 'demo'"),
         (["fit", "--workdir=y"], "--config is missing"),
         (["fit", f"--config={root}/configs/demo.py"], "--workdir is missing"),
         (["fit", f"--config={root}/configs/nope.py", "--workdir=y"], "no config file .*nope.py; .* has .*default.py, demo.py"),
     ):
         with pytest.raises(InputError, match=sentence):
-            parse(args, STAGES)
+            parse(args)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_a_config_file_with_an_error(tmp_path, body, sentence):
         f"from facedyn.config import default_config\ndef get_config():\n    c = default_config()\n    {body}\n    return c\n"
     )
     with pytest.raises(InputError, match=sentence):
-        parse(["fit", f"--config={path}", "--workdir=w"], STAGES)
+        parse(["fit", f"--config={path}", "--workdir=w"])
 
 
 def test_the_user_sees_one_line_and_exit_code_2(root, tmp_path, capsys):
@@ -94,6 +99,43 @@ def test_the_user_sees_one_line_and_exit_code_2(root, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["prepare", f"--config={root}/configs/videos.py", f"--workdir={tmp_path}/w"]) == 2
     assert "No videos are named" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "value"), [("yes", True), ("off", False), ("TRUE", True), ("0", False)])
+def test_truth_is_written_in_the_usual_ways(root, text, value):
+    assert parse(demo(root, f"--config.fit.split_half={text}"))[1].fit.split_half is value
+
+
+def test_configs_are_named_from_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    by_name = parse(["fit", "--config=demo", "--workdir=w"])[1]
+    assert by_name.data.dataset == "synthetic"
+    assert parse(["fit", "--config=launch:slurm", "--workdir=w"])[1].distributed.coordinator == "auto"
+    (tmp_path / "mine.py").write_text("from facedyn.config import default_config as get_config\n")
+    assert parse(["fit", "--config=mine.py", "--workdir=w"])[1] == default_config()
+    assert main(["configs"]) == 0
+    said = capsys.readouterr().out
+    assert "videos" in said
+    assert "sweep" not in said  # which is no config
+
+
+def test_the_version_and_the_help(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"facedyn {facedyn.__version__}\n"
+    assert main(["help", "fit"]) == main(["fit", "--help"]) == 0
+    first, second = capsys.readouterr().out.split("usage: ")[1:]
+    assert first == second
+    assert "--config.fit.ridge" in first
+    assert "--videos" not in first
+    assert main(["help", "ebmed"]) == 2
+    assert "did you mean 'embed'" in capsys.readouterr().err
+    for stage in ("embed", "forget"):
+        assert "--config=" not in usage(stage)
+
+
+def test_the_shell_can_complete_every_setting():
+    names = {option for action in parser("fit")._actions for option in action.option_strings}
+    assert {f"--config.{name}" for name in flatten(default_config())} <= names
 
 
 def test_help_imports_neither_jax_nor_tfds():

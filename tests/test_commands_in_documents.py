@@ -9,8 +9,9 @@ import pytest
 import yaml
 from documents import blocks, commands
 
-from facedyn.command_line import parse, parse_on_trained
-from facedyn.main import NEEDS, ON_TRAINED, STAGES
+from facedyn.command_line import ON_TRAINED, STAGES, read, settled
+from facedyn.config import default_config
+from facedyn.config_files import override
 
 DOCUMENTS = (
     "README.md",
@@ -22,7 +23,7 @@ DOCUMENTS = (
     "docs/processes.md",
 )
 # Programs of other people in our commands; what is behind some of them is a command of ours.
-OTHERS = {"pip", "pytest", "ruff", "gcloud", "srun", "sbatch", "wait"}
+OTHERS = {"pip", "pytest", "ruff", "pyright", "mkdocs", "gcloud", "srun", "sbatch", "wait"}
 FOLDERS = "configs|tests|docs|benchmarks|facedyn|data_pipelines"
 
 
@@ -48,22 +49,19 @@ def of_ours(words):
     return None
 
 
-def understood(root, words, monkeypatch, tmp_path):
+def understood(root, words, monkeypatch):
     """Fails, by the sentence that a user would get, when a `facedyn` command cannot be meant."""
     monkeypatch.chdir(root)
-    stage = words[1]
-    if stage in NEEDS:
-        (tmp_path / "w").mkdir(exist_ok=True)
-        there = [f"--workdir={tmp_path / 'w'}" if w.startswith("--workdir=") else w for w in words[1:]]
-        options, overrides = parse_on_trained(there, NEEDS[stage])
-        parse(
-            ["run", "--config=configs/default.py", "--workdir=w", *(f"--config.{k}={v}" for k, v in overrides.items())], STAGES
-        )
+    call = read(words[1:])
+    if call.stage in ON_TRAINED:
+        defaults = default_config()
+        for name, text in call.settings.items():
+            override(defaults, name, text)
     else:
-        parse(words[1:], STAGES | ON_TRAINED)
+        settled(call)
 
 
-def test_every_command_is_understood(root, monkeypatch, tmp_path):
+def test_every_command_is_understood(root, monkeypatch):
     seen = {"facedyn": 0, "python": 0}
     for document, words in every_command(root):
         ours = of_ours(words)
@@ -72,7 +70,7 @@ def test_every_command_is_understood(root, monkeypatch, tmp_path):
             continue
         seen[ours[0]] += 1
         if ours[0] == "facedyn":
-            understood(root, ours, monkeypatch, tmp_path)
+            understood(root, ours, monkeypatch)
         else:
             script = f"{ours[2].replace('.', '/')}.py" if ours[1] == "-m" else ours[1]
             assert (root / script).is_file(), f"{document}: {shlex.join(ours)}"
@@ -115,7 +113,7 @@ def test_files_that_the_documents_name_are_there(root):
 def test_help_comes_at_once(root, stage):
     """The cheap commands are run; .ci/run measures how long `facedyn --help` takes."""
     done = subprocess.run(
-        [sys.executable, "-m", "facedyn.main", *([stage] if stage else []), "--help"], cwd=root, capture_output=True, text=True
+        [sys.executable, "-m", "facedyn", *([stage] if stage else []), "--help"], cwd=root, capture_output=True, text=True
     )
     assert done.returncode == 0
     assert f"facedyn {stage or 'STAGE'}" in done.stdout or stage == "fit"

@@ -11,7 +11,7 @@ import pytest
 import facedyn
 from data_pipelines.errors import InputError
 from facedyn.command_line import parse
-from facedyn.main import STAGES, main
+from facedyn.main import main
 from facedyn.stages import pretrain
 from facedyn.stages.traits.saved_heads import load_heads
 from facedyn.store import portable
@@ -103,7 +103,7 @@ def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared,
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--out=t.parquet"], "--videos is missing; write facedyn embed --videos=DIR"),
+        (["--out=t.parquet"], "--videos is missing, for example --videos=new_videos"),
         (["--videos=v", "--out=t.csv"], "must end with .parquet"),
         (["--videos=v", "--out=t.parquet", "--config=x.py"], "leave --config out"),
         (["--videos=v", "--out=t.parquet", "--config.fit.steps=7"], "embed takes fit.steps from"),
@@ -131,7 +131,7 @@ def test_an_exported_model_is_taken_as_it_is(exported, arguments, workdir, tmp_p
     shutil.copytree(workdir / "data", tmp_path / "w" / "data")
     more = {"pretrain__init_from": exported, "pretrain__steps": 0}
     assert main(arguments("pretrain", tmp_path / "w", **more)) == 0
-    config = parse(arguments("pretrain", workdir), STAGES)[1]
+    config = parse(arguments("pretrain", workdir))[1]
     for scale in (1, 2):
         ours, theirs = (pretrain.load_generic(config, w, scale) for w in (tmp_path / "w", workdir))
         jax.tree.map(np.testing.assert_array_equal, ours, theirs)

@@ -11,8 +11,8 @@ from conftest import drifting_blob, hash_seed
 
 import facedyn
 from data_pipelines.errors import InputError
-from facedyn.command_line import load_config, parse
-from facedyn.main import STAGES
+from facedyn.command_line import parse
+from facedyn.config_files import load_config
 from facedyn.stages import embed_rates
 
 
@@ -63,7 +63,7 @@ def test_only_slow_videos_are_a_sentence_and_a_table(workdir, tmp_path):
 
 
 def test_the_models_rate_is_the_datasets_else_the_tables_else_the_settings(workdir, arguments, tmp_path):
-    config = parse(arguments("fit", workdir), STAGES)[1]
+    config = parse(arguments("fit", workdir))[1]
     assert embed_rates.training_fps(config, workdir) == 25
     shutil.copy(workdir / "quality.parquet", tmp_path / "quality.parquet")
     table = pd.read_parquet(tmp_path / "quality.parquet")

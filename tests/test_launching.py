@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from facedyn.command_line import load_config, override
 from facedyn.config import check, flatten
+from facedyn.config_files import load_config, override
 
 MEETING = """
-from facedyn.command_line import load_config
+from facedyn.config_files import load_config
 from facedyn.stages.runtime import processes
 
 with processes.session(load_config("configs/launch.py:slurm").distributed):

@@ -11,11 +11,12 @@ from data_pipelines.sources import SOURCES
 from data_pipelines.sources.collection import PROTOCOLS
 from data_pipelines.synthetic.bench import SyntheticSettings
 from facedyn import settings_help
-from facedyn.command_line import load_config, override, parse
+from facedyn.command_line import STAGES, parse
 from facedyn.config import check, default_config, expand_home, flatten
+from facedyn.config_files import load_config, override
 from facedyn.core import cross_validation, person_filters, solvers
 from facedyn.core.rank_loss import RankLoss
-from facedyn.main import STAGES, main
+from facedyn.main import main
 from facedyn.settings_rules import site_names
 from facedyn.settings_schema import SETTINGS
 from facedyn.stages.fit import units
@@ -228,7 +229,7 @@ def test_home_is_expanded(root, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "clips.csv").touch()
     flags = [f"--config={root}/configs/videos.py", "--workdir=~/runs", "--config.data.manifest=~/clips.csv"]
-    _, config, workdir = parse(["run", *flags, "--config.data.data_dir=~/data"], STAGES)
+    _, config, workdir = parse(["run", *flags, "--config.data.data_dir=~/data"])
     assert workdir == tmp_path / "runs"
     assert config.data.manifest == f"{tmp_path}/clips.csv"
     assert config.data.data_dir == f"{tmp_path}/data"

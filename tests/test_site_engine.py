@@ -11,8 +11,8 @@ import pytest
 from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
 
 from data_pipelines.errors import InputError
-from facedyn.command_line import load_config
 from facedyn.config import flatten
+from facedyn.config_files import load_config
 from facedyn.core import identification, innovations, low_rank, metrics, person_filters, unet
 from facedyn.stages.fit import closed_form, fit_stage, iterative, shared, site_models, site_states
 from facedyn.stages.fit.units import TimeShuffled, frames_of, place_windows, shapes_of

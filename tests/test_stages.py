@@ -15,9 +15,9 @@ import pytest
 import facedyn
 from data_pipelines.dataset.face_clips import FaceClipsReader
 from data_pipelines.errors import InputError
-from facedyn.command_line import parse
+from facedyn.command_line import STAGES, parse
 from facedyn.core import unet
-from facedyn.main import STAGES, main
+from facedyn.main import main
 from facedyn.stages import pretrain, run
 from facedyn.stages.fit import fit_scores, iterative
 from facedyn.stages.fit.units import FitUnit, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of, split_centres
@@ -155,7 +155,7 @@ def test_people_are_told_apart_across_sessions(tmp_path, arguments):
             rows[-1] |= dict(n_frames=9, finite=True, config_hash="")
             vectors.append(own + 0.01 * rng.normal(size=6))
     representations.write_part(tmp_path, rows, np.array(vectors, np.float32))
-    config = parse(arguments("fit", tmp_path, fit__unit="session"), STAGES)[1]
+    config = parse(arguments("fit", tmp_path, fit__unit="session"))[1]
     found = fit_scores.score_rows(config, tmp_path)
     top1 = next(row for row in found if row["method"] == "cross_session" and row["metric"] == "top1")
     assert (top1["value"], top1["n"]) == (1.0, 7)  # p0 was seen once
@@ -181,7 +181,7 @@ def test_changed_settings_are_refused_by_name(arguments, workdir, capsys):
 def test_pretraining_stopped_and_killed_ends_with_the_same_model(arguments, workdir, tmp_path, monkeypatch, capsys):
     shutil.copytree(workdir / "data", tmp_path / "w" / "data")
     flags = arguments("pretrain", tmp_path / "w", rank_loss__scales=1)
-    _, config, _ = parse(flags, STAGES)
+    _, config, _ = parse(flags)
     vote, votes = processes.Vote.__call__, []
 
     def asked_to_stop_before_the_second_step(self, asked):
@@ -270,7 +270,7 @@ def test_steps_in_one_call_change_nothing(workdir, arguments, tmp_path):
         place = tmp_path / str(calls)
         assert main(arguments("pretrain", place, data__data_dir=workdir / "data", **more)) == 0
         lines = [line for line in read_metrics(place, "pretrain") if "scale" in line]
-        _, config, _ = parse(arguments("pretrain", place, **more), STAGES)
+        _, config, _ = parse(arguments("pretrain", place, **more))
         found[calls] = lines, pretrain.load_generic(config, place, 1)
     for lines, params in found.values():
         assert [line["step"] for line in lines] == [4, 8, 10]
@@ -314,7 +314,7 @@ def test_stages_out_of_order_say_what_to_run_first(arguments, tmp_path, capsys):
 
 
 def test_held_back_rows_share_no_frame_with_fitted_ones(workdir, arguments):
-    _, config, _ = parse(arguments("fit", workdir), STAGES)
+    _, config, _ = parse(arguments("fit", workdir))
     face_clips = common.open_data(workdir / "data", config)
     settings = dict(unit="person", scale=2, half_length=2, held_back=0.2, max_frames=500, min_frames=4)
     units, _ = plan(face_clips, range(len(face_clips.clips)), **settings)
@@ -371,7 +371,7 @@ def test_chunks_hold_everyone_once():
 
 
 def test_windows_of_loaded_units_are_the_clips_own(workdir, arguments):
-    _, config, _ = parse(arguments("fit", workdir), STAGES)
+    _, config, _ = parse(arguments("fit", workdir))
     face_clips = common.open_data(workdir / "data", config)
     rows = [(3, 12), (0, 9), (3, 14), (0, 30)]
     frames, windows, counts = load_units(face_clips, [rows, [], rows[:1]], 6, 40, 2, 2)

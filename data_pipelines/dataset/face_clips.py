@@ -24,12 +24,14 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines.errors import InputError
 from data_pipelines.faces.images import decode_image
+from data_pipelines.files import check_size
 
 NAME, VERSION = "face_clips", "2.0.0"
 PARTS, UNFINISHED, METADATA = "parts", "UNFINISHED", "metadata.json"
 SHARD = f"{NAME}-{{split}}.array_record-{{number:05d}}"
 # Each open shard holds a file; some systems allow a process no more than 256.
 MAX_OPEN = 64
+MAX_METADATA = 64 << 20
 INDEX_COLUMNS = {
     "split": pa.string(),
     "shard": pa.int32(),
@@ -111,6 +113,7 @@ class FaceClipsReader:
 
     def __init__(self, folder: pathlib.Path, cache_bytes: int = 512 << 20):
         self.folder = pathlib.Path(folder)
+        check_size(self.folder / METADATA, MAX_METADATA, "The description of the dataset")
         self.metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
         self.image_size, self.channels = self.metadata["image_size"], self.metadata["channels"]
         self.image_format, self.trait_names = self.metadata["image_format"], tuple(self.metadata["trait_names"])

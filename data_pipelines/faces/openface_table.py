@@ -9,6 +9,7 @@ import math
 from typing import NamedTuple
 
 from data_pipelines.errors import InputError
+from data_pipelines.files import check_size
 
 COLUMNS = ("frame", "face_id", "timestamp", "confidence", "success")
 FEWEST_COLUMNS = {"frame", "confidence", "success"}
@@ -17,6 +18,7 @@ CORNERS = ("x_36", "y_36", "x_45", "y_45")
 POSE = ("pose_Tx", "pose_Ty")
 # The outer corners of a face's eyes are about 90 mm apart, and the face is about 140 mm wide.
 CORNERS_TO_WIDTH, FACE_MM = 140 / 90, 140.0
+MAX_BYTES = 1 << 30  # a day of video at 30 frames per second
 WIDE_LINES = 0.5  # more of them than this have decimal commas; fewer are damaged lines
 
 
@@ -45,6 +47,7 @@ def read_table(path) -> tuple[dict[int, dict[int, Row]], int]:
     Raises InputError when the file cannot be read, lacks the columns frame, confidence and success, or has decimal commas
     between separating commas.
     """
+    check_size(path, MAX_BYTES, "OpenFace's table")
     faces, damaged, wide, n_lines, example = collections.defaultdict(dict), 0, 0, 0, ""
     try:
         with open(path, encoding=_encoding(path), errors="replace") as file:

@@ -9,11 +9,13 @@ import pathlib
 import re
 
 from data_pipelines.errors import InputError
+from data_pipelines.files import check_size
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
 from data_pipelines.sources.listing import list_files, named
 from data_pipelines.sources.split_names import split_of
 
+MAX_BYTES = 64 << 20
 TASKS = {"talk": "T", "animals": "A", "lego": "L", "ghost": "G"}
 TRAITS = {
     "openness": "OPENMINDEDNESS_Z",
@@ -114,6 +116,7 @@ def _tables(files):
 
 def _rows(path: pathlib.Path, needed):
     """(columns, rows as {column: cell}) of a CSV, stripped."""
+    check_size(path, MAX_BYTES, "The table")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)

@@ -19,8 +19,8 @@ from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources import SourceSettings, folder
 from data_pipelines.sources.listing import named
 from data_pipelines.suffixes import VIDEOS
-from facedyn.command_line import override
 from facedyn.config import WITHOUT_EFFECT, check, config_hash, expand_home, with_home
+from facedyn.config_files import override
 from facedyn.stages import embed_rates
 from facedyn.stages.fit import fit_stage, shared
 from facedyn.stages.fit.units import unit_id
@@ -187,7 +187,7 @@ class FacialDynamics:
         return pd.concat(tables, ignore_index=True).dropna() if tables else pd.DataFrame(columns=names)
 
 
-def run(videos: str, workdir: str, out: str, overrides: dict) -> dict:
+def run(videos: str, workdir: str, out: str, overrides: dict, overwrite: bool = False) -> dict:
     """Writes `out` and, named after it, the tables of quality and predictions; returns a summary.
 
     What is not finished lies in OUT.unfinished, from where the same command goes on. Raises InputError.

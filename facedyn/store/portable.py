@@ -12,10 +12,11 @@ import numpy as np
 
 import facedyn
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
+from data_pipelines.files import atomic_path, check_size
 from facedyn.config import flatten
 
 SUFFIX, FORMAT, VERSION = ".safetensors", "facedyn generic model", 1
+MAX_BYTES = 4 << 30
 # What the parameters mean nothing without. `rank_loss.scales` is apart: a file may hold more scales than are asked for.
 MUST_AGREE = ("model.", "rank_loss.", "data.image_size", "data.channels")
 APART = ("rank_loss.scales",)
@@ -67,19 +68,8 @@ def read_generic(path, config, like, scale: int):
 
     Raises InputError when `path` is no such file, was damaged, was made with other settings, or lacks the scale.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no generic model at {path}; `facedyn export` writes one.")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get("facedyn", "{}"))
-            named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}); export or copy it again.") from error
-    if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
-        raise InputError(f"{path} is not a generic model as `facedyn export` of version {facedyn.__version__} writes it.")
+    metadata, named = _read(path)
     if metadata["hash"] != tensors_hash(named):
         raise InputError(f"{path} is damaged: its values are not those that were exported; export or copy it again.")
     theirs, ours = metadata["settings"], settings_of(config)
@@ -96,6 +86,27 @@ def read_generic(path, config, like, scale: int):
         raise InputError(f"The parameters in {path} are not those of this version's U-net; export them with this version.")
     structure = jax.tree_util.tree_structure(like)
     return jax.tree_util.tree_unflatten(structure, [own[name] for name in expected])
+
+
+def _read(path):
+    """(metadata, {name: array}) of a file of any origin. Raises InputError."""
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise InputError(f"There is no generic model at {path}; `facedyn export` writes one.")
+    check_size(path, MAX_BYTES, "The generic model")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {}).get("facedyn", "{}"))
+            named = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except Exception as error:  # of the library, or of NumPy, which lacks some of its types
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"{path} is not a whole safetensors file ({reason}); export or copy it again.") from error
+    kinds = {"format": str, "version": int, "hash": str, "settings": dict, "scales": list}
+    as_exported = isinstance(metadata, dict) and all(isinstance(metadata.get(name), kind) for name, kind in kinds.items())
+    if not as_exported or metadata["format"] != FORMAT or metadata["version"] != VERSION:
+        raise InputError(f"{path} is not a generic model as `facedyn export` of version {facedyn.__version__} writes it.")
+    return metadata, named
 
 
 def _empty(leaf):
