@@ -8,6 +8,7 @@ from typing import NamedTuple
 CORE, STAGES = "facedyn/core/", "facedyn/stages/"
 SCIENCE, ENGINE, FIT, SITES = "test_science.py", "test_site_engine.py", "test_fit.py", "test_site_dynamics.py"
 HEADS, WEIGHTS, LOSS, METRICS = "test_trait_heads.py", "test_feature_weights.py", "test_rank_loss.py", "test_metrics.py"
+VERDICTS = "test_verdicts.py"
 UPDATES = SCIENCE + "::test_the_update_brings_the_loss_down_on_what_it_sees_again_and_again"
 CENTRE = SCIENCE + "::test_the_model_sees_the_centre_frame_in_training_and_in_evaluation"
 STOPS = SCIENCE + "::test_the_best_step_is_kept_and_patience_ends_the_training"
@@ -196,13 +197,22 @@ MUTANTS = (
     _core("pca.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
     _core("pca.py", "np.sqrt(sizes.sum() / (len(sizes) * sizes))", "np.ones(len(sizes))", WEIGHTS),
     _stage(
-        "traits/traits_stage.py", "return balance_blocks(sizes) if len(sizes) > 1", "return None if len(sizes) > 1", WEIGHTS
+        "traits/trait_protocol.py", "return balance_blocks(sizes) if len(sizes) > 1", "return None if len(sizes) > 1", WEIGHTS
     ),
     _stage("traits/trait_features.py", "if self.weights is None:", "if True:", WEIGHTS),
-    _stage("traits/comparisons.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
+    _stage("traits/trait_predictions.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
     _stage(
-        "trait_predictions.py", "ridge_settings(config), row_fold, weights)", "ridge_settings(config), row_fold, None)", WEIGHTS
+        "traits/trait_predictions.py",
+        "ridge_settings(config), row_fold, weights)",
+        "ridge_settings(config), row_fold, None)",
+        WEIGHTS,
     ),
+    # Scores and verdicts
+    _core("verdicts.py", "if low <= chance:", "if high <= chance:", VERDICTS),
+    _core("verdicts.py", "if has_copy and value <= copied:", "if has_copy and value < copied:", VERDICTS),
+    _core("verdicts.py", "if n < MIN_PEOPLE:", "if n < 2:", VERDICTS),
+    _stage("../store/scores.py", 'own = own[own["split"] == row.split]', "own = own", VERDICTS),
+    _stage("../report/sections_learning.py", '(every["split"] == "validation") & (every', "(every", "test_report.py"),
     # Figures
     _core(
         "metrics.py",

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-import pandas as pd
+from facedyn.store.scores import load_scores
 
 
 def link(folder: pathlib.Path, **places: pathlib.Path) -> None:
@@ -39,8 +39,8 @@ def run_stages(stages, folder: pathlib.Path, flags) -> float:
 
 def figures(folder: pathlib.Path) -> dict:
     """What the variant's scores.csv says, each with its 95 % interval; '' where it says nothing."""
-    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
-    scores = scores[~scores["setting"].str.contains(";weighting=uniform", regex=False)]
+    scores = load_scores(folder)
+    scores = scores[(scores["weighting"] == "") & (scores["split"] != "validation")]
 
     def of(method, metric, **equal):
         rows = scores[(scores["method"] == method) & (scores["metric"] == metric)]

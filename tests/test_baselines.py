@@ -15,7 +15,8 @@ from sklearn.linear_model import Ridge
 from data_pipelines.errors import InputError
 from facedyn.core import clip_features, metrics, unet
 from facedyn.core import cross_validation as cv
-from facedyn.stages.traits import baselines, comparisons, trait_features, trait_protocol, trait_scores
+from facedyn.stages.traits import baselines, comparisons, trait_features, trait_predictions, trait_protocol, trait_scores
+from facedyn.store.scores import ScoreKey
 
 
 def moving_run(frames=40, size=12, seed=0):
@@ -232,17 +233,15 @@ def scored_fake(tmp_path):
         clips = fake.FakeFaceClips(labels)
         records = list(range(len(clips.clips)))
 
-        def samples_of(rows, vectors):
-            return trait_features.samples_by_person(rows, vectors, people, labels)
-
         subjects = trait_protocol.Subjects(people, people, labels)
-        scored = comparisons.Scored(subjects, fake.TRAITS, samples_of(pd.DataFrame(rows), vectors), settings)
-        lead = "representation", "ridge;scales=1+2;tasks=all;fusion=features"
+        samples = trait_features.samples_by_person(pd.DataFrame(rows), vectors, people, labels)
+        scored = trait_predictions.Scored(subjects, fake.TRAITS, samples, settings)
+        lead = ScoreKey("representation", "ridge", scales="1+2", tasks="all", fusion="features")
         own = {lead: scored.predict(scored.headline, scored.samples, fold)}
-        features = baselines.features(config, tmp_path, clips, records, scored, samples_of, "")
+        features = baselines.features(config, tmp_path, clips, records, scored, {})
         found = baselines.predict(config, features, scored, fold, own)
         pairs = comparisons.pairs({key: one[None] for key, one in (own | found).items()}, baselines.fused(config, features))
-        others = comparisons.other_rows(config, clips, records, scored, features, fold, lead[1])
+        others = comparisons.other_rows(config, clips, records, scored, features, fold, lead)
         return found, others + trait_scores.difference_rows(config, pairs, labels, subjects.owner, fake.TRAITS)
 
     return run, labels, fold
@@ -253,13 +252,13 @@ def test_no_baseline_sees_the_labels_of_the_people_it_predicts(scored_fake, caps
     found, rows = run(labels)
     said = capsys.readouterr().out
     assert "generic_feature is left out, there is no generic model" in said
-    assert "dynamic_images (ridge;scales=1+2+4) is left out, no clip is long enough" in said  # six frames a clip
-    assert {method for method, _ in found} == {
+    assert "dynamic_images (scales 1+2+4) is left out, no clip is long enough" in said  # six frames a clip
+    assert {key.method for key in found} == {
         *("mean_predictor", "mean_face", "rank_pooling", "linear_dynamics", "optical_flow"),
         "representation+linear_dynamics",
     }
     # The pool is not known here, so the principal images are those of the scored people.
-    assert ("linear_dynamics", "ridge;components=8;transductive") in found
+    assert ScoreKey("linear_dynamics", "ridge", note="transductive") in found
     other = labels.copy()
     other[fold == 0] += 1
     again, _ = run(other)
@@ -270,13 +269,9 @@ def test_no_baseline_sees_the_labels_of_the_people_it_predicts(scored_fake, caps
     difference = by_method["representation_minus_mean_predictor", "mean", "pcc"]
     assert difference["low"] < difference["value"] < difference["high"]
     assert ("representation+linear_dynamics_minus_linear_dynamics", "openness", "ccc") in by_method
-    permuted = {
-        row["setting"]: row
-        for row in rows
-        if (row["method"], row["trait"], row["metric"]) == ("permuted_labels", "mean", "pcc")
-    }
-    assert list(permuted) == ["ridge;scales=1+2;tasks=all;fusion=features;permutations=4", "ridge;of=mean_face;permutations=4"]
-    assert all(abs(row["value"]) < 0.3 and row["low"] < row["high"] for row in permuted.values())
+    permuted = [row for row in rows if (row["method"], row["trait"], row["metric"]) == ("permuted_labels", "mean", "pcc")]
+    assert [(row["scales"], row["tasks"], row["of"]) for row in permuted] == [("1+2", "all", ""), ("", "", "mean_face")]
+    assert all(abs(row["value"]) < 0.3 and row["low"] < row["high"] for row in permuted)
     assert not any(method == "same_identity" for method, *_ in by_method)  # a person's clips have one label
 
 

@@ -11,14 +11,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
+from facedyn.report.tables import describe
 from facedyn.stages import embed
 from facedyn.stages.runtime import common
 from facedyn.stages.traits import saved_heads, traits_stage
 from facedyn.store.representations import load_representations
-from facedyn.store.scores import describe, load_scores, parse_setting
+from facedyn.store.scores import ScoreKey, key_of, load_scores, rows_of_key
 
 N, CLIPS, D = 30, 4, 40  # people, clips each, values of a representation
-HEADLINE = "ridge;scales=1;tasks=all;aggregate=none"
+HEADLINE = ScoreKey("representation", "ridge", scales="1", tasks="all", aggregate="none")
 
 
 class Clips(fake.FakeFaceClips):
@@ -50,9 +51,9 @@ def score(tmp_path, monkeypatch, capsys):
     return run
 
 
-def mean_pcc(scores, method="representation", **parts):
-    chosen = scores[(scores["trait"] == "mean") & (scores["metric"] == "pcc") & (scores["method"] == method)]
-    return next(row for row in chosen.itertuples() if all(parse_setting(row.setting).get(k) == v for k, v in parts.items()))
+def mean_pcc(scores, key=HEADLINE):
+    chosen = rows_of_key(scores[(scores["trait"] == "mean") & (scores["metric"] == "pcc")], key)
+    return next(chosen.itertuples())
 
 
 def planted(rng, noise=1.0):
@@ -73,15 +74,16 @@ def test_every_clip_is_predicted_from_the_training_peoples_clips_and_scored(scor
     model = make_pipeline(StandardScaler(), Ridge(100.0)).fit(vectors[:20].reshape(-1, D), labels[:20].reshape(-1, 2))
     expected, truth = model.predict(vectors[20:].reshape(-1, D)), labels[20:].reshape(-1, 2)
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
-    own = table[(table["method"] == "representation") & (table["setting"] == HEADLINE) & (table["trait"] == "openness")]
+    own = table[(table["method"] == "representation") & (table["scales"] == "1") & (table["trait"] == "openness")]
+    assert set(own["aggregate"]) == {"none"}
     assert (own["unit_id"].str[:4] == own["person_id"]).all()
     np.testing.assert_allclose(own.set_index("unit_id")["prediction"].sort_index(), expected[:, 1], atol=1e-4)
     row = mean_pcc(scores)
     pcc = [np.corrcoef(expected[:, t], truth[:, t])[0, 1] for t in range(2)]
     assert (row.value, row.n) == (pytest.approx(np.mean(pcc), abs=1e-4), 10)
-    assert row.setting == summary["headline"] == HEADLINE
+    assert summary["headline"] == HEADLINE._asdict()
     assert summary["people"] == 10
-    assert "people_overlap" not in out + "".join(scores["setting"])
+    assert "people_overlap" not in out + "".join(scores["note"])
     folds = pd.read_csv(tmp_path / "traits" / "folds.csv")
     assert list(folds.columns) == ["seed", "person_id", "unit_id", "fold"]
     assert len(folds) == N * CLIPS
@@ -110,7 +112,7 @@ def test_folds_are_by_person_and_intervals_too(score, tmp_path):
     assert folds["fold"].nunique() == 5
     clips = mean_pcc(scores)
     _, scores, _ = score(labels, vectors, by_people(0, N), traits__aggregate="clip", **baselines)
-    people = mean_pcc(scores)
+    people = mean_pcc(scores, HEADLINE._replace(aggregate="clip"))
     assert clips.n == people.n == N
     assert clips.value == pytest.approx(people.value, abs=1e-4)
     assert (clips.low, clips.high) == (pytest.approx(people.low, abs=1e-3), pytest.approx(people.high, abs=1e-3))
@@ -126,10 +128,9 @@ def test_people_on_both_sides_are_allowed_flagged_and_shown_as_a_leak(score, tmp
     summary, scores, out = score(labels, vectors, splits, traits__protocol="official", **weak)
     assert out.count("24 of 27 people in test are in training too") == 1
     of_stage = scores[scores["stage"] == "traits"]
-    assert all(parse_setting(setting)["people_overlap"] for setting in of_stage["setting"])
-    assert mean_pcc(scores).value > 0.6
-    looked_up = mean_pcc(scores, "same_identity", head="", **{"scales": ()})
-    assert looked_up.setting == "people_overlap"
+    assert set(of_stage["note"]) == {"people_overlap"}
+    assert mean_pcc(scores, HEADLINE.noting("people_overlap")).value > 0.6
+    looked_up = mean_pcc(scores, ScoreKey("same_identity", note="people_overlap"))
     train = labels[:24, :3].mean(1)
     everyone = np.concatenate([labels[:24, :3].reshape(-1, 2), labels[24:27].reshape(-1, 2)]).mean(0)
     predicted = np.concatenate([train, np.repeat(everyone[None], 3 * CLIPS, 0)])
@@ -138,13 +139,13 @@ def test_people_on_both_sides_are_allowed_flagged_and_shown_as_a_leak(score, tmp
     assert looked_up.value == pytest.approx(expected, abs=1e-4)
     assert looked_up.n == 27
     assert "representation_minus_same_identity" in set(of_stage["method"])
-    assert describe("same_identity", "people_overlap") == ("same-identity look-up", "people overlap")
+    assert describe(key_of(looked_up)) == ("same-identity look-up", "people overlap")
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
-    assert summary["headline"] in set(table["setting"])
-    assert table["setting"].str.contains("people_overlap").all()
+    assert summary["headline"]["note"] == "people_overlap"
+    assert set(table["note"]) == {"people_overlap"}
 
     _, scores, out = score(labels, vectors, splits, **weak)
-    assert "people_overlap" not in out + "".join(scores["setting"])
+    assert "people_overlap" not in out + "".join(scores["note"])
     assert mean_pcc(scores).value < 0.35
 
 

@@ -43,7 +43,7 @@ def test_healthy_data_has_no_error(prepared, root, capsys):
     assert set(table.severity) <= {"warning"}
     # Both trivial baselines are there for whoever wants to compare; without shared people they are the same.
     scores = load_scores(workdir)
-    own = scores[(scores.stage == "doctor") & (scores.setting == "split=test") & (scores.trait == "mean")]
+    own = scores[(scores.stage == "doctor") & (scores.split == "test") & (scores.trait == "mean")]
     assert sorted(own.method) == ["mean_predictor"] * 3 + ["same_identity"] * 3
     assert own.pivot(index="metric", columns="method", values="value").nunique(axis=1).eq(1).all()
     assert set(own.n) == {6}
@@ -151,7 +151,7 @@ def test_overlap_is_scored_and_spoils(root, tmp_path, capsys):
     scores = load_scores(tmp_path / "w")
     perfect = scores[(scores.method == "same_identity") & (scores.trait == "warm") & (scores.metric == "ccc")]
     assert perfect.value.tolist() == [1, 1]
-    assert sorted(perfect.setting) == ["split=test", "split=validation"]
+    assert sorted(perfect.split) == ["test", "validation"]
     # Without traits nothing is scored, and the older rows do not stay behind.
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w")) == 0
     assert not len(load_scores(tmp_path / "w"))
@@ -179,6 +179,31 @@ def test_what_a_source_s_own_lists_name_but_the_copy_lacks(root, tmp_path, capsy
     (workdir / "manifest.json").write_text("{")
     assert main(arguments(root, "", workdir, data__dataset="udiva")) == 2
     assert "manifest.json is not what prepare writes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["prepare", "run"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_or_two_people_are_refused_before_anything_is_decoded(root, tmp_path, capsys, stage, n):
+    entries = clips(tmp_path, n, 2)
+    rows = [f"{e.clip_id},{e.person_id},{e.path}" for e in entries]
+    (tmp_path / "m.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
+    assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w", stage)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"has {n} p" in error
+    assert "facedyn embed" in error
+    assert not (tmp_path / "w" / "data").exists()
+    assert not (tmp_path / "w" / "quality.parquet").exists()
+    assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w")) == 1
+    assert "error too_few_people" in capsys.readouterr().out
+
+
+def test_few_people_are_warned_of_before_the_work(root, tmp_path, capsys):
+    entries = clips(tmp_path, 4, 1)
+    rows = [f"{e.clip_id},{e.person_id},{e.path}" for e in entries]
+    (tmp_path / "m.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
+    main(arguments(root, tmp_path / "m.csv", tmp_path / "w", "prepare"))
+    assert "warning: Only 4 people" in capsys.readouterr().out
 
 
 def test_doctor_and_its_page_know_the_same_defects(root):

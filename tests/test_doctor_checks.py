@@ -137,6 +137,27 @@ def test_ids_that_are_one_and_the_same():
     assert ids(single["single_clips"]) == ["2"]
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 19, 20])
+def test_too_few_people_are_an_error_and_few_a_warning(n):
+    entries = [entry(f"c{i}", f"p{i % n}") for i in range(2 * n)]
+    found = {d.kind: d for d in check_people.count_defects(entries)}
+    assert list(found) == (["too_few_people"] if n < 3 else ["few_people"] if n < 20 else [])
+    if n < 3:
+        assert found["too_few_people"].severity == "error"
+        assert f"has {n} p" in found["too_few_people"].what
+        assert "facedyn embed" in found["too_few_people"].fix
+    elif n < 20:
+        assert found["few_people"].severity == "warning"
+        assert f"one in {n}," in found["few_people"].what
+        assert "copying its input" in found["few_people"].what
+    # With a model of their own pool, one person can be described; the pool must do.
+    pool = [entry(f"x{i}", f"q{i}") for i in range(30)]
+    of_pool = {d.kind: d.what for d in check_people.count_defects(entries, pool)}
+    assert list(of_pool) == (["few_people"] if n < 20 else [])
+    assert not any("copying" in what for what in of_pool.values())
+    assert check_people.count_defects(pool, entries[:2])[0].kind == "too_few_people"
+
+
 def test_splits_and_who_is_in_several_of_them():
     entries = [entry(f"c{i}", f"p{i // 2}", float(i)) for i in range(40)]
     splits = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
@@ -322,7 +343,7 @@ def test_the_manifest_of_a_user_is_read_as_prepare_reads_it(blob_manifest):
         entries, PrepareSettings(trait_names=("calm",)), data_dir=blob_manifest.parent, quality_path=blob_manifest.parent / "q"
     )
     assert {d.severity for d in found.defects} <= {doctor.WARNING}
-    assert {row["n"] for row in found.scores if row["setting"] == "split=test"} == {6}
+    assert {row["n"] for row in found.scores if row["split"] == "test"} == {6}
 
 
 def test_videos_in_a_bucket_are_not_looked_at(tmp_path):

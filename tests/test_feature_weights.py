@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge
 from facedyn.core import cross_validation as cv
 from facedyn.core import pca, trait_heads
 from facedyn.stages.fit import shared
-from facedyn.stages.traits import comparisons, trait_features, trait_predictions, trait_protocol, traits_stage
+from facedyn.stages.traits import saved_heads, trait_features, trait_predictions, trait_protocol
 
 
 def test_weights_of_features():
@@ -43,12 +43,12 @@ def test_parts_of_a_representation_have_an_equal_say_in_every_head():
     )
     sizes = shared.part_sizes(config)
     assert len(set(sizes)) == len(sizes) == 3
-    weights = traits_stage._part_weights(config, sum(sizes))
+    weights = trait_protocol.block_weights(config, sum(sizes))
     of_parts = np.split(weights**2, np.cumsum(sizes)[:-1])
     np.testing.assert_allclose([part.sum() for part in of_parts], sum(sizes) / 3, rtol=1e-6)
     rows = pd.DataFrame(dict(unit_id=["a", "b"], person_id=["a", "b"], task="", session="", scale=1))
     subjects = trait_protocol.Subjects(["a", "b"], ["a", "b"], np.zeros((2, 1)))
-    samples = traits_stage._samples(config, rows, np.zeros((2, sum(sizes)), np.float32), subjects, None)
+    samples = trait_protocol.samples(config, subjects, rows, np.zeros((2, sum(sizes)), np.float32))
     np.testing.assert_array_equal(samples.weights_for(2 * sum(sizes)), np.tile(weights, 2))
 
 
@@ -64,9 +64,9 @@ def test_a_part_of_no_weight_has_no_say_in_what_is_predicted(head):
     def predicted(block):
         weights = np.array([1.0] * 3 + [1e-7] * 30)
         samples = trait_features.Samples(40, np.arange(40), np.arange(40), labels, {(1, "all"): block}, weights)
-        found = trait_predictions.predict(config, samples, fold, "")
-        heads, _ = trait_predictions.saved_heads(config, samples, fold, found.mlp_head, "", ("calm",))
-        scored = comparisons.Scored(
+        found = trait_predictions.predict(config, samples, fold, {})
+        heads, _ = saved_heads.fit_heads(config, samples, fold, found.mlp_head, {}, ("calm",))
+        scored = trait_predictions.Scored(
             trait_protocol.Subjects(list(map(str, range(40))), list(map(str, range(40))), labels),
             ("calm",),
             samples,

@@ -76,9 +76,9 @@ def hostile(tmp_path_factory):
     (folder / "unreadable.mp4").write_bytes((folder / "good.mp4").read_bytes())
     (folder / "unreadable.mp4").chmod(0)
     rows = ["clip_id,person_id,path,split,aligned"]
-    for name in REASONS:
+    for i, name in enumerate(REASONS):
         place = {"unicode": "Größe 面 (1) é.mp4"}.get(name, name if (folder / name).is_dir() else f"{name}.mp4")
-        rows.append(f"{name},p,{place},train,true")
+        rows.append(f"{name},p{i % 3},{place},train,true")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder / "manifest.csv"
 

@@ -17,7 +17,7 @@ def identify(tmp_path):
     def run(rows, vectors, **settings):
         representations.write_part(tmp_path, rows, np.asarray(vectors, np.float32))
         found = fit_scores.score_rows(fake.small_config(**settings), tmp_path)
-        return {(row["method"], row["metric"]): row for row in found if row["setting"].startswith("scales=1;")}
+        return {(row["method"], row["metric"]): row for row in found if row["scales"] == "1" and row["unit"]}
 
     return run
 

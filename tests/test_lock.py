@@ -17,6 +17,7 @@ import pytest
 from data_pipelines.errors import InputError
 from facedyn.main import main
 from facedyn.store import lock, representations
+from facedyn.store.scores import ScoreKey
 
 SECONDS = 120  # after which a process that hangs is ended
 HOLD = """
@@ -162,7 +163,7 @@ def same_result(one, two):
         (rows, vectors), (expected_rows, expected) = (representations.read_parts(w / folder) for w in (one, two))
         assert rows["unit_id"].tolist() == expected_rows["unit_id"].tolist()
         np.testing.assert_allclose(vectors, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
-    columns = ["stage", "method", "setting", "trait", "metric"]
+    columns = ["stage", *ScoreKey._fields, "trait", "metric"]
     one, two = (pd.read_csv(w / "scores.csv") for w in (one, two))
     assert not one.duplicated(columns).any()
     assert len(one) == len(two)

@@ -179,9 +179,8 @@ def test_a_changed_table_or_threshold_makes_the_clip_anew(tmp_path):
 
 def test_a_tree_of_outputs_from_the_command_line(tmp_path, root, capsys):
     source = tmp_path / "openface out"
-    for person in ("007", "08"):
-        for name in ("monday.1", "monday.2"):
-            write_output(source / person, name)
+    for person, name in (("007", "monday.1"), ("007", "monday.2"), ("08", "tuesday.1"), ("08", "friday.2")):
+        write_output(source / person, name)
     write_output(source, "carl_3")
     (source / "007" / "lost.csv").write_text((source / "carl_3.csv").read_text())
     (source / "notes.csv").write_text("who,what\na,b\n")
@@ -195,8 +194,8 @@ def test_a_tree_of_outputs_from_the_command_line(tmp_path, root, capsys):
     assert people == {
         "007/monday.1": "007",
         "007/monday.2": "007",
-        "08/monday.1": "08",
-        "08/monday.2": "08",
+        "08/tuesday.1": "08",
+        "08/friday.2": "08",
         "carl_3": "carl_3",
     }
     table = pd.read_parquet(tmp_path / "w" / "quality.parquet").set_index("clip_id")
@@ -208,6 +207,7 @@ def test_a_tree_of_outputs_from_the_command_line(tmp_path, root, capsys):
     pattern = r"--config.data.person_pattern=(?P<person>\w+)\.(?P<session>\d)\.csv"
     assert main(["prepare", *arguments, *small, pattern]) == 0
     clips = open_face_clips(tmp_path / "w" / "data").clips
-    assert {(clip.person_id, clip.session) for clip in clips} == {("monday", "1"), ("monday", "2")}
+    found = {(clip.person_id, clip.session) for clip in clips}
+    assert found == {("monday", "1"), ("monday", "2"), ("tuesday", "1"), ("friday", "2")}
     with pytest.raises(InputError):
         OpenFaceVideo(source / "007")

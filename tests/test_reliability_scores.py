@@ -44,9 +44,9 @@ def test_identification_counts_by_reliability():
 
     def top1(reliability):
         found = fit_scores._identification_rows(
-            config, table, vectors, fit_scores._halves_round, "split_half", telling=reliability
+            config, table, vectors, fit_scores._halves_round, "split_half", identification_weights=reliability
         )
-        return next(r["value"] for r in found if r["metric"] == "top1" and r["setting"].startswith("scales=1+2"))
+        return next(r["value"] for r in found if r["metric"] == "top1" and r["scales"] == "1+2")
 
     assert top1({1: np.zeros(WIDTH), 2: np.ones(WIDTH)}) == 1
     assert top1({1: np.ones(WIDTH), 2: np.zeros(WIDTH)}) < 0.5

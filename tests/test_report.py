@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import html
+import pathlib
 import re
 import shutil
 from html.parser import HTMLParser
@@ -14,12 +15,16 @@ from conftest import write_video
 
 from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
-from facedyn.report import dynamics_section, learning_sections, page, worst_clips
-from facedyn.report.inputs import load
+from facedyn.main import main
+from facedyn.report import page, sections_learning
+from facedyn.report.inputs import left_out, load, worst_used
+from facedyn.report.tables import score_table
 from facedyn.stages import report, report_views
 from facedyn.stages.run import run_stages
 from facedyn.stages.runtime import common
-from facedyn.store.scores import load_scores, replace_scores, score_table
+from facedyn.stages.traits.trait_scores import KEY_COLUMNS
+from facedyn.store import lock
+from facedyn.store.scores import ScoreKey, load_scores, replace_scores
 
 SECTIONS = ("traits", "scatter", "comparison", "weights", "pretraining", "filters", "identification", "dynamics", "people")
 SECTIONS += ("quality", "doctor", "settings")
@@ -27,25 +32,24 @@ EVIL = "<script>alert('p')</script>"
 
 
 TRAITS = ("extraversion", "openness", "a$b_c$")
+LEAD = ScoreKey("representation", "ridge", scales="1+2", tasks="all", fusion="features", note="transductive")
 
 
 def write_trait_results(workdir, traits=TRAITS, n=48):
     rng = np.random.default_rng(0)
-    settings = [f"ridge;scales={s};tasks={t}" for s in ("1", "2") for t in fake.TASKS]
-    settings += [f"ridge;scales=1+2;tasks=all;fusion={f};transductive" for f in ("features", "predictions")]
-    methods = [("representation", s) for s in settings] + [("mean_face", "ridge"), ("mean_predictor", ""), ("oracle", "ridge")]
+    keys = [LEAD._replace(scales=s, tasks=t, fusion="", note="") for s in ("1", "2") for t in fake.TASKS]
+    keys += [LEAD._replace(fusion=f) for f in ("features", "predictions")]
+    keys += [ScoreKey("mean_face", "ridge"), ScoreKey("mean_predictor"), ScoreKey("oracle", "ridge")]
     rows, predictions = [], []
-    for method, setting in methods:
+    for key in keys:
         for trait in (*traits, "mean"):
             value = rng.normal(0.3, 0.1)
             numbers = dict(value=value, low=value - 0.15, high=value + 0.15, n=n)
-            rows += [
-                dict(method=method, setting=setting, trait=trait, metric=m) | numbers
-                for m in ("pcc", "ccc", "acc", "rmse", "r2")
-            ]
+            rows += [key._asdict() | dict(trait=trait, metric=m) | numbers for m in ("pcc", "ccc", "acc", "rmse", "r2")]
             if trait != "mean":
                 label = rng.normal(0.5, 0.15, n)
-                table = dict(method=method, setting=setting, trait=trait, person_id=fake.people_ids(n), fold=np.arange(n) % 5)
+                table = {name: getattr(key, name) for name in KEY_COLUMNS}
+                table |= dict(trait=trait, person_id=fake.people_ids(n), fold=np.arange(n) % 5)
                 predictions.append(
                     pd.DataFrame(table | dict(label=label, prediction=0.3 + 0.4 * label + rng.normal(0, 0.05, n)))
                 )
@@ -151,8 +155,9 @@ def test_page_has_every_section_and_needs_nothing_but_itself(full):
 
 def test_figures_are_those_of_the_table(full):
     scores, text = load_scores(full[0]), full[1]
-    shown = scores[(scores["stage"] == "traits") & scores["setting"].str.contains("fusion=features")]
-    for row in pd.concat([shown, scores[scores["stage"] != "traits"]]).itertuples():
+    shown = scores[(scores["stage"] == "traits") & (scores["fusion"] == "features")]
+    others = scores[(scores["stage"] != "traits") & (scores["split"] != "validation")]
+    for row in pd.concat([shown, others]).itertuples():
         assert f"{row.value:.3f}".replace("-", "−").replace("−0.000", "0.000") in text
     assert "transductive" in text
     assert "person filters" in text
@@ -165,12 +170,12 @@ def test_figures_are_those_of_the_table(full):
 def test_what_person_filters_are_compared_with_is_named_by_the_solver_of_the_fit(full_workdir, solver, whose):
     fake.write_stamp(full_workdir, "fit", fake.small_config(fit__solver=solver))
     inputs = load(full_workdir, pictures=True)
-    assert f"those without, by {html.escape(whose)}, for" in dynamics_section.dynamics(inputs, faces=True).body
-    filters = learning_sections.personalisation(inputs).body
+    assert f"those without, by {html.escape(whose)}, for" in sections_learning.dynamics(inputs, faces=True).body
+    filters = sections_learning.personalisation(inputs).body
     assert f"Without person filters means {html.escape(whose)} alone." in filters
     assert re.search("<th[^>]*>without person filters", filters)
     assert "generic model" not in filters.replace("means the generic model alone.", "")
-    assert "generic model" in learning_sections.pretraining(inputs).body
+    assert "generic model" in sections_learning.pretraining(inputs).body
     fitted, pretrained = (score_table(inputs[stage]) for stage in ("fit", "pretrain"))
     assert "without person filters" in fitted
     assert "generic" not in fitted
@@ -178,16 +183,15 @@ def test_what_person_filters_are_compared_with_is_named_by_the_solver_of_the_fit
 
 
 def test_findings_are_sentences_with_figure_and_interval(full_workdir):
-    setting = "ridge;scales=1+2;tasks=all;fusion={};transductive"
     figures = {
-        ("finding_fused_tasks", setting.format("features")): (0.08, 0.02, 0.14),
-        ("finding_fused_tasks", setting.format("stacking")): (0.05, -0.02, 0.12),
-        ("finding_multi_scale", setting.format("features")): (0.01, -0.04, 0.06),
-        ("finding_task_matters", "ridge;scales=1+2;tasks=best;fusion=features;transductive"): (-0.2, -0.3, -0.1),
+        LEAD._replace(method="finding_fused_tasks"): (0.08, 0.02, 0.14),
+        LEAD._replace(method="finding_fused_tasks", fusion="stacking"): (0.05, -0.02, 0.12),
+        LEAD._replace(method="finding_multi_scale"): (0.01, -0.04, 0.06),
+        LEAD._replace(method="finding_task_matters", tasks="best"): (-0.2, -0.3, -0.1),
     }
     old = load_scores(full_workdir)
     own = [
-        dict(zip(("method", "setting", "value", "low", "high"), (*key, *numbers))) | dict(trait="mean", metric="pcc", n=48)
+        key._asdict() | dict(zip(("value", "low", "high"), numbers)) | dict(trait="mean", metric="pcc", n=48)
         for key, numbers in figures.items()
     ]
     replace_scores(full_workdir, "traits", old[old["stage"] == "traits"].to_dict("records") + own)
@@ -204,6 +208,41 @@ def test_findings_are_sentences_with_figure_and_interval(full_workdir):
     printed = score_table(load_scores(full_workdir))
     assert "Findings: paired difference" in printed
     assert "0.080 [0.020, 0.140]" in printed
+
+
+def test_a_learning_curve_stands_beside_the_controls_of_its_own_people(full):
+    """The copied input scores 0.73 on the validation people of scale 1, whose curve it is, and 0.64 on the test people."""
+    own = full[1].split('id="pretraining"')[1].split("</section>")[0]
+    picture, table = own.split("<table", 1)
+    first = picture.split("</svg>")[0]
+    assert "copy of the input 0.73" in first
+    assert "copy of the input 0.64" not in picture
+    assert "0.640" in table
+    assert "0.730" not in table
+    assert "The table below is of others" in own
+    inputs = load(full[0], pictures=False)
+    alone = inputs.scores[inputs.scores["split"] != "test"]  # no test people: the table is of the curve's own
+    body = sections_learning.pretraining(dataclasses.replace(inputs, scores=alone)).body
+    assert "0.730" in body
+    assert "The table below is of others" not in body
+
+
+def test_results_have_a_verdict_with_its_reason(full_workdir):
+    text = make(full_workdir)
+    assert "Split half, scales 1+2, unit person task, top-1: usable." in text
+    assert "lies above chance, 0.021, with 48 people." in text
+    scores = load_scores(full_workdir)
+    few = scores[scores["stage"] == "fit"].assign(n=3)
+    copied = scores["method"].eq("copy_input") & scores["split"].eq("test")
+    worse = scores.assign(value=scores["value"].where(~copied, 0.9))
+    replace_scores(full_workdir, "fit", few.to_dict("records"))
+    replace_scores(full_workdir, "pretrain", worse[worse["stage"] == "pretrain"].to_dict("records"))
+    text = make(full_workdir)
+    tiles = text.split('class="tiles"')[1].split("</header>")[0]
+    assert "<b>0.73</b>" not in tiles  # nobody quotes the top-1 of three people
+    assert tiles.count("<b>–</b>") == 2
+    assert "too few people" in tiles
+    assert "Generic model, scale 1, split test, ranking accuracy: worse than the copied input." in text
 
 
 def test_everything_that_comes_in_is_escaped(full):
@@ -268,7 +307,7 @@ def test_one_map_over_the_whole_window_is_drawn_too(full_workdir):
     assert text.count("<img") == 9 + 1 + 1 + 1 + 6 * 3
 
 
-def test_nothing_is_reported_of_a_folder_without_a_stage(tmp_path, monkeypatch):
+def test_nothing_is_reported_of_a_folder_without_a_stage(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(common, "open_face_clips", open_face_clips)
     with pytest.raises(InputError, match=r"There is no folder .*/new: run the stage prepare first"):
         run_stages("report", fake.small_config(), tmp_path / "new")
@@ -277,6 +316,35 @@ def test_nothing_is_reported_of_a_folder_without_a_stage(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"nothing to report in .*/empty, as no stage was run there: run the stage prepare"):
         run_stages("report", fake.small_config(), tmp_path / "empty")
     assert not (tmp_path / "empty" / "report").exists()
+    command = ["report", f"--config={root}/configs/videos.py", f"--workdir={tmp_path / 'empty'}"]
+    assert main(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_page_can_be_made_beside_a_run_that_holds_the_workdir(full_workdir, tmp_path_factory, capsys):
+    config, out = fake.small_config(), tmp_path_factory.mktemp("elsewhere") / "page.html"
+
+    def state():
+        return {path: path.stat().st_mtime_ns for path in full_workdir.rglob("*") if path.name != lock.LOCK}
+
+    with lock.held(full_workdir):
+        before = state()
+        with pytest.raises(InputError, match="is in use by"):
+            run_stages("report", config, full_workdir)
+        run_stages("report", config, full_workdir, read_only=True, out=str(out))
+        run_stages("report", config, full_workdir, read_only=True)
+        assert state() == before
+    parsed(out.read_text(encoding="utf-8"))
+    named, temporary = re.findall(r"^Report: (.*)$", capsys.readouterr().out, re.M)
+    assert named == str(out)
+    assert pathlib.Path(temporary).read_bytes() == out.read_bytes()
+    for place, words in ((full_workdir / "p.html", "must not change"), (out.with_suffix(".pdf"), "must end with .html")):
+        with pytest.raises(InputError, match=words):
+            run_stages("report", config, full_workdir, read_only=True, out=str(place))
+    for stage, options in (("fit", dict(read_only=True)), ("report", dict(out=str(out)))):
+        with pytest.raises(InputError, match="options of the stage report"):
+            run_stages(stage, config, full_workdir, **options)
 
 
 def test_a_workdir_without_its_data_set_still_has_a_page(full_workdir, monkeypatch):
@@ -306,14 +374,14 @@ def test_a_left_out_clip_is_shown_where_its_video_can_be_read(full_workdir):
 
 def test_worst_clips_are_those_that_lost_or_had_flagged_most(full_workdir):
     table = pd.read_parquet(full_workdir / "quality.parquet").assign(n_kept=200, n_found=200, jitter=0.0)
-    assert worst_clips.worst_used(table) == []
+    assert worst_used(table) == []
     table["n_blurred"] = 0
     table.loc[5, "n_kept"], table.loc[6, "n_blurred"], table.loc[9, "jitter"] = 100, 150, 2.0
     table.loc[3, "n_blurred"] = 200  # left out already
-    found = worst_clips.worst_used(table)
+    found = worst_used(table)
     assert [clip for clip, _, _ in found] == ["p006-talk-0", "p005-talk-0", "p009-talk-0"]
     assert [amiss for _, _, amiss in found] == ["blurred in 75 %", "50 % of its frames lost", "jitter 2.00 pixels"]
-    assert len(worst_clips.left_out(table)) == 2
+    assert len(left_out(table)) == 2
 
 
 def test_weights_are_summed_over_tasks_for_each_site_and_scale(full):
@@ -348,10 +416,10 @@ def test_command_hashes_and_seed_are_there(full):
 def test_control_of_identification_is_told_plainly(full, interval, words):
     inputs = load(full[0], pictures=False)
     low, high = interval
-    row = dict(stage="fit", method="time_shuffled", setting="scales=1+2;unit=person_task", trait="", metric="top1")
-    row |= dict(value=(low + high) / 2, low=low, high=high, n=48)
+    row = inputs["fit"][inputs["fit"]["metric"] == "top1"].iloc[0]
+    row = row.to_dict() | dict(method="time_shuffled", value=(low + high) / 2, low=low, high=high)
     inputs = dataclasses.replace(inputs, scores=pd.concat([inputs.scores, pd.DataFrame([row])], ignore_index=True))
-    text = learning_sections.identification(inputs).body
+    text = sections_learning.identification(inputs).body
     assert f"[{low:.2f}, {high:.2f}] against 0.73 [0.71, 0.75]: {words}" in text
 
 

@@ -2,19 +2,19 @@ import re
 
 import numpy as np
 
-from facedyn.report import forest, plots
+from facedyn.report import plots
 
 
 def test_ticks_are_round_numbers_and_few():
-    assert forest.ticks(-0.23, 0.88) == [-0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
+    assert plots.ticks(-0.23, 0.88) == [-0.2, 0.0, 0.2, 0.4, 0.6, 0.8]
     for low, high in ((-0.01, 0.02), (-1, 1), (0, 0.5)):
-        found = forest.ticks(low, high)
-        assert 2 <= len(found) <= forest.MAX_TICKS
+        found = plots.ticks(low, high)
+        assert 2 <= len(found) <= plots.MAX_TICKS
         assert low <= min(found) <= max(found) <= high
 
 
 def test_an_interval_that_is_not_known_is_drawn_as_a_point():
-    text = forest.forest([("baselines", [("mean", 0.1, np.nan, np.nan), ("none", np.nan, np.nan, np.nan)])], "PCC")
+    text = plots.forest([("baselines", [("mean", 0.1, np.nan, np.nan), ("none", np.nan, np.nan, np.nan)])], "PCC")
     assert text.count("<b ") == 1
     assert "<i " not in text
     assert "nan" not in text

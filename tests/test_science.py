@@ -123,5 +123,6 @@ def test_the_best_step_is_kept_and_patience_ends_the_training(monkeypatch, tmp_p
     same = [all(np.array_equal(a, b) for a, b in zip(kept, jax.tree.leaves(params), strict=True)) for params in measured]
     assert same == [False, True, False, False]
     # Stopping is decided on people of the split `validation`, what is quoted is measured on those of `test`: all strangers.
+    # At the end the controls of the validation people are measured too, for the picture of the learning curve.
     assert summary["people"] == ["a", "b"]
-    assert people == [["c", "d"], ["e", "f"]]
+    assert people == [["c", "d"], ["e", "f"], ["c", "d"]]

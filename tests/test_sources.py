@@ -224,7 +224,7 @@ def test_a_listing_survives_what_folders_hold(tmp_path, monkeypatch):
 
 def test_prepare_from_a_folder_of_videos(tmp_path, root, capsys):
     source = tmp_path / "videos"
-    for name in ("anna/1", "anna/2", "ben/1"):
+    for name in ("anna/1", "anna/2", "ben/1", "cleo/1"):
         write_video(source / f"{name}.avi", drifting_blob(12, hash_seed(name)))
     (source / "ben" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
     touch(source / "ben" / "text.mp4")
@@ -232,9 +232,9 @@ def test_prepare_from_a_folder_of_videos(tmp_path, root, capsys):
     assert main(["prepare", *arguments]) == 2
     assert "give --config.data.source=DIR" in capsys.readouterr().err
     assert main(["prepare", *arguments, f"--config.data.source={source}", "--config.data.workers=1"]) == 2
-    assert "Not one of 5 clips can be used" in capsys.readouterr().err  # blobs are no faces
+    assert "Not one of 6 clips can be used" in capsys.readouterr().err  # blobs are no faces
     table = pd.read_parquet(tmp_path / "w" / "quality.parquet").set_index("clip_id")
-    assert set(table.index) == {"anna/1", "anna/2", "ben/1", "ben/gone", "ben/text"}
+    assert set(table.index) == {"anna/1", "anna/2", "ben/1", "ben/gone", "ben/text", "cleo/1"}
     assert "no file or folder" in table.reason["ben/gone"]
     assert "opened as a video" in table.reason["ben/text"]
     assert main(["prepare", *arguments, "--config.data.dataset=udivva", f"--config.data.source={source}"]) == 2
@@ -252,10 +252,11 @@ def test_prepare_finds_the_faces_in_a_copy_of_udiva(tmp_path, root, shared):
         for frame in frames:
             writer.write(np.ascontiguousarray(frame[..., ::-1]))
         writer.release()
-    (source / "sessions_train.csv").write_text("ID,PART.1,PART.2\n002003,002,003\n")
+    shutil.copytree(talk, talk.with_name("004005"))
+    (source / "sessions_train.csv").write_text("ID,PART.1,PART.2\n002003,002,003\n004005,004,005\n")
     arguments = [f"--config={root}/configs/udiva.py", f"--config.data.source={source}", f"--workdir={tmp_path}/w"]
     assert main(["prepare", *arguments, "--config.data.image_size=32", "--config.data.workers=1"]) == 0
-    assert {clip.person_id for clip in open_face_clips(tmp_path / "w" / "data").clips} == {"002", "003"}
+    assert {clip.person_id for clip in open_face_clips(tmp_path / "w" / "data").clips} == {"002", "003", "004", "005"}
 
 
 def test_every_source_has_its_config(root):

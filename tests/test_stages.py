@@ -24,6 +24,7 @@ from facedyn.stages.fit.units import FitUnit, TimeShuffled, by_shape, load_units
 from facedyn.stages.runtime import common, processes
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
+from facedyn.store.scores import COLUMNS
 
 
 @pytest.fixture
@@ -49,15 +50,16 @@ def test_a_run_leaves_tables_that_need_no_code_of_ours(workdir):
     assert (np.abs(vectors).max(1) > 0).all()
     assert rows["ranking_accuracy_fitted"].between(0, 1).all()
     scores = facedyn.load_scores(workdir)
-    assert list(scores.columns) == ["stage", "method", "setting", "trait", "metric", "value", "low", "high", "n"]
-    controls = scores[(scores["stage"] == "pretrain") & (scores["setting"] == "scale=1")].set_index("method")["value"]
+    assert tuple(scores.columns) == COLUMNS
+    of_test = (scores["stage"] == "pretrain") & (scores["scales"] == "1") & (scores["split"] == "test")
+    controls = scores[of_test].set_index("method")["value"]
     assert set(controls.index) == {"generic", "zero_map", "copy_input", "untrained", "oracle_dynamic_image"}
     assert controls["zero_map"] == 0.5
     assert controls["oracle_dynamic_image"] > 0.9
     assert {"top1", "mrr"} <= set(scores.loc[scores["method"] == "split_half", "metric"])
     traits = scores[(scores["stage"] == "traits") & (scores["method"] == "representation")]
     # All twelve people are scored, and four of them taught the generic model.
-    assert traits["setting"].str.endswith(";transductive").all()
+    assert set(traits["note"]) == {"transductive"}
     assert (workdir / "report" / "index.html").stat().st_size > 10_000
     stamp = json.loads((workdir / "stages" / "fit.json").read_text())
     assert stamp["config"]["fit.steps"] == 3

@@ -10,13 +10,13 @@ from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
 from facedyn.stages.runtime import common
-from facedyn.stages.traits import saved_heads, traits_stage, weights_by_site
+from facedyn.stages.traits import saved_heads, traits_stage
 from facedyn.stages.traits.trait_predictions import FUSIONS
 from facedyn.store.representations import load_representations
-from facedyn.store.scores import load_scores, parse_setting
+from facedyn.store.scores import ScoreKey, key_of, load_scores, rows_of_key
 
 N = 40  # people, in every test the same, so that they share the compilation
-HEADLINE = "ridge;scales=1+2;tasks=all;fusion=features"
+HEADLINE = ScoreKey("representation", "ridge", scales="1+2", tasks="all", fusion="features")
 
 
 @pytest.fixture
@@ -32,9 +32,20 @@ def run_stage(tmp_path, monkeypatch, capsys):
     return run
 
 
-def mean_pcc(scores, method="representation", setting=HEADLINE):
-    chosen = scores[(scores["trait"] == "mean") & (scores["metric"] == "pcc")]
-    return chosen[(chosen["method"] == method) & (chosen["setting"] == setting)].iloc[0]
+def mean_pcc(scores, key=HEADLINE):
+    return rows_of_key(scores[(scores["trait"] == "mean") & (scores["metric"] == "pcc")], key).iloc[0]
+
+
+def keys_of(scores, method="representation"):
+    return {key_of(row) for row in scores[scores["method"] == method].itertuples()}
+
+
+def predictions_of(workdir, key, trait="openness"):
+    """Predictions of a method in traits/predictions.parquet, by person."""
+    table = pd.read_parquet(workdir / "traits" / "predictions.parquet")
+    for column in set(table.columns) & set(key._fields) - {"seed"}:
+        table = table[table[column] == getattr(key, column)]
+    return table[table["trait"] == trait].set_index("person_id").sort_index()
 
 
 def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
@@ -45,57 +56,54 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
     assert headline["low"] > 0.3
     assert headline["n"] == N
     assert summary["pcc"] == pytest.approx(headline["value"], abs=1e-5)
-    for method, setting in (("mean_face", "ridge"), ("mean_predictor", "")):
-        row = mean_pcc(scores, method, setting)
+    assert headline["verdict"] == "usable"
+    for key in (ScoreKey("mean_face", "ridge"), ScoreKey("mean_predictor")):
+        row = mean_pcc(scores, key)
+        assert row["verdict"] == ""
         assert row["low"] < 0.15
         assert row["value"] < 0.25
 
-    settings = set(scores[scores["method"] == "representation"]["setting"])
-    fused = {f"ridge;scales={s};tasks=all;fusion={f}" for s in ("1", "2", "1+2") for f in FUSIONS}
-    fused |= {f"ridge;scales=1+2;tasks={t};fusion={f}" for t in fake.TASKS for f in FUSIONS}
-    single = {f"ridge;scales={s};tasks={t}" for s in "12" for t in fake.TASKS}
-    assert settings == fused | single | {HEADLINE.replace("ridge", "mlp")}
+    fused = {HEADLINE._replace(scales=s, fusion=f) for s in ("1", "2", "1+2") for f in FUSIONS}
+    fused |= {HEADLINE._replace(tasks=t, fusion=f) for t in fake.TASKS for f in FUSIONS}
+    single = {HEADLINE._replace(scales=s, tasks=t, fusion="") for s in "12" for t in fake.TASKS}
+    assert keys_of(scores) == fused | single | {HEADLINE._replace(head="mlp")}
     assert set(scores["metric"]) == {"pcc", "ccc", "acc", "rmse", "r2", "pcc_sd"}
     assert set(scores["trait"]) == {*fake.TRAITS, "mean"}
     spread = scores[scores["metric"] == "pcc_sd"]
-    assert list(spread["setting"]) == [HEADLINE.replace("ridge", "mlp")]
+    assert list(spread["head"]) == ["mlp"]
     assert 0 < spread["value"].iloc[0] < 0.2
     assert (scores["low"] <= scores["high"])[scores["metric"] != "pcc_sd"].all()
 
     # The table of scores and the predictions tell the same story, and prediction fusion is the average of its members.
-    table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
-    table = table[table["method"] == "representation"]
-    wide = table[table["trait"] == "openness"].pivot(index="person_id", columns="setting", values="prediction")
-    members = wide[[f"ridge;scales=1;tasks={t}" for t in fake.TASKS]].mean(axis=1)
-    np.testing.assert_allclose(wide["ridge;scales=1;tasks=all;fusion=predictions"], members, rtol=1e-5)
-    scores = scores[scores["method"] == "representation"]
-    one = table[(table["setting"] == HEADLINE) & (table["trait"] == "openness")]
-    stored = scores[(scores["setting"] == HEADLINE) & (scores["trait"] == "openness") & (scores["metric"] == "pcc")][
-        "value"
-    ].iloc[0]
+    of_scale = HEADLINE._replace(scales="1")
+    members = [predictions_of(tmp_path, of_scale._replace(tasks=t, fusion=""))["prediction"] for t in fake.TASKS]
+    averaged = predictions_of(tmp_path, of_scale._replace(fusion="predictions"))["prediction"]
+    np.testing.assert_allclose(averaged, np.mean(members, 0), rtol=1e-5)
+    one = predictions_of(tmp_path, HEADLINE)
+    stored = rows_of_key(scores[(scores["trait"] == "openness") & (scores["metric"] == "pcc")], HEADLINE)["value"].iloc[0]
     assert np.corrcoef(one["label"], one["prediction"])[0, 1] == pytest.approx(stored, abs=1e-4)
-    assert one.groupby("person_id")["fold"].nunique().max() == 1
-    np.testing.assert_allclose(one.set_index("person_id")["label"].sort_index(), labels[:, 1], rtol=1e-5)
+    assert one.index.is_unique
+    np.testing.assert_allclose(one["label"], labels[:, 1], rtol=1e-5)
 
     folds = pd.read_csv(tmp_path / "traits" / "folds.csv")
     np.testing.assert_array_equal(folds["person_id"], fake.people_ids(N))
-    np.testing.assert_array_equal(folds["fold"], one.set_index("person_id")["fold"].loc[fake.people_ids(N)])
+    np.testing.assert_array_equal(folds["fold"], one["fold"].loc[fake.people_ids(N)])
 
 
 def test_weights_go_back_to_scale_task_and_site(run_stage, tmp_path, capsys):
     labels, rows, vectors = fake.planted(n=N, d=20)
     vectors[:, :4] = np.random.default_rng(1).normal(size=(len(vectors), 4))  # skip0 holds nothing, the bottleneck all
     run_stage(labels, rows, vectors, model__channels=(2, 4), traits__heads=("ridge",), traits__baselines=())
-    table = pd.read_csv(tmp_path / weights_by_site.PATH)
-    assert tuple(table.columns) == weights_by_site.COLUMNS
+    table = pd.read_csv(tmp_path / saved_heads.WEIGHTS_BY_SITE)
+    assert tuple(table.columns) == saved_heads.WEIGHT_COLUMNS
     assert len(table) == len(fake.TRAITS) * 2 * len(fake.TASKS) * 2
     by_site = table.groupby(["trait", "site"])[["weights", "share_of_squared_weights", "share_of_prediction"]].sum()
     for trait in fake.TRAITS:
         assert by_site.loc[trait].sum().tolist() == pytest.approx([80, 1.0, 1.0], abs=1e-4)
         assert by_site.loc[(trait, "bottleneck"), "share_of_prediction"] > 0.9
     other, heads = fake.small_config(model__channels=(2, 3)), saved_heads.load_heads(tmp_path)
-    weights_by_site.write(other, tmp_path, heads, np.zeros((N, 80)))
-    assert not (tmp_path / weights_by_site.PATH).exists()
+    saved_heads.write_weights_by_site(other, tmp_path, heads, np.zeros((N, 80)))
+    assert not (tmp_path / saved_heads.WEIGHTS_BY_SITE).exists()
     assert "representations have 20 weights, config.model.channels and config.fit's filters 13" in capsys.readouterr().out
 
 
@@ -110,7 +118,7 @@ def test_saved_heads_predict_new_people(run_stage, tmp_path):
     for name in ("ridge", "mlp"):
         head = heads[name]
         assert head.traits == fake.TRAITS
-        assert head.setting == HEADLINE.replace("ridge", name)
+        assert head.key == HEADLINE._replace(head=name)
         assert head.blocks == tuple((scale, task) for scale in (1, 2) for task in fake.TASKS)
         people, predicted = head.predict(frame, vectors[lacking])
         assert people == fake.people_ids(2 * N)[N:]
@@ -137,14 +145,13 @@ def test_units_that_span_tasks_and_the_generic_models_pool(run_stage, tmp_path):
     labels, rows, vectors = fake.planted(n=N, tasks=("",))
     fake.write_stamp(tmp_path, "pretrain", fake.small_config(), people=["p003", "x001"])
     _, scores, out = run_stage(labels, rows, vectors, traits__heads=("ridge",))
-    settings = set(scores[scores["method"] == "representation"]["setting"])
-    assert settings == {
-        "ridge;scales=1;tasks=all;transductive",
-        "ridge;scales=2;tasks=all;transductive",
-        *(f"ridge;scales=1+2;tasks=all;fusion={f};transductive" for f in FUSIONS),
+    seen = HEADLINE._replace(note="transductive")
+    assert keys_of(scores) == {
+        *(seen._replace(scales=s, fusion="") for s in "12"),
+        *(seen._replace(fusion=f) for f in FUSIONS),
     }
     assert "1 of 40 people were in the generic model's pool" in out
-    assert not any(parse_setting(s)["transductive"] for s in scores[scores["method"] == "mean_face"]["setting"])
+    assert keys_of(scores, "mean_face") == {ScoreKey("mean_face", "ridge")}
 
 
 def test_what_is_left_out_is_said(run_stage):
@@ -159,10 +166,10 @@ def test_what_is_left_out_is_said(run_stage):
     assert "1 people have labels but no representation and are left out: p002" in out
     assert "1 people have no representation of scale 1, task talk: p000" in out
     own = scores[(scores["metric"] == "pcc") & (scores["method"] == "representation")]
-    people = own.set_index(["setting", "trait"])["n"]
+    people = {(key_of(row), row.trait): row.n for row in own.itertuples()}
     assert people[HEADLINE, "extraversion"] == N
     assert people[HEADLINE, "openness"] == N - 4
-    assert people["ridge;scales=1;tasks=talk", "extraversion"] == N - 1
+    assert people[HEADLINE._replace(scales="1", tasks="talk", fusion=""), "extraversion"] == N - 1
 
 
 @pytest.mark.parametrize(
@@ -199,15 +206,16 @@ def test_leave_one_out_finds_signal_and_says_nothing_without(run_stage, tmp_path
     labels, rows, vectors = fake.planted(n=24, scales=(1,))
     summary, scores, _ = small(run_stage, labels, rows, vectors, traits__protocol="leave_one_out")
     assert summary["folds"] == 24
-    headline = "ridge;scales=1;tasks=all;fusion=features"
-    assert mean_pcc(scores, setting=headline)["low"] > 0.3
-    assert abs(mean_pcc(scores, "mean_predictor", "")["value"]) < 1e-3  # not -1, which is what the training means' drift gives
+    headline = HEADLINE._replace(scales="1")
+    assert mean_pcc(scores, headline)["low"] > 0.3
+    assert (
+        abs(mean_pcc(scores, ScoreKey("mean_predictor"))["value"]) < 1e-3
+    )  # not -1, which is what the training means' drift gives
     assert pd.read_csv(tmp_path / "traits" / "folds.csv")["fold"].nunique() == 24
-    permuted = scores[scores["method"] == "permuted_labels"]["setting"].iloc[0]
-    assert abs(mean_pcc(scores, "permuted_labels", permuted)["value"]) < 0.2
+    assert abs(mean_pcc(scores, headline._replace(method="permuted_labels"))["value"]) < 0.2
     alone = dict(traits__protocol="leave_one_out", traits__baselines=(), traits__fused_baselines=())
     noise = [
-        mean_pcc(small(run_stage, *other, **alone)[1], setting=headline)["value"]
+        mean_pcc(small(run_stage, *other, **alone)[1], headline)["value"]
         for other in ((np.random.default_rng(seed).permutation(labels), rows, vectors) for seed in range(4))
     ]
     assert abs(np.mean(noise)) < 0.2
@@ -229,8 +237,7 @@ def test_official_splits_train_on_theirs_and_score_on_test_alone(run_stage, tmp_
     assert list(folds["fold"]) == [-1] * 24 + [0] * (N - 24)
     # The saved head is the one that was scored: no test person's label is in it.
     people, predicted = saved_heads.load_heads(tmp_path)["ridge"].predict(*load_representations(tmp_path))
-    table = table[table["method"] == "representation"]
-    own = table[(table["setting"] == HEADLINE) & (table["trait"] == "openness")].set_index("person_id")["prediction"]
+    own = predictions_of(tmp_path, HEADLINE)["prediction"]
     np.testing.assert_allclose(predicted[24:, 1], own.loc[people[24:]], atol=1e-4)
 
     with pytest.raises(InputError, match="'p003' is in both"):
@@ -243,23 +250,20 @@ def test_clips_are_predicted_one_by_one_and_averaged_by_person(run_stage, tmp_pa
     labels, rows, vectors = fake.planted(n=N, noise=1.0)
     for row in rows:  # a unit a clip: the person's clip of each task
         row["unit_id"] = f"{row['person_id']}-{row['task']}-0"
-    headline = "ridge;scales=1+2;tasks=all;fusion=features;aggregate=clip"
+    headline = HEADLINE._replace(aggregate="clip")
     settings = dict(traits__aggregate="clip", fit__unit="clip")
     _, scores, _ = small(run_stage, labels, rows, vectors, **settings)
-    found = set(scores[scores["method"] == "representation"]["setting"])
-    assert headline in found
-    assert "ridge;scales=1;tasks=talk;aggregate=clip" in found
-    row = mean_pcc(scores, setting=headline)
+    assert {headline, headline._replace(scales="1", tasks="talk", fusion="")} <= keys_of(scores)
+    row = mean_pcc(scores, headline)
     assert (row["n"], row["low"] > 0.1) == (N, True)
 
     # A plain loop over folds with the same rows: both clips of a person are in the same fold.
     small(run_stage, labels, rows, vectors, **settings | {"traits__penalties": (100.0, 100.0)})
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
     fused = table[table["method"] == "representation+linear_dynamics"]
-    assert fused.groupby(["setting", "trait"])["person_id"].nunique().eq(N).all()
-    assert set(fused["setting"].str.split("fusion=").str[1]) == {"features;aggregate=clip", "predictions;aggregate=clip"}
-    table = table[table["method"] == "representation"]
-    own = table[(table["setting"] == headline) & (table["trait"] == "openness")].set_index("person_id").sort_index()
+    assert fused.groupby(["fusion", "trait"])["person_id"].nunique().eq(N).all()
+    assert (set(fused["fusion"]), set(fused["aggregate"])) == ({"features", "predictions"}, {"clip"})
+    own = predictions_of(tmp_path, headline)
     frame, matrix = load_representations(tmp_path)
     clips = sorted(set(frame["unit_id"]))
     x = np.concatenate(
@@ -277,17 +281,17 @@ def test_clips_are_predicted_one_by_one_and_averaged_by_person(run_stage, tmp_pa
         small(run_stage, labels, rows, vectors, traits__aggregate="clip")
 
 
-def test_several_dealings_of_the_folds_are_averaged(run_stage, tmp_path):
+def test_several_repeats_of_the_folds_are_averaged(run_stage, tmp_path):
     labels, rows, vectors = fake.planted(n=N, scales=(1,), noise=1.0)
-    headline = "ridge;scales=1;tasks=all;fusion=features"
+    headline = HEADLINE._replace(scales="1")
     _, scores, _ = small(run_stage, labels, rows, vectors, traits__seeds=(0, 4))
-    single = [mean_pcc(scores, "fold_seed", f"{headline};seed={seed}")["value"] for seed in (0, 4)]
-    assert mean_pcc(scores, setting=headline)["value"] == pytest.approx(np.mean(single), abs=1e-4)
+    single = [mean_pcc(scores, headline._replace(method="fold_seed", seed=seed))["value"] for seed in "04"]
+    assert mean_pcc(scores, headline)["value"] == pytest.approx(np.mean(single), abs=1e-4)
     assert single[0] != single[1]
     folds = pd.read_csv(tmp_path / "traits" / "folds.csv").pivot(index="person_id", columns="seed", values="fold")
     assert (folds[0] != folds[4]).any()
     _, alone, _ = small(run_stage, labels, rows, vectors, traits__seeds=(4,))
-    assert mean_pcc(alone, setting=headline)["value"] == pytest.approx(single[1], abs=1e-5)
+    assert mean_pcc(alone, headline)["value"] == pytest.approx(single[1], abs=1e-5)
 
 
 def test_findings_are_paired_differences_of_choices_made_in_the_folds(run_stage):
@@ -296,17 +300,16 @@ def test_findings_are_paired_differences_of_choices_made_in_the_folds(run_stage)
     noise = np.random.default_rng(3).normal(size=vectors.shape).astype(np.float32)
     silent = np.array([row["task"] == "watch" or row["scale"] == 2 for row in rows])
     _, scores, _ = small(run_stage, labels, rows, np.where(silent[:, None], noise, vectors))
-    matters = mean_pcc(scores, "finding_task_matters", "ridge;scales=1+2;tasks=best;fusion=features")
+    matters = mean_pcc(scores, HEADLINE._replace(method="finding_task_matters", tasks="best"))
     assert matters["low"] > 0.2
-    best = "ridge;scales=1+2;tasks=talk;fusion=features"
-    worst = "ridge;scales=1+2;tasks=watch;fusion=features"
-    difference = mean_pcc(scores, setting=best)["value"] - mean_pcc(scores, setting=worst)["value"]
+    best, worst = HEADLINE._replace(tasks="talk"), HEADLINE._replace(tasks="watch")
+    difference = mean_pcc(scores, best)["value"] - mean_pcc(scores, worst)["value"]
     assert matters["value"] == pytest.approx(difference, abs=1e-5)
     for fusion in FUSIONS:
-        whole = f"ridge;scales=1+2;tasks=all;fusion={fusion}"
-        finding = mean_pcc(scores, "finding_fused_tasks", whole)
-        against = best.replace("features", fusion)
-        difference = mean_pcc(scores, setting=whole)["value"] - mean_pcc(scores, setting=against)["value"]
+        whole = HEADLINE._replace(fusion=fusion)
+        finding = mean_pcc(scores, whole._replace(method="finding_fused_tasks"))
+        against = best._replace(fusion=fusion)
+        difference = mean_pcc(scores, whole)["value"] - mean_pcc(scores, against)["value"]
         assert finding["value"] == pytest.approx(difference, abs=1e-5)
         assert finding["high"] < 0.15  # nothing is to be gained from a task of noise
-        assert mean_pcc(scores, "finding_multi_scale", whole)["high"] < 0.15
+        assert mean_pcc(scores, whole._replace(method="finding_multi_scale"))["high"] < 0.15

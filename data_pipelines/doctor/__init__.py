@@ -67,6 +67,7 @@ def examine(
     found += _of_source(listing, clip_ids)
     found += check_duplicates.duplicate_defects(entries, splits)
     found += check_people.id_defects(entries)
+    found += check_people.count_defects(entries, pool)
     found += check_people.split_defects(entries, splits, train_splits, own_pool=pool is not None, baseline=baseline)
     found += check_people.pretrain_overlap(entries, pool or ())
     found += check_traits.trait_defects(entries, names)

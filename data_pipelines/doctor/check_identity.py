@@ -45,7 +45,7 @@ def figures(labels, predictions) -> dict[str, float]:
 
 
 def identity_scores(entries, splits, trait_names, train_splits=("train",)) -> list[dict]:
-    """Rows for scores.csv (method, setting, trait, metric, value, n): both methods on every split that is not for training.
+    """Rows for scores.csv (method, split, trait, metric, value, n): both methods on every split that is not for training.
 
     [] where no training clip, or no other clip, has a label. n counts people; trait 'mean' is the mean over the traits.
     """
@@ -70,20 +70,18 @@ def identity_scores(entries, splits, trait_names, train_splits=("train",)) -> li
             anyone = np.logical_or.reduce(list(scored.values()))
             for name, values in found.items():
                 n = len(set(people[scored.get(name, anyone)]))
-                rows += [
-                    dict(method=method, setting=f"split={split}", trait=name, metric=m, value=values[m], n=n) for m in METRICS
-                ]
+                rows += [dict(method=method, split=split, trait=name, metric=m, value=values[m], n=n) for m in METRICS]
     return rows
 
 
 def sentence(rows) -> str:
     """What both methods score, mean over the traits, a clause a split; '' for no rows."""
-    value = {(r["setting"], r["method"], r["metric"]): r["value"] for r in rows if r["trait"] == "mean"}
+    value = {(r["split"], r["method"], r["metric"]): r["value"] for r in rows if r["trait"] == "mean"}
     clauses = []
-    for setting in dict.fromkeys(setting for setting, _, _ in value):
-        look, mean = ({m: value[setting, method, m] for m in METRICS} for method in METHODS)
+    for split in dict.fromkeys(split for split, _, _ in value):
+        look, mean = ({m: value[split, method, m] for m in METRICS} for method in METHODS)
         clauses.append(
-            f"on {setting.removeprefix('split=')} ACC {look['acc']:.4f}, CCC {look['ccc']:.3f}, PCC {look['pcc']:.3f} "
+            f"on {split} ACC {look['acc']:.4f}, CCC {look['ccc']:.3f}, PCC {look['pcc']:.3f} "
             f"(the training mean: ACC {mean['acc']:.4f}, CCC {mean['ccc']:.3f})"
         )
     return f"Without a pixel, the mean label of a person's training clips scores {'; '.join(clauses)}." if clauses else ""

@@ -10,6 +10,10 @@ from data_pipelines.doctor.defects import counted, defect, grouped, named, share
 MANY_CLIPS = 20
 # A figure over fewer people than this is decided by one of them.
 FEW_PEOPLE = 3
+# A model of how any face moves needs somebody to learn from, somebody to stop the training by and somebody to be judged on.
+MIN_PEOPLE = 3
+# Of fewer people the interval of a share is wider than 0.4, and a correlation must exceed 0.44 to differ from 0.
+MANY_PEOPLE = 20
 
 
 def id_defects(entries) -> list:
@@ -39,6 +43,31 @@ def _alike(ids):
         plain = re.sub(r"\s+", "", unicodedata.normalize("NFKC", name).casefold())
         groups.setdefault(re.sub(r"\d+", lambda digits: str(int(digits[0])), plain), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def count_defects(entries, pool=None) -> list:
+    """Too few people to learn from, or few of them; pool: entries that the generic model learns from, where it has its own."""
+    people = {entry.person_id for entry in entries}
+    taught = {entry.person_id for entry in (entries if pool is None else pool)}
+    if len(taught) < MIN_PEOPLE:
+        what = (
+            f"The generic model has {_people(len(taught))} and needs at least {MIN_PEOPLE}: one to learn from, one to stop the "
+            "training by, one to be judged on."
+        )
+        return [defect("too_few_people", what, sorted(taught) or ["nobody"])]
+    if len(people) < MANY_PEOPLE:
+        what = (
+            f"Only {_people(len(people))}: of fewer than {MANY_PEOPLE} intervals by resampling are wide, guessing identifies "
+            f"one in {len(people)}, and a trait must correlate strongly before it differs from chance."
+        )
+        if pool is None:
+            what += " The generic model sees few faces and may not do better than copying its input."
+        return [defect("few_people", what, sorted(people))]
+    return []
+
+
+def _people(n: int) -> str:
+    return "1 person" if n == 1 else f"{n} people"
 
 
 def split_defects(entries, splits, train_splits=("train",), own_pool: bool = False, baseline: str = "") -> list:

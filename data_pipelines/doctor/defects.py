@@ -34,6 +34,11 @@ KINDS = {
     "similar_person_ids": (ERROR, "Write the person_id of one person in one way; if they are several people, rename one."),
     "similar_clip_ids": (WARNING, "Check that they are different clips; if so, nothing need be done."),
     "one_clip_a_person": (WARNING, "Check that person_id names the person and not the clip: people must not be in two splits."),
+    "too_few_people": (
+        ERROR,
+        "Add people; or describe these with facedyn embed, by a model that was trained on others.",
+    ),
+    "few_people": (WARNING, "Add people, or read the verdicts: a result of few people may be decided by one of them."),
     "single_clips": (WARNING, "Nothing, or more clips of these people: their representations rest on fewer frames."),
     "no_train_split": (ERROR, "Name a split of the manifest in config.pretrain.splits, or leave its column split empty."),
     "no_validation_split": (ERROR, "Give some people the split validation, or leave the column split empty."),

@@ -19,7 +19,8 @@ from facedyn.core.pca import gram_matrix, moments, principal_coordinates, standa
 # leaves a quarter of an average direction. Stronger ones differ in the size of the predictions only; choosing among them makes
 # that size differ from fold to fold, by chance, which costs correlation (-0.06 without any signal, 96 people).
 MAX_SHRINKAGE = 3.0
-SOLVERS = ("lbfgs", "closed_form")
+# Of the final fit, on orthogonal coordinates.
+SOLVERS = {"lbfgs": trait_heads.ridge_lbfgs_rotated, "closed_form": trait_heads.ridge_closed_form_rotated}
 # Curvature below this share of the largest is rounding; a penalty below it needs the eigenvectors.
 NO_CURVATURE, SMALLEST_PENALTY = 1e-12, 1e-10
 
@@ -125,10 +126,7 @@ def _fit(coordinates, y, choices, rows, *, solver):
         kept = keep * curvature
         limit = MAX_SHRINKAGE * jnp.sum(kept) / jnp.maximum(jnp.sum(kept > 0), 1)
         penalty = jnp.where(limit > 0, jnp.minimum(choice[1], limit), choice[1])
-        if solver == "lbfgs":
-            weights = trait_heads.ridge_lbfgs_rotated(of_rows, target, penalty, keep)
-        else:  # the columns of the rows are orthogonal
-            weights = keep * jnp.matmul(of_rows.T, target, precision="highest") / (curvature + penalty)
+        weights = SOLVERS[solver](of_rows, target, penalty, keep)
         return weights, jnp.stack([jnp.sum(keep), penalty])
 
     weights, chosen = jax.vmap(solve)(centred.T, choices)

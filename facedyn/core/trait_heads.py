@@ -50,7 +50,7 @@ def ridge_closed_form(x, y, penalty, where=None):
     """
     x, y, mean_x, mean_y = _centre(x, y, where)
     u, s, v = jnp.linalg.svd(x, full_matrices=False)
-    weights = v.T @ (s / (s**2 + penalty) * (u.T @ y))
+    weights = v.T @ ridge_closed_form_rotated(u * s[None], y, penalty)
     return weights, mean_y - mean_x @ weights
 
 
@@ -64,6 +64,12 @@ def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50):
     u, s, v = jnp.linalg.svd(x, full_matrices=False)
     weights = v.T @ ridge_lbfgs_rotated(u * s[None], y, penalty, tolerance=tolerance, max_steps=max_steps)
     return weights, mean_y - mean_x @ weights
+
+
+def ridge_closed_form_rotated(coordinates, y, penalty, keep=1.0):
+    """The minimiser of `ridge_lbfgs_rotated`, same arguments, for coordinates whose columns are orthogonal."""
+    curvature = jnp.sum(coordinates**2, 0)
+    return keep * jnp.matmul(coordinates.T, y, precision="highest") / (curvature + penalty)
 
 
 def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, max_steps=50):

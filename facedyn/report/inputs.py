@@ -8,10 +8,16 @@ import pathlib
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
+from data_pipelines.faces.quality import frames_seen
+from facedyn.report import tables
 from facedyn.store import metrics_log, representations, scores, stamps
 
 STAGES = ("prepare", "pretrain", "fit", "traits")
+# Columns of the quality table that count flagged frames, in words; clips that are named as worth a look.
+FLAGS = {"n_tiny": "tiny", "n_blurred": "blurred", "n_dark": "dark", "n_turned": "turned away"}
+SHOWN = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +100,7 @@ def load(workdir, pictures: bool) -> Inputs:
         log=metrics_log.read_metrics(workdir),
         quality=table(workdir / "quality.parquet"),
         doctor=texts(workdir / "doctor.csv"),
-        predictions=_predictions(workdir / "traits" / "predictions.parquet", scores.headline(scored)),
+        predictions=_predictions(workdir / "traits" / "predictions.parquet", tables.headline(scored)),
         folds=texts(workdir / "traits" / "folds.csv"),
         weights=pd.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
         if weights.is_file()
@@ -108,5 +114,38 @@ def _predictions(path, headline) -> pd.DataFrame | None:
     """The headline's rows alone: what every method predicts of thousands of people would fill the memory."""
     if headline is None or not path.is_file():
         return None
-    method, setting = headline
-    return pd.read_parquet(path, filters=[("method", "=", method), ("setting", "=", setting)])
+    columns = [name for name in pq.read_schema(path).names if name in headline._fields and name != "seed"]
+    return pd.read_parquet(path, filters=[(name, "=", getattr(headline, name)) for name in columns])
+
+
+def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:
+    """(clip_id, person_id, what is amiss) of the clips in the data set that lost or had flagged the most frames, worst first.
+
+    By share of frames lost plus the largest share of a flag, then by jitter. Clips without any of these are not named. Older
+    tables lack the flags.
+    """
+    used = quality[quality["verdict"] == "ok"]
+    lost = 1 - used["n_kept"] / frames_seen(used).clip(lower=1)
+    shares = {word: used[name] / used["n_kept"].clip(lower=1) for name, word in FLAGS.items() if name in used}
+    flagged = np.max(list(shares.values()), axis=0) if shares else np.zeros(len(used))
+    jitter = used["jitter"].fillna(0.0)
+    amiss = (lost + flagged).round(6)
+    order = np.lexsort((used["clip_id"], -jitter, -amiss))
+    found = []
+    for i in order[: min(most, len(order))]:
+        words = [f"{_percent(lost.iloc[i])} of its frames lost"] if lost.iloc[i] > 0 else []
+        words += [f"{word} in {_percent(share.iloc[i])}" for word, share in shares.items() if share.iloc[i] > 0]
+        words += [f"jitter {jitter.iloc[i]:.2f} pixels"] if jitter.iloc[i] > 0 else []
+        if words:
+            found.append((str(used["clip_id"].iloc[i]), str(used["person_id"].iloc[i]), "; ".join(words)))
+    return found
+
+
+def left_out(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:
+    """(clip_id, path, reason) of the first clips that are not in the data set."""
+    out = quality[quality["verdict"] != "ok"].head(most)
+    return [tuple(map(str, row)) for row in zip(out["clip_id"], out["path"], out["reason"])]
+
+
+def _percent(share: float) -> str:
+    return "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"

@@ -1,22 +1,26 @@
-"""Plots as SVG text for the page.
+"""Plots as SVG text for the page, intervals as HTML, and pictures of faces as PNG bytes.
 
-Drawn by matplotlib without pyplot. Colours are placeholders that become the page's CSS variables, so one drawing serves
-light and dark; texts stay texts.
+Plots are drawn by matplotlib without pyplot. Colours are placeholders that become the page's CSS variables, so one
+drawing serves light and dark; texts stay texts.
 """
 
 import html
 import io
 import itertools
+import math
 import re
 import warnings
 
+import cv2
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
-from facedyn.store.scores import WITHOUT
+from facedyn.report import page
+from facedyn.report.tables import WITHOUT, with_interval
 
 INK, MUTED, GRID, PAGE = "#010101", "#020202", "#030303", "#040404"
 C1, C2, C3, C4 = SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004")
@@ -49,6 +53,11 @@ SETTINGS = {
 LOW_HIGH = LinearSegmentedColormap.from_list("low_high", ("#2f6db5", "#a9a4ad", "#e0782a"))
 # More marks than this become one bitmap inside the SVG.
 VECTOR_MARKS = 1500
+# Distances between the marks of an axis of intervals, and how many marks there are at most.
+STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+MAX_TICKS = 7
+# Pictures have at most so many pixels a side: they are shown small, and there are many.
+LARGEST_PICTURE = 72
 
 
 def draw(name: str, width: float, height: float, paint, description: str) -> str:
@@ -204,3 +213,78 @@ def _apart(values, gap) -> list[float]:
     for before, after in itertools.pairwise(order):
         places[after] = max(places[after], places[before] + gap)
     return list(places)
+
+
+def forest(groups: list[tuple[str, list[tuple]]], axis: str) -> str:
+    """groups: (name, rows), rows: (label, value, low, high), an interval that is not known is NaN; axis: what is shown."""
+    rows = [row for _, of_group in groups for row in of_group]
+    known = [x for row in rows for x in row[1:] if math.isfinite(x)] or [0.0]
+    low, high = min(0.0, *known), max(0.0, *known)
+    pad = 0.03 * (high - low) or 0.5
+    low, high = low - pad, high + pad
+
+    def place(x):
+        return f"{(x - low) / (high - low):.4f}"
+
+    parts = []
+    for number, (name, of_group) in enumerate(groups):
+        items = []
+        for label, value, least, most in of_group:
+            line = f'<i style="--low: {place(least)}; --high: {place(most)}"></i>' if math.isfinite(least + most) else ""
+            dot = f'<b style="--at: {place(value)}"></b>' if math.isfinite(value) else ""
+            figure = page.text(with_interval(value, least, most, 2))
+            bar = f'<span class="bar" aria-hidden="true">{line}{dot}</span>'
+            items.append(f'<li><span class="what">{page.text(label)}</span>{bar}<span class="figure">{figure}</span></li>')
+        parts.append(f'<h4>{page.text(name)}</h4><ul class="g{number % 4 + 1}">{"".join(items)}</ul>')
+    marks = "".join(f'<span style="--at: {place(x)}">{page.text(_tick(x))}</span>' for x in ticks(low, high))
+    scale = f'<div class="axis" aria-hidden="true"><span class="what"></span><span class="bar">{marks}</span></div>'
+    name = f'<p class="note">{page.text(axis)}</p>'
+    return f'<div class="forest" style="--zero: {place(0.0)}">{name}{scale}{"".join(parts)}{scale}</div>'
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers within [low, high], 0 among them where it is in there, at most MAX_TICKS."""
+    step = next((s for s in STEPS if (high - low) / s < MAX_TICKS), high - low)
+    return [round(k * step, 6) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _tick(x):
+    return f"{x + 0.0:g}".replace("-", "−")
+
+
+def frame_png(frame, largest: int = LARGEST_PICTURE) -> bytes:
+    """uint8 [H, W, C] -> PNG of at most `largest` pixels a side."""
+    frame = _small(frame, largest)
+    return _png(np.broadcast_to(frame, (*frame.shape[:2], 3)))
+
+
+def overlay_png(dynamic_map, frame, limit: float) -> bytes:
+    """A dynamic representation [H, W, C], mean over its channels, over its centre frame in grey.
+
+    Blue is -limit, red +limit; the more colour, the larger the value.
+    """
+    colours, strength = _coloured(dynamic_map, limit)
+    grey = _small(frame).astype(float).mean(-1, keepdims=True) / 255
+    alpha = np.minimum(1.0, 1.4 * strength)[..., None]
+    return _png((255 * ((1 - alpha) * grey + alpha * colours)).astype(np.uint8))
+
+
+def _coloured(dynamic_map, limit):
+    """Colours [H, W, 3] in [0, 1] and strengths [H, W] in [0, 1]."""
+    value = np.clip(_small(dynamic_map).mean(-1) / (limit or 1.0), -1, 1)
+    return matplotlib.colormaps["RdBu_r"](0.5 + 0.5 * value)[..., :3], np.abs(value)
+
+
+def _small(image, largest: int = LARGEST_PICTURE):
+    height, width = image.shape[:2]
+    factor = largest / max(height, width)
+    if factor >= 1:
+        return image
+    size = max(1, round(factor * width)), max(1, round(factor * height))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], -1)
+
+
+def _png(image) -> bytes:
+    out = io.BytesIO()
+    imsave(out, np.ascontiguousarray(image), format="png")
+    return out.getvalue()

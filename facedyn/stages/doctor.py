@@ -28,7 +28,7 @@ COLUMNS = ("severity", "kind", "item", "detail", "what", "fix")
 def run(config, workdir) -> dict:
     """Prints the defects, writes doctor.csv (a row a clip, person or trait that has one) and the baselines' scores.
 
-    Returns: summary with `exit_code`, 1 when a defect would spoil a result, else 0.
+    Returns: summary with `exit_code`, 1 when there is an error, else 0.
     Raises InputError where there is no manifest to look at, or it cannot be read.
     """
     workdir, traits = pathlib.Path(workdir), tuple(config.data.traits)
@@ -48,14 +48,14 @@ def run(config, workdir) -> dict:
     _write(workdir / "doctor.csv", findings.defects)
     if findings.scores or scores_path(workdir).is_file():
         _keep_scores(workdir, findings.scores)
-    spoiling = sum(d.severity == ERROR for d in findings.defects)
+    errors = sum(d.severity == ERROR for d in findings.defects)
     _show(findings.defects, findings.baseline)
     people = len({entry.person_id for entry in entries})
     print(
-        f"doctor: {len(entries)} clips of {people} people, {counted(spoiling, 'error')}, "
-        f"{counted(len(findings.defects) - spoiling, 'warning')}; every item: {workdir / 'doctor.csv'}"
+        f"doctor: {len(entries)} clips of {people} people, {counted(errors, 'error')}, "
+        f"{counted(len(findings.defects) - errors, 'warning')}; every item: {workdir / 'doctor.csv'}"
     )
-    return {"errors": spoiling, "warnings": len(findings.defects) - spoiling, "exit_code": int(spoiling > 0)}
+    return {"errors": errors, "warnings": len(findings.defects) - errors, "exit_code": int(errors > 0)}
 
 
 def _keep_scores(workdir, rows):

@@ -52,7 +52,7 @@ class FacialDynamics:
     >>> table = model.transform("new_videos")  # doctest: +SKIP
 
     After `transform`: `quality_` (DataFrame, a row a video; `reason` says why one was left out) and `predictions_` (DataFrame
-    person_id, head, setting, trait, prediction; without rows where the workdir has no heads).
+    person_id, head, scales, tasks, fusion, note, trait, prediction; without rows where the workdir has no heads).
     """
 
     def __init__(self, config, settings: str, generic: dict, heads: dict, fps: float = 0.0):
@@ -167,7 +167,8 @@ class FacialDynamics:
                 self.quality_.loc[own, "verdict"] = "left_out"
 
     def _predict(self, rows, vectors) -> pd.DataFrame:
-        tables, names = [], ["person_id", "head", "setting", "trait", "prediction"]
+        tables, of_head = [], ("head", "scales", "tasks", "fusion", "note")
+        names = ["person_id", *of_head, "trait", "prediction"]
         owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
         for name, head in self._heads.items():
             ids, values = head.predict(rows, vectors)
@@ -180,7 +181,8 @@ class FacialDynamics:
                     "name them in the column task of a manifest, or by the group task of config.data.person_pattern."
                 )
             for trait, own in zip(head.traits, values.T):
-                columns = dict(head=name, setting=head.setting, trait=trait, prediction=own.astype(float))
+                columns = {column: getattr(head.key, column) for column in of_head}
+                columns |= dict(trait=trait, prediction=own.astype(float))
                 tables.append(pd.DataFrame(of | columns))
         return pd.concat(tables, ignore_index=True).dropna() if tables else pd.DataFrame(columns=names)
 

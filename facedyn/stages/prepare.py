@@ -8,7 +8,7 @@ from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources import SOURCES, add_left_out
 from facedyn.stages.runtime import common
-from facedyn.stages.runtime.data_settings import check_splits, list_source, prepare_settings
+from facedyn.stages.runtime.data_settings import check_people, check_splits, list_source, prepare_settings
 from facedyn.store import lock
 
 
@@ -18,6 +18,7 @@ def run(config, workdir) -> dict:
     # Both are read before the first video is decoded: what is wrong with the second would be said hours later.
     entries = read_manifest(manifest(config, workdir), traits)
     pool = read_manifest(config.data.pretrain_manifest) if config.data.pretrain_manifest else None
+    check_people(entries, pool)
     check_splits(config, entries, pool)
     place = common.data_dir(config, workdir)
     # A dataset elsewhere may be that of several workdirs; they prepare one after the other.

@@ -35,8 +35,10 @@ def run(config, workdir) -> dict:
     validation = common.records_of(face_clips, ("validation",)) if "validation" in splits else []
     pool = sorted({face_clips.clips[i].person_id for i in training})
     # Figures are quoted on people who served neither training nor stopping, where there are any.
-    held_out = common.records_of(face_clips, ("test",)) if "test" in splits - set(config.pretrain.splits) else validation
-    strangers = {face_clips.clips[i].person_id for i in (*validation, *held_out)}
+    # The learning curve is of the validation people, whose controls are therefore measured too.
+    test = common.records_of(face_clips, ("test",)) if "test" in splits - set(config.pretrain.splits) else []
+    held_out = {split: records for split, records in (("test", test), ("validation", validation)) if records}
+    strangers = {face_clips.clips[i].person_id for i in (*validation, *test)}
     if not validation or strangers & set(pool):
         raise InputError(
             "Pretraining needs a split `validation`, of other people than "
@@ -47,7 +49,8 @@ def run(config, workdir) -> dict:
     compiled = Compiled(config)
     for scale in common.scales(config):
         params, steps[scale] = _pretrain_scale(config, workdir, face_clips, training, validation, scale, compiled)
-        rows += _controls(config, params, face_clips, held_out, scale, compiled)
+        for split, records in held_out.items():
+            rows += _controls(config, params, face_clips, records, split, scale, compiled)
     processes.on_main_process(lambda: scores.replace_scores(workdir, "pretrain", rows))
     clips = len({face_clips.clips[i].clip_id for i in training})
     stopped_by = sorted({face_clips.clips[i].person_id for i in validation})
@@ -83,8 +86,8 @@ class Compiled:
         }
 
 
-def _controls(config, params, face_clips, records, scale: int, compiled: Compiled) -> list[dict]:
-    """Score rows: the generic model beside the four controls, on held-out people."""
+def _controls(config, params, face_clips, records, split: str, scale: int, compiled: Compiled) -> list[dict]:
+    """Score rows: the generic model beside the four controls, on the people of a split."""
     held_out = HeldOut(face_clips, records, scale, compiled.settings.half_length, config.pretrain.eval_windows)
     untrained = unet.init(compiled.model, jax.random.key(config.seed + 1), config.data.image_size)
     methods = {"generic": (compiled.model_accuracy, params), "untrained": (compiled.model_accuracy, untrained)}
@@ -93,7 +96,7 @@ def _controls(config, params, face_clips, records, scale: int, compiled: Compile
     for method, values in zip(methods, held_out.accuracies(list(methods.values()))):
         value, low, high = bootstrap_mean(values, keys.key(config.seed, "pretrain_intervals"), config.traits.bootstrap)
         rows.append(
-            dict(method=method, setting=f"scale={scale}", trait="", metric="ranking_accuracy")
+            dict(method=method, scales=str(scale), split=split, metric="ranking_accuracy")
             | dict(value=float(value), low=float(low), high=float(high), n=len(values))
         )
     return rows

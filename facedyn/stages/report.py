@@ -2,29 +2,23 @@
 
 import dataclasses
 import pathlib
+import tempfile
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
-from facedyn.report import (
-    data_sections,
-    dynamics_section,
-    learning_sections,
-    page,
-    people_section,
-    settings_section,
-    trait_sections,
-    weights_section,
-)
 from facedyn.report import inputs as report_inputs
+from facedyn.report import page, sections_data, sections_learning, sections_traits
 from facedyn.stages import report_views
 
 
-def run(config, workdir) -> dict:
+def run(config, workdir, read_only: bool = False, out: str = "") -> dict:
     """Writes the page; what no stage has made yet is a sentence on it. Returns: summary with its path and size in bytes.
 
-    Raises InputError where no stage has made anything.
+    read_only: leaves WORKDIR as it is and writes the page to `out`, or to a new temporary file, outside of it.
+    Raises InputError where no stage has made anything, or `out` cannot be the place of the page.
     """
     workdir, faces = pathlib.Path(workdir), config.report.faces
+    path = _place_outside(workdir, out) if read_only else workdir / "report" / "index.html"
     inputs = report_inputs.load(workdir, pictures=faces)
     if inputs.empty:
         raise InputError(f"There is nothing to report in {workdir}, as no stage was run there: run the stage prepare first.")
@@ -37,22 +31,33 @@ def run(config, workdir) -> dict:
     html = page.page(
         config.report.title,
         subtitle,
-        trait_sections.tiles(inputs),
+        sections_traits.tiles(inputs),
         [
-            trait_sections.trait_scores(inputs),
-            trait_sections.scatters(inputs),
-            trait_sections.comparison(inputs),
-            weights_section.weights(inputs),
-            learning_sections.pretraining(inputs),
-            learning_sections.personalisation(inputs),
-            learning_sections.identification(inputs),
-            dynamics_section.dynamics(inputs, faces),
-            people_section.people(inputs, config.report.names),
-            data_sections.quality(inputs, faces),
-            data_sections.doctor(inputs),
-            settings_section.settings(inputs),
+            sections_traits.trait_scores(inputs),
+            sections_traits.scatters(inputs),
+            sections_traits.comparison(inputs),
+            sections_traits.weights(inputs),
+            sections_learning.pretraining(inputs),
+            sections_learning.personalisation(inputs),
+            sections_learning.identification(inputs),
+            sections_learning.dynamics(inputs, faces),
+            sections_learning.people(inputs, config.report.names),
+            sections_data.quality(inputs, faces),
+            sections_data.doctor(inputs),
+            sections_data.settings(inputs),
         ],
     )
-    path = workdir / "report" / "index.html"
     write_text(path, html)
-    return {"path": str(path.relative_to(workdir)), "bytes": len(html.encode())}
+    return {"path": str(path if read_only else path.relative_to(workdir)), "bytes": len(html.encode())}
+
+
+def _place_outside(workdir: pathlib.Path, out: str) -> pathlib.Path:
+    """Where a page goes that must not touch WORKDIR."""
+    if not out:
+        return pathlib.Path(tempfile.mkdtemp(prefix="facedyn-report-")) / "index.html"
+    path = pathlib.Path(out).expanduser().absolute()
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out={out} must end with .html: the report is one page of HTML.")
+    if path.resolve().is_relative_to(workdir.resolve()):
+        raise InputError(f"--out={out} lies in {workdir}, which a report that only reads must not change: name another place.")
+    return path

@@ -12,8 +12,7 @@ from data_pipelines.faces.video import Video
 from data_pipelines.remote import is_url
 from facedyn.core import metrics
 from facedyn.core.pca import leading_coordinates
-from facedyn.report import worst_clips
-from facedyn.report.inputs import PeopleMap, SplitOfData, Views
+from facedyn.report.inputs import PeopleMap, SplitOfData, Views, left_out, worst_used
 from facedyn.stages.fit import fit_scores, shared
 from facedyn.stages.fit.units import evenly
 from facedyn.stages.runtime import common
@@ -90,7 +89,7 @@ def split_of(face_clips) -> SplitOfData:
 def _frames_of_worst(quality, face_clips) -> dict:
     number = {clip.clip_id: i for i, clip in enumerate(face_clips.clips)}
     found = {}
-    for clip_id, _, _ in worst_clips.worst_used(quality):
+    for clip_id, _, _ in worst_used(quality):
         if clip_id in number:
             last = len(face_clips.clips[number[clip_id]].frame_indices) - 1
             positions = np.linspace(0, last, FRAMES_OF_CLIP).round().astype(int)
@@ -101,7 +100,7 @@ def _frames_of_worst(quality, face_clips) -> dict:
 def _frames_of_left_out(quality) -> dict:
     """One whole frame each of those whose video is a local file that can be decoded."""
     found = {}
-    for clip_id, path, _ in worst_clips.left_out(quality):
+    for clip_id, path, _ in left_out(quality):
         try:
             frame = _early_frame(path) if not is_url(path) else None
         except InputError:  # why it cannot be read is among the reasons already

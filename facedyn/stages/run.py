@@ -35,12 +35,22 @@ FOLDERS = [f"representations{control}{half}" for control in ("", *map("/{}".form
 WRITTEN = ("", "stages", *FOLDERS, "representations/shared", "traits", "report")
 
 
-def run_stages(stage: str, config, workdir) -> None:
-    """Runs `stage`; 'run' stands for all of them. Raises InputError where the input or WORKDIR cannot be used."""
+def run_stages(stage: str, config, workdir, read_only: bool = False, out: str = "") -> None:
+    """Runs `stage`; 'run' stands for all of them. Raises InputError where the input or WORKDIR cannot be used.
+
+    read_only, out: as of the stage report, which alone has them; it then takes no lock and so works beside a run.
+    """
     workdir = pathlib.Path(workdir)
+    if (read_only or out) and (stage != "report" or not read_only):
+        raise InputError("--read-only and --out=FILE.html are options of the stage report: facedyn report --read-only.")
     if stage in ON_EARLIER and not workdir.is_dir():
         raise InputError(f"There is no folder {workdir}: run the stage prepare first, or name the --workdir of an earlier run.")
     compilation_cache.switch_on(config.compilation_cache)
+    if read_only:
+        from facedyn.stages import report
+
+        print(f"Report: {report.run(config, workdir, read_only=True, out=out)['path']}")
+        return
     with processes.session(config.distributed):
         if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
             raise InputError("The processes of config.distributed have different stages or settings; give all the same.")
@@ -53,7 +63,8 @@ def run_stages(stage: str, config, workdir) -> None:
             for name in ORDER if stage == "run" else (stage,):
                 run_one(name, config, workdir, skip=stage == "run")
         if stage in ("run", "traits") and processes.is_first():
-            from facedyn.store.scores import load_scores, score_table
+            from facedyn.report.tables import score_table
+            from facedyn.store.scores import load_scores
 
             print("\n" + score_table(load_scores(workdir)))
         if stage in ("run", "report"):

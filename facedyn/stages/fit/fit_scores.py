@@ -8,6 +8,7 @@ import numpy as np
 from facedyn.core import metrics
 from facedyn.stages.runtime import keys
 from facedyn.store import representations
+from facedyn.store.scores import ON_STATES, ScoreKey, joined
 
 HALVES = "halves"
 # Leading principal components whose intraclass correlation is given.
@@ -22,8 +23,8 @@ def score_rows(config, folder, control: str = "", identification_weights=None) -
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
     the units keep them apart, across sessions and across tasks; across clips where there are neither.
 
-    telling: {scale: [D] or [D, M]} that weights of the representation count by when people are identified; None for all
-      alike. With it, the split halves without it are a row too.
+    identification_weights: {scale: [D] or [D, M]} that the values of the representation count by when people are identified;
+      None for equal ones. With it, the split halves without it are rows too.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
@@ -32,7 +33,7 @@ def score_rows(config, folder, control: str = "", identification_weights=None) -
         identified = partial(_identification_rows, config, halves, of_halves, _halves_round, control or "split_half")
         found += identified(identification_weights=identification_weights)
         if identification_weights:
-            found += [row | {"setting": f"{row['setting']};weighting=uniform"} for row in identified()]
+            found += [row | {"weighting": "uniform"} for row in identified()]
     across = []
     for kind in ("session", "task"):
         pair = partial(_across, kind)
@@ -43,13 +44,14 @@ def score_rows(config, folder, control: str = "", identification_weights=None) -
     return found + across
 
 
-def _row(method, setting, metric, figures, n) -> dict:
+def _row(key: ScoreKey, metric, figures, n) -> dict:
     value, low, high = map(float, figures)
-    return dict(method=method, setting=setting, trait="", metric=metric, value=value, low=low, high=high, n=n)
+    return key._asdict() | dict(metric=metric, value=value, low=low, high=high, n=n)
 
 
 def _ranking_rows(config, rows, control) -> list[dict]:
     found, columns = [], ["ranking_accuracy_generic", "ranking_accuracy_fitted"]
+    note = ON_STATES if config.fit.solver == "least_squares" else ""
     for scale, of_scale in rows.groupby("scale"):
         people = of_scale.groupby("person_id")[columns].mean().dropna()
         before, after = (people[column].to_numpy() for column in columns)
@@ -57,7 +59,7 @@ def _ranking_rows(config, rows, control) -> list[dict]:
         values |= {} if control else {"representation_minus_generic": after - before}
         for method, of_people in values.items() if len(people) else ():
             figures = metrics.bootstrap_mean(of_people, keys.key(config.seed, "fit_intervals"), config.traits.bootstrap)
-            found.append(_row(method, f"scale={scale};frames=held_back", "ranking_accuracy", figures, len(people)))
+            found.append(_row(ScoreKey(method, scales=str(scale), note=note), "ranking_accuracy", figures, len(people)))
     return found
 
 
@@ -65,7 +67,7 @@ def _identification_rows(config, table, vectors, pair, method, control="", ident
     """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
 
     pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
-    vectors stand side by side in them; a person's figures are the means over the rounds. `control` goes into the setting.
+    vectors stand side by side in them; a person's figures are the means over the rounds.
     """
     found, key, n = [], keys.key(config.seed, "fit_intervals"), config.traits.bootstrap
     scales = sorted(table["scale"].unique())
@@ -80,14 +82,14 @@ def _identification_rows(config, table, vectors, pair, method, control="", ident
         if not ranks:
             continue
         people = len(ranks[0])
-        setting = f"scales={'+'.join(map(str, chosen))};unit={config.fit.unit}" + f";control={control}" * bool(control)
+        score_key = ScoreKey(method, scales=joined(chosen), unit=config.fit.unit, control=control)
         ranks, (within, between) = np.array(ranks), np.array(distances).swapaxes(0, 1)  # [R, N] each
         values = {"top1": ranks == 1, "mrr": 1 / ranks, "within_distance": within, "between_distance": between}
         for metric, of_people in values.items():
-            found.append(_row(method, setting, metric, metrics.bootstrap_mean(of_people.mean(0), key, n), people))
+            found.append(_row(score_key, metric, metrics.bootstrap_mean(of_people.mean(0), key, n), people))
         first, second = (jnp.concatenate(side, 1) for side in zip(*leading))  # the mean over components is that over rounds
         figures = metrics.bootstrap(metrics.mean_icc, first, second, jnp.arange(people), key, n, n_people=people)
-        found.append(_row(method, setting, "icc", figures, people))
+        found.append(_row(score_key, "icc", figures, people))
     return found
 
 

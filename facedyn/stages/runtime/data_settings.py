@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 
 from data_pipelines.dataset.splits import clip_splits
+from data_pipelines.doctor.check_people import count_defects
+from data_pipelines.doctor.defects import ERROR
 from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import refuse_url
@@ -43,6 +45,17 @@ def list_source(config, workdir) -> pathlib.Path:
     for note in make_manifest(data.dataset, settings, place).notes:
         print(note)
     return place
+
+
+def check_people(entries, pool=None) -> None:
+    """Raises InputError where there are too few people to learn anything from; a line warns of few.
+
+    entries: ClipEntry of the manifest; pool: those of the generic model's own, where it has one.
+    """
+    for defect in count_defects(entries, pool):
+        if defect.severity == ERROR:
+            raise InputError(f"{defect.what} {defect.fix}")
+        print(f"{defect.severity}: {defect.what} {defect.fix}")
 
 
 def check_splits(config, entries, pool=None) -> None:

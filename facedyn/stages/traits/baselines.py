@@ -19,8 +19,10 @@ from facedyn.core import unet
 from facedyn.stages.fit.pool import generic_pool
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.runtime import common
-from facedyn.stages.traits import comparisons, trait_features, trait_predictions, trait_protocol
+from facedyn.stages.traits import trait_features, trait_protocol
+from facedyn.stages.traits.trait_predictions import Scored
 from facedyn.store import representations
+from facedyn.store.scores import PLUS, TRANSDUCTIVE, ScoreKey, joined
 
 # Baselines that are a vector a person, read from frames; the others need none.
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
@@ -44,11 +46,10 @@ def check(traits) -> None:
             raise InputError(f"config.traits.{name}={traits[name]} must be at least {least}.")
 
 
-def features(config, workdir, face_clips, records, scored: comparisons.Scored, samples_of, seen: str) -> dict:
-    """{(method, setting): (x [R, D], whose rows they are)} of all baselines and controls that are a ridge on features.
+def features(config, workdir, face_clips, records, scored: Scored, marks: dict) -> dict:
+    """{key: (x [R, D], whose rows they are)} of all baselines and controls that are a ridge on features.
 
-    Args: samples_of: as the rows of the representation are made from a table, (rows, vectors) -> Samples; seen: what settings
-      end with that the generic model has a part in.
+    marks: columns that the keys of the representation have, {'aggregate': ..., 'note': ...}.
     """
     names, found = tuple(config.traits.baselines), {}
     wanted = tuple(n for n in ON_PIXELS if n in {*names, *config.traits.fused_baselines})
@@ -57,44 +58,46 @@ def features(config, workdir, face_clips, records, scored: comparisons.Scored, s
     if "oracle" in names and config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():
         from data_pipelines.synthetic.bench import oracle_features  # absent with another run's data_dir
 
-        found["oracle", "ridge"] = trait_features.aligned_rows(scored.subjects.people, *oracle_features(workdir / "synthetic"))
-    return {key: (x, scored.single) for key, x in found.items()} | _controls(config, workdir, samples_of, seen)
+        found[ScoreKey("oracle", "ridge")] = trait_features.aligned_rows(
+            scored.subjects.people, *oracle_features(workdir / "synthetic")
+        )
+    return {key: (x, scored.single) for key, x in found.items()} | _controls(config, workdir, scored, marks)
 
 
-def predict(config, found, scored: comparisons.Scored, fold, own) -> dict:
-    """{(method, setting): predictions [P, T]} of all baselines, single and fused, by one repeat of the cross-validation.
+def predict(config, found, scored: Scored, fold, own) -> dict:
+    """{key: predictions [P, T]} of all baselines, single and fused, by one repeat of the cross-validation.
 
     Where people are in training and in test, also what looking up their training clips' labels says.
 
-    `own`: {(method, setting): predictions [P, T]} of the representation by the same folds, the headline first.
+    `own`: {key: predictions [P, T]} of the representation by the same folds, the headline first.
     """
     lead, fused_with, predictions = next(iter(own)), fused(config, found), {}
     if "mean_predictor" in config.traits.baselines:
-        predictions["mean_predictor", ""] = cv.predict_mean(scored.subjects.labels, fold)
+        predictions[ScoreKey("mean_predictor")] = cv.predict_mean(scored.subjects.labels, fold)
     if "same_identity" in config.traits.baselines and trait_protocol.overlap(scored.subjects, fold):
         looked_up, _ = look_up(scored.subjects.people, scored.subjects.labels, fold < 0)
-        predictions["same_identity", ""] = np.where(fold[:, None] >= 0, looked_up, np.nan).astype(np.float32)
+        predictions[ScoreKey("same_identity")] = np.where(fold[:, None] >= 0, looked_up, np.nan).astype(np.float32)
     with Progress("baselines", len(found) + len(fused_with), unit="feature sets") as progress:
         for key, (x, rows) in found.items():
             predictions[key] = scored.predict(x, rows, fold)
-            progress.advance(note=key[0])
+            progress.advance(note=key.method)
         for both, key in fused_with.items():
-            joined = side_by_side(scored.headline, found[key][0][scored.samples.row_of])
-            setting = comparisons.ridge_setting(lead[1])
-            predictions[both, _fused_setting(setting, "features")] = scored.predict(joined, scored.samples, fold)
-            predictions[both, _fused_setting(lead[1], "predictions")] = (own[lead] + predictions[key]) / 2
+            together = side_by_side(scored.headline, found[key][0][scored.samples.row_of])
+            by_features = lead._replace(method=both, head="ridge", fusion="features")
+            predictions[by_features] = scored.predict(together, scored.samples, fold)
+            predictions[lead._replace(method=both, fusion="predictions")] = (own[lead] + predictions[key]) / 2
             progress.advance(note=both)
     return predictions
 
 
-def fused(config, found) -> dict[str, tuple[str, str]]:
+def fused(config, found) -> dict[str, ScoreKey]:
     """{method: key of the baseline that the representation is fused with}: of each one that with the most features."""
     widest = {}
     for key, (x, _) in found.items():
-        if key[0] in config.traits.fused_baselines:
-            best = widest.setdefault(key[0], key)
-            widest[key[0]] = key if x.shape[1] > found[best][0].shape[1] else best
-    return {f"representation+{name}": key for name, key in widest.items()}
+        if key.method in config.traits.fused_baselines:
+            best = widest.setdefault(key.method, key)
+            widest[key.method] = key if x.shape[1] > found[best][0].shape[1] else best
+    return {f"representation{PLUS}{name}": key for name, key in widest.items()}
 
 
 def side_by_side(x, other) -> np.ndarray:
@@ -107,33 +110,14 @@ def side_by_side(x, other) -> np.ndarray:
 
 
 def _pixel_features(config, workdir, face_clips, records, subjects, names) -> dict:
-    """{(name, setting): float32 [N, d]}, a row of NaN for a person (a unit) without frames."""
-    people = subjects.ids
-    by_person = {person: [] for person in people}
-    for record in records:
-        clip = face_clips.clips[record]
-        name = trait_protocol.scored_id(config, clip)
-        if name in by_person and len(clip.frame_indices):
-            by_person[name].append(record)
-    basis, ending, generic = None, "", {}
-    if {"linear_dynamics", "generic_feature"} & set(names):
-        pool, of_pool = generic_pool(config, workdir, face_clips, records)
-        ending = ";transductive" if {pool.clips[i].person_id for i in of_pool} & set(subjects.people) else ""
-        basis = pixels.principal_images(_pool_runs(pool, of_pool), COMPONENTS)
-    if "generic_feature" in names:
-        generic = {
-            scale: load_generic(config, workdir, scale)
-            for scale in common.scales(config)
-            if (common.generic_dir(workdir, scale) / "best").is_dir()
-        }
-        if not generic:
-            print(f"traits: the baseline generic_feature is left out, there is no generic model in {workdir / 'generic'}")
-    scales, n, model = common.scales(config), config.rank_loss.half_length, common.unet(config)
+    """{key: float32 [N, d]}, a row of NaN for a person (a unit) without frames."""
+    basis, note, generic = _of_pool(config, workdir, face_clips, records, subjects, names)
+    scales, half_length, model = common.scales(config), config.rank_loss.half_length, common.unet(config)
+    people, clips_of, table = subjects.ids, _records_of(config, face_clips, records, subjects.ids), {}
 
     def read(person):
-        return _read(face_clips, by_person[person], config.traits.baseline_frames, "optical_flow" in names)
+        return _read(face_clips, clips_of[person], config.traits.baseline_frames, "optical_flow" in names)
 
-    table = {}
     with (
         concurrent.futures.ThreadPoolExecutor(THREADS) as threads,
         Progress("baselines on pixels", len(people), unit="people") as progress,
@@ -141,27 +125,50 @@ def _pixel_features(config, workdir, face_clips, records, subjects, names) -> di
         for start in range(0, len(people), PEOPLE_AT_ONCE):  # no more frames in memory than theirs
             some = people[start : start + PEOPLE_AT_ONCE]
             for number, seen in enumerate(threads.map(read, some), start):
-                own = _person_features(seen, names, basis, scales, n) if seen else {}
-                if seen:
-                    own |= {
-                        ("generic_feature", f"ridge;scales={scale}"): np.asarray(_pooled(model, params, seen.samples))
-                        for scale, params in generic.items()
-                    }
+                own = _person_features(seen, names, basis, scales, half_length, note) if seen else {}
+                for scale, params in generic.items() if seen else ():
+                    key = ScoreKey("generic_feature", "ridge", scales=str(scale), note=note)
+                    own[key] = np.asarray(_pooled(model, params, seen.samples))
                 for key, vector in own.items():
                     if key not in table:
                         table[key] = np.full((len(people), len(vector)), np.nan, np.float32)
                     table[key][number] = vector
                 progress.advance(note=people[number])
-    marked = ("linear_dynamics", "generic_feature")
-    table = {(name, setting + ending * (name in marked)): x for (name, setting), x in table.items()}
-    several = [x for (name, _), x in table.items() if name == "generic_feature"]
+    several = {key: x for key, x in table.items() if key.method == "generic_feature"}
     if len(several) > 1:
-        setting = f"ridge;scales={'+'.join(map(str, generic))};fusion=features{ending}"
-        table["generic_feature", setting] = np.concatenate(several, 1)
-    for name, setting in [key for key, x in table.items() if np.isnan(x).all()]:
-        print(f"traits: the baseline {name} ({setting}) is left out, no clip is long enough for it")
-        del table[name, setting]
-    return {key: table[key] for name in names for key in table if key[0] == name}
+        key = next(iter(several))._replace(scales=joined(generic), fusion="features")
+        table[key] = np.concatenate(list(several.values()), 1)
+    for key in [key for key, x in table.items() if np.isnan(x).all()]:
+        of_scales = f" (scales {key.scales})" if key.scales else ""
+        print(f"traits: the baseline {key.method}{of_scales} is left out, no clip is long enough for it")
+        del table[key]
+    return {key: table[key] for name in names for key in table if key.method == name}
+
+
+def _records_of(config, face_clips, records, ids) -> dict[str, list[int]]:
+    """Records with frames of each person or unit that is scored."""
+    found = {name: [] for name in ids}
+    for record in records:
+        clip = face_clips.clips[record]
+        name = trait_protocol.scored_id(config, clip)
+        if name in found and len(clip.frame_indices):
+            found[name].append(record)
+    return found
+
+
+def _of_pool(config, workdir, face_clips, records, subjects, names):
+    """(principal images of the generic model's people or None, note of scores with them, {scale: the model's parameters})."""
+    basis, note, generic = None, "", {}
+    if {"linear_dynamics", "generic_feature"} & set(names):
+        pool, of_pool = generic_pool(config, workdir, face_clips, records)
+        note = TRANSDUCTIVE if {pool.clips[i].person_id for i in of_pool} & set(subjects.people) else ""
+        basis = pixels.principal_images(_pool_runs(pool, of_pool), COMPONENTS)
+    if "generic_feature" in names:
+        there = [scale for scale in common.scales(config) if (common.generic_dir(workdir, scale) / "best").is_dir()]
+        generic = {scale: load_generic(config, workdir, scale) for scale in there}
+        if not generic:
+            print(f"traits: the baseline generic_feature is left out, there is no generic model in {workdir / 'generic'}")
+    return basis, note, generic
 
 
 class _Seen(NamedTuple):
@@ -190,21 +197,21 @@ def _read(face_clips, records, most_frames, flow) -> _Seen | None:
     return _Seen(np.mean(means, 0), runs, samples, pixels.optical_flow(runs) if flow else None)
 
 
-def _person_features(seen, names, basis, scales, half_length) -> dict:
-    """{(name, setting): vector} of one person."""
+def _person_features(seen, names, basis, scales, half_length, note) -> dict:
+    """{key: vector} of one person."""
     found, runs = {}, seen.runs
     if "mean_face" in names:
-        found["mean_face", "ridge"] = seen.mean_face
+        found[ScoreKey("mean_face", "ridge")] = seen.mean_face
     if "rank_pooling" in names:
-        found["rank_pooling", "ridge"] = np.mean([pixels.rank_pooling(run) for run in runs], 0)
+        found[ScoreKey("rank_pooling", "ridge")] = np.mean([pixels.rank_pooling(run) for run in runs], 0)
     if "dynamic_images" in names:
         of_scale = [_mean_dynamic_image(runs, half_length, scale) for scale in scales]
-        found["dynamic_images", f"ridge;scales={'+'.join(map(str, scales))}"] = np.concatenate(of_scale)
+        found[ScoreKey("dynamic_images", "ridge", scales=joined(scales))] = np.concatenate(of_scale)
     if "linear_dynamics" in names:
         tracks = [run.reshape(len(run), -1) @ basis for run in runs]
-        found["linear_dynamics", f"ridge;components={COMPONENTS}"] = pixels.linear_dynamics(tracks)
+        found[ScoreKey("linear_dynamics", "ridge", note=note)] = pixels.linear_dynamics(tracks)
     if "optical_flow" in names:
-        found["optical_flow", "ridge"] = seen.flow
+        found[ScoreKey("optical_flow", "ridge")] = seen.flow
     return found
 
 
@@ -233,21 +240,17 @@ def _pool_runs(reader, records):
         return list(threads.map(some, [r for r in records if len(reader.clips[r].frame_indices)]))
 
 
-def _controls(config, workdir, samples_of, seen) -> dict:
-    """{(control, setting): (x [R, D], whose rows)} of the tables of controls that the stage fit has left."""
+def _controls(config, workdir, scored: Scored, marks) -> dict:
+    """{key: (x [R, D], whose rows)} of the tables of controls that the stage fit has left."""
     found = {}
     for control in representations.CONTROLS:
         rows, vectors = representations.read_parts(workdir / representations.FOLDER / control)
         finite = np.isfinite(vectors).all(1) if len(rows) else np.zeros(0, bool)
         if finite.any():
-            samples = samples_of(rows[finite].reset_index(drop=True), vectors[finite])
+            samples = trait_protocol.samples(config, scored.subjects, rows[finite].reset_index(drop=True), vectors[finite])
             chosen = trait_features.feature_sets(samples.blocks)[0]
-            end = trait_predictions.ending(config) + seen * (control != "untrained")
-            found[control, chosen.setting("ridge") + end] = trait_features.matrix(samples.blocks, chosen), samples
+            key = chosen.key("ridge", **marks)._replace(method=control)
+            if control == "untrained":  # which has learnt from nobody
+                key = key._replace(note="")
+            found[key] = trait_features.matrix(samples.blocks, chosen), samples
     return found
-
-
-def _fused_setting(lead: str, fusion: str) -> str:
-    """The headline's setting, which starts with head, scales and tasks, with another way of fusing."""
-    parts = [part for part in lead.split(";") if not part.startswith("fusion=")]
-    return ";".join([*parts[:3], f"fusion={fusion}", *parts[3:]])

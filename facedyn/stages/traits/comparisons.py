@@ -1,7 +1,4 @@
-"""What a comparison is made on, and the figures that no prediction of people alone leads to.
-
-Permuted labels, what a person's other clips tell, and which methods are compared in pairs.
-"""
+"""What the figures of the stage `traits` are to be read beside: permuted labels, a person's other clips, paired differences."""
 
 import dataclasses
 
@@ -11,42 +8,12 @@ import numpy as np
 from data_pipelines.doctor.check_identity import identity_scores
 from facedyn.core import cross_validation as cv
 from facedyn.core import metrics
-from facedyn.stages.traits import trait_features, trait_protocol, trait_scores
+from facedyn.stages.traits import trait_protocol, trait_scores
+from facedyn.stages.traits.trait_predictions import Scored
+from facedyn.store.scores import MINUS, ScoreKey
 
 # Baselines that see looks alone: what they score is to be read beside what they score on permuted labels.
 APPEARANCE_BASELINES = ("mean_face", "generic_feature")
-
-
-@dataclasses.dataclass(frozen=True)
-class Scored:
-    """What a comparison is made on: what is scored, and the representation's rows."""
-
-    subjects: trait_protocol.Subjects
-    trait_names: tuple[str, ...]
-    samples: trait_features.Samples
-    settings: cv.RidgeSettings
-
-    @property
-    def single(self) -> trait_features.Samples:
-        """Rows of features that are a vector for each of what is scored."""
-        number, subjects = np.arange(len(self.subjects.ids)), self.subjects
-        return trait_features.Samples(len(number), number, subjects.owner, subjects.labels, {})
-
-    @property
-    def headline(self) -> np.ndarray:
-        """The headline's features, a row each of `samples`: [R, D]."""
-        return trait_features.matrix(self.samples.blocks, trait_features.feature_sets(self.samples.blocks)[0])
-
-    def predict(self, x, rows: trait_features.Samples, fold) -> np.ndarray:
-        """Out-of-fold predictions [P, T] of the ridge on x [R, D], whose rows are those of `rows`. fold: int [P]."""
-        weights = rows.weights_for(x.shape[1])
-        found = cv.cross_validate_ridge(x, rows.labels, rows.owner, self.settings, fold[rows.row_of], weights)
-        return rows.as_scored(found.predictions)
-
-
-def ridge_setting(lead: str) -> str:
-    """The headline's setting with the ridge for its head."""
-    return ";".join(["ridge", *lead.split(";")[1:]])
 
 
 def permuted_labels(labels, people, fold, seed: int) -> np.ndarray:
@@ -71,25 +38,28 @@ def permuted_labels(labels, people, fold, seed: int) -> np.ndarray:
     return labels[taken]
 
 
-def other_rows(config, face_clips, records, scored, features, fold, lead: str) -> list[dict]:
+def other_rows(config, face_clips, records, scored: Scored, features, fold, lead: ScoreKey) -> list[dict]:
     """Rows of those of config.traits.baselines that are no predictions of people.
 
-    features: of the baselines, {(method, setting): (x, whose rows they are)}. lead: the headline's setting.
+    features: of the baselines, {key: (x, whose rows they are)}. lead: the headline's key.
     """
     rows = []
     if "permuted_labels" in config.traits.baselines:
-        rows += permuted_rows(config, scored, scored.headline, scored.samples, fold, ridge_setting(lead))
-        for (method, setting), (x, samples) in features.items():
-            if method in APPEARANCE_BASELINES:
-                rows += permuted_rows(config, scored, x, samples, fold, f"{setting};of={method}")
+        rows += permuted_rows(config, scored, scored.headline, scored.samples, fold, lead._replace(head="ridge"))
+        for key, (x, samples) in features.items():
+            if key.method in APPEARANCE_BASELINES:
+                rows += permuted_rows(config, scored, x, samples, fold, key._replace(of=key.method))
     if "same_identity" in config.traits.baselines:
         tested = {person for person, k in zip(scored.subjects.people, fold) if k >= 0}
         rows += identity_rows(config, face_clips, [i for i in records if face_clips.clips[i].person_id in tested])
     return rows
 
 
-def permuted_rows(config, scored, x, rows, fold, setting: str) -> list[dict]:
-    """The ridge on features x [R, D] of `rows` for permuted labels: mean over the permutations, and where 95 % of them lie."""
+def permuted_rows(config, scored: Scored, x, rows, fold, key: ScoreKey) -> list[dict]:
+    """The ridge on features x [R, D] of `rows` for permuted labels: mean over the permutations, and where 95 % of them lie.
+
+    key: of the same ridge for the labels as they are.
+    """
     n, subjects = config.traits.permutations, scored.subjects
     permuted = [permuted_labels(subjects.labels, subjects.people, fold, config.seed + 1 + i) for i in range(n)]
     # One call: all permutations are traits of their own and share the principal coordinates.
@@ -105,8 +75,8 @@ def permuted_rows(config, scored, x, rows, fold, setting: str) -> list[dict]:
         ]
     )  # [n, M, T + 1]
     low, high = np.percentile(figures, (2.5, 97.5), 0)
-    counts, text = trait_scores.people_scored(known[0], subjects.owner), f"{setting};permutations={n}"
-    return trait_scores.rows_of("permuted_labels", text, scored.trait_names, figures.mean(0), low, high, counts)
+    counts, key = trait_scores.people_scored(known[0], subjects.owner), key._replace(method="permuted_labels")
+    return trait_scores.rows_of(key, scored.trait_names, figures.mean(0), low, high, counts)
 
 
 def identity_rows(config, face_clips, records) -> list[dict]:
@@ -123,7 +93,7 @@ def identity_rows(config, face_clips, records) -> list[dict]:
     predicted, differ = other_clips_mean(person, labels)
     if differ and (np.isfinite(labels) & np.isfinite(predicted)).any():
         figures = trait_scores.with_intervals(config, labels, predicted, person, metrics.trait_metrics)
-        rows += trait_scores.rows_of("same_identity", "other_clips", names, *figures)
+        rows += trait_scores.rows_of(ScoreKey("same_identity", of="other_clips"), names, *figures)
     return rows
 
 
@@ -142,17 +112,18 @@ def other_clips_mean(person, labels) -> tuple[np.ndarray, bool]:
 
 
 def pairs(predictions, fused) -> dict:
-    """{(method, setting): [2, S, P, T]}: the headline and each other method, a fused pair and each of its members.
+    """{key: [2, S, P, T]}: the headline and each other method, a fused pair and each of its members.
 
-    predictions {(method, setting): [S, P, T]}, the headline first; fused {method: key of the baseline it is fused with}.
+    predictions {key: [S, P, T]}, the headline first; fused {method: key of the baseline it is fused with}.
     """
     lead, found = next(iter(predictions)), {}
     for key in predictions:
-        if key[0] in fused:
-            chosen = [(key, fused[key[0]]), (key, lead)]
+        if key.method in fused:
+            chosen = [(key, fused[key.method]), (key, lead)]
         else:
-            chosen = [(lead, key)] * (key[0] != lead[0])
+            chosen = [(lead, key)] * (key.method != lead.method)
         for one, other in chosen:
-            name, setting = f"{one[0]}_minus_{other[0]}", other[1] if one == lead else one[1]
-            found[name, setting] = np.stack([predictions[one], predictions[other]])
+            named_by = other if one == lead else one
+            difference = named_by._replace(method=f"{one.method}{MINUS}{other.method}")
+            found[difference] = np.stack([predictions[one], predictions[other]])
     return found

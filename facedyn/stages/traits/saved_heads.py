@@ -1,4 +1,4 @@
-"""The headline's heads under WORKDIR/traits/heads: fitted, written, and used on the representations of new people.
+"""The headline's heads under WORKDIR/traits/heads: fitted, written, used on new people, and read back to scales and sites.
 
 heads = load_heads(workdir)
 ids, predictions = heads["ridge"].predict(*load_representations(other_workdir))
@@ -10,16 +10,23 @@ import pathlib
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 from data_pipelines.errors import InputError
-from data_pipelines.files import write_text
+from data_pipelines.files import atomic_path, write_text
+from facedyn.core import cross_validation as cv
 from facedyn.core import trait_heads
-from facedyn.stages.traits import trait_features
+from facedyn.core.weight_shares import parts, weight_shares
+from facedyn.stages.fit import shared
+from facedyn.stages.traits import trait_features, trait_predictions
 from facedyn.stages.traits.trait_features import ALL_TASKS
 from facedyn.store import checkpoints
-from facedyn.store.scores import parse_setting
+from facedyn.store.scores import ScoreKey
 
 FOLDER, DESCRIPTION = pathlib.Path("traits", "heads"), "heads.json"
+# From which scale, task and site the ridge reads each trait; weights: how many there are; shares: see core/weight_shares.py.
+WEIGHTS_BY_SITE = "traits/weights_by_site.csv"
+WEIGHT_COLUMNS = ("trait", "scale", "task", "site", "weights", "share_of_squared_weights", "share_of_prediction")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +37,12 @@ class SavedHead:
     traits: tuple[str, ...]
     blocks: tuple[tuple[int, str], ...]  # (scale, task) of the representations that go in, side by side
     rows: str  # what it was fitted to: 'person' or 'clip' (a fit unit)
-    setting: str  # as scores.csv names it
+    key: ScoreKey  # of its scores
 
     @property
     def one_by_one(self) -> bool:
         """Whether it predicts fit units, not people: `traits.aggregate` was 'none'."""
-        return parse_setting(self.setting).get("aggregate") == "none"
+        return self.key.aggregate == "none"
 
     def predict(self, rows, vectors):
         """Predictions for whoever is in a table of representations made by the same generic model and fit settings.
@@ -73,6 +80,28 @@ class SavedHead:
         return ids, trait_features.mean_by_person(predictions, places, len(ids))
 
 
+def fit_heads(config, samples, fold, mlp_head, marks: dict, trait_names) -> tuple[dict[str, SavedHead], dict[str, dict]]:
+    """The headline's heads as `write_heads` takes them: ({name: SavedHead}, {name: what else to note}).
+
+    mlp_head: fitted with the cross-validation, or None; marks: columns that the keys of their scores have.
+    """
+    first = trait_features.feature_sets(samples.blocks)[0]
+    used = trait_predictions.head_rows(fold)[samples.row_of]
+    heads, described = {}, {}
+    if "ridge" in config.traits.heads:
+        x, people = trait_features.matrix(samples.blocks, first)[used], samples.owner[used]
+        weights, settings = samples.weights_for(x.shape[1]), trait_predictions.ridge_settings(config)
+        heads["ridge"], penalties, components = cv.fit_ridge(x, samples.labels[used], people, settings, weights)
+        chosen = (dict(zip(trait_names, map(float, values))) for values in (penalties, components))
+        described["ridge"] = dict(zip(("penalties", "components"), chosen))
+    if mlp_head is not None:
+        heads["mlp"] = mlp_head
+    rows = "person" if config.traits.aggregate == "person" else "clip"
+    return {
+        name: SavedHead(head, tuple(trait_names), first.blocks, rows, first.key(name, **marks)) for name, head in heads.items()
+    }, described
+
+
 def write_heads(workdir, heads: dict[str, SavedHead], described: dict[str, dict]) -> None:
     """traits/heads/<name> for each, and heads.json, which says what goes in and comes out; `described` adds to it."""
     folder = pathlib.Path(workdir) / FOLDER
@@ -80,8 +109,7 @@ def write_heads(workdir, heads: dict[str, SavedHead], described: dict[str, dict]
     for name, saved in heads.items():
         checkpoints.save_pytree(folder / name, saved.head)
     text = {
-        name: {field.name: getattr(saved, field.name) for field in dataclasses.fields(saved) if field.name != "head"}
-        | described.get(name, {})
+        name: dict(traits=saved.traits, blocks=saved.blocks, rows=saved.rows, key=saved.key._asdict()) | described.get(name, {})
         for name, saved in heads.items()
     }
     write_text(folder / DESCRIPTION, json.dumps(text, indent=1) + "\n")
@@ -99,7 +127,40 @@ def load_heads(workdir) -> dict[str, SavedHead]:
             tuple(d["traits"]),
             tuple((int(scale), task) for scale, task in d["blocks"]),
             d["rows"],
-            d["setting"],
+            ScoreKey(**d["key"]),
         )
         for name, d in described.items()
     }
+
+
+def write_weights_by_site(config, workdir, heads, x) -> None:
+    """From which scale, task and site of the filters heads["ridge"] reads each trait; x [N, D]: what it was fitted to.
+
+    No table is left where there is no ridge, or where the representations are not laid out as config says, which a line says.
+    """
+    remove_weights_by_site(workdir)
+    if "ridge" not in heads:
+        return
+    saved = heads["ridge"]
+    slots = shared.layout(config)
+    length, width = sum(slot.size for slot in slots), x.shape[1] // len(saved.blocks)
+    if length != width:
+        expected = f"config.model.channels and config.fit's filters {length}"
+        print(f"traits: no {WEIGHTS_BY_SITE}: representations have {width} weights, {expected}")
+        return
+    stretches = parts(saved.blocks, slots)
+    squared, predicted = weight_shares(saved.head, x, stretches)
+    rows = [
+        (trait, part.scale, part.task, part.site, part.size, squared[t, g], predicted[t, g])
+        for t, trait in enumerate(saved.traits)
+        for g, part in enumerate(stretches)
+    ]
+    with atomic_path(workdir / WEIGHTS_BY_SITE) as temporary:
+        pd.DataFrame(rows, columns=list(WEIGHT_COLUMNS)).to_csv(
+            temporary, index=False, float_format="%.6g", lineterminator="\n"
+        )
+
+
+def remove_weights_by_site(workdir) -> None:
+    """Deletes the table of an earlier run."""
+    (workdir / WEIGHTS_BY_SITE).unlink(missing_ok=True)

@@ -9,8 +9,12 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.errors import InputError
+from facedyn.core.verdicts import MIN_PEOPLE
+from facedyn.store.scores import ScoreKey, joined
 
 ALL_TASKS = "all"
+# How many ids a line names before it says "and so many more".
+NAMED = 8
 OTHER_UNITS = "None of the table's units is one of the dataset's, as config.fit.unit now says: run the stage fit again."
 
 
@@ -22,11 +26,10 @@ class FeatureSet:
     tasks: str
     blocks: tuple[tuple[int, str], ...]
 
-    def setting(self, head: str, fusion: str = "features") -> str:
-        """As scores.csv writes it; a single block has nothing to fuse."""
-        task = self.tasks.replace(";", ",")  # a semicolon separates the parts of a setting
-        text = f"{head};scales={'+'.join(map(str, self.scales))};tasks={task}"
-        return text + (f";fusion={fusion}" if len(self.blocks) > 1 else "")
+    def key(self, head: str, fusion: str = "features", **more: str) -> ScoreKey:
+        """Of the representation's scores with these features; a single block has nothing to fuse."""
+        fusion = fusion if len(self.blocks) > 1 else ""
+        return ScoreKey("representation", head=head, scales=joined(self.scales), tasks=self.tasks, fusion=fusion, **more)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,3 +186,52 @@ def aligned_rows(people, ids, features) -> np.ndarray:
         if person in number:
             out[row] = features[number[person]]
     return out
+
+
+def finite_rows(rows, vectors):
+    """Without the units whose representation is not finite; a line says which."""
+    finite = np.asarray(rows["finite"], bool) & np.isfinite(vectors).all(1)
+    if finite.all():
+        return rows, vectors
+    bad = [f"{unit} (scale {scale})" for unit, scale in zip(rows["unit_id"][~finite], rows["scale"][~finite])]
+    print(f"traits: {len(bad)} representations are not finite and are left out: {named(bad)}")
+    return rows[finite].reset_index(drop=True), vectors[finite]
+
+
+def people_to_score(rows, people, labels, trait_names):
+    """People with a label and a representation, and the traits that enough of them have; lines say what is left out.
+
+    labels [P, T] of `people`. Returns: people, their labels, names of the traits.
+    """
+    represented = set(rows["person_id"].astype(str))
+    has_label = np.isfinite(labels).any(1)
+    lost = [p for p, known in zip(people, has_label) if known and p not in represented]
+    if lost:
+        print(f"traits: {len(lost)} people have labels but no representation and are left out: {named(lost)}")
+    keep = np.array([p in represented for p in people]) & has_label
+    counts = np.isfinite(labels[keep]).sum(0)
+    enough = counts >= MIN_PEOPLE
+    for name, count in zip(trait_names, counts):
+        if count < MIN_PEOPLE:
+            print(f"traits: {name} is left out, {count} people have a label for it and {MIN_PEOPLE} are needed")
+    keep &= np.isfinite(labels[:, enough]).any(1)
+    kept_names = tuple(name for name, ok in zip(trait_names, enough) if ok)
+    return [p for p, k in zip(people, keep) if k], labels[keep][:, enough], kept_names
+
+
+def log_missing_blocks(blocks, people) -> None:
+    """A line for every scale and task that some people lack."""
+    for (scale, task), block in blocks.items():
+        absent = np.isnan(block).all(1)
+        if absent.any():
+            who = named(np.asarray(people)[absent])
+            print(
+                f"traits: {absent.sum()} people have no representation of scale {scale}, task {task}: {who}; "
+                "alone it is scored without them, beside others it counts as the training people's mean"
+            )
+
+
+def named(ids) -> str:
+    """The first few ids and how many more there are."""
+    ids = sorted(set(ids))
+    return ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")

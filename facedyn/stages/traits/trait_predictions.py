@@ -11,9 +11,9 @@ import numpy as np
 from data_pipelines.progress import Progress
 from facedyn.core import cross_validation as cv
 from facedyn.core import mlp_validation, stacking
-from facedyn.stages.traits import trait_features
-from facedyn.stages.traits.saved_heads import SavedHead
+from facedyn.stages.traits import trait_features, trait_protocol
 from facedyn.stages.traits.trait_features import ALL_TASKS
+from facedyn.store.scores import ScoreKey
 
 FUSIONS = ("features", "predictions", "stacking")
 
@@ -22,10 +22,37 @@ FUSIONS = ("features", "predictions", "stacking")
 class Predicted:
     """Out-of-fold predictions by one repeat of the cross-validation, float32 [P, T] each."""
 
-    scored: dict  # {(method, setting): predictions}, the headline first
-    findings: dict  # {(method, setting): [2, P, T]} predictions, and those that they are compared with
-    networks: dict  # {setting: [S, P, T]} the single networks of the MLP
+    scored: dict[ScoreKey, np.ndarray]  # the headline first
+    findings: dict[ScoreKey, np.ndarray]  # [2, P, T] predictions, and those that they are compared with
+    networks: dict[ScoreKey, np.ndarray]  # [S, P, T] the single networks of the MLP
     mlp_head: dict | None  # fitted to everyone, or to those who are in training only, where some are
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What a comparison is made on: what is scored, and the representation's rows."""
+
+    subjects: trait_protocol.Subjects
+    trait_names: tuple[str, ...]
+    samples: trait_features.Samples
+    settings: cv.RidgeSettings
+
+    @property
+    def single(self) -> trait_features.Samples:
+        """Rows of features that are a vector for each of what is scored."""
+        number, subjects = np.arange(len(self.subjects.ids)), self.subjects
+        return trait_features.Samples(len(number), number, subjects.owner, subjects.labels, {})
+
+    @property
+    def headline(self) -> np.ndarray:
+        """The headline's features, a row each of `samples`: [R, D]."""
+        return trait_features.matrix(self.samples.blocks, trait_features.feature_sets(self.samples.blocks)[0])
+
+    def predict(self, x, rows: trait_features.Samples, fold) -> np.ndarray:
+        """Out-of-fold predictions [P, T] of the ridge on x [R, D], whose rows are those of `rows`. fold: int [P]."""
+        weights = rows.weights_for(x.shape[1])
+        found = cv.cross_validate_ridge(x, rows.labels, rows.owner, self.settings, fold[rows.row_of], weights)
+        return rows.as_scored(found.predictions)
 
 
 def ridge_settings(config) -> cv.RidgeSettings:
@@ -43,50 +70,28 @@ def mlp_settings(config) -> mlp_validation.MlpSettings:
     return mlp_validation.MlpSettings(decays, tuple(t.pca), *sizes, config.seed)
 
 
-def ending(config) -> str:
-    """What every setting of the representation ends with."""
-    return "" if config.traits.aggregate == "person" else f";aggregate={config.traits.aggregate}"
-
-
-def predict(config, samples, fold, end: str) -> Predicted:
+def predict(config, samples, fold, marks: dict) -> Predicted:
     """All out-of-fold predictions from the representations, for each of what is scored.
 
-    Args: samples: a row a person or a unit; fold int [P]; end: of every setting.
+    Args: samples: a row a person or a unit; fold int [P]; marks: columns that all keys have, {'aggregate': ..., 'note': ...}.
     """
     row_fold, sets = fold[samples.row_of], trait_features.feature_sets(samples.blocks)
-    people = samples.owner  # a number serves as well as a name
     ridge, scored, findings, networks, head = "ridge" in config.traits.heads, {}, {}, {}, None
     with Progress("traits", len(sets) if ridge else 1, unit="feature sets") as progress:
         if ridge:
             found = {}
             for one in sets:
-                x = trait_features.matrix(samples.blocks, one)
-                weights = samples.weights_for(x.shape[1])
-                found[one] = cv.cross_validate_ridge(x, samples.labels, people, ridge_settings(config), row_fold, weights)
-                progress.advance(note=one.setting("ridge"))
+                found[one] = _cross_validated(config, samples, one, row_fold)
+                progress.advance(note=f"scales {one.scales}, tasks {one.tasks}")
             fused = {one: _fuse(one, found, samples, row_fold) for one in sets}
-            scored |= {
-                ("representation", one.setting("ridge", fusion) + end): predictions
-                for one in sets
-                for fusion, predictions in fused[one].items()
-            }
-            findings = _findings(config, sets, found, fused, samples, row_fold, end)
+            scored |= {one.key("ridge", f, **marks): predictions for one in sets for f, predictions in fused[one].items()}
+            findings = _findings(config, sets, found, fused, samples, row_fold, marks)
         if "mlp" in config.traits.heads:
-            x, setting = trait_features.matrix(samples.blocks, sets[0]), sets[0].setting("mlp") + end
-            mlp = mlp_validation.cross_validate_mlp(
-                x,
-                samples.labels,
-                people,
-                mlp_settings(config),
-                row_fold,
-                head_rows(fold)[samples.row_of],
-                samples.weights_for(x.shape[1]),
-            )
-            head = mlp.head
-            scored["representation", setting] = mlp.predictions
-            networks[setting] = mlp.networks
+            mlp = _cross_validated_mlp(config, samples, sets[0], row_fold, head_rows(fold)[samples.row_of])
+            key, head = sets[0].key("mlp", **marks), mlp.head
+            scored[key], networks[key] = mlp.predictions, mlp.networks
             if not ridge:
-                progress.advance(note=setting)
+                progress.advance(note="mlp")
     return Predicted(
         {key: samples.as_scored(p) for key, p in scored.items()},
         {key: np.stack([samples.as_scored(p) for p in pair]) for key, pair in findings.items()},
@@ -95,27 +100,23 @@ def predict(config, samples, fold, end: str) -> Predicted:
     )
 
 
+def _cross_validated(config, samples, one, row_fold) -> cv.CrossValidated:
+    """The ridge on a feature set; a row's person is known by a number, which serves as well as a name."""
+    x = trait_features.matrix(samples.blocks, one)
+    weights = samples.weights_for(x.shape[1])
+    return cv.cross_validate_ridge(x, samples.labels, samples.owner, ridge_settings(config), row_fold, weights)
+
+
+def _cross_validated_mlp(config, samples, one, row_fold, rows_of_head) -> mlp_validation.MlpValidated:
+    x = trait_features.matrix(samples.blocks, one)
+    weights = samples.weights_for(x.shape[1])
+    settings = mlp_settings(config)
+    return mlp_validation.cross_validate_mlp(x, samples.labels, samples.owner, settings, row_fold, rows_of_head, weights)
+
+
 def head_rows(fold) -> np.ndarray:
     """What the final heads are fitted to: bool [P]; everyone, unless some are in training only."""
     return fold < 0 if (fold < 0).any() else fold >= 0
-
-
-def saved_heads(config, samples, fold, mlp_head, end: str, trait_names) -> tuple[dict, dict]:
-    """The headline's heads as `saved_heads.write_heads` takes them: ({name: SavedHead}, {name: what else to note})."""
-    first, used = trait_features.feature_sets(samples.blocks)[0], head_rows(fold)[samples.row_of]
-    heads, described = {}, {}
-    if "ridge" in config.traits.heads:
-        x, people = trait_features.matrix(samples.blocks, first)[used], samples.owner[used]
-        weights = samples.weights_for(x.shape[1])
-        heads["ridge"], penalties, components = cv.fit_ridge(x, samples.labels[used], people, ridge_settings(config), weights)
-        chosen = (dict(zip(trait_names, map(float, values))) for values in (penalties, components))
-        described["ridge"] = dict(zip(("penalties", "components"), chosen))
-    if mlp_head is not None:
-        heads["mlp"] = mlp_head
-    rows = "person" if config.traits.aggregate == "person" else "clip"
-    return {
-        name: SavedHead(head, tuple(trait_names), first.blocks, rows, first.setting(name) + end) for name, head in heads.items()
-    }, described
 
 
 def _fuse(one, found, samples, fold) -> dict:
@@ -129,7 +130,7 @@ def _fuse(one, found, samples, fold) -> dict:
     return dict(zip(FUSIONS, (found[one].predictions, _mean_of_known(out), stacked)))
 
 
-def _findings(config, sets, found, fused, samples, fold, end) -> dict:
+def _findings(config, sets, found, fused, samples, fold, marks) -> dict:
     """The paper's three findings as pairs of predictions; single tasks and scales are chosen inside the folds.
 
     Clips that are scored by themselves have one task each, so that tasks cannot be compared on the same ones.
@@ -145,14 +146,14 @@ def _findings(config, sets, found, fused, samples, fold, end) -> dict:
     tasks = [s for s in sets if s.tasks != ALL_TASKS and s.scales == whole.scales and config.traits.aggregate != "none"]
     scales = [s for s in sets if s.tasks == ALL_TASKS and len(s.scales) < len(whole.scales)]
     for fusion, predictions in fused[whole].items():
-        setting = whole.setting("ridge", fusion) + end
+        key = whole.key("ridge", fusion, **marks)
         if tasks:
-            pairs["finding_fused_tasks", setting] = predictions, chosen(tasks, fusion)
+            pairs[key._replace(method="finding_fused_tasks")] = predictions, chosen(tasks, fusion)
         if scales:
-            pairs["finding_multi_scale", setting] = predictions, chosen(scales, fusion)
+            pairs[key._replace(method="finding_multi_scale")] = predictions, chosen(scales, fusion)
     if tasks:
-        setting = dataclasses.replace(tasks[0], tasks="best").setting("ridge") + end
-        pairs["finding_task_matters", setting] = chosen(tasks, "features"), chosen(tasks, "features", worst=True)
+        key = tasks[0].key("ridge", **marks)._replace(method="finding_task_matters", tasks="best")
+        pairs[key] = chosen(tasks, "features"), chosen(tasks, "features", worst=True)
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""What is scored by the stage `traits`, people or clips, and what is in training: the folds of config.traits.protocol."""
+"""What is scored by the stage `traits`, people or clips, the rows heads see of it, and what is in training: the folds."""
 
 import dataclasses
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
+from facedyn.core.pca import balance_blocks
+from facedyn.stages.fit import shared
 from facedyn.stages.fit.units import unit_id
+from facedyn.stages.traits import trait_features
+from facedyn.store.scores import PEOPLE_OVERLAP
 
 PROTOCOLS = ("k_fold", "leave_one_out", "official")
 OFFICIAL_TRAINING, OFFICIAL_TEST = ("train", "validation"), "test"
-
-
-# What settings say of scores with people both in training and in test.
-OVERLAP = ";people_overlap"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Subjects:
     ids: list[str]  # of the people or units
     people: list[str]  # whose they are: the ids themselves, or the units' people
     labels: np.ndarray  # float64 [P, T], NaN = missing
+    unit_labels: dict | None = None  # {unit_id: its own labels [T]}; None where units have no labels of their own
 
     @property
     def owner(self) -> np.ndarray:
@@ -33,6 +34,41 @@ class Subjects:
 def scored_id(config, clip) -> str:
     """Of the person or unit that a clip is scored with."""
     return unit_id(clip, config.fit.unit) if config.traits.aggregate == "none" else clip.person_id
+
+
+def choose_subjects(config, face_clips, records, rows, people, labels, trait_names) -> Subjects:
+    """Of people with labels [P, T] of the traits, or, as config.traits.aggregate says, of their units in the table `rows`."""
+    if config.traits.aggregate == "person":
+        return Subjects(people, people, labels)
+    chosen = [face_clips.trait_names.index(name) for name in trait_names]
+    unit_labels = trait_features.labels_by_unit(face_clips, records, lambda clip: unit_id(clip, config.fit.unit))
+    unit_labels = {unit: values[chosen] for unit, values in unit_labels.items()}
+    if config.traits.aggregate == "clip":
+        return Subjects(people, people, labels, unit_labels)
+    owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
+    labelled = {unit for unit, values in unit_labels.items() if np.isfinite(values).any()}
+    units = sorted(unit for unit, person in owner.items() if person in set(people) and unit in labelled)
+    if not units:
+        raise InputError(trait_features.OTHER_UNITS)
+    return Subjects(units, [owner[u] for u in units], np.stack([unit_labels[u] for u in units]), unit_labels)
+
+
+def samples(config, subjects: Subjects, rows, vectors) -> trait_features.Samples:
+    """What heads are fitted to, a row a person or a fit unit, from a table of representations."""
+    if config.traits.aggregate == "person":
+        found = trait_features.samples_by_person(rows, vectors, subjects.ids, subjects.labels)
+    elif config.traits.aggregate == "clip":
+        found = trait_features.samples_by_unit(rows, vectors, subjects.ids, subjects.unit_labels, subjects.labels)
+    else:
+        number, blocks = np.arange(len(subjects.ids)), trait_features.blocks_by_unit(rows, vectors, subjects.ids)
+        found = trait_features.Samples(len(number), number, subjects.owner, subjects.labels, blocks)
+    return dataclasses.replace(found, weights=block_weights(config, vectors.shape[1]))
+
+
+def block_weights(config, length: int) -> np.ndarray | None:
+    """Weights that give each block the same variance in a head; None where the representation has filters only."""
+    sizes = shared.part_sizes(config)
+    return balance_blocks(sizes) if len(sizes) > 1 and sum(sizes) == length else None
 
 
 def folds(config, face_clips, records, subjects: Subjects, seed: int) -> np.ndarray:
@@ -53,6 +89,19 @@ def overlap(subjects: Subjects, fold) -> list[str]:
     """People who are in training and in test at once, sorted; possible with the official split of clips only."""
     trained, tested = ({p for p, k in zip(subjects.people, fold) if (k < 0) == training} for training in (True, False))
     return sorted(trained & tested)
+
+
+def overlap_note(subjects: Subjects, fold) -> str:
+    """The note of scores with people both in training and in test, else ''; a line says how many they are."""
+    both = overlap(subjects, fold)
+    if not both:
+        return ""
+    tested = {person for person, k in zip(subjects.people, fold) if k >= 0}
+    print(
+        f"traits: {len(both)} of {len(tested)} people in test are in training too, so knowing a face again helps: scores say"
+        " people_overlap, and same_identity among them is what looking people up gives without a pixel"
+    )
+    return PEOPLE_OVERLAP
 
 
 def as_scored(config, predictions, labels, fold) -> np.ndarray:

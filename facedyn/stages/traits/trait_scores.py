@@ -9,25 +9,28 @@ import pyarrow.parquet as pq
 from data_pipelines.files import atomic_path
 from facedyn.core import metrics
 from facedyn.stages.runtime import keys
+from facedyn.store.scores import ScoreKey
 
 COMPARED = ("pcc", "ccc")  # metrics of which differences are given
 FOLDER, PREDICTIONS, FOLDS = "traits", "predictions.parquet", "folds.csv"
+# What tells predictions apart: the columns of a key that they can differ in.
+KEY_COLUMNS = ("method", "head", "scales", "tasks", "fusion", "aggregate", "note")
 
 
 def score_rows(config, predictions, labels, person, trait_names, statistic=metrics.mean_trait_metrics) -> list[dict]:
     """Rows for scores.csv: every metric of every trait and their mean, with intervals from the same resamplings of people.
 
-    Args: predictions: {(method, setting): [S, P, T]}, S repeats of the folds, or [2, S, P, T] where `statistic` is
+    Args: predictions: {key: [S, P, T]}, S repeats of the folds, or [2, S, P, T] where `statistic` is
       `metrics.trait_metric_differences`; labels [P, T], only of what is tested; person int [P], from 0, whose it is.
     """
     rows = []
     for key, predicted in predictions.items():
-        rows += rows_of(*key, trait_names, *with_intervals(config, labels, predicted, person, statistic))
+        rows += rows_of(key, trait_names, *with_intervals(config, labels, predicted, person, statistic))
     return rows
 
 
 def difference_rows(config, pairs, labels, person, trait_names) -> list[dict]:
-    """Rows of paired differences. pairs: {(method, setting): [2, S, P, T]}, the first minus the second."""
+    """Rows of paired differences. pairs: {key: [2, S, P, T]}, the first minus the second."""
     rows = score_rows(config, pairs, labels, person, trait_names, metrics.trait_metric_differences)
     return [row for row in rows if row["metric"] in COMPARED]
 
@@ -56,10 +59,11 @@ def people_scored(where, person) -> list[int]:
     return [len(np.unique(person[chosen])) for chosen in (*where.T, where.any(1))]
 
 
-def rows_of(method, setting, trait_names, value, low, high, counts) -> list[dict]:
+def rows_of(key: ScoreKey, trait_names, value, low, high, counts) -> list[dict]:
     """Rows for scores.csv of figures [M, T + 1], metrics in the order of METRICS, the mean over the traits last."""
     return [
-        dict(method=method, setting=setting, trait=trait, metric=metric, value=float(value[m, t]))
+        key._asdict()
+        | dict(trait=trait, metric=metric, value=float(value[m, t]))
         | dict(low=float(low[m, t]), high=float(high[m, t]), n=int(counts[t]))
         for t, trait in enumerate([*trait_names, "mean"])
         for m, metric in enumerate(metrics.METRICS)
@@ -67,9 +71,9 @@ def rows_of(method, setting, trait_names, value, low, high, counts) -> list[dict
 
 
 def spread_rows(networks, labels, person) -> list[dict]:
-    """Standard deviation of the mean PCC over the networks whose mean is the MLP. networks: {setting: [S, P, T]}."""
+    """Standard deviation of the mean PCC over the networks whose mean is the MLP. networks: {key: [S, P, T]}."""
     rows = []
-    for setting, predicted in networks.items():
+    for key, predicted in networks.items():
         if len(predicted) > 1:
             where = np.isfinite(labels) & np.isfinite(predicted).all(0)
             pcc = [
@@ -77,29 +81,29 @@ def spread_rows(networks, labels, person) -> list[dict]:
                 for one in predicted
             ]
             figures = dict(trait="mean", metric="pcc_sd", value=float(np.std(pcc)), n=people_scored(where, person)[-1])
-            rows.append(dict(method="representation", setting=setting) | figures)
+            rows.append(key._asdict() | figures)
     return rows
 
 
 def write_predictions(workdir, predictions, subjects, trait_names, folds, seeds) -> None:
-    """traits/predictions.parquet: a row a method, setting, seed, trait and person who has both label and prediction.
+    """traits/predictions.parquet: a row a key (of which it has KEY_COLUMNS), seed, trait and person with label and prediction.
 
-    Where units are scored by themselves, a row a unit, named in a further column unit_id. A row group a method and setting, so
-    that neither this nor a reader of one of them holds the whole table.
+    Where units are scored by themselves, a row a unit, named in a further column unit_id. A row group a key, so that neither
+    this nor a reader of one of them holds the whole table.
 
-    Args: predictions: {(method, setting): [S, P, T]}; subjects: `trait_protocol.Subjects`; folds int [S, P].
+    Args: predictions: {key: [S, P, T]}; subjects: `trait_protocol.Subjects`; folds int [S, P].
     """
     labels, people, unit = subjects.labels, np.asarray(subjects.people, object), _unit_column(subjects)
     numbers = {"fold": pa.int64(), "seed": pa.int64(), "label": pa.float64(), "prediction": pa.float64()}
-    names = ("method", "setting", "trait", "person_id", *numbers, *unit)
+    names = (*KEY_COLUMNS, "trait", "person_id", *numbers, *unit)
     schema = pa.schema([(name, numbers.get(name, pa.string())) for name in names])
     with atomic_path(workdir / FOLDER / PREDICTIONS) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for (method, setting), predicted in predictions.items():
+        for key, predicted in predictions.items():
             tables = []
             for seed, fold, one in zip(seeds, folds, predicted):
                 for t, trait in enumerate(trait_names):
                     known = np.isfinite(labels[:, t]) & np.isfinite(one[:, t])
-                    columns = dict(method=method, setting=setting, trait=trait, person_id=people[known])
+                    columns = {name: getattr(key, name) for name in KEY_COLUMNS} | dict(trait=trait, person_id=people[known])
                     columns |= dict(fold=fold[known], seed=seed, label=labels[known, t], prediction=one[known, t].astype(float))
                     tables.append(pd.DataFrame(columns | {name: values[known] for name, values in unit.items()}))
             table = pd.concat(tables, ignore_index=True)[list(names)]

@@ -1,0 +1,264 @@
+"""Rows of scores.csv in words: names of methods, reading order, cells, verdicts, and the whole table for a terminal."""
+
+import io
+import math
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from facedyn.core.verdicts import TOO_FEW, Verdict
+from facedyn.store.scores import (
+    FINDINGS,
+    IDENTIFICATION,
+    MINUS,
+    PLUS,
+    ScoreKey,
+    is_comparison,
+    is_difference,
+    key_of,
+    listed,
+    rows_of_key,
+    verdict_of,
+)
+
+WIDTH = 100  # of a terminal, in characters
+METRICS = ("pcc", "ccc", "acc", "rmse", "r2")
+METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "acc": "ACC", "rmse": "RMSE", "r2": "R²"}
+METRIC_NAMES |= {"top1": "top-1", "mrr": "mean reciprocal rank", "ranking_accuracy": "ranking accuracy"}
+METRIC_NAMES |= {"within_distance": "distance within", "between_distance": "between people", "icc": "ICC"}
+METRIC_HEADS = [METRIC_NAMES[m] for m in METRICS]
+
+# The methods that the figures are about come first in every table, then what they are compared with.
+METHOD_ORDER = ("representation", "generic", "split_half")
+# What the fit is compared with: the generic model as it is or, in closed form, the filters that hold for everybody.
+WITHOUT = "without person filters"
+METHOD_NAMES = {
+    "representation": "person filters",
+    "generic": "generic model",
+    "representation_minus_generic": "with minus without filters",
+    "same_identity": "same-identity look-up",
+    "time_shuffled": "time-shuffled frames",
+    "oracle": "oracle: true tracks",
+    "copy_input": "copy of the input",
+    "untrained": "untrained U-net",
+    "fold_seed": "one repeat of the cross-validation",
+    "finding_fused_tasks": "all tasks minus the best single task",
+    "finding_multi_scale": "all scales minus the best single scale",
+    "finding_task_matters": "best task minus worst task",
+}
+
+
+def method_name(method: str, stage: str = "") -> str:
+    """A method of a stage in words; 'a+b_minus_c' is the difference of a fused with b, and c."""
+    if (stage, method) == ("fit", "generic"):
+        return WITHOUT
+    if method in METHOD_NAMES:
+        return METHOD_NAMES[method]
+    for separator, word in ((MINUS, " minus "), (PLUS, " + ")):
+        if separator in method:
+            return word.join(map(method_name, method.split(separator)))
+    return method.replace("_", " ")
+
+
+def details(key: ScoreKey) -> str:
+    """What a key says beside the method: 'ridge, scales 1+2, all tasks, features fused, transductive'."""
+    words = ["MLP" if key.head == "mlp" else key.head]
+    words.append(f"scale{'s' * (len(key.scale_numbers) > 1)} {key.scales}" if key.scales else "")
+    words.append("all tasks" if key.tasks == "all" else f"task {key.tasks}" if key.tasks else "")
+    words.append(f"{key.fusion} fused" if key.fusion else "")
+    for name in ("weighting", "unit", "aggregate", "block", "control", "of", "split", "seed"):
+        value = getattr(key, name)
+        words.append(f"{name} {value}".replace("_", " ") if value else "")
+    return ", ".join([*filter(None, words), *(note.replace("_", " ") for note in listed(key.note))])
+
+
+def describe(key: ScoreKey, stage: str = "") -> tuple[str, str]:
+    """(method, everything else) of a stage in words."""
+    return method_name(key.method, stage), details(key)
+
+
+def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
+    """Rows in reading order: methods before baselines; the ridge on all scales and tasks, features fused, leads."""
+    heads, fused = {"ridge": 0, "mlp": 1}, {"features": 0, "": 0, "predictions": 1}
+
+    def place(row):
+        key, first = key_of(row), row.method.split(PLUS)[0]  # fused ones come behind the method itself
+        method = (METHOD_ORDER.index(first) if first in METHOD_ORDER else len(METHOD_ORDER), row.method != first)
+        choice = heads.get(key.head, 2), fused.get(key.fusion, 2)
+        scales = key.scale_numbers
+        return method, bool(key.of), key.tasks not in ("all", ""), -len(scales), *choice, key.tasks, scales
+
+    rows = list(scores.itertuples(index=False))
+    return scores.iloc[sorted(range(len(rows)), key=lambda i: place(rows[i]))]
+
+
+def trait_means(scores: pd.DataFrame) -> pd.DataFrame:
+    """Means over the traits of every method, the headline first; differences of two are none."""
+    rows = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    return headline_first(rows[~rows["method"].map(is_comparison).astype(bool)])
+
+
+def differences(scores: pd.DataFrame) -> pd.DataFrame:
+    """Differences of two methods, means over the traits."""
+    rows = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    return rows[rows["method"].map(is_difference).astype(bool)]
+
+
+def headline(scores: pd.DataFrame) -> ScoreKey | None:
+    """The key of the trait scores that lead, or None."""
+    return next(map(key_of, trait_means(scores).itertuples(index=False)), None)
+
+
+def quoted(scores: pd.DataFrame) -> pd.DataFrame:
+    """Without the figures of validation people, where others are held out: the best step was chosen by them."""
+    others = set(scores.loc[scores["stage"] == "pretrain", "split"]) - {"validation"}
+    return scores[(scores["stage"] != "pretrain") | (scores["split"] != "validation")] if others else scores
+
+
+def row_of(rows: pd.DataFrame, key: ScoreKey, metric: str):
+    """The one row, or None."""
+    return next(rows_of_key(rows[rows["metric"] == metric], key).itertuples(index=False), None)
+
+
+def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
+    """One dict a key, in the order of the rows: {'key', 'n', metric: row, ...}."""
+    groups = {}
+    for row in scores.itertuples(index=False):
+        groups.setdefault(key_of(row), {"key": key_of(row), "n": row.n})[row.metric] = row
+    return list(groups.values())
+
+
+def key_results(scores: pd.DataFrame) -> list[tuple[str, Verdict]]:
+    """(what, verdict) of the results to be read first: generic model and filters of each scale, identification, traits."""
+    rows, lead = quoted(scores), headline(scores)
+    keys = [key_of(row) for row in rows.itertuples(index=False)]
+    most = max((len(key.scale_numbers) for key, metric in zip(keys, rows["metric"]) if metric == "top1"), default=0)
+    chosen = [
+        row.metric == "ranking_accuracy"
+        or (row.metric == "top1" and len(key.scale_numbers) == most and not key.weighting)
+        or (key == lead and (row.stage, row.trait, row.metric) == ("traits", "mean", "pcc"))
+        for key, row in zip(keys, rows.itertuples(index=False))
+    ]
+    return judged(scores, rows[np.array(chosen, bool)])
+
+
+def judged(scores: pd.DataFrame, rows: pd.DataFrame) -> list[tuple[str, Verdict]]:
+    """(what, verdict) of those of some rows of `scores` that are judged."""
+    found = []
+    for row in rows.itertuples(index=False):
+        verdict = verdict_of(scores, row)
+        what = ", ".join(filter(None, (*describe(key_of(row), row.stage), METRIC_NAMES[row.metric])))
+        found += [(what, verdict)] if verdict.word else []
+    return found
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A figure as tables show it; a dash for NaN."""
+    rounded = round(value, digits) + 0.0 if math.isfinite(value) else value  # + 0.0: no "−0.000"
+    return "–" if math.isnan(value) else f"{rounded:.{digits}f}".replace("-", "−")
+
+
+def with_interval(value: float, low: float, high: float, digits: int = 3) -> str:
+    """'0.412 [0.301, 0.518]', without the brackets where there is no interval."""
+    if math.isnan(low) or math.isnan(high):
+        return number(value, digits)
+    return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
+
+
+def key_figure(row, digits: int = 2) -> str:
+    """A figure to be shown large; a dash where so few people say nothing."""
+    return "–" if row.verdict == TOO_FEW else number(row.value, digits)
+
+
+def sentence(words: str) -> str:
+    """With a capital first letter."""
+    return words[:1].upper() + words[1:]
+
+
+def in_order(values):
+    """Distinct values as they come, 'mean' last."""
+    return sorted(dict.fromkeys(values), key=lambda value: value == "mean")
+
+
+def score_table(scores: pd.DataFrame) -> str:
+    """The table for a terminal of 100 columns: trait metrics (headline first), ranking accuracy, identification, verdicts."""
+    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False, color_system=None)
+    for table in (*_trait_tables(scores), *_other_tables(quoted(scores))):
+        console.print(table)
+    results = key_results(scores)
+    if results:
+        table = _table("Verdicts", "result", "verdict", "why")
+        for what, verdict in results:
+            table.add_row(what, verdict.word, verdict.reason)
+        console.print(table)
+    text = console.file.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in text.splitlines()) or "No scores yet."
+
+
+def _trait_tables(scores):
+    means = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    findings, of_two, traits = means[means["method"].isin(FINDINGS)], differences(scores), trait_means(scores)
+    if len(traits):
+        n = int(traits["n"].max())
+        title = f"Traits: mean over the traits, {n} people, 95 % interval by resampling people"
+        table = _table(title, "method", "setting", numbers=("PCC", "CCC", "ACC", "RMSE"))
+        for entry in pivot_metrics(traits):
+            cells = [_interval_cell(entry.get("pcc")), *(_cell(entry.get(m)) for m in ("ccc", "acc", "rmse"))]
+            table.add_row(*describe(entry["key"]), *cells)
+        yield table
+    if len(findings):
+        title = "Findings: paired difference of the mean PCC, same resampled people"
+        table = _table(title, "difference", "setting", numbers=("PCC",))
+        for row in findings[findings["metric"] == "pcc"].itertuples(index=False):
+            table.add_row(*describe(key_of(row)), _interval_cell(row))
+        yield table
+    if len(of_two):
+        title = "Differences: both methods on the same resampled people, 95 % interval"
+        table = _table(title, "difference", "setting", numbers=("PCC", "CCC"))
+        for entry in pivot_metrics(of_two):
+            table.add_row(*describe(entry["key"]), *(_interval_cell(entry.get(m)) for m in ("pcc", "ccc")))
+        yield table
+    lead = headline(scores)
+    if lead is not None:
+        own = rows_of_key(scores[(scores["stage"] == "traits") & ~scores["trait"].isin(["mean", ""])], lead)
+        table = _table("Per trait: " + ", ".join(describe(lead)), "trait", numbers=("PCC", "people"))
+        for row in own[own["metric"] == "pcc"].itertuples(index=False):
+            table.add_row(row.trait, _interval_cell(row), str(row.n))
+        if table.row_count:
+            yield table
+
+
+def _other_tables(scores):
+    for title, metrics in (
+        ("Ranking accuracy: share of pairs of frames in the right order", ("ranking_accuracy",)),
+        ("Identification: is a person's other half (session, task, clip) the nearest neighbour?", IDENTIFICATION),
+    ):
+        rows = scores[scores["metric"].isin(metrics)]
+        if len(rows):
+            several = len(metrics) > 1
+            columns = ("stage", "method", "setting", *(["metric"] if several else []))
+            table = _table(title, *columns, numbers=("value", *(["chance"] if several else []), "n"))
+            for row in rows.itertuples(index=False):
+                more = ([row.metric], [number(row.chance)]) if several else ([], [])
+                table.add_row(row.stage, *describe(key_of(row), row.stage), *more[0], _interval_cell(row), *more[1], str(row.n))
+            yield table
+
+
+def _table(title, *columns, numbers=()):
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def _cell(row):
+    return "–" if row is None else number(row.value)
+
+
+def _interval_cell(row):
+    return "–" if row is None else with_interval(row.value, row.low, row.high)
