@@ -15,7 +15,7 @@ from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
 from facedyn.core.pca import balance_blocks
 from facedyn.stages.fit import shared
-from facedyn.stages.fit.pool import people_of
+from facedyn.stages.fit.learning import people_of
 from facedyn.stages.fit.units import unit_id
 from facedyn.stages.runtime import common
 from facedyn.stages.traits import (
