@@ -29,7 +29,7 @@ class Clips:
         )
 
     def frames(self, record, positions=None):
-        return self._frames[record, positions]
+        return self._frames[record, slice(None) if positions is None else positions]
 
 
 def unit(record: int, fitted: int, held: int = 5, step: int = 1) -> FitUnit:
