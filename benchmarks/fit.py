@@ -31,7 +31,7 @@ from machine import log, machine, matmul_peak
 from data_pipelines.dataset.windows import window_positions
 from facedyn.core import person_filters, solvers, unet
 from facedyn.core.rank_loss import RankLoss
-from facedyn.stages.fit.iterative import CPU_CACHE_BYTES
+from facedyn.stages.fit.batching import CPU_CACHE_BYTES
 from facedyn.stages.runtime.common import steps_per_call
 
 JAX_PEERS, TORCH_PEERS = ("ours", "naive_vmap", "jax_loop"), ("torch_loop", "torch_vmap")

@@ -24,6 +24,7 @@ from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.config import default_config
 from facedyn.core import unet
 from facedyn.stages.fit import fit_stage as stage
+from facedyn.stages.fit import shared
 from facedyn.stages.runtime import common
 
 PROMISE = 1.15  # most memory of the largest run, in that of the smallest
@@ -65,7 +66,7 @@ def fit_people(a, people: int) -> dict:
     with (
         tempfile.TemporaryDirectory() as workdir,
         mock.patch.object(common, "open_data", return_value=clips),
-        mock.patch.object(stage, "load_generic", return_value=params),
+        mock.patch.object(shared, "load_generic", return_value=params),
     ):
         found = stage.run(config, pathlib.Path(workdir))
     return dict(people=found["units"], peak_mib=peak_mib(), before_mib=before, seconds=time.perf_counter() - started)

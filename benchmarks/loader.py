@@ -32,9 +32,10 @@ from data_pipelines.dataset.loaders import window_loader
 from data_pipelines.dataset.packing import write_face_clips
 from data_pipelines.faces.images import encode_image
 from facedyn.core import unet
-from facedyn.stages.fit.iterative import Engine, chunks_of
-from facedyn.stages.fit.units import plan, shapes_of
+from facedyn.stages.fit import batching, iterative
+from facedyn.stages.fit.units import plan
 from facedyn.stages.pretrain import Compiled
+from facedyn.stages.runtime import common
 
 COLD = 1  # bytes of cache: one record
 WARM = 8 << 30
@@ -119,28 +120,36 @@ def fitting(folder, size: int, rounds: int, config) -> dict:
     c, half_length = config.fit, config.rank_loss.half_length
     settings = dict(unit="person", scale=1, half_length=half_length, held_back=c.held_back, max_frames=c.max_frames)
     units, _ = plan(face_clips, range(len(face_clips.clips)), **settings, min_frames=c.min_frames)
-    engine = Engine(config, face_clips)
-    chunks = chunks_of(units, {shape: CHUNK for shape in shapes_of([(1, units)], half_length)})[:CHUNKS]
-    params = engine.replicate(unet.init(engine.unet, jax.random.key(0), size))
-    in_memory = engine.load(chunks[0][2], *chunks[0][:2], 1)
-    engine(params, in_memory, chunks[0][0])  # compiles
+    units, way = [{0: unit} for unit in units], iterative.make_fitting(config)
+    shapes = batching.shapes_of([(1, units)], half_length)
+    chunks = batching.chunks_of(units, dict.fromkeys(shapes, CHUNK))[:CHUNKS]
+    params = batching.to_devices(way.mesh, unet.init(common.unet(config), jax.random.key(0), size))
+
+    def load(chunk):
+        shape, people, of_chunk = chunk
+        sources = [batching.sources_of(parts, 1, half_length) for parts in of_chunk]
+        frames = way.load(params, face_clips, sources, people, shape.frames)
+        return batching.batch_of(frames, [parts[0] for parts in of_chunk], sources, shape, 1, half_length)
+
+    in_memory = load(chunks[0])
+    way.fit(params, in_memory)  # compiles
     rows = []
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         for _ in range(rounds):
             started = time.perf_counter()
-            for shape, _, _ in chunks:
-                engine(params, in_memory, shape)
+            for _ in chunks:
+                way.fit(params, in_memory)
             alone = time.perf_counter() - started
             started, waited, first = time.perf_counter(), 0.0, 0.0
-            ahead = pool.submit(engine.load, chunks[0][2], *chunks[0][:2], 1)
-            for i, (shape, _, _) in enumerate(chunks):
+            ahead = pool.submit(load, chunks[0])
+            for i in range(len(chunks)):
                 asked = time.perf_counter()
                 loaded = ahead.result()
                 waited += time.perf_counter() - asked
                 first = first or waited  # the first chunk is waited for, whatever the loader: a run has many
                 if i + 1 < len(chunks):
-                    ahead = pool.submit(engine.load, chunks[i + 1][2], *chunks[i + 1][:2], 1)
-                engine(params, loaded, shape)
+                    ahead = pool.submit(load, chunks[i + 1])
+                way.fit(params, loaded)
             fed = time.perf_counter() - started - first
             rows.append((1 - (waited - first) / fed, alone / fed, fed / len(chunks) * 1000))
     return shares(rows, "chunk")

@@ -28,7 +28,7 @@ from machine import machine
 from variants import figures, link, run_stages
 
 from facedyn.config_files import load_config, override
-from facedyn.core import metrics
+from facedyn.core import identification
 from facedyn.stages.fit import fit_scores
 from facedyn.stages.traits import trait_features
 from facedyn.store.representations import load_representations
@@ -43,24 +43,24 @@ def by_person(folder: pathlib.Path) -> pd.DataFrame:
     people = sorted(set(rows["person_id"].astype(str)))
     blocks = trait_features.blocks_by_person(rows, vectors, people)
     table = pd.DataFrame(trait_features.matrix(blocks, trait_features.feature_sets(blocks)[0]), people).dropna()
-    return pd.DataFrame(np.asarray(metrics.standardised(table.to_numpy(), table.to_numpy())[0]), table.index)
+    return pd.DataFrame(np.asarray(identification.standardised(table.to_numpy(), table.to_numpy())[0]), table.index)
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> dict:
     """Figures of two runs, of the people who are in both."""
     people = first.index.intersection(second.index)
     a, b = first.loc[people].to_numpy(), second.loc[people].to_numpy()
-    between_seeds, within = np.asarray(metrics.similarities(a, b)), np.asarray(metrics.similarities(a, a))
+    between_seeds, within = np.asarray(identification.similarities(a, b)), np.asarray(identification.similarities(a, a))
     other = ~np.eye(len(people), dtype=bool)
     apart = np.median(scipy.spatial.distance.pdist(a))
-    components = metrics.leading_components(a, b, fit_scores.COMPONENTS)
+    components = identification.leading_components(a, b, fit_scores.COMPONENTS)
     return {
         "cosine, same person": np.median(np.diagonal(between_seeds)),
         "cosine, two people": np.median(within[other]),
         "moved": np.median(np.linalg.norm(a - b, axis=1)) / apart,
-        "ICC": float(metrics.mean_icc(*components, np.ones(components[0].shape))),
-        "top1": float(np.mean(np.asarray(metrics.match_ranks(a, b)) == 1)),
-        "geometry": np.corrcoef(within[other], np.asarray(metrics.similarities(b, b))[other])[0, 1],
+        "ICC": float(identification.mean_icc(*components, np.ones(components[0].shape))),
+        "top1": float(np.mean(np.asarray(identification.match_ranks(a, b)) == 1)),
+        "geometry": np.corrcoef(within[other], np.asarray(identification.similarities(b, b))[other])[0, 1],
     }
 
 

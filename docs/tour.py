@@ -21,7 +21,7 @@ from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.synthetic.appearance import draw_appearance
 from data_pipelines.synthetic.dynamics import draw_dynamics, simulate
 from data_pipelines.synthetic.rendering import render
-from facedyn.core import fit, metrics, person_filters, solvers, unet
+from facedyn.core import fit, identification, person_filters, solvers, unet
 from facedyn.core.rank_loss import RankLoss, copied_input
 
 # People in the pool and people fitted, frames a person, optimiser steps.
@@ -115,13 +115,14 @@ MODEL = fit.Model(
 SOLVER = solvers.make("gauss_newton", learning_rate=1.0, steps=1, batch_size=16)
 half = FRAMES // 2
 of_half = rows[rows[:, -1] < half][:: max(1, half // 64)]
+fit_people = fit.fit_people(MODEL, LOSS, SOLVER, SITES, KIND)
 first, second = (
-    fit.fit_people(MODEL, LOSS, SOLVER, SITES, KIND, fit.equal_units(np.stack(frames), of_half), jax.random.key(1))
+    fit_people(fit.equal_units(np.stack(frames), of_half), jax.random.key(1))
     for frames in ([own[:half] for own in people], [own[half:] for own in people])
 )
 slots = person_filters.layout(SITES, KIND)
 one, other = person_filters.flatten(first, slots), person_filters.flatten(second, slots)  # [P, D]
-top1, mrr = metrics.identification(one, other)
+top1, mrr = identification.top1_and_mrr(one, other)
 print(f"representations {one.shape}; the nearest second half is the same person's: {top1:.2f} (chance {1 / PEOPLE:.2f})")
 
 # %% [markdown]

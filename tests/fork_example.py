@@ -41,5 +41,6 @@ def fit_people(params, frames):  # frames of everyone [P, T, H, W, 1] uint8 -> r
     windows = jnp.arange(frames.shape[1] - 2 * HALF)[:, None] + jnp.arange(2 * HALF + 1)
     model = fit.Model(partial(encode, params), partial(decode, params))
     solver = solvers.make("adam", learning_rate=0.02, steps=40, batch_size=8)
-    filters = fit.fit_people(model, own_loss, solver, SITES, "pointwise", fit.equal_units(frames, windows), jax.random.key(0))
+    fitted = fit.fit_people(model, own_loss, solver, SITES, "pointwise")
+    filters = fitted(fit.equal_units(frames, windows), jax.random.key(0))
     return person_filters.flatten(filters, person_filters.layout(SITES, "pointwise"))

@@ -13,9 +13,17 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from data_pipelines.errors import InputError
-from facedyn.core import clip_features, metrics, unet
 from facedyn.core import cross_validation as cv
-from facedyn.stages.traits import baselines, comparisons, trait_features, trait_predictions, trait_protocol, trait_scores
+from facedyn.core import metrics, unet
+from facedyn.stages.traits import (
+    baselines,
+    clip_features,
+    comparisons,
+    trait_features,
+    trait_predictions,
+    trait_protocol,
+    trait_scores,
+)
 from facedyn.store.scores import ScoreKey
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from facedyn.core import identification, metrics
+from facedyn.core import identification
 
 
 def measured_twice(people, features, seed, noise=1.0, own=8):
@@ -35,17 +35,17 @@ def test_directions_are_those_of_discriminant_analysis(monkeypatch):
     spread = (rows @ found).std(0)
     assert spread[0] > 0.5
     np.testing.assert_allclose(
-        spread[:4] ** 0.5, [max(metrics.icc(*(rows @ found[:, i]).reshape(2, 80)), 0) ** 0.5 for i in range(4)], atol=0.1
+        spread[:4] ** 0.5, [max(identification.icc(*(rows @ found[:, i]).reshape(2, 80)), 0) ** 0.5 for i in range(4)], atol=0.1
     )
 
 
 def test_other_people_are_told_apart_under_noise_that_features_share():
     first, second = measured_twice(100, 300, 1)
-    reliability, found = identification.learn(first, second)
-    np.testing.assert_array_equal(reliability, metrics.reliability(first, second))
+    reliability, found = identification.learn_discriminants(first, second)
+    np.testing.assert_array_equal(reliability, identification.reliability(first, second))
     others = measured_twice(60, 300, 2)
     by_directions, by_reliability, alike = (
-        float((metrics.match_ranks(*others, weights) == 1).mean()) for weights in (found, reliability, None)
+        float((identification.match_ranks(*others, weights) == 1).mean()) for weights in (found, reliability, None)
     )
     assert by_directions > 0.8
     assert by_directions > by_reliability + 0.5
@@ -55,14 +55,14 @@ def test_other_people_are_told_apart_under_noise_that_features_share():
 def test_people_who_differ_in_many_ways_get_many_directions():
     random = np.random.default_rng(5)
     own = random.normal(size=(60, 200))
-    _, found = identification.learn(*(own + 1.5 * random.normal(size=own.shape) for _ in range(2)))
+    _, found = identification.learn_discriminants(*(own + 1.5 * random.normal(size=own.shape) for _ in range(2)))
     assert found.shape[1] >= 30
 
 
 def test_units_and_offsets_of_features_do_not_matter():
     first, second = measured_twice(50, 30, 3)
     factors, offset = np.geomspace(1e-3, 1e3, 30), np.linspace(-9, 9, 30)
-    reliability = np.asarray(metrics.reliability(first, second))
+    reliability = np.asarray(identification.reliability(first, second))
     expected = identification.discriminants(first, second, reliability, 12)
     found = identification.discriminants(first * factors + offset, second * factors + offset, reliability, 12)
     np.testing.assert_allclose(expected @ expected.T, found @ found.T, atol=1e-4)

@@ -134,10 +134,30 @@ def test_the_whole_fit_in_one_call_is_that_of_its_steps(model, people, name):
     alike = [own[:8] for own in people]
     expected, _, _ = run(model, alike, rows=4, name=name, keep=False)
     solver = solver_of(name)
+    fit_people = fit.fit_people(model, SETTINGS, solver, SITES, "pointwise")
     for units in (padded(alike, 4), fit.equal_units(np.stack(alike), windows_of(alike[0]))):
-        filters = fit.fit_people(model, SETTINGS, solver, SITES, "pointwise", units, jax.random.key(1))
+        filters = fit_people(units, jax.random.key(1))
         found = person_filters.flatten(filters, person_filters.layout(SITES, "pointwise"))
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_the_whole_fit_compiles_once(model, people, monkeypatch, backend):
+    """Off CPU it is one compiled loop, with the same result."""
+    units = fit.equal_units(np.stack([own[:8] for own in people]), windows_of(people[0][:8]))
+    expected = fit.fit_people(model, SETTINGS, solver_of("adam"), SITES, "pointwise")(units, jax.random.key(1))
+    traced = []
+
+    def loss(maps, windows):
+        traced.append(1)
+        return SETTINGS(maps, windows)
+
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    fit_people = fit.fit_people(model, loss, solver_of("adam"), SITES, "pointwise")
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), fit_people(units, jax.random.key(1)), expected)
+    before = len(traced)
+    fit_people(units._replace(frames=units.frames + 1), jax.random.key(2))
+    assert len(traced) == before > 0
 
 
 def test_the_full_gradient_is_additive(model, people):

@@ -1,4 +1,6 @@
-"""The compiled fit: people over devices without a word between them, few compilations, the same numbers however it is cut."""
+"""The fit through the decoder: no collectives, few compilations, the same numbers however it is cut."""
+
+import dataclasses
 
 import jax
 import numpy as np
@@ -7,15 +9,15 @@ import pytest
 from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.config import default_config
 from facedyn.core import unet
-from facedyn.stages.fit import iterative
-from facedyn.stages.fit.units import FitUnit, shapes_of
+from facedyn.stages.fit import batching, iterative
+from facedyn.stages.fit.units import FitUnit
 from facedyn.stages.runtime import common
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter", "collective-broadcast")
 
 
 class Clips:
-    """What the engine uses of a FaceClipsReader: clips of noise."""
+    """What the fit uses of a FaceClipsReader: clips of noise."""
 
     image_size, channels = 8, 1
 
@@ -26,8 +28,8 @@ class Clips:
             ClipInfo(f"c{i}", f"p{i}", "", "", "", 25.0, np.arange(length, dtype=np.int32), np.zeros(0)) for i in range(people)
         )
 
-    def frames(self, record, positions):
-        return self._frames[record, positions]
+    def frames(self, record, positions=None):
+        return self._frames[record, slice(None) if positions is None else positions]
 
 
 def unit(record: int, fitted: int, held: int = 5, step: int = 1) -> FitUnit:
@@ -53,17 +55,24 @@ UNITS = [unit(i, n) for i, n in enumerate((30, 12, 14, 25, 16, 13, 30, 15, 21))]
 CLIPS = Clips(len(UNITS))
 
 
-def fit_all(config, units=UNITS, most=None, engine=None):
+def fit_all(config, units=UNITS, most=None, fitting=None, params=None, reader=CLIPS, equal=UNITS, seed=None):
     """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
-    engine = engine or iterative.Engine(config, CLIPS)
-    params = engine.replicate(unet.init(common.unet(config), jax.random.key(0), 8))
-    shapes = shapes_of([(1, UNITS)], engine.half_length)
-    found = {}
-    for shape, people, grouped in iterative.chunks_of(units, {s: engine.people(s, most or len(units)) for s in shapes}):
-        results = engine(params, engine.load(grouped, shape, people, 1), shape)
-        assert all(len(column) == people for column in results)
-        found |= {u.unit_id: [column[p] for column in results] for p, u in enumerate(grouped)}
+    fitting, found = fitting or iterative.make_fitting(config), {}
+    params = params or unet.init(common.unet(config), jax.random.key(0), 8)
+    shapes = batching.shapes_of([(1, [{0: unit} for unit in equal])], 2)
+    people = {shape: batching.chunk_people(config, fitting, shape, most or len(units)) for shape in shapes}
+    for shape, count, chunk in batching.chunks_of([{0: unit} for unit in units], people):
+        result = fitting.fit(params, batch_of(fitting, params, chunk, shape, count, reader, seed))
+        assert all(len(column) == count for column in result)
+        found |= {parts[0].unit_id: [column[p] for column in result] for p, parts in enumerate(chunk)}
     return found
+
+
+def batch_of(fitting, params, chunk, shape, people, reader=CLIPS, seed=None):
+    """The loaded batch of a chunk [{0: unit}]."""
+    sources = [batching.sources_of(parts, 1, 2) for parts in chunk]
+    frames = fitting.load(params, reader, sources, people, shape.frames)
+    return batching.batch_of(frames, [parts[0] for parts in chunk], sources, shape, 1, 2, seed)
 
 
 def assert_same(one, other):
@@ -76,9 +85,9 @@ def assert_same(one, other):
 
 @pytest.fixture(scope="module", params=["adam", "gauss_newton"])
 def reference(request):
-    engine = iterative.Engine(settings(solver=request.param), CLIPS)
-    assert engine.mesh.size == 4
-    return request.param, fit_all(settings(solver=request.param), engine=engine), engine
+    fitting = iterative.make_fitting(settings(solver=request.param))
+    assert fitting.mesh.size == 4
+    return request.param, fit_all(settings(solver=request.param), fitting=fitting), fitting
 
 
 def test_chunks_order_and_devices_do_not_matter(reference, monkeypatch):
@@ -90,47 +99,66 @@ def test_chunks_order_and_devices_do_not_matter(reference, monkeypatch):
 
 
 def test_features_that_do_not_fit_are_computed_anew(reference):
-    solver, expected, engine = reference
-    shape = max(shapes_of([(1, UNITS)], 2))
-    assert engine.keeps_features(shape) == (solver == "adam")
-    room = (engine.unit_bytes(shape, kept=False) + 1) / 2**30
-    config = settings(solver=solver, memory_gb=room)
-    small = iterative.Engine(config, CLIPS)
-    assert not small.keeps_features(shape)
-    assert small.people(shape, 9) == 4  # one on each device
-    assert_same(expected, fit_all(config, engine=small))
+    solver, expected, fitting = reference
+    config = settings(solver=solver)
+    p, shape = iterative.problem(config), max(batching.shapes_of([(1, [{0: unit} for unit in UNITS])], 2))
+    small, large = (iterative.unit_bytes(config, p, shape, kept) for kept in (False, True))
+    assert small < large
+    assert fitting.unit_bytes(shape) == (large if solver == "adam" else small)
+    config = settings(solver=solver, memory_gb=(small + 1) / 2**30)
+    other = iterative.make_fitting(config)
+    assert other.unit_bytes(shape) == small
+    assert batching.chunk_people(config, other, shape, 9) == 4  # one on each device
+    assert_same(expected, fit_all(config, fitting=other))
 
 
 def test_nothing_passes_between_devices(reference):
-    solver, _, engine = reference
-    config = engine_config = settings(solver=solver)
-    params = engine.replicate(unet.init(common.unet(engine_config), jax.random.key(0), 8))
-    shape = max(shapes_of([(1, UNITS)], 2))
-    frames, windows, counts = engine.load(UNITS[:4], shape, 4, 1)[0]
-    units = iterative.fit.Units(*jax.device_put((frames, windows, counts), engine._people))
-    features = engine.no_features(tuple((4, *s[1:]) for s in engine._features(shape.rows)))
-    carry = engine.start(4, shape.rows)
+    solver, _, fitting = reference
+    config = settings(solver=solver)
+    p, mesh = iterative.problem(config), fitting.mesh
+    steps = iterative.compile_steps(config, p, mesh)
+    params = batching.to_devices(mesh, unet.init(common.unet(config), jax.random.key(0), 8))
+    shape = max(batching.shapes_of([(1, [{0: unit} for unit in UNITS])], 2))
+    batch = batch_of(fitting, params, [{0: unit} for unit in UNITS[:4]], shape, 4)
+    (some,) = batching.groups_of(mesh, batch, 4)
+    units = iterative.fit.Units(some.frames, some.fitted.windows, some.fitted.count)
+    features = steps.no_features(iterative._feature_shapes(config, p, 4, shape.rows))
+    carry, draws = steps.start(4, shape.rows), p.solver.draws(jax.random.key(0))
     compiled = [
-        engine.advance.lower(params, carry, units._replace(features=features), engine.draws, 0, 1),
-        engine.keep.lower(params, features, units, 0, 4),
-        engine.evaluate.lower(params, carry.filters, units, 0),
-        engine.finish.lower(carry),
+        steps.advance.lower(params, carry, units._replace(features=features), draws, 0, 1),
+        steps.keep.lower(params, features, units, 0, 4),
+        steps.evaluate.lower(params, carry.filters, units, 0),
+        steps.finish.lower(carry),
     ]
     for lowered in compiled:
         text = lowered.compile().as_text()
         assert not [name for name in COLLECTIVES if name in text]
-    assert config.fit.chunk_size == 0
 
 
 def test_any_mix_of_lengths_compiles_a_handful_of_times():
-    engine = iterative.Engine(settings(solver="gauss_newton"), CLIPS)
+    config = settings(solver="gauss_newton")
+    p, mesh = iterative.problem(config), batching.people_mesh()
+    steps = iterative.compile_steps(config, p, mesh)
+    fitting = iterative.make_fitting(config)._replace(fit=iterative.make_fit(config, p, steps, mesh, lambda shape: False))
     mixes = [[unit(i, n) for i, n in enumerate(lengths)] for lengths in ((30, 3, 8, 13, 5, 9), (29, 8, 11, 26, 4, 10))]
-    shapes = shapes_of([(1, mix) for mix in mixes], 2)
-    compiled = []
+    equal, compiled = [u for mix in mixes for u in mix], []
     for seed, mix in enumerate(mixes):  # another scale has other parameters
-        params = engine.replicate(unet.init(common.unet(settings()), jax.random.key(seed), 8))
-        for shape, people, grouped in iterative.chunks_of(mix, {s: engine.people(s, 6) for s in shapes}):
-            engine(params, engine.load(grouped, shape, people, 1), shape)
-        compiled.append([f._cache_size() for f in (engine.advance, engine.finish, engine.evaluate, engine.start)])
+        fit_all(config, mix, 6, fitting, unet.init(common.unet(config), jax.random.key(seed), 8), equal=equal)
+        compiled.append([f._cache_size() for f in (steps.advance, steps.finish, steps.evaluate, steps.start)])
     assert compiled[0] == compiled[1]
-    assert max(compiled[1]) <= len(shapes) <= 4
+    assert max(compiled[1]) <= 4
+
+
+def test_no_step_is_made_for_rows_that_are_all_padding(monkeypatch):
+    """Halves have the shape of all of a unit's rows, and cost half as much for it."""
+    config = settings(solver="gauss_newton")
+    p, mesh = iterative.problem(config), batching.people_mesh()
+    steps, made = iterative.compile_steps(config, p, mesh), []
+    counted = steps._replace(advance=lambda *args: made.append(1) or steps.advance(*args))
+    fit, fitting = iterative.make_fit(config, p, counted, mesh, lambda shape: False), iterative.make_fitting(config)
+    for rows in (30, 15):
+        short = dataclasses.replace(UNITS[0], fitted=UNITS[0].fitted[:rows])
+        params = unet.init(common.unet(config), jax.random.key(0), 8)
+        made.clear()
+        fit(params, batch_of(fitting, params, [{0: short}], batching.Shape(32, 8, 60), 4))
+        assert len(made) == -(-rows // 4)

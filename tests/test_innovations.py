@@ -1,15 +1,16 @@
-"""Innovations: their moments against scipy in a loop, and that they see what linear filters cannot."""
+"""The blocks of a representation: against scipy and numpy in a loop, and what they see that linear filters cannot."""
 
 import numpy as np
+import pytest
 from scipy import stats
-from test_site_dynamics import CLIPS, COMMON, HALF, K, S, filters_of, loop, unit_of
+from test_site_dynamics import CLIPS, COMMON, HALF, K, S, filters_of, loop, turning, unit_of
 
-from facedyn.core import innovations, low_rank
+from facedyn.core import blocks, low_rank, person_filters
 from facedyn.core.person_filters import Site
 
 
 def of(unit, filters):
-    return np.asarray(innovations.innovations(filters, *unit))
+    return np.asarray(blocks.innovations(filters, 0 * filters, *unit))
 
 
 def test_moments_are_those_of_what_the_filters_leave():
@@ -65,31 +66,74 @@ def test_units_of_two_parts_are_those_of_all_their_rows():
 
 
 def test_step_correlations_is_the_correlation_of_steps():
-    states, windows, _, count = unit_of(CLIPS, padding=5)
-    found = np.asarray(innovations.step_correlations(states, windows, count))
+    unit = unit_of(CLIPS, padding=5)
+    found = block("step_correlations", unit)
     step = np.concatenate([clip[HALF + 1 : -HALF + 1] - clip[HALF:-HALF] for clip in CLIPS])
     assert found.shape == (S, K * (K - 1) // 2)
     for s in range(S):
         expected = np.corrcoef(step[:, s].T)[np.triu_indices(K, 1)]
         np.testing.assert_allclose(np.tanh(found[s]), expected, atol=1e-3)
-    alike = unit_of([np.repeat(clip[:, :, :1], K, 2) for clip in CLIPS])
-    np.testing.assert_allclose(
-        np.tanh(innovations.step_correlations(*alike[:2], alike[3])), innovations.LARGEST_CORRELATION, atol=1e-4
-    )
-    np.testing.assert_array_equal(innovations.step_correlations(states, windows, np.int32(0)), 0)
-    still = unit_of([np.ones((20, S, K), np.float32)])
-    np.testing.assert_array_equal(innovations.step_correlations(*still[:2], still[3]), 0)
+    equal = unit_of([np.repeat(clip[:, :, :1], K, 2) for clip in CLIPS])
+    np.testing.assert_allclose(np.tanh(block("step_correlations", equal)), blocks.LARGEST_CORRELATION, atol=1e-4)
 
 
-def test_layout_stands_behind_the_filters():
-    sites = (Site("deep", 4), Site("shallow", 2))
-    slots = innovations.layout(sites, K, 100)
-    assert [(s.site, s.shape, s.offset, s.size) for s in slots] == [
-        ("deep_innovations", (3, 3, K), 100, 9 * K),
-        ("shallow_innovations", (3, 3, K), 100 + 9 * K, 9 * K),
-    ]
-    slots = innovations.step_correlations_layout(sites, 4, 100)
-    assert [(s.site, s.shape, s.offset, s.size) for s in slots] == [
-        ("deep_step_correlations", (6,), 100, 6),
-        ("shallow_step_correlations", (6,), 106, 6),
-    ]
+def block(name, unit):
+    return np.asarray(blocks.BLOCKS[name].compute(COMMON, 0 * COMMON, *unit))
+
+
+def test_autocorrelations_are_those_of_frames_so_far_apart():
+    found = block("autocorrelations", unit_of(CLIPS, padding=5))
+    assert found.shape == (S, len(blocks.LAGS), K)
+    for i, lag in enumerate(blocks.LAGS):
+        if lag > 2 * HALF:  # no window holds both frames
+            np.testing.assert_array_equal(found[:, i], 0)
+            continue
+        first = (2 * HALF + 1 - lag) // 2
+        pairs = []
+        for clip in CLIPS:
+            starts = np.arange(len(clip) - 2 * HALF) + first
+            pairs.append([x - x.mean(0) for x in (clip[starts], clip[starts + lag])])
+        earlier, later = (np.concatenate(x) for x in zip(*pairs))
+        expected = (earlier * later).sum(0) / np.sqrt((earlier**2).sum(0) * (later**2).sum(0))
+        np.testing.assert_allclose(found[:, i], expected, atol=1e-3)
+    # A state that turns by 0.3 a frame has the correlation cos(0.3 lag).
+    turned = block("autocorrelations", unit_of([turning(2000, 3)]))
+    np.testing.assert_allclose(turned[:, 0, :2], np.cos(0.3), atol=0.01)
+
+
+def test_amplitude_is_the_log_of_the_standard_deviation():
+    found = block("amplitude", unit_of(CLIPS, padding=5))
+    away, _ = loop(CLIPS)
+    np.testing.assert_allclose(found, np.log(away.std(0) + blocks.FLOOR), atol=1e-4)
+    twice = block("amplitude", unit_of([2 * clip for clip in CLIPS]))
+    np.testing.assert_allclose(twice - found, np.log(2), atol=0.01)
+
+
+@pytest.mark.parametrize("name", blocks.BLOCKS)
+def test_every_block_has_its_shape_ignores_padding_and_is_zero_without_rows(name):
+    unit, padded = unit_of(CLIPS), unit_of(CLIPS, padding=7)
+    found = block(name, unit)
+    assert found.shape == (S, *blocks.BLOCKS[name].shape(K))
+    np.testing.assert_allclose(block(name, padded), found, atol=1e-4)
+    still = block(name, unit_of([np.ones((20, S, K), np.float32)]))
+    assert np.isfinite(still).all()
+    if name in ("step_correlations", "autocorrelations"):
+        np.testing.assert_array_equal(still, 0)
+    if name != "filters":  # which the solver makes zero
+        np.testing.assert_array_equal(block(name, (*unit[:3], np.int32(0))), 0)
+
+
+def test_the_layout_names_every_number():
+    sites, names = (Site("deep", 4), Site("shallow", 2)), tuple(blocks.BLOCKS)
+    unit = unit_of(CLIPS)
+    vector = np.asarray(blocks.represent(names, COMMON, 0 * COMMON, *unit))
+    slots = blocks.layout(names, sites, K)
+    assert len(vector) == sum(slot.size for slot in slots) == sum(blocks.sizes(names, sites, K))
+    by_slot = person_filters.unflatten(vector, slots)
+    assert len(by_slot) == len(names) * len(sites)
+    for name in names:
+        for s, site in enumerate(sites):
+            np.testing.assert_allclose(by_slot[blocks.slot_name(name, site.name)], block(name, unit)[s], atol=1e-5)
+    assert blocks.slot_name("filters", "deep") == "deep"
+    assert blocks.slot_name("innovations", "deep") == "deep_innovations"
+    assert blocks.sizes(("filters", "step_correlations"), sites, 1) == [4]  # no pair of one coordinate

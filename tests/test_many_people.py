@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from facedyn.core import cross_validation as cv
-from facedyn.core import metrics, mlp_validation, pca, ridge_selection
+from facedyn.core import identification, mlp_validation, pca, ridge_selection
 
 RNG = np.random.default_rng(0)
 
@@ -80,17 +80,17 @@ def test_labels_of_many_traits_are_each_fitted_as_alone():
 def test_queries_in_blocks_are_ranked_as_all_at_once(monkeypatch, weights):
     queries = RNG.normal(size=(75, 20)).astype(np.float32)
     gallery = (queries + RNG.normal(size=(75, 20))).astype(np.float32)
-    similarity = np.asarray(metrics.similarities(queries, gallery, weights))
+    similarity = np.asarray(identification.similarities(queries, gallery, weights))
     own = np.diagonal(similarity)
     ranks, within = (similarity >= own[:, None]).sum(1), 1 - own
     between = ((1 - similarity).sum(1) - within) / 74
     for at_once in (1024, 32):
-        monkeypatch.setattr(metrics, "QUERIES_AT_ONCE", at_once)
-        for f in (metrics.match_ranks, metrics.distances):
+        monkeypatch.setattr(identification, "QUERIES_AT_ONCE", at_once)
+        for f in (identification.match_ranks, identification.distances):
             f.clear_cache()
-        np.testing.assert_array_equal(metrics.match_ranks(queries, gallery, weights), ranks)
-        np.testing.assert_allclose(np.stack(metrics.distances(queries, gallery, weights)), [within, between], atol=1e-5)
-    for f in (metrics.match_ranks, metrics.distances):
+        np.testing.assert_array_equal(identification.match_ranks(queries, gallery, weights), ranks)
+        np.testing.assert_allclose(np.stack(identification.distances(queries, gallery, weights)), [within, between], atol=1e-5)
+    for f in (identification.match_ranks, identification.distances):
         f.clear_cache()
 
 
@@ -98,9 +98,9 @@ def test_queries_in_blocks_are_ranked_as_all_at_once(monkeypatch, weights):
 def test_leading_components_of_many_people(monkeypatch, d):
     queries = (RNG.normal(size=(60, d)) * np.geomspace(5, 0.5, d) @ RNG.normal(size=(d, d))).astype(np.float32)
     gallery = (queries + RNG.normal(size=(60, d))).astype(np.float32)
-    expected = np.concatenate(metrics.leading_components(queries, gallery, 5))
-    monkeypatch.setattr(metrics, "ALL_COMPONENTS", 50)
-    found = np.concatenate(metrics.leading_components(queries, gallery, 5))
+    expected = np.concatenate(identification.leading_components(queries, gallery, 5))
+    monkeypatch.setattr(pca, "ALL_COMPONENTS", 50)
+    found = np.concatenate(identification.leading_components(queries, gallery, 5))
     assert found.shape == expected.shape
     signs = np.sign((found * expected).sum(0))
     np.testing.assert_allclose(found * signs, expected, atol=2e-3 * np.abs(expected).max())

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from facedyn.core import metrics
+from facedyn.core import identification, metrics
 
 
 def plain_ccc(y, p):
@@ -115,16 +115,18 @@ def test_identification_equals_a_plain_loop():
     z /= np.linalg.norm(z, axis=1, keepdims=True)
     ranks = np.array([1 + sum(z[40 + i] @ z[j] > z[40 + i] @ z[i] for j in range(40) if j != i) for i in range(40)])
     assert 1 < ranks.max() < 40
-    np.testing.assert_array_equal(metrics.match_ranks(queries, gallery), ranks)
-    np.testing.assert_allclose(metrics.identification(queries, gallery), [np.mean(ranks == 1), np.mean(1 / ranks)], rtol=1e-6)
+    np.testing.assert_array_equal(identification.match_ranks(queries, gallery), ranks)
+    np.testing.assert_allclose(
+        identification.top1_and_mrr(queries, gallery), [np.mean(ranks == 1), np.mean(1 / ranks)], rtol=1e-6
+    )
 
 
 def test_identification_limits():
     gallery = np.random.default_rng(0).normal(size=(20, 8))
     constant = np.concatenate([gallery, np.full((20, 1), 1e8)], 1)
-    np.testing.assert_allclose(metrics.identification(constant, constant), [1, 1])
+    np.testing.assert_allclose(identification.top1_and_mrr(constant, constant), [1, 1])
     alike = np.ones((20, 8))
-    np.testing.assert_allclose(metrics.identification(alike, alike), [0, 1 / 20], rtol=1e-6)
+    np.testing.assert_allclose(identification.top1_and_mrr(alike, alike), [0, 1 / 20], rtol=1e-6)
 
 
 def test_weights_of_features_in_identification():
@@ -132,12 +134,16 @@ def test_weights_of_features_in_identification():
     person = random.normal(size=(30, 4))
     first, second = (np.concatenate([person, 3 * random.normal(size=(30, 40))], 1) for _ in range(2))
     weights = np.repeat([1.0, 0.0], [4, 40])
-    np.testing.assert_array_equal(metrics.match_ranks(first, second, weights), 1)
-    np.testing.assert_array_equal(metrics.match_ranks(first, second, weights), metrics.match_ranks(first[:, :4], second[:, :4]))
-    own, others = metrics.distances(first, second, weights)
+    np.testing.assert_array_equal(identification.match_ranks(first, second, weights), 1)
+    np.testing.assert_array_equal(
+        identification.match_ranks(first, second, weights), identification.match_ranks(first[:, :4], second[:, :4])
+    )
+    own, others = identification.distances(first, second, weights)
     np.testing.assert_allclose(own, 0, atol=1e-5)
-    assert float(metrics.match_ranks(first, second).mean()) > 1.5
-    np.testing.assert_array_equal(metrics.match_ranks(first, second, np.ones(44)), metrics.match_ranks(first, second))
-    found = np.asarray(metrics.reliability(first, second))
+    assert float(identification.match_ranks(first, second).mean()) > 1.5
+    np.testing.assert_array_equal(
+        identification.match_ranks(first, second, np.ones(44)), identification.match_ranks(first, second)
+    )
+    found = np.asarray(identification.reliability(first, second))
     np.testing.assert_allclose(found[:4], 1, atol=1e-5)
     assert found[4:].mean() < 0.3

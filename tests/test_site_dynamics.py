@@ -6,7 +6,7 @@ import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from facedyn.core import low_rank, person_filters, unet
+from facedyn.core import blocks, low_rank, person_filters, unet
 
 S, K, N_CLIP, HALF = 2, 3, 40, 2  # sites, coordinates, frames of a clip, frames of a half window
 
@@ -173,7 +173,7 @@ def test_layout_and_feature_maps_agree_with_the_u_net():
     maps = jax.jit(lambda p, x: unet.feature_maps(model, p, x))(params, np.zeros((2, 8, 8, 1), np.uint8))
     sites = person_filters.sites(model.channels, "all")
     assert {site.name: site.channels for site in sites} == {name: h.shape[-1] for name, h in maps.items()}
-    slots = low_rank.layout(sites, K)
+    slots = blocks.layout(("filters",), sites, K)
     vector = np.arange(sum(slot.size for slot in slots))
     by_site = person_filters.unflatten(vector, slots)
     assert {f.shape for f in by_site.values()} == {(2, K, K)}

@@ -1,4 +1,4 @@
-"""Filters in closed form through the stages: tables, controls, a page, new people's videos; patterns are learnt once."""
+"""Filters in closed form through the stages: tables, controls, a page, new people's videos; the basis is learnt once."""
 
 import shutil
 
@@ -10,7 +10,7 @@ import facedyn
 from data_pipelines.errors import InputError
 from facedyn.main import main
 from facedyn.stages import embed
-from facedyn.stages.fit import closed_form
+from facedyn.stages.fit import shared
 from facedyn.store import representations, site_files
 
 CLOSED_FORM = dict(
@@ -58,11 +58,11 @@ def test_a_run_leaves_the_same_tables(closed_form_run):
     assert (closed_form_run / "report" / "index.html").stat().st_size > 10_000
 
 
-def test_patterns_are_learnt_once(closed_form_run, arguments, monkeypatch):
+def test_the_basis_is_learnt_once(closed_form_run, arguments, monkeypatch):
     def never(*_):
-        raise AssertionError("the patterns are there already")
+        raise AssertionError("the basis is there already")
 
-    monkeypatch.setattr(closed_form.SiteEngine, "learn", never)
+    monkeypatch.setattr(shared, "learn", never)
     rows, vectors = facedyn.load_representations(closed_form_run)
     part = sorted((closed_form_run / "representations").glob("part-*.parquet"))[0]
     part.unlink()
@@ -123,7 +123,7 @@ def test_what_people_share_is_never_of_something_else(copied, arguments, capsys)
 
 
 def test_forgetting_somebody_else_leaves_what_people_share_as_it_is(copied, arguments, monkeypatch):
-    monkeypatch.setattr(closed_form.SiteEngine, "learn", None)
+    monkeypatch.setattr(shared, "learn", None)
     assert main(["forget", f"--workdir={copied}", "--person=p08"]) == 0
     assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
     assert "p08" not in set(facedyn.load_representations(copied)[0]["person_id"])
@@ -147,16 +147,27 @@ def test_new_people_get_what_the_run_would_give(closed_form_run, blob_manifest, 
         embed.FacialDynamics.load(tmp_path / "w")
 
 
-def test_some_people_before_the_next_ones_get_the_same_filters(closed_form_run, arguments, tmp_path, monkeypatch, capsys):
-    """Halves and controls are fitted block by block of people where all their states at once would be too many."""
-    folder = tmp_path / "w"
+def test_a_fit_killed_within_a_chunk_goes_on_where_it_was(closed_form_run, arguments, tmp_path, monkeypatch):
+    """Some tables have a chunk's rows already: they keep them, the others get theirs."""
+    folder, write, calls = tmp_path / "w", representations.write_part, []
     shutil.copytree(closed_form_run, folder)
     shutil.rmtree(folder / "representations")
     for stamp in ("fit", "fit.started"):
         (folder / "stages" / f"{stamp}.json").unlink(missing_ok=True)
-    monkeypatch.setattr(closed_form, "BLOCK_BYTES", 4000)
+
+    def killed_at_the_fifth(*args):
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(write(*args))
+        return calls[-1]
+
+    monkeypatch.setattr(representations, "write_part", killed_at_the_fifth)
+    assert main(arguments("fit", folder, **CLOSED_FORM)) == 130
+    monkeypatch.undo()
+    kept = {path: path.stat().st_mtime_ns for path in calls}
+    assert {path.parent.name for path in kept} == {"representations", "halves", "time_shuffled"}
     assert main(arguments("fit", folder, **CLOSED_FORM)) == 0
-    assert "time_shuffled, part 2 of" in capsys.readouterr().err
+    assert kept == {path: path.stat().st_mtime_ns for path in calls}
     for place in ("", "halves", "time_shuffled", "time_shuffled/halves", "untrained"):
         found, expected = (representations.read_parts(w / "representations" / place) for w in (folder, closed_form_run))
         assert list(found[0]["unit_id"]) == list(expected[0]["unit_id"])

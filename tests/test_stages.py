@@ -19,8 +19,8 @@ from facedyn.command_line import STAGES, parse
 from facedyn.core import unet
 from facedyn.main import main
 from facedyn.stages import pretrain, run
-from facedyn.stages.fit import fit_scores, iterative
-from facedyn.stages.fit.units import FitUnit, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of, split_centres
+from facedyn.stages.fit import batching, fit_scores
+from facedyn.stages.fit.units import FitUnit, n_frames, plan, split_centres
 from facedyn.stages.runtime import common, processes
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
@@ -130,19 +130,18 @@ def test_controls_are_fitted_beside_and_may_be_added_later(arguments, workdir, t
     assert main(arguments("fit", tmp_path / "w", fit__controls="shuffled")) == 2
 
 
-def test_time_shuffled_windows_are_cut_from_frames_of_the_same_part_of_the_clip(workdir):
-    face_clips = common.open_face_clips(workdir / "data")
-    rows = [(0, c) for c in range(2, 20)]
-    shuffled = TimeShuffled(face_clips, 3)
-    assert shuffled.image_size == face_clips.image_size
-    (frames, windows, counts), (other, other_windows, other_counts) = (
-        load_units(reader, [rows], len(rows), 24, 1, 2) for reader in (face_clips, shuffled)
-    )
-    np.testing.assert_array_equal(windows, other_windows)
-    assert counts == other_counts
-    assert not (frames == other).all()
-    as_sets = [sorted(frame.tobytes() for frame in f[0]) for f in (frames, other)]
-    assert as_sets[0] == as_sets[1]
+def test_time_shuffled_windows_are_cut_from_frames_of_the_same_part_of_the_clip():
+    rows = np.array([(record, c) for record in (0, 2) for c in range(2, 20)])
+    sources = {0: np.arange(40), 2: np.arange(40)}  # more frames than the part's own
+    ordered, shuffled = (batching.place_windows(rows, sources, 1, 2, seed) for seed in (None, 3))
+    for record, own in ((0, ordered[:18]), (2, ordered[18:])):
+        assert set(own.flat) == set(range(40 * (record > 0), 40 * (record > 0) + 22))
+    moved = dict(zip(ordered.flat, shuffled.flat))
+    np.testing.assert_array_equal(np.vectorize(moved.get)(ordered), shuffled)  # a frame goes to one place only
+    for first in (0, 40):  # and to none of another clip, nor of another part of its own
+        own = set(range(first, first + 22))
+        assert {moved[frame] for frame in own} == own
+        assert sum(moved[frame] == frame for frame in own) < 8
 
 
 def test_people_are_told_apart_across_sessions(tmp_path, arguments):
@@ -344,42 +343,54 @@ def test_centres_are_split_with_a_gap_or_not_at_all():
 
 def made_up_units(lengths):
     rows = [np.array([(0, 2 + k) for k in range(n)], np.int32).reshape(-1, 2) for n in lengths]
-    return [FitUnit(f"p{i}", f"p{i}", "", "", own, own[:0]) for i, own in enumerate(rows)]
+    return [{0: FitUnit(f"p{i}", f"p{i}", "", "", own, own[:0])} for i, own in enumerate(rows)]
 
 
 @pytest.mark.parametrize("lengths", [(500, 3, 20, 77), (16, 16), (7, 1), (1,), ()])
 def test_padded_shapes_are_few_and_cover_everyone(lengths):
     units = made_up_units(lengths)
-    shapes = shapes_of([(1, units), (2, units[:1])], half_length=2)
+    shapes = batching.shapes_of([(1, units), (2, units[:1])], half_length=2)
     assert len(shapes) <= 4
     assert list(shapes) == sorted(set(shapes))
-    found = by_shape(units, shapes)
-    assert sorted(u.unit_id for alike in found.values() for u in alike) == sorted(u.unit_id for u in units)
-    for shape, alike in found.items():
-        assert all(len(u.fitted) <= shape.rows for u in alike)
-        assert all(n_frames(u.fitted, 1, 2) <= shape.frames for u in alike)
+    found = batching.chunks_of(units, dict.fromkeys(shapes, len(lengths) or 1))
+    assert sorted(parts[0].unit_id for *_, own in found for parts in own) == sorted(parts[0].unit_id for parts in units)
+    for shape, _, own in found:
+        assert all(len(parts[0].fitted) <= shape.rows for parts in own)
+        assert all(n_frames(parts[0].fitted, 1, 2) <= shape.frames for parts in own)
 
 
 def test_chunks_hold_everyone_once():
     units = made_up_units(range(10, 21))
-    shapes = shapes_of([(1, units)], half_length=2)
-    chunks = iterative.chunks_of(units, dict(zip(shapes, (3, 4, 5))))
-    assert sorted(u.unit_id for _, _, grouped in chunks for u in grouped) == sorted(u.unit_id for u in units)
+    shapes = batching.shapes_of([(1, units)], half_length=2)
+    chunks = batching.chunks_of(units, dict(zip(shapes, (3, 4, 5))))
+    assert sorted(u[0].unit_id for _, _, grouped in chunks for u in grouped) == sorted(u[0].unit_id for u in units)
     for shape, people, grouped in chunks:
         assert len(grouped) <= people
-        assert all(len(u.fitted) <= shape.rows for u in grouped)
+        assert all(len(u[0].fitted) <= shape.rows for u in grouped)
 
 
 def test_windows_of_loaded_units_are_the_clips_own(workdir, arguments):
     _, config, _ = parse(arguments("fit", workdir))
     face_clips = common.open_data(workdir / "data", config)
-    rows = [(3, 12), (0, 9), (3, 14), (0, 30)]
-    frames, windows, counts = load_units(face_clips, [rows, [], rows[:1]], 6, 40, 2, 2)
-    assert counts.tolist() == [4, 0, 1]
-    assert windows.shape == (3, 6, 5)
-    for row, (record, centre) in enumerate(rows):
-        expected = face_clips.frames(record, centre + 2 * np.arange(-2, 3))
-        np.testing.assert_array_equal(frames[0, windows[0, row]], expected)
+    rows = np.array([(3, 12), (0, 9), (3, 14), (0, 30)], np.int32)
+    whole, half = (FitUnit("p", "p", "", "", own, own[:1]) for own in (rows, rows[2:]))
+    sources = [batching.sources_of(parts, 2, 2) for parts in ({0: whole, 2: half}, {2: half})]
+    frames = batching.load_frames(face_clips, sources, 3, 40)
+    streamed = np.concatenate(list(batching.stream_frames(face_clips, sources, 7)))
+    before = 0
+    for own, sources_of_unit in zip(frames, sources):
+        n = sum(map(len, sources_of_unit.values()))
+        np.testing.assert_array_equal(own[:n], streamed[before : before + n])
+        before += n
+    batch = batching.batch_of(frames, [whole, half], sources, batching.Shape(6, 2, 40), 2, 2)
+    assert batch.shape == (6, 2, 40)
+    assert batch.fitted.count.tolist() == [4, 2, 0]
+    assert batch.held.count.tolist() == [1, 1, 0]
+    assert batch.fitted.windows.shape == (3, 6, 5)
+    for p, own in enumerate((rows, rows[2:])):
+        for row, (record, centre) in enumerate(own):
+            expected = face_clips.frames(record, centre + 2 * np.arange(-2, 3))
+            np.testing.assert_array_equal(frames[p, batch.fitted.windows[p, row]], expected)
 
 
 def test_order_of_stages_is_the_command_line_s():

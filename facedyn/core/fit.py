@@ -3,7 +3,7 @@
 The encoder is a frozen prefix: where a solver comes back to a row, its features are computed once and kept
 (`keep_features`). A unit shorter than the padded length has a count of real rows; rows beyond it count for nothing.
 
-`fit_people` is the whole fit in one call. Model and loss are arguments: the package's are the U-net and a RankLoss,
+`fit_people` builds the whole fit as one function. Model and loss are arguments: the package's are the U-net and a RankLoss,
 tests/fork_example.py has others.
 """
 
@@ -67,20 +67,33 @@ def equal_units(frames, windows) -> Units:
     return Units(jnp.asarray(frames), everyone, jnp.full(people, rows, jnp.int32))
 
 
-def fit_people(model: Model, loss: Measure, solver: Solver, sites, kind: str, units: Units, key: jax.Array):
-    """The whole fit of all units at once, on one device, compiled anew at every call: filters with a leading people axis.
+def fit_people(model: Model, loss: Measure, solver: Solver, sites, kind: str) -> Callable[[Units, jax.Array], Any]:
+    """The whole fit of all units at once, on one device: a function (units, key) -> filters with a leading people axis.
+
+    Build it once: it compiles at the first call, and again only for another shape of units. The key is that of the solver's
+    draws, which are the same for everyone.
 
     Args:
       sites, kind: where filters are and of which kind, the one that `model.tap` applies.
-      key: of the solver's draws, which are the same for everyone.
     """
-    people, rows = units.windows.shape[:2]
-    # Compiled step by step, because a convolution inside a compiled loop is several times slower on CPU.
-    one_step = jax.jit(partial(advance, model, loss, solver, steps=1), donate_argnums=0)
-    carry, draws = start(solver, sites, kind, people, rows), solver.draws(key)
-    for step in range(solver.steps(rows)):
-        carry = one_step(carry, units, draws, step)
-    return jax.jit(partial(finish, solver))(carry)
+    step_by_step = jax.default_backend() == "cpu"
+
+    def begin(units, key):
+        people, rows = units.windows.shape[:2]
+        return start(solver, sites, kind, people, rows), solver.draws(key)
+
+    # A step a call on CPU, because a convolution inside a compiled loop is several times slower there.
+    first, last = jax.jit(begin), jax.jit(partial(finish, solver))
+    some_steps = jax.jit(partial(advance, model, loss, solver), static_argnames="steps", donate_argnums=0)
+
+    def fit(units: Units, key: jax.Array):
+        (carry, draws), total = first(units, key), solver.steps(units.windows.shape[1])
+        steps = 1 if step_by_step else total
+        for number in range(0, total, steps):
+            carry = some_steps(carry, units, draws, number, steps=steps)
+        return last(carry)
+
+    return fit
 
 
 def feature_shapes(model: Model, units: Units, dtype) -> tuple[jax.ShapeDtypeStruct, ...]:

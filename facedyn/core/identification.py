@@ -1,20 +1,145 @@
-"""Directions of a representation that tell people apart: where they differ most for how little each differs from itself.
+"""Who is who: the rank of a person's other measurement among everybody's, and the directions that tell people apart.
 
-Linear discriminant analysis of two measurements of each person, for many more features than people: the leading principal
-components of both, features counted by their reliability, then the two covariances against each other. Host, float64.
+Representations are z-scored over all measurements and compared by their cosine. `learn_discriminants` finds where people
+differ most for how little each differs from itself: linear discriminant analysis of two measurements of each person, for
+many more features than people. It takes the leading principal components of both, features counted by their reliability,
+then the two covariances against each other (host, float64).
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from facedyn.core import metrics
+from facedyn.core import pca
+from facedyn.core.metrics import deviations, masked_rows, weighted_mean
 
+# Queries that are compared with the gallery at once.
+QUERIES_AT_ONCE = 1024
 # Share of the covariance within people that is taken from between its components: they are estimated from few people.
 SHRINKAGE = 0.5
 # Candidates for how many directions, a person: looks differ in many ways, movement tells of few before it is noise.
 PER_PERSON = (0.125, 0.25, 0.5, 1.0)
 
 
-def learn(first, second) -> tuple[np.ndarray, np.ndarray]:
+@jax.jit
+def standardised(queries, gallery):
+    """Features z-scored over gallery and queries together, 0 where constant: two [N, D] -> two [N, D]."""
+    queries, gallery = jnp.asarray(queries, jnp.float32), jnp.asarray(gallery, jnp.float32)
+    both = jnp.concatenate([gallery, queries])
+    centred, constant = jax.vmap(deviations, (1, None), (1, 0))(both, jnp.ones(len(both)))  # [2N, D], [D]
+    centred = jnp.where(constant[None], 0.0, centred / jnp.where(constant, 1.0, jnp.max(jnp.abs(centred), 0))[None])
+    both = centred / jnp.where(constant, 1.0, jnp.sqrt(jnp.mean(centred**2, 0)))[None]
+    return both[len(gallery) :], both[: len(gallery)]
+
+
+@jax.jit
+def similarities(queries, gallery, weights=None):
+    """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row.
+
+    weights: of the standardised features, [D], or directions that they are looked at in, [D, K]; all alike without them.
+    """
+    queries, gallery = _directions(queries, gallery, weights)
+    return jnp.matmul(queries, gallery.T, precision="highest")
+
+
+@jax.jit
+def match_ranks(queries, gallery, weights=None):
+    """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
+
+    Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
+    distance. Ties are counted against the method, so representations that are all alike score nothing.
+
+    Args: queries, gallery [N, D], finite; weights as of `similarities`.
+    Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
+    """
+    # The count includes the match itself.
+    return _each_query(lambda similarity, own: jnp.sum(similarity >= own[:, None], 1), queries, gallery, weights)
+
+
+@jax.jit
+def distances(queries, gallery, weights=None):
+    """Cosine distance of each query to its match, and the mean one to other gallery rows: ([N], [N]), in [0, 2]."""
+
+    def of_query(similarity, own):
+        total = jnp.sum(1.0 - similarity, 1)
+        return 1.0 - own, (total - (1.0 - own)) / jnp.maximum(similarity.shape[1] - 1, 1)
+
+    return _each_query(of_query, queries, gallery, weights)
+
+
+def leading_components(queries, gallery, components: int) -> tuple[np.ndarray, np.ndarray]:
+    """The leading principal components of both, `standardised` and taken as one: [N, D], [N, D] -> [N, K], [N, K]."""
+    both = np.concatenate([np.asarray(x) for x in standardised(queries, gallery)])
+    found = pca.leading_scores(both, components).astype(np.float32)
+    return found[: len(queries)], found[len(queries) :]
+
+
+def _directions(queries, gallery, weights):
+    """Rows of unit length, `standardised` and weighted as `similarities` says; a zero row stays one."""
+    queries, gallery = standardised(queries, gallery)
+    if weights is not None:
+        weights = jnp.asarray(weights)
+        queries, gallery = (x * weights[None] if weights.ndim == 1 else x @ weights for x in (queries, gallery))
+
+    def unit(x):
+        length = jnp.linalg.norm(x, axis=1, keepdims=True)
+        return x / jnp.where(length > 0, length, 1.0)
+
+    return unit(queries), unit(gallery)
+
+
+def _each_query(f, queries, gallery, weights):
+    """f(similarities [B, N] of some queries to the gallery, [B] to their matches) of all queries, some at a time."""
+    queries, gallery = _directions(queries, gallery, weights)
+
+    def some(numbers):
+        similarity = jnp.matmul(queries[numbers], gallery.T, precision="highest")
+        return f(similarity, jnp.take_along_axis(similarity, numbers[:, None], 1)[:, 0])
+
+    blocks = -(-len(queries) // QUERIES_AT_ONCE)
+    size = -(-len(queries) // max(1, blocks))
+    numbers = jnp.minimum(jnp.arange(blocks * size), len(queries) - 1).reshape(blocks, size)
+    return jax.tree.map(lambda found: found.reshape(-1)[: len(queries)], jax.lax.map(some, numbers))
+
+
+def icc(first, second, where=None):
+    """Intraclass correlation ICC(1, 1) of two measurements of each person, in [-1, 1]; 0 where nothing varies. [N] -> scalar.
+
+    (MSB - MSW) / (MSB + MSW), mean squares between and within people. P. Shrout and J. Fleiss, "Intraclass correlations: uses
+    in assessing rater reliability", Psychological Bulletin 86, 1979.
+    """
+    first, second, weights = masked_rows(first, second, where)
+    deviation, _ = deviations((first + second) / 2, weights)
+    between = 2 * jnp.sum(weights * deviation**2) / jnp.maximum(jnp.sum(weights) - 1, 1.0)
+    within = weighted_mean((first - second) ** 2, weights) / 2
+    total = between + within
+    return jnp.where(total > 0, (between - within) / jnp.where(total > 0, total, 1.0), 0.0)
+
+
+@jax.jit
+def reliability(first, second):
+    """How much of each feature's spread is between people: `icc` of two measurements, not below 0. [N, D], [N, D] -> [D]."""
+    return jnp.maximum(jax.vmap(icc, 1)(first, second), 0.0)
+
+
+def mean_icc(first, second, where):
+    """Mean `icc` of several measurements: [N, K], [N, K] -> scalar."""
+    return jnp.mean(jax.vmap(icc, 1)(first, second, where))
+
+
+@jax.jit
+def top1_and_mrr(queries, gallery):
+    """(top-1, mean reciprocal rank) of `match_ranks`, scalars in [0, 1].
+
+    >>> halves = jax.random.normal(jax.random.key(0), (5, 3))  # five people, equal in both halves
+    >>> [float(figure) for figure in top1_and_mrr(halves, halves)]
+    [1.0, 1.0]
+    """
+    ranks = match_ranks(queries, gallery)
+    return jnp.mean(ranks == 1), jnp.mean(1.0 / ranks)
+
+
+def learn_discriminants(first, second) -> tuple[np.ndarray, np.ndarray]:
     """(reliability [D], directions [D, count]) of two measurements of each of N > 3 people: [N, D], [N, D].
 
     The count is the one of PER_PERSON by which one half of the people is found again best (mean reciprocal rank) in the
@@ -24,13 +149,13 @@ def learn(first, second) -> tuple[np.ndarray, np.ndarray]:
     people = np.arange(len(first))
     found = np.zeros(len(PER_PERSON))
     for learnt, others in ((people % 2 == 0, people % 2 == 1), (people % 2 == 1, people % 2 == 0)):
-        reliability = np.asarray(metrics.reliability(first[learnt], second[learnt]))
+        of_learnt = np.asarray(reliability(first[learnt], second[learnt]))
         for i, share in enumerate(PER_PERSON):
-            directions = discriminants(first[learnt], second[learnt], reliability, max(1, int(share * learnt.sum())))
-            found[i] += np.mean(1 / np.asarray(metrics.match_ranks(first[others], second[others], directions)))
-    reliability = np.asarray(metrics.reliability(first, second))
+            directions = discriminants(first[learnt], second[learnt], of_learnt, max(1, int(share * learnt.sum())))
+            found[i] += np.mean(1 / np.asarray(match_ranks(first[others], second[others], directions)))
+    of_all = np.asarray(reliability(first, second))
     count = max(1, int(PER_PERSON[int(found.argmax())] * len(people)))
-    return reliability, discriminants(first, second, reliability, count)
+    return of_all, discriminants(first, second, of_all, count)
 
 
 def discriminants(first, second, reliability, count: int) -> np.ndarray:
@@ -52,8 +177,8 @@ def discriminants(first, second, reliability, count: int) -> np.ndarray:
     spread = both.std(0)
     weights = np.divide(reliability, spread, out=np.zeros(both.shape[1]), where=spread > 0)
     rows = (both - both.mean(0)) * weights
-    size, left = np.linalg.eigh(rows @ rows.T)
-    size, left = np.maximum(size[::-1][:count], 1e-12 * max(size[-1], 1e-300)), left[:, ::-1][:, :count]
+    size, left = pca.eigenvectors(rows @ rows.T, count, min_share=None)
+    size = np.maximum(size, 1e-12 * max(size[0], 1e-300))
     components, scores = rows.T @ (left / size), left  # rows @ components = scores
 
     apart = scores[:people] - scores[people:]

@@ -13,27 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facedyn.core.person_filters import Slot
+from facedyn.core import pca
 from facedyn.core.rank_loss import RankLoss, ranking_accuracy
 
-# Directions with less than this share of the leading one's spread are rounding, not components.
-MIN_SPREAD = 1e-6
+# Directions with less than this share of the leading one's variance are rounding, not components.
+MIN_VARIANCE = 1e-6
 
 
 def basis(maps, rank: int) -> np.ndarray:
     """The principal components of how a site's feature map varies: maps [R, D], clip means subtracted -> float32 [D, rank].
 
-    Principal components, scaled so that each coordinate `maps @ basis` has mean square one; columns of zeros where there
-    are fewer. Works on the xtx of the rows, so D may be large; R^2 numbers are held.
+    Scaled so that each coordinate `maps @ basis` has mean square one; columns of zeros where there are fewer. Works on the
+    products of the rows, so D may be large; R^2 numbers are held.
     """
     maps = np.asarray(maps, np.float32)
-    spread, rows = np.linalg.eigh((maps @ maps.T).astype(np.float64))
-    spread, rows = spread[::-1][:rank], rows[:, ::-1][:, :rank]
-    kept = spread > MIN_SPREAD * max(spread[0], 1e-30)
-    # Of unit length: maps.T @ rows / sqrt(spread); with a mean square of one: that over sqrt(spread / R).
-    found = maps.T @ (rows[:, kept] * (np.sqrt(len(maps)) / spread[kept])).astype(np.float32)
-    signs = np.sign(found[np.abs(found).argmax(0), np.arange(kept.sum())])
-    return np.pad(found * signs, ((0, 0), (0, rank - kept.sum())))
+    values, rows = pca.eigenvectors(maps @ maps.T, rank, MIN_VARIANCE)
+    # Of unit length: maps.T @ rows / sqrt(values); with a mean square of one: that over sqrt(values / R).
+    found = maps.T @ (rows * (np.sqrt(len(maps)) / values)).astype(np.float32)
+    signs = np.sign(found[np.abs(found).argmax(0), np.arange(len(values))])
+    return np.pad(found * signs, ((0, 0), (0, rank - len(values))))
 
 
 def changes(states, windows):
@@ -57,10 +55,10 @@ def clip_means(now, clip, where, wanted):
 
 
 def normal_equations(states, windows, clip, count):
-    """What the least-squares problem of a unit comes down to: (xtx [S, K, K], xtx with changes [S, 2, K, K]).
+    """The normal equations of a unit's least-squares problem: (xtx [S, K, K], xty [S, 2, K, K]).
 
-    Sums over the first `count` rows, so that those of several units add up. products_ij = sum z_i z_j and
-    with changes_mij = sum y_mi z_j, z the state as it differs from the clip's mean and y_m its change in half m.
+    Sums over the first `count` rows, so that those of several units add up. xtx_ij = sum z_i z_j and
+    xty_mij = sum y_mi z_j, z the state less the clip's mean and y_m its change in half window m.
     """
     where = jnp.arange(len(windows)) < count
     now, change = changes(states, windows)
@@ -72,16 +70,16 @@ def normal_equations(states, windows, clip, count):
 
 
 def concatenate_rows(fitted, held):
-    """The rows of both parts of a unit as one: (states, windows, clip, count); counted rows stand first."""
-    states = jnp.concatenate([fitted[0], held[0]])
-    windows, clip = jnp.concatenate([fitted[1], held[1] + len(fitted[0])]), jnp.concatenate([fitted[2], held[2]])
-    there = jnp.concatenate([jnp.arange(len(part[1])) < part[3] for part in (fitted, held)])
-    order = jnp.argsort(~there, stable=True)
-    return states, windows[order], clip[order], fitted[3] + held[3]
+    """The rows of two parts of a unit as one: (states, windows, clip, count) of the same states; counted rows stand first."""
+    (states, *fitted), (_, *held) = fitted, held
+    windows, clip = (jnp.concatenate([one, other]) for one, other in zip(fitted[:2], held[:2]))
+    counted = jnp.concatenate([jnp.arange(len(part[0])) < part[2] for part in (fitted, held)])
+    order = jnp.argsort(~counted, stable=True)
+    return states, windows[order], clip[order], fitted[2] + held[2]
 
 
 def solve(xtx, xty, population, ridge):
-    """The filters that say a unit's changes best: [S, K, K], [S, 2, K, K], population [S, 2, K, K], [S] -> [S, 2, K, K].
+    """The filters that predict a unit's changes best: [S, K, K], [S, 2, K, K], population [S, 2, K, K], [S] -> [S, 2, K, K].
 
         min_A  sum_t |y_t - (population + A) z_t|^2 + ridge |A|^2
 
@@ -136,12 +134,12 @@ def quality(filters, states, windows, centred, count):
 def readout(states, frames):
     """What a site's state looks like: least squares of frames [R, D] on states [R, K], clip means subtracted -> [K, D].
 
-    States as `basis` makes them are uncorrelated with mean square one, so that xtx are all it takes.
+    States as `basis` makes them are uncorrelated with mean square one, so that a product is all it takes.
     """
     return np.asarray(states, np.float32).T @ np.asarray(frames, np.float32) / len(states)
 
 
-def _held_away(fitted, held):
+def _held_centred(fitted, held):
     """States of the held-back rows as they differ from the clip's mean in the fit: [N, S, K]."""
     now, _ = changes(*fitted[:2])
     now_held, _ = changes(*held[:2])
@@ -154,7 +152,7 @@ def held_back_quality(population, filters, fitted, held):
     fitted, held: (states, windows, clip, count) of both parts. A clip's mean state is that of its rows in the fit.
     """
     states, windows, _, count = held
-    centred = _held_away(fitted, held)
+    centred = _held_centred(fitted, held)
     _, before, _ = quality(population, states, windows, centred, count)
     error, after, rows = quality(population + filters, states, windows, centred, count)
     return error, before, after, rows
@@ -166,7 +164,7 @@ def held_back_errors(population, fitted, held, ridges):
     What ridge is chosen by, on people who are in no score.
     """
     states, windows, _, count = held
-    centred, (_, change) = _held_away(fitted, held), changes(states, windows)
+    centred, (_, change) = _held_centred(fitted, held), changes(states, windows)
     xtx, xty = normal_equations(*fitted)
     there = (jnp.arange(len(windows)) < count)[:, None]
 
@@ -175,9 +173,3 @@ def held_back_errors(population, fitted, held, ridges):
         return jnp.where(there, jnp.square(change - dynamics(filters, centred)).mean((1, 3)), 0).sum(0)
 
     return jax.lax.map(of, ridges)
-
-
-def layout(sites, rank: int) -> tuple[Slot, ...]:
-    """Where each site's filter lies in the representation: vector[offset : offset + size] is A, [2, rank, rank]."""
-    size = 2 * rank * rank
-    return tuple(Slot(site.name, (2, rank, rank), i * size, size) for i, site in enumerate(sites))

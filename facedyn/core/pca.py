@@ -1,10 +1,12 @@
-"""Principal coordinates: features z-scored by the training rows, turned into at most one column a training row.
+"""Principal component analysis, the only one of the package (host, float64), and the principal coordinates of features.
 
-A linear head sees features only through inner products with its training rows, so it loses nothing (host, float64). All fits
-then run on arrays whose shape does not depend on the number of features, and one compilation serves every feature set.
+Principal coordinates are features z-scored by the training rows, turned into at most one column a training row. A linear
+head sees features only through inner products with its training rows, so it loses nothing. All fits then run on arrays whose
+shape does not depend on the number of features, and one compilation serves every feature set.
 """
 
 import numpy as np
+import scipy.sparse.linalg
 
 # A feature whose spread over the training people is below this share of its magnitude is rounding, not signal.
 CONSTANT = 1e-6
@@ -13,6 +15,42 @@ CONSTANT = 1e-6
 PAD_ROWS, SHARES = 512, (0.125, 0.25, 0.5)
 # Features are standardised (float64) so many numbers at a time, not all at once.
 NUMBERS_AT_ONCE = 2**23
+# Eigenvalues below this share of the largest are rounding.
+ROUNDING = 1e-12
+# The side of a matrix up to which all of its components are computed.
+ALL_COMPONENTS = 1024
+
+
+def eigenvectors(products, most: int | None = None, min_share: float | None = ROUNDING):
+    """Of a symmetric matrix without negative eigenvalues, [N, N]: eigenvalues [R] and eigenvectors [N, R], largest first.
+
+    Args:
+      most: R at most.
+      min_share: those below this share of the largest eigenvalue are left out; None keeps all.
+    """
+    values, vectors = np.linalg.eigh(np.asarray(products, np.float64))
+    values, vectors = values[::-1][:most], vectors[:, ::-1][:, :most]
+    if min_share is not None and len(values):
+        kept = values > max(min_share * values[0], 0.0)
+        values, vectors = values[kept], vectors[:, kept]
+    return values, vectors
+
+
+def leading_scores(x, count: int) -> np.ndarray:
+    """Rows [N, D], centred already, in their leading principal components: [N, at most count]; zeros where nothing varies.
+
+    From the products of the rows or of the features, whichever are fewer; where both are many, by Lanczos' method.
+    """
+    x = np.asarray(x)
+    if min(x.shape) > ALL_COMPONENTS:
+        left, values, _ = scipy.sparse.linalg.svds(x, k=count, v0=np.ones(min(x.shape), x.dtype))
+        found = (left * values)[:, ::-1]
+    elif len(x) <= x.shape[1]:
+        values, vectors = eigenvectors(x @ x.T, count)
+        found = vectors * np.sqrt(values)
+    else:
+        found = x @ eigenvectors(x.T @ x, count)[1]
+    return found if found.shape[1] else np.zeros((len(x), 1))
 
 
 def has_features(x) -> np.ndarray:
@@ -49,11 +87,8 @@ def principal_coordinates(x, train, columns: int, weights=None):
     else:
         gram = gram_matrix(x, train, weights)
         products = gram[np.ix_(train, train)]
-    values, vectors = np.linalg.eigh(products)
-    largest = values[-1] if len(values) else 0.0
-    rank = int((values > 1e-12 * largest).sum()) if largest > 0 else 0  # the null space is left out
-    rank = min(rank, columns)
-    values, vectors = values[len(values) - rank :][::-1], vectors[:, len(values) - rank :][:, ::-1]
+    values, vectors = eigenvectors(products, columns)
+    rank = len(values)
     coordinates, basis = np.zeros((len(x), columns), np.float32), np.zeros((len(x), columns))
     if few_features:
         coordinates[:, :rank] = z @ vectors
@@ -92,12 +127,11 @@ def leading_coordinates(blocks, components: int = 2):
     Returns: (coordinates float64 [N, components], 0 beyond the rank; each one's share of the variance, [components]).
     """
     gram = sum(gram_matrix(x, np.ones(len(x), bool)) for x in blocks)
-    values, vectors = np.linalg.eigh(gram)
-    values = np.where(values > 1e-12 * max(values[-1], 0.0), values, 0.0)
-    coordinates = (vectors * np.sqrt(values))[:, ::-1][:, :components]
+    values, vectors = eigenvectors(gram)
+    coordinates = (vectors * np.sqrt(values))[:, :components]
     coordinates = np.pad(coordinates, ((0, 0), (0, components - coordinates.shape[1])))
     farthest = coordinates[np.abs(coordinates).argmax(0), np.arange(components)]
-    shares = np.pad(values[::-1], (0, components))[:components] / (values.sum() or 1.0)
+    shares = np.pad(values, (0, components))[:components] / (values.sum() or 1.0)
     return coordinates * np.where(farthest < 0, -1.0, 1.0), shares
 
 

@@ -56,7 +56,7 @@ class FacialDynamics:
     """
 
     def __init__(self, config, settings: str, generic: dict, heads: dict, fps: float = 0.0):
-        """Use `load`. settings: the table's hash; generic: {scale: what the engine needs}; heads: {name: SavedHead}.
+        """Use `load`. settings: the table's hash; generic: {scale: what the fit needs}; heads: {name: SavedHead}.
 
         fps: frames per second that the generic model was trained at, 0 = not known.
         """
@@ -106,8 +106,8 @@ class FacialDynamics:
         face_clips = common.open_data(work / "data", config)
         # Rows of other videos, settings or models lie in a folder of another name.
         place = work / f"representations-{self._fingerprint(face_clips)}"
-        engine = shared.make_engine(config, face_clips)
-        _, too_short = fit_stage.fit_table(config, engine, face_clips, self._model, place, self._settings, log=None)
+        fitting = shared.make_fitting(config)
+        _, too_short = fit_stage.fit_table(config, fitting, face_clips, self._model, place, self._settings, log=None)
         rows, vectors = representations.read_parts(place)
         self._note_too_short(config, face_clips, too_short, set(rows["unit_id"]))
         if not len(rows):

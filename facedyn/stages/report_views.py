@@ -10,7 +10,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.faces.video import Video
 from data_pipelines.remote import is_url
-from facedyn.core import metrics
+from facedyn.core import identification
 from facedyn.core.pca import leading_coordinates
 from facedyn.report.inputs import PeopleMap, SplitOfData, Views, left_out, worst_used
 from facedyn.stages.fit import fit_scores, shared
@@ -66,7 +66,7 @@ def halves(folder, identification_weights=None) -> np.ndarray | None:
         return None
     order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that people who are alike stand together
     weights = fit_scores.side_by_side_weights(identification_weights, scales)
-    return np.asarray(metrics.similarities(first, second, weights))[np.ix_(order, order)]
+    return np.asarray(identification.similarities(first, second, weights))[np.ix_(order, order)]
 
 
 def _keep_people(most):

@@ -5,7 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 import numpy as np
 
-from facedyn.core import metrics
+from facedyn.core import identification, metrics
 from facedyn.stages.runtime import keys
 from facedyn.store import representations
 from facedyn.store.scores import ON_STATES, ScoreKey, joined
@@ -76,9 +76,9 @@ def _identification_rows(config, table, vectors, pair, method, control="", ident
         for queries, gallery, side_by_side in pair(table, vectors, chosen):
             if len(queries) > 1:
                 weights = side_by_side_weights(identification_weights, side_by_side)
-                ranks.append(metrics.match_ranks(queries, gallery, weights))
-                distances.append(metrics.distances(queries, gallery, weights))
-                leading.append(metrics.leading_components(queries, gallery, COMPONENTS))
+                ranks.append(identification.match_ranks(queries, gallery, weights))
+                distances.append(identification.distances(queries, gallery, weights))
+                leading.append(identification.leading_components(queries, gallery, COMPONENTS))
         if not ranks:
             continue
         people = len(ranks[0])
@@ -88,7 +88,7 @@ def _identification_rows(config, table, vectors, pair, method, control="", ident
         for metric, of_people in values.items():
             found.append(_row(score_key, metric, metrics.bootstrap_mean(of_people.mean(0), key, n), people))
         first, second = (jnp.concatenate(side, 1) for side in zip(*leading))  # the mean over components is that over rounds
-        figures = metrics.bootstrap(metrics.mean_icc, first, second, jnp.arange(people), key, n, n_people=people)
+        figures = metrics.bootstrap(identification.mean_icc, first, second, jnp.arange(people), key, n, n_people=people)
         found.append(_row(score_key, "icc", figures, people))
     return found
 

@@ -1,11 +1,11 @@
-"""Fits person filters to all fit units at once and writes the table of representations, part by part.
+"""Fits person filters to all fit units at once and writes the tables of representations, part by part.
 
-Units of like length are padded to a common one and go through the fit in chunks; the next chunk's frames are decoded
-while the current one is fitted. A part is written whole after each chunk, and a broken-off fit goes on behind it. Each
-of several processes fits a share of the units on its own devices and writes parts of its own.
+Units of like length go through the fit in chunks. What comes of a chunk with one U-net (all of a unit, its halves, the same of
+shuffled frames) is fitted before the next chunk, so that frames are decoded once. Parts are written whole after each
+chunk, and a broken-off fit goes on behind them. Each of several processes fits a share of the units on its own devices and
+writes parts of its own.
 """
 
-import concurrent.futures
 import pathlib
 from functools import partial
 
@@ -15,15 +15,16 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
-from facedyn.stages.fit import fit_scores, shared
+from facedyn.stages.fit import batching, fit_scores, shared
+from facedyn.stages.fit.batching import FitResult, Fitting, Parts, Shape
 from facedyn.stages.fit.fit_scores import HALVES
-from facedyn.stages.fit.iterative import chunks_of
-from facedyn.stages.fit.shared import make_engine
-from facedyn.stages.fit.units import UNITS, TimeShuffled, by_shape, load_units, n_frames, plan, shapes_of
+from facedyn.stages.fit.units import UNITS, evenly, frames_of, plan
 from facedyn.stages.runtime import common, compilation_cache, processes
 from facedyn.stages.runtime.stopping import finishing
 from facedyn.store import representations, scores
 from facedyn.store.metrics_log import MetricsLog
+
+PICTURE_FRAMES = 256  # of a unit, from which the mean state of its pictures is taken
 
 
 def run(config, workdir) -> dict:
@@ -34,55 +35,189 @@ def run(config, workdir) -> dict:
     for control in c.controls:
         if control not in representations.CONTROLS:
             raise InputError(f"config.fit.controls names {control!r}; it may name {', '.join(representations.CONTROLS)}.")
+    fitting = shared.make_fitting(config)
     face_clips = common.open_data(common.data_dir(config, workdir), config)
     folder, settings = workdir / representations.FOLDER, config_hash(config)
-    engine = make_engine(config, face_clips)
-    models = shared.Models(config, workdir, engine, face_clips)
-    jobs, left_out = fit_table(config, engine, face_clips, models, folder, settings, partial(_log, config, workdir))
+    models = shared.Models(config, workdir, fitting, face_clips)
+    units, left_out = fit_table(config, fitting, face_clips, models, folder, settings, partial(_log, config, workdir))
     for name, (scale, n) in sorted(left_out.items()):
         processes.log(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
     processes.gather("fitted")
-    return processes.on_main_process(lambda: _finish(config, workdir, engine, models, face_clips, jobs, left_out))
+    return processes.on_main_process(lambda: _finish(config, workdir, fitting, models, face_clips, units, left_out))
 
 
-def fit_table(config, engine, face_clips, models, folder, settings: str, log):
-    """Fits every unit of the dataset that has no row in the table in `folder` yet.
-
-    Args:
-      engine: from `make_engine`.
-      models: (scale, control) -> what `engine` needs, a control's name or ''.
-      settings: goes into the column config_hash.
-      log: (scale=, half=, control=) -> MetricsLog; None keeps none.
-    Returns: {(scale, half): units}; {unit with too few centre frames: (scale, how many)}.
-    """
-    c, left_out, jobs = config.fit, {}, {}
+def plan_all(config, fitting: Fitting, face_clips) -> tuple[dict[int, list[Parts]], dict]:
+    """{scale: units in the order of their ids}, {id of a unit with too few centre frames: (scale, how many)}."""
+    c, units, left_out = config.fit, {}, {}
     records = common.records_of(face_clips, c.splits)
     for scale in common.scales(config):
+        by_id = {}
         for half in range(3 if c.split_half else 1):
-            # Both halves would get the same held-back rows, and be alike for it.
-            held_back = 0.0 if half and engine.uses_all else c.held_back
-            jobs[scale, half], too_short = _plan(config, face_clips, records, scale, half, held_back)
+            found, too_short = plan(
+                face_clips,
+                records,
+                unit=c.unit,
+                scale=scale,
+                half_length=config.rank_loss.half_length,
+                # Both halves would get the same held-back rows, and be alike for it.
+                held_back=0.0 if half and fitting.uses_all else c.held_back,
+                max_frames=c.max_frames,
+                min_frames=c.min_frames if not half else max(1, c.min_frames // 4),
+                half=half,
+            )
+            for unit in found:
+                by_id.setdefault(unit.unit_id, {})[half] = unit
             left_out |= {} if half else {name: (scale, n) for name, n in too_short.items()}
+        units[scale] = [parts for _, parts in sorted(by_id.items())]
+    return units, left_out
+
+
+def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: str, log):
+    """Fits every unit of the dataset that has no row in the tables in `folder` yet.
+
+    Args:
+      fitting: from shared.make_fitting.
+      models: (scale, control) -> what `fitting` needs, a control's name or ''.
+      settings: goes into the column config_hash.
+      log: (scale=, half=, control=) -> MetricsLog; None keeps none.
+    Returns: as `plan_all`.
+    """
+    units, left_out = plan_all(config, fitting, face_clips)
     # From all there is to do, not from what is left of it: a run that goes on compiles and computes the same.
-    shapes = shapes_of([(scale, units) for (scale, _), units in jobs.items()], engine.half_length)
-    alike = [by_shape(units, shapes) for units in jobs.values()]
-    chunk_people = {shape: engine.people(shape, max(len(units[shape]) for units in alike)) for shape in shapes}
-    shuffled = engine.with_reader(TimeShuffled(face_clips, config.seed))
-    # Halves and controls of some people before the next ones: what was computed of their frames is still there.
-    for scale in common.scales(config):
-        blocks = engine.blocks(jobs[scale, 0])
-        block_of = {u.unit_id: number for number, block in enumerate(blocks) for u in block}
-        for number in range(len(blocks)):
-            for control in ("", *c.controls):
-                reading = shuffled if control == "time_shuffled" else engine
-                for half in range(3 if c.split_half else 1):
-                    place = folder / control / HALVES if half else folder / control
-                    params = reading.replicate(models(scale, control))
-                    units = [u for u in jobs[scale, half] if block_of.get(u.unit_id, 0) == number]
-                    own_log = log(scale=scale, half=half, control=control) if log else None
-                    part = f", part {number + 1} of {len(blocks)}" * (len(blocks) > 1)
-                    _fit_all(settings, reading, params, units, place, scale, half, chunk_people, control, own_log, part)
-    return jobs, left_out
+    people = _chunk_sizes(config, fitting, units)
+    untrained = [control for control in config.fit.controls if control == shared.UNTRAINED]
+    trained = ["", *(control for control in config.fit.controls if control not in untrained)]
+    for scale, of_scale in units.items():
+        for controls in (trained, untrained) if untrained else (trained,):
+            of_controls = {control: models(scale, control) for control in controls}
+            tables = [
+                Table(folder, scale, control, half, log(scale=scale, half=half, control=control) if log else None)
+                for control in controls
+                for half in range(3 if config.fit.split_half else 1)
+            ]
+            chunks = partial(batching.chunks_of, people=people)
+            _fit_all(config, fitting, face_clips, of_controls, of_scale, tables, chunks, settings)
+    return units, left_out
+
+
+def _chunk_sizes(config, fitting, units) -> dict[Shape, int]:
+    """{shape: people in a chunk of it}, for all scales."""
+    shapes = batching.shapes_of(units.items(), config.rank_loss.half_length)
+    most = dict.fromkeys(shapes, 1)
+    for of_scale in units.values():
+        for shape, _, grouped in batching.chunks_of(of_scale, dict.fromkeys(shapes, len(of_scale) or 1)):
+            most[shape] = max(most[shape], len(grouped))
+    return {shape: batching.chunk_people(config, fitting, shape, count) for shape, count in most.items()}
+
+
+class Table:
+    """A table of representations that a fit adds to: of a scale, a control ('' for none) and a half (0: of all frames)."""
+
+    def __init__(self, folder, scale: int, control: str, half: int, log: MetricsLog | None):
+        self.scale, self.control, self.half, self.log = scale, control, half, log
+        self.folder = pathlib.Path(folder) / control / HALVES if half else pathlib.Path(folder) / control
+        rows = representations.read_rows(self.folder)
+        self.there, self.added = set(rows.loc[rows["scale"] == scale, "unit_id"]), 0
+
+    def name(self) -> str:
+        """'fit scale 1, half 2, time_shuffled'."""
+        return f"fit scale {self.scale}" + f", half {self.half}" * bool(self.half) + f", {self.control}" * bool(self.control)
+
+    def row_id(self, unit) -> str:
+        """Of a unit, in this table."""
+        return f"{unit.unit_id}#{self.half}" if self.half else unit.unit_id
+
+    def lacks(self, parts: Parts) -> bool:
+        """Whether a unit's row is still to be made."""
+        return self.half in parts and self.row_id(parts[self.half]) not in self.there
+
+    def add(self, units, found: FitResult, uses_all: bool, settings: str) -> dict[str, float]:
+        """Writes a part of the units (None: not of this part); returns the means of the figures."""
+        chosen = [p for p, unit in enumerate(units) if unit is not None]
+        rows = [
+            dict(unit_id=self.row_id(u), person_id=u.person_id, task=u.task, session=u.session, scale=self.scale)
+            | dict(
+                n_frames=len(u.fitted) + len(u.held_back) * uses_all,
+                loss=found.loss[p],
+                ranking_accuracy_generic=found.ranking_accuracy_generic[p],
+                ranking_accuracy_fitted=found.ranking_accuracy_fitted[p],
+                finite=bool(np.isfinite(found.representations[p]).all()),
+                config_hash=settings,
+            )
+            for p, u in ((p, units[p]) for p in chosen)
+        ]
+        representations.write_part(self.folder, rows, found.representations[chosen], processes.writer())
+        self.added += len(chosen)
+        return {name: _mean(getattr(found, name)[chosen]) for name in FitResult._fields[1:]}
+
+
+def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, chunks_of, settings) -> None:
+    """Fits those of this process's share of the units that lack a row in some of the tables, a chunk at a time.
+
+    SIGTERM ends it behind the chunk in hand, and so does the end of another process. of_controls: {control: what `fitting`
+    needs}, all of the same U-net.
+    """
+    scale, half_length = tables[0].scale, config.rank_loss.half_length
+    # Shared out by who there is, not by who is left: no process takes another's people, whenever it looks.
+    units = processes.own_partition(units, lambda parts: max(len(u.fitted) for u in parts.values()))
+    todo = [parts for parts in units if any(table.lacks(parts) for table in tables)]
+    earlier = _say_what_is_there(tables, units)
+    on_devices = batching.to_devices(fitting.mesh, of_controls)
+
+    def load(chunk):
+        shape, people, of_chunk = chunk
+        sources = [batching.sources_of(parts, scale, half_length) for parts in of_chunk]
+        return (
+            fitting.load(next(iter(on_devices.values())), face_clips, sources, people, shape.frames),
+            sources,
+            shape,
+            of_chunk,
+        )
+
+    if todo:
+        compilation_cache.say_first_use("fit")
+    chunks = chunks_of(todo)
+    counted = "people" if config.fit.unit == "person" else "units"
+    what = f"fit scale {scale}" + f", {shared.UNTRAINED}" * (shared.UNTRAINED in of_controls) + processes.label()
+    with (
+        finishing() as asked,
+        Progress(what, len(units), counted, len(units) - len(todo), processes.progress_stream()) as progress,
+    ):
+        for frames, sources, shape, of_chunk in batching.ahead(load, chunks, 1) if fitting.prefetch else map(load, chunks):
+            if asked() or processes.others_ended():
+                break
+            note = None
+            for table in tables:
+                of_half = [parts[table.half] if table.lacks(parts) else None for parts in of_chunk]
+                if any(unit is not None for unit in of_half):
+                    seed = config.seed if table.control == shared.SHUFFLED else None
+                    batch = batching.batch_of(frames, of_half, sources, shape, scale, half_length, seed)
+                    figures = table.add(of_half, fitting.fit(on_devices[table.control], batch), fitting.uses_all, settings)
+                    note = _note(figures) if note is None else note  # of all frames, as long as there is something to do
+                    if table.log:
+                        table.log.write(earlier[table] + table.added, units_per_second=progress.rate(), **figures)
+            progress.advance(len(of_chunk), note)
+    for table in tables:
+        if table.log:
+            table.log.close()
+
+
+def _say_what_is_there(tables, units) -> dict[Table, int]:
+    """{table: how many of the units have a row there}; says so where there are some."""
+    found = {}
+    for table in tables:
+        own = [parts for parts in units if table.half in parts]
+        found[table] = sum(not table.lacks(parts) for parts in own)
+        if found[table]:
+            processes.log(f"{table.name()}{processes.label()}: {found[table]} of {len(own)} units are in the table already")
+    return found
+
+
+def _note(figures) -> str:
+    """'loss 0.3, ...'; nothing where nothing was held back."""
+    if not all(map(np.isfinite, figures.values())):
+        return ""
+    return "loss {loss:.3f}, ranking accuracy {ranking_accuracy_generic:.3f} -> {ranking_accuracy_fitted:.3f}".format(**figures)
 
 
 def too_few(config, scale: int, n: int) -> str:
@@ -95,7 +230,7 @@ def _log(config, workdir, scale, half, control):
     return MetricsLog(workdir, config.tensorboard, **labels) if processes.is_first() else None
 
 
-def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict:
+def _finish(config, workdir, fitting, models, face_clips, units, left_out) -> dict:
     """What is made from the whole table: the pictures' examples, the scores, the summary."""
     c, folder = config.fit, workdir / representations.FOLDER
     rows = representations.read_rows(folder)
@@ -107,7 +242,8 @@ def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict
     for name in broken:
         print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
     for scale in common.scales(config) if config.report.examples else ():
-        _write_examples(config, engine, engine.replicate(models(scale, "")), face_clips, jobs[scale, 0], folder, scale)
+        whole = [parts[0] for parts in units[scale] if 0 in parts]
+        _write_examples(config, fitting, models(scale, ""), face_clips, whole, folder, scale)
     score_rows = []
     for control in ("", *c.controls):
         weights = shared.identification_weights(config, workdir, control)
@@ -122,84 +258,12 @@ def _finish(config, workdir, engine, models, face_clips, jobs, left_out) -> dict
     }
 
 
-def _plan(config, face_clips, records, scale, half, held_back):
-    c = config.fit
-    return plan(
-        face_clips,
-        records,
-        unit=c.unit,
-        scale=scale,
-        half_length=config.rank_loss.half_length,
-        held_back=held_back,
-        max_frames=c.max_frames,
-        min_frames=c.min_frames if not half else max(1, c.min_frames // 4),
-        half=half,
-    )
-
-
-def _fit_all(settings, engine, params, units, folder, scale, half, chunk_people, control, log, part):
-    """Fits those of this process's share of the units that have no row yet, a part a chunk.
-
-    SIGTERM ends it behind the part in hand, and so does the end of another process.
-    """
-    name = f"#{half}" if half else ""
-    done = representations.read_rows(folder)
-    there = set(done.loc[done["scale"] == scale, "unit_id"])
-    # Shared out by who there is, not by who is left: no process takes another's people, whenever it looks.
-    units = processes.own_partition(units, lambda u: len(u.fitted))
-    todo = [u for u in units if u.unit_id + name not in there]
-    earlier = len(there - {u.unit_id + name for u in units}) if part else 0
-    chunks = chunks_of(todo, chunk_people)
-    what = f"fit scale {scale}" + (f", half {half}" if half else "") + (f", {control}" if control else "") + part
-    what += processes.label()
-    if len(todo) < len(units):
-        processes.log(f"{what}: {len(units) - len(todo)} of {len(units)} units are in the table already")
-    counted = "people" if engine.config.unit == "person" else "units"
-    if todo:
-        compilation_cache.say_first_use("fit")
-    jobs = [partial(engine.load, grouped, shape, people, scale) for shape, people, grouped in chunks]
-    with (
-        finishing() as asked,
-        concurrent.futures.ThreadPoolExecutor(1) as loader,
-        Progress(what, len(units), counted, len(units) - len(todo), processes.progress_stream()) as progress,
-    ):
-        ahead = loader.submit(jobs[0]) if jobs else None
-        for i, (shape, _, grouped) in enumerate(chunks):
-            if asked() or processes.others_ended():
-                ahead.cancel()
-                break
-            loaded = ahead.result()
-            ahead = loader.submit(jobs[i + 1]) if i + 1 < len(jobs) else None
-            vectors, loss, before, after = engine(params, loaded, shape)
-            rows = [
-                dict(unit_id=u.unit_id + name, person_id=u.person_id, task=u.task, session=u.session, scale=scale)
-                | dict(
-                    n_frames=engine.n_frames(u),
-                    loss=loss[p],
-                    ranking_accuracy_generic=before[p],
-                    ranking_accuracy_fitted=after[p],
-                )
-                | dict(finite=bool(np.isfinite(vectors[p]).all()), config_hash=settings)
-                for p, u in enumerate(grouped)
-            ]
-            representations.write_part(folder, rows, vectors[: len(grouped)], processes.writer())
-            with np.errstate(all="ignore"):
-                figures = dict(loss=_mean(loss), ranking_accuracy_generic=_mean(before), ranking_accuracy_fitted=_mean(after))
-            note = "loss {:.3f}, ranking accuracy {:.3f} -> {:.3f}".format(*figures.values())
-            note = note if all(map(np.isfinite, figures.values())) else ""  # nothing was held back
-            progress.advance(len(grouped), note)
-            if log:
-                log.write(earlier + progress.done, units_per_second=progress.rate(), **figures)
-    if log:
-        log.close()
-
-
 def _mean(values) -> float:
     there = values[np.isfinite(values)]
     return float(there.mean()) if len(there) else float("nan")
 
 
-def _write_examples(config, engine, params, face_clips, units, folder, scale):
+def _write_examples(config, fitting, of_everyone, face_clips, units, folder, scale):
     """Dynamic representations of some people before and after their filters, for the report's pictures."""
     path = folder / "examples.npz"
     before = dict(np.load(path)) if path.is_file() else {}
@@ -215,8 +279,10 @@ def _write_examples(config, engine, params, face_clips, units, folder, scale):
         if not len(row):
             continue
         candidates = unit.held_back if len(unit.held_back) else unit.fitted
-        window = liveliest(face_clips, candidates, scale, engine.half_length)
-        maps, frame = engine.pictures(params, vectors[row[0]], window, unit), window[engine.half_length]
+        window = liveliest(face_clips, candidates, scale, config.rank_loss.half_length)
+        centres = evenly(unit.fitted, PICTURE_FRAMES)
+        frames = np.concatenate([face_clips.frames(record, np.asarray([centre])) for record, centre in centres])
+        maps, frame = fitting.pictures(of_everyone, vectors[row[0]], window, frames), window[len(window) // 2]
         new.append(dict(frame=frame, windows=window, generic=maps[0], fitted=maps[1], person_id=unit.person_id, scale=scale))
     if new:
         columns = {k: np.stack([np.asarray(row[k]) for row in new]) for k in new[0]}
@@ -228,7 +294,8 @@ def _write_examples(config, engine, params, face_clips, units, folder, scale):
 
 def liveliest(face_clips, rows, scale: int, half_length: int) -> np.ndarray:
     """The window, of those of `rows`, that moves most: a still face makes a dull picture. [2n+1, H, W, C] uint8."""
-    length = n_frames(rows, scale, half_length)
-    frames, windows, _ = load_units(face_clips, [rows], len(rows), length, scale, half_length)
-    moves = [np.asarray(frames[0, window], np.float32).std(0).mean() for window in windows[0]]
-    return frames[0, windows[0, int(np.argmax(moves))]]
+    sources = frames_of(rows, scale, half_length)
+    frames = np.concatenate([face_clips.frames(record, positions) for record, positions in sources.items()])
+    windows = batching.place_windows(rows, sources, scale, half_length)
+    moves = [np.asarray(frames[window], np.float32).std(0).mean() for window in windows]
+    return frames[windows[int(np.argmax(moves))]]

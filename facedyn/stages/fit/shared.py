@@ -1,4 +1,7 @@
-"""Which engine a fit uses, and what the engine needs of the generic model: read from WORKDIR, or learnt there once."""
+"""What is the same for everyone in a fit: the way to fit, the generic model and, for the closed form, what learning.py finds.
+
+The latter lies in WORKDIR/representations/shared, with all that it was learnt from.
+"""
 
 import functools
 import json
@@ -9,85 +12,186 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from facedyn.config import effective
-from facedyn.core import person_filters, unet
-from facedyn.stages.fit import closed_form, site_models
-from facedyn.stages.fit.iterative import Engine
-from facedyn.stages.fit.pool import generic_pool
-from facedyn.stages.fit.units import TimeShuffled
+from facedyn.core import blocks, person_filters, unet
+from facedyn.stages.fit import closed_form, iterative
+from facedyn.stages.fit.batching import Fitting
+from facedyn.stages.fit.closed_form import Shared
+from facedyn.stages.fit.learning import SHUFFLED, generic_pool, learn
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.runtime import common, processes
 from facedyn.store import portable, representations, site_files
 
 LEAST_SQUARES, LOW_RANK = "least_squares", "low_rank"
-# Settings that what is learnt for everybody depends on, beside the generic model and the people; a dot ends a whole section.
+UNTRAINED = "untrained"
+# Settings that what is learnt depends on, beside the generic model and the people; a dot ends a whole section.
 LEARNT_FROM = ("seed", "data.image_size", "data.channels", "model.", "rank_loss.half_length", "rank_loss.direction")
 LEARNT_FROM += ("fit.rank", "fit.filter_sites", "fit.innovations", "fit.step_correlations")
 LEARNT_FROM += ("fit.ridge", "fit.max_frames", "fit.held_back")
 
 
-def make_engine(config, face_clips):
-    """The engine for the config's solver. Raises InputError for settings that it cannot use."""
+def is_closed_form(config) -> bool:
+    """Whether the settings ask for the closed form."""
+    return config.fit.solver == LEAST_SQUARES
+
+
+def make_fitting(config) -> Fitting:
+    """The way to fit that the settings ask for. Raises InputError for settings that it cannot use."""
     c = config.fit
-    if (c.solver == LEAST_SQUARES) != (c.filter_kind == LOW_RANK):
+    if is_closed_form(config) != (c.filter_kind == LOW_RANK):
         raise InputError(
             f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
             f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
         )
     for name in ("innovations", "step_correlations"):
-        if c[name] and c.solver != LEAST_SQUARES:
+        if c[name] and not is_closed_form(config):
             raise InputError(f"config.fit.{name}=True needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
-    return (closed_form.SiteEngine if c.solver == LEAST_SQUARES else Engine)(config, face_clips)
+    return (closed_form if is_closed_form(config) else iterative).make_fitting(config)
+
+
+def layout(config) -> tuple[person_filters.Slot, ...]:
+    """The layout record of the representation under this config: where each site's weights lie in the vector."""
+    sites = closed_form.sites_of(config)
+    if config.fit.filter_kind == LOW_RANK:
+        return blocks.layout(closed_form.block_names(config), sites, config.fit.rank)
+    return person_filters.layout(sites, config.fit.filter_kind)
+
+
+def part_sizes(config) -> list[int]:
+    """Numbers of features of the blocks of a representation; filters alone where they are not in closed form."""
+    if config.fit.filter_kind != LOW_RANK:
+        return [sum(slot.size for slot in layout(config))]
+    return blocks.sizes(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
+
+
+def save(path, names: list[str], shared: Shared, learnt_from: dict | None = None) -> None:
+    """Keeps a Shared with the sites of these names, but for the U-net's parameters; `learnt_from` as site_files has it."""
+    arrays = {name: getattr(shared, name) for name in Shared._fields if name not in ("params", "basis")}
+    site_files.write(path, arrays | dict(zip(names, shared.basis)) | {"sites": names}, learnt_from or {})
+
+
+def load(path, names: list[str], length: int, params) -> Shared | None:
+    """What was kept in `path`; None where nothing is, or where it is of other sites or another length of representation."""
+    if not path.is_file():
+        return None
+    with np.load(path) as stored:
+        if stored["sites"].tolist() != names or len(stored["reliability"]) != length:
+            return None
+        arrays = {name: stored[name] for name in Shared._fields if name not in ("params", "basis")}
+        return Shared(params, tuple(stored[name] for name in names), **arrays)
+
+
+def identification_weights(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
+    """{scale: what weights of the representation count by when people are told apart}; None where the fit learns none.
+
+    Directions [D, M] that tell the generic model's people apart, or where those are fewer than that takes, how reliable each
+    weight is, [D]; the same of both for all scales.
+    """
+    paths = {scale: site_files.path(workdir, scale, control) for scale in common.scales(config)}
+    if not is_closed_form(config) or not all(path.is_file() for path in paths.values()):
+        return None
+    found = {}
+    for scale, path in paths.items():
+        with np.load(path) as stored:
+            found[scale] = stored["reliability"], stored["discriminants"]
+    # All ones where the generic model's people were too few to tell.
+    if any((reliability == 1).all() for reliability, _ in found.values()):
+        return None
+    enough = all(directions.shape[1] for _, directions in found.values())
+    return {scale: directions if enough else reliability for scale, (reliability, directions) in found.items()}
+
+
+def learnt_from_settings(config, params, control: str = "") -> dict:
+    """The settings of LEARNT_FROM, as JSON gives them back, and which generic model."""
+    kept = {name: value for name, value in effective(config).items() if name.startswith(LEARNT_FROM)}
+    # The untrained one is told by the seed: its numbers may differ in the last place on another machine.
+    generic = control if control == UNTRAINED else portable.tensors_hash(portable.tensors(params))
+    return json.loads(json.dumps(kept, default=list)) | {"generic": generic}
+
+
+def differences(kept: dict, wanted: dict) -> str:
+    """'fit.held_back was 0.2, is 0.1; ...'."""
+    names = [name for name in sorted(kept.keys() | wanted.keys()) if kept.get(name) != wanted.get(name)]
+    return "; ".join(f"{name} was {kept.get(name)!r}, is {wanted.get(name)!r}" for name in names)
+
+
+def _load(config, path, params):
+    slots = layout(config)
+    return load(path, [site.name for site in closed_form.sites_of(config)], sum(slot.size for slot in slots), params)
+
+
+def load_models(config, workdir) -> dict:
+    """{scale: what the fit needs} of a workdir whose fit is done. Raises InputError where something is missing."""
+    found = {}
+    for scale in common.scales(config):
+        found[scale] = load_generic(config, workdir, scale)
+        if is_closed_form(config):
+            path, wanted = site_files.path(workdir, scale), learnt_from_settings(config, found[scale])
+            kept = site_files.learnt_from(path)
+            if kept is None:
+                raise InputError(f"{path} is missing: run the stage `fit` on {workdir} first.")
+            if wanted != {name: kept.get(name) for name in wanted}:
+                raise InputError(f"{path} was learnt from something else than {workdir} holds now: run the stage `fit` there.")
+            found[scale] = _load(config, path, found[scale])
+    return found
 
 
 class Models:
-    """(scale, control) -> what the engine needs: the generic model, or the untrained one, with its sites' patterns."""
+    """(scale, control) -> what the fit needs: read from WORKDIR, or learnt there once.
 
-    def __init__(self, config, workdir, engine, face_clips):
-        self._config, self._workdir, self._engine, self._face_clips = config, pathlib.Path(workdir), engine, face_clips
-        self._of, self._pool = functools.cache(self._find), functools.cache(self._find_pool)
+    A control is the same computation throughout: `untrained` has another U-net, `time_shuffled` learns from shuffled frames
+    on the basis of ordered ones.
+    """
+
+    def __init__(self, config, workdir, fitting: Fitting, face_clips):
+        self._config, self._workdir, self._fitting, self._face_clips = config, pathlib.Path(workdir), fitting, face_clips
+        self._records = common.records_of(face_clips, config.fit.splits)
+        self._of, self._pool, self._params = map(functools.cache, (self._find, self._find_pool, self._find_params))
 
     def __call__(self, scale: int, control: str = ""):
         return self._of(scale, control)
 
     def others(self) -> list[str]:
         """People from whom something was learnt for everybody though the generic model has not seen them."""
-        if not isinstance(self._engine, closed_form.SiteEngine):
+        if not is_closed_form(self._config) or not self._pool_is_own():
             return []
         reader, records = self._pool()
-        return sorted({reader.clips[i].person_id for i in records}) if self._pool_is_own() else []
+        return sorted({reader.clips[i].person_id for i in records})
+
+    def _find_params(self, scale, untrained):
+        c = self._config
+        if untrained:
+            return unet.init(common.unet(c), jax.random.key(c.seed + 1), c.data.image_size)
+        return load_generic(c, self._workdir, scale)
 
     def _find(self, scale, control):
-        c, by_site = self._config, isinstance(self._engine, closed_form.SiteEngine)
-        if control == "untrained":
-            params = unet.init(self._engine.unet, jax.random.key(c.seed + 1), c.data.image_size)
-        else:
-            params = load_generic(c, self._workdir, scale)
-        if not by_site:
+        params = self._params(scale, control == UNTRAINED)
+        if not is_closed_form(self._config):
             return params
-        path = site_files.path(self._workdir, scale, control)
-        # A control is the same computation throughout: what holds for everybody is that of shuffled frames, too.
-        ordered = self(scale) if control == "time_shuffled" else None
+        processes.on_main_process(functools.partial(self._learn, params, scale, control))
+        found = _load(self._config, site_files.path(self._workdir, scale, control), params)
+        # The very same arrays, which go to the devices once.
+        return found._replace(basis=self(scale).basis, readout=self(scale).readout) if control == SHUFFLED else found
 
-        def learn():
-            reader, records = self._pool()
-            wanted = self._learnt_from(params, control)
-            if not self._is_to_be_learnt(path, wanted, scale, control):
-                return
-            if ordered is None:
-                found = self._engine.learn(params, scale, reader, records)
-            else:
-                found = self._engine.learn_population(ordered, scale, TimeShuffled(reader, c.seed), records)
-            # Before the patterns: a kill in between names people from whom nothing was learnt yet, not the other way round.
-            site_files.write_people(self._workdir, self.others())
-            site_models.save(path, site_names(c), found, wanted)
-
-        processes.on_main_process(learn)
-        found = _load(c, path, params)
-        # The very same patterns: states that were computed for one are known to the other.
-        return found if ordered is None else found._replace(basis=ordered.basis, readout=ordered.readout)
+    def _learn(self, params, scale, control) -> None:
+        """Learns what is not kept of this control, and with what is ordered of shuffled frames too, where that is wanted."""
+        c = self._config
+        wanted = (control, SHUFFLED) if not control and SHUFFLED in c.fit.controls else (control,)
+        paths = {name: site_files.path(self._workdir, scale, name) for name in wanted}
+        learnt_from = {name: self._learnt_from(params, name) for name in wanted}
+        missing = [name for name in wanted if self._is_to_be_learnt(paths[name], learnt_from[name], scale, name)]
+        if not missing:
+            return
+        ordered = paths.get("", site_files.path(self._workdir, scale))
+        known = _load(c, ordered, params) if "" not in missing and control != UNTRAINED else None
+        found = learn(c, self._fitting, params, scale, *self._pool(), missing, known)
+        # Before the basis: a kill in between names people from whom nothing was learnt yet, not the other way round.
+        site_files.write_people(self._workdir, self.others())
+        names = [site.name for site in closed_form.sites_of(c)]
+        for name, of_control in found.items():
+            save(paths[name], names, of_control, learnt_from[name])
 
     def _learnt_from(self, params, control: str) -> dict:
-        """All that what is learnt for everybody depends on, flat."""
+        """All that what is learnt depends on, flat."""
         own = f"fit.splits={','.join(self._config.fit.splits)}"
         return learnt_from_settings(self._config, params, control) | {
             "dataset": self._pool()[0].metadata["fingerprint"],
@@ -97,7 +201,7 @@ class Models:
     def _pool_is_own(self) -> bool:
         """Whether the people are those that are fitted, as the generic model's are not there."""
         reader, records = self._pool()
-        return reader is self._face_clips and records == self._records()
+        return reader is self._face_clips and records == self._records
 
     def _is_to_be_learnt(self, path, wanted: dict, scale: int, control: str) -> bool:
         """False where it is kept. Raises InputError where there are representations, but not what they were made by."""
@@ -116,80 +220,5 @@ class Models:
             processes.log(f"fit: what people of scale {scale} have in common is learnt again: {differences(kept, wanted)}")
         return True
 
-    def _records(self):
-        return common.records_of(self._face_clips, self._config.fit.splits)
-
     def _find_pool(self):
-        return generic_pool(self._config, self._workdir, self._face_clips, self._records())
-
-
-def site_names(config) -> list[str]:
-    """Of the sites that have filters, in the order of the representation."""
-    return [site.name for site in person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)]
-
-
-def layout(config):
-    """The layout record of the representation under this config: where each site's weights lie in the vector."""
-    sites = person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
-    if config.fit.filter_kind == LOW_RANK:
-        return site_models.layout(sites, config.fit)
-    return person_filters.layout(sites, config.fit.filter_kind)
-
-
-def part_sizes(config) -> list[int]:
-    """Numbers of features of the parts of a representation in closed form: filters, innovations, step correlations."""
-    if config.fit.filter_kind != LOW_RANK:
-        return [sum(slot.size for slot in layout(config))]
-    sites = person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
-    return [sum(slot.size for slot in part) for part in site_models.parts(sites, config.fit) if part[0].size]
-
-
-def learnt_from_settings(config, params, control: str = "") -> dict:
-    """The settings of LEARNT_FROM, as JSON gives them back, and which generic model."""
-    kept = {name: value for name, value in effective(config).items() if name.startswith(LEARNT_FROM)}
-    # The untrained one is told by the seed: its numbers may differ in the last place on another machine.
-    generic = control if control == "untrained" else portable.tensors_hash(portable.tensors(params))
-    return json.loads(json.dumps(kept, default=list)) | {"generic": generic}
-
-
-def differences(kept: dict, wanted: dict) -> str:
-    """'fit.held_back was 0.2, is 0.1; ...'."""
-    names = [name for name in sorted(kept.keys() | wanted.keys()) if kept.get(name) != wanted.get(name)]
-    return "; ".join(f"{name} was {kept.get(name)!r}, is {wanted.get(name)!r}" for name in names)
-
-
-def identification_weights(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
-    """{scale: what weights of the representation count by when people are told apart}; None where the fit learns none.
-
-    Directions [D, M] that tell the generic model's people apart, or where those are fewer than that takes, how reliable each
-    weight is, [D]; the same of both for all scales.
-    """
-    if config.fit.solver != LEAST_SQUARES:
-        return None
-    paths = {scale: site_files.path(workdir, scale, control) for scale in common.scales(config)}
-    found = {scale: site_models.load_identification_weights(path) for scale, path in paths.items()}
-    # All ones where the generic model's people were too few to tell.
-    if any(of_scale is None or (of_scale[0] == 1).all() for of_scale in found.values()):
-        return None
-    enough = all(directions.shape[1] for _, directions in found.values())
-    return {scale: of_scale[1] if enough else of_scale[0] for scale, of_scale in found.items()}
-
-
-def load_models(config, workdir) -> dict:
-    """{scale: what the engine needs} of a workdir whose fit is done. Raises InputError where something is missing."""
-    found = {}
-    for scale in common.scales(config):
-        found[scale] = load_generic(config, workdir, scale)
-        if config.fit.solver == LEAST_SQUARES:
-            path, wanted = site_files.path(workdir, scale), learnt_from_settings(config, found[scale])
-            kept = site_files.learnt_from(path)
-            if kept is None:
-                raise InputError(f"{path} is missing: run the stage `fit` on {workdir} first.")
-            if wanted != {name: kept.get(name) for name in wanted}:
-                raise InputError(f"{path} was learnt from something else than {workdir} holds now: run the stage `fit` there.")
-            found[scale] = _load(config, path, found[scale])
-    return found
-
-
-def _load(config, path, params):
-    return site_models.load(path, site_names(config), sum(slot.size for slot in layout(config)), params)
+        return generic_pool(self._config, self._workdir, self._face_clips, self._records)

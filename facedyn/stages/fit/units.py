@@ -4,9 +4,7 @@ A unit's centre frames are split clip by clip: a share at each clip's end is hel
 much left out between that no frame is in a window of both. For identification the rest is cut into two halves alike.
 """
 
-import concurrent.futures
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 
@@ -112,19 +110,6 @@ def plan(
     return units, too_short
 
 
-MAX_SHAPES = 4
-LOADING_THREADS = 8  # decoding is C++ that lets the other threads run
-
-
-class Shape(NamedTuple):
-    """What units of like length are padded to: rows and frames of the fit, and of what is held back from it."""
-
-    rows: int
-    frames: int
-    held_rows: int
-    held_frames: int
-
-
 def frames_of(rows, scale: int, half_length: int) -> dict[int, np.ndarray]:
     """{record: positions, ascending} of the frames in the windows of `rows` (record, centre position)."""
     numbers = np.asarray(rows, np.int64).reshape(-1, 2)
@@ -137,93 +122,3 @@ def frames_of(rows, scale: int, half_length: int) -> dict[int, np.ndarray]:
 def n_frames(rows, scale: int, half_length: int) -> int:
     """Frames in the windows of `rows`, each counted once."""
     return sum(len(positions) for positions in frames_of(rows, scale, half_length).values())
-
-
-def shapes_of(jobs, half_length: int) -> tuple[Shape, ...]:
-    """The few shapes, at most MAX_SHAPES, that the units of all `jobs` [(scale, units)] are padded to, ascending.
-
-    So many compilations there are, for any mix of lengths, scales and halves.
-    """
-    units = [(scale, u) for scale, of_job in jobs for u in of_job]
-    counts = [len(u.fitted) for _, u in units]
-    lengths = [max(counts, default=1)]
-    while len(lengths) < MAX_SHAPES and lengths[0] > 2 * min(counts, default=1):
-        lengths.insert(0, -(-lengths[0] // 2))
-    shapes = []
-    for shorter, length in zip((0, *lengths), lengths):
-        alike = [(scale, u) for scale, u in units if shorter < len(u.fitted) <= length]
-        held = max((len(u.held_back) for _, u in alike), default=0)
-        frames = [n_frames(u.fitted, scale, half_length) for scale, u in alike]
-        of_held = [n_frames(u.held_back, scale, half_length) for scale, u in alike]
-        if alike:
-            shapes.append(Shape(length, max(frames), max(1, held), max(1, *of_held)))
-    return tuple(shapes)
-
-
-def by_shape(units, shapes) -> dict[Shape, list]:
-    """The units of each of the ascending shapes: the first that they fit."""
-    lengths = zip((0, *(s.rows for s in shapes)), shapes)
-    return {shape: [u for u in units if shorter < len(u.fitted) <= shape.rows] for shorter, shape in lengths}
-
-
-def place_windows(rows, scale: int, half_length: int):
-    """A unit's frames, each once, and where among them its windows are.
-
-    Returns: [(record, positions, ascending)], whose frames one behind the other are meant; windows [N, 2n+1] int32.
-    """
-    sources, numbers = frames_of(rows, scale, half_length), np.asarray(rows, np.int64).reshape(-1, 2)
-    windows, before = np.zeros((len(numbers), 2 * half_length + 1), np.int32), 0
-    for record, positions in sources.items():
-        own = np.flatnonzero(numbers[:, 0] == record)
-        windows[own] = before + np.searchsorted(positions, window_positions(numbers[own, 1], scale, half_length))
-        before += len(positions)
-    return list(sources.items()), windows
-
-
-def load_units(face_clips, rows_of_units, n_rows: int, n_frames: int, scale: int, half_length: int):
-    """Frames and windows of several units, padded: every frame is decoded and held once.
-
-    Returns:
-      frames [P, n_frames, H, W, C] uint8, windows [P, n_rows, 2n+1] int32 (rows of `frames`), row counts [P] int32.
-    """
-    people, size, channels = len(rows_of_units), face_clips.image_size, face_clips.channels
-    frames = np.zeros((people, n_frames, size, size, channels), np.uint8)
-    windows = np.zeros((people, n_rows, 2 * half_length + 1), np.int32)
-
-    def load(p, rows):
-        sources, own = place_windows(rows, scale, half_length)
-        windows[p, : len(own)] = own
-        before = 0
-        for record, positions in sources:
-            frames[p, before : before + len(positions)] = face_clips.frames(record, positions)
-            before += len(positions)
-
-    with concurrent.futures.ThreadPoolExecutor(LOADING_THREADS) as pool:
-        list(pool.map(load, range(people), rows_of_units))
-    return frames, windows, np.asarray([len(rows) for rows in rows_of_units], np.int32)
-
-
-class TimeShuffled:
-    """A reader whose frames come in a random order: the control that leaves a person's looks and takes the movement.
-
-    `load_units` asks for all frames of a record that the unit's windows need, once; those are shuffled as a whole, before
-    windows are cut. So no frame passes between what is fitted and what is held back, nor between a clip's halves.
-    """
-
-    def __init__(self, face_clips, seed: int):
-        self._face_clips, self._seed = face_clips, seed
-
-    def __getattr__(self, name):
-        return getattr(self._face_clips, name)
-
-    def frames(self, i: int, positions=None) -> np.ndarray:
-        """As FaceClipsReader.frames, in an order that depends on the seed, the record and the number of frames."""
-        return self.shuffle(i, self._face_clips.frames(i, positions))
-
-    def unshuffled(self):
-        """The reader whose frames these are."""
-        return self._face_clips
-
-    def shuffle(self, i: int, of_frames) -> np.ndarray:
-        """What belongs to frames of record i, a row each, as `frames` orders them."""
-        return of_frames[np.random.default_rng((self._seed, i)).permutation(len(of_frames))]

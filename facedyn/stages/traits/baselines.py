@@ -13,12 +13,12 @@ import numpy as np
 from data_pipelines.doctor.check_identity import look_up
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
-from facedyn.core import clip_features as pixels
 from facedyn.core import cross_validation as cv
 from facedyn.core import unet
-from facedyn.stages.fit.pool import generic_pool
+from facedyn.stages.fit.learning import generic_pool
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.runtime import common
+from facedyn.stages.traits import clip_features as pixels
 from facedyn.stages.traits import trait_features, trait_protocol
 from facedyn.stages.traits.trait_predictions import Scored
 from facedyn.store import representations

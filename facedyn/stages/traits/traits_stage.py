@@ -14,7 +14,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
 from facedyn.core.verdicts import MIN_PEOPLE
-from facedyn.stages.fit.pool import people_of
+from facedyn.stages.fit.learning import people_of
 from facedyn.stages.runtime import common
 from facedyn.stages.traits import (
     baselines,

@@ -9,6 +9,8 @@ import itertools
 import cv2
 import numpy as np
 
+from facedyn.core.pca import eigenvectors
+
 LAGS = (1, 2, 4, 8)
 # The ridge of the ranking machine, as a share of the mean squared length of a centred frame.
 RANKING_RIDGE = 0.1
@@ -83,7 +85,7 @@ def principal_images(runs, components: int) -> np.ndarray:
         x = run.reshape(len(run), -1).astype(np.float64)
         x = x - x.mean(0)
         scatter = scatter + x.T @ x
-    vectors = np.linalg.eigh(scatter)[1][:, ::-1][:, :components]
+    _, vectors = eigenvectors(scatter, components)
     return np.pad(vectors, ((0, 0), (0, components - vectors.shape[1]))).astype(np.float32)
 
 

@@ -1,0 +1,249 @@
+"""What the closed form learns once from the generic model's people, and which is then the same for everyone.
+
+Those people are the pool. From evenly spaced frames of theirs comes the basis of each site; from their states, computed once,
+the population filters, the ridge, and from the halves of each person the identification weights.
+"""
+
+import itertools
+import pathlib
+import tempfile
+
+import jax
+import numpy as np
+
+from data_pipelines.errors import InputError
+from data_pipelines.progress import Progress
+from facedyn.core import identification, low_rank
+from facedyn.stages.fit import batching, closed_form
+from facedyn.stages.fit.batching import EVERYONE, SHARED, Fitting, over_people
+from facedyn.stages.fit.closed_form import Shared
+from facedyn.stages.fit.units import evenly, plan
+from facedyn.stages.runtime import common, processes
+from facedyn.store import stamps
+
+SHUFFLED = "time_shuffled"
+# Frames that the basis is learnt from, and bytes of feature maps of them that are held at once.
+BASIS_FRAMES, BASIS_BYTES = 2048, 2**30
+# Frames of a clip that its mean map is taken from: with fewer the mean takes movement with it.
+MIN_OF_A_CLIP = 8
+# Ridge of the population filters, in frames: all people have many.
+POPULATION_RIDGE = 1.0
+# Share of the clips held back to choose the ridge by, where the fit holds nothing back.
+HELD_BACK = 0.2
+# People whose halves say how reliable a weight is, at least, and in which directions people differ.
+MIN_FOR_RELIABILITY, MIN_FOR_DISCRIMINANTS = 10, 40
+# At most, evenly spaced: everyone's vectors are held at once, and the work grows with the third power of their number.
+MAX_FOR_RELIABILITY = 640
+# Candidates for the ridge, in frames.
+RIDGES = np.float32([10, 30, 100, 300, 1000, 3000, 10000, 30000])
+
+
+def people_of(workdir) -> set[str]:
+    """Whose faces, unlabelled, the generic model and what is learnt with it have seen."""
+    summaries = [(stamps.read_stamp(workdir, stage) or {"summary": {}})["summary"] for stage in ("pretrain", "fit")]
+    return {*summaries[0].get("people", ()), *summaries[1].get("basis_from", ())}
+
+
+def generic_pool(config, workdir, face_clips, records):
+    """(reader, its records) of the generic model's people; (`face_clips`, `records`) where those are not known or not there."""
+    people = people_of(workdir)
+    reader = (
+        common.open_data(common.pretrain_data_dir(config, workdir), config) if config.data.pretrain_manifest else face_clips
+    )
+    chosen = [i for i, clip in enumerate(reader.clips) if clip.person_id in people]
+    return (reader, chosen) if chosen else (face_clips, records)
+
+
+def subtract_clip_means(x: np.ndarray, clip: np.ndarray) -> np.ndarray:
+    """Rows [R, D] less the mean row of their clip, in place; clips are 0, 1, ... and stand together."""
+    starts = [*np.searchsorted(clip, np.arange(clip[-1] + 1)), len(clip)]
+    for first, end in itertools.pairwise(starts):
+        x[first:end] -= x[first:end].mean(0, dtype=np.float64)
+    return x
+
+
+def spread_frames(reader, records, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames evenly from clips that are evenly spaced: (uint8 [R, H, W, C], clip of each [R])."""
+    records = [r for r in records if len(reader.clips[r].frame_indices) >= MIN_OF_A_CLIP]
+    records = evenly(records, max(1, most // MIN_OF_A_CLIP))
+    if not records:
+        raise InputError(f"The generic model's people have no clip of at least {MIN_OF_A_CLIP} frames to learn the basis from.")
+    share = most // len(records)
+    frames, clip = [], []
+    for number, record in enumerate(records):
+        positions = np.asarray(evenly(range(len(reader.clips[record].frame_indices)), share))
+        frames.append(reader.frames(record, positions))
+        clip += [number] * len(positions)
+    return np.concatenate(frames), np.asarray(clip)
+
+
+def basis_frames(config) -> int:
+    """How many frames the basis is learnt from: fewer where feature maps are large."""
+    largest = max(_map_sizes(config).values())
+    return max(4 * config.fit.rank, min(BASIS_FRAMES, BASIS_BYTES // (4 * largest)))
+
+
+def _map_sizes(config) -> dict[int, int]:
+    """{channels of a level: numbers of a feature map there}."""
+    size = config.data.image_size
+    return {level: (size >> level) ** 2 * c for level, c in enumerate(config.model.channels)}
+
+
+def learn_basis(config, params, reader, records) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+    """The basis of each site and the readout. As many sites at once as their feature maps have room in BASIS_BYTES."""
+    frames, clip = spread_frames(reader, records, basis_frames(config))
+    pixels = subtract_clip_means(frames.reshape(len(frames), -1).astype(np.float32) / 255, clip)
+    site_maps, block = closed_form.make_site_maps(config), closed_form.encode_frames(config)
+    params, bases, readout = jax.device_put(params), [], []
+    for sites in _sites_at_once(config, len(frames)):
+        maps = None
+        for first in range(0, len(frames), block):
+            # The last block reaches back, so that all have one shape.
+            first = max(0, min(first, len(frames) - block))
+            some = site_maps(params, frames[first : first + block], sites)
+            maps = maps or [np.empty((len(frames), m.shape[1]), np.float32) for m in some]
+            for of_site, own in zip(maps, some):
+                of_site[first : first + block] = own
+        while maps:
+            centred = subtract_clip_means(maps.pop(0), clip)
+            bases.append(low_rank.basis(centred, config.fit.rank))
+            readout.append(low_rank.readout(centred @ bases[-1], pixels))
+            del centred
+    return tuple(bases), np.stack(readout)
+
+
+def _sites_at_once(config, frames: int) -> list[tuple]:
+    """The sites in runs, each of which takes one pass through the U-net and no more than BASIS_BYTES, or is a single site."""
+    sizes, found, room = _map_sizes(config), [], 0
+    last = len(config.model.channels) - 1
+    for site in closed_form.sites_of(config):
+        level = last if site.name == "bottleneck" else int(site.name.removeprefix("skip").removeprefix("decoder"))
+        size = 4 * frames * sizes[level]
+        if not found or size > room:
+            found.append(())
+            room = BASIS_BYTES
+        found[-1] += (site,)
+        room -= size
+    return found
+
+
+class Pool:
+    """States of the pool's people, computed once and kept in a folder while something is learnt from them."""
+
+    def __init__(self, config, fitting: Fitting, shared: Shared, scale: int, reader, records, folder):
+        self.config, self.fitting, self.scale, self.folder = config, fitting, scale, pathlib.Path(folder)
+        self.half_length = config.rank_loss.half_length
+        units = self._units(reader, records)
+        if not units:
+            raise InputError(f"No clip of the generic model's people is long enough for a window at scale {scale}.")
+        shapes = batching.shapes_of([(scale, units)], self.half_length)
+        people = {shape: batching.chunk_people(config, fitting, shape, len(units)) for shape in shapes}
+        self.chunks = [
+            (shape, of_chunk, [batching.sources_of(parts, scale, self.half_length) for parts in of_chunk], count)
+            for shape, count, of_chunk in batching.chunks_of(units, people)
+        ]
+        on_devices = batching.to_devices(fitting.mesh, (shared.params, shared.basis))
+        shared = shared._replace(params=on_devices[0], basis=on_devices[1])
+        name = f"states of the generic model's people, scale {scale}"
+        with Progress(name, len(units), "people", stream=processes.progress_stream()) as progress:
+            for number, (shape, of_chunk, sources, count) in enumerate(self.chunks):
+                states = fitting.load(shared, reader, sources, count, shape.frames)
+                np.save(self.folder / f"{number}.npy", states)
+                progress.advance(len(of_chunk))
+
+    def _units(self, reader, records):
+        """[{0: all of a person, 1, 2: the halves, of no more people than say how reliable a weight is}]."""
+        c = self.config.fit
+        settings = dict(unit="person", scale=self.scale, half_length=self.half_length, max_frames=c.max_frames, min_frames=1)
+        held_back = (c.held_back or HELD_BACK, 0.0, 0.0)
+        of_parts = [
+            {u.person_id: u for u in plan(reader, records, half=half, held_back=held, **settings)[0]}
+            for half, held in enumerate(held_back)
+        ]
+        chosen = set(evenly(sorted(of_parts[1].keys() & of_parts[2]), MAX_FOR_RELIABILITY))
+        people = sorted(set().union(*of_parts))
+        units = [{i: of[p] for i, of in enumerate(of_parts) if p in of and (not i or p in chosen)} for p in people]
+        return [parts for parts in units if parts]
+
+    def batches(self, half: int, shuffle_seed: int | None):
+        """(people, batch of states) of every chunk; people without this half have no rows in it."""
+        for number, (shape, of_chunk, sources, _) in enumerate(self.chunks):
+            units = [parts.get(half) for parts in of_chunk]
+            states = np.load(self.folder / f"{number}.npy")
+            batch = batching.batch_of(states, units, sources, shape, self.scale, self.half_length, shuffle_seed)
+            yield [unit and unit.person_id for unit in units], batch
+
+
+def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None) -> Shared:
+    """`shared` with what depends on how people move: population filters, ridge, identification weights."""
+    mesh, sites = fitting.mesh, closed_form.sites_of(config)
+    normal_equations, errors = compile_sums(mesh)
+
+    def total(f):
+        """The sum of f(batch) over the people."""
+        sums = None
+        for _, batch in pool.batches(0, shuffle_seed):
+            for some in batching.groups_of(mesh, batch, fitting.group(batch.shape)):
+                of_group = [np.asarray(x, np.float64).sum(0) for x in f(some)]
+                sums = of_group if sums is None else [a + b for a, b in zip(sums, of_group)]
+        return [np.asarray(x, np.float32) for x in sums]
+
+    rank = config.fit.rank
+    sums = total(lambda batch: normal_equations(batch.frames, batch.fitted))
+    nothing = np.zeros((len(sites), 2, rank, rank), np.float32)
+    population = np.asarray(low_rank.solve(*sums, nothing, np.full(len(sites), POPULATION_RIDGE)))
+    (of_ridges,) = total(lambda batch: [errors(population, *batch)])
+    chosen = RIDGES[of_ridges.argmin(0)] if of_ridges.any() else np.full(len(sites), RIDGES[-1])
+    named = ", ".join(f"{site.name} {d:g}" for site, d in zip(sites, chosen))
+    people = sum(0 in parts for _, of_chunk, *_ in pool.chunks for parts in of_chunk)
+    processes.log(f"fit: ridge of scale {pool.scale} that predicts held-back frames best, {people} people: {named}")
+    shared = shared._replace(population=population, ridge=chosen)
+    reliability, directions = learn_identification_weights(fitting, shared, pool, shuffle_seed)
+    return shared._replace(reliability=reliability, discriminants=directions)
+
+
+def compile_sums(mesh):
+    """(states, rows) -> normal equations of each unit; (population, states, fitted, held) -> errors with each of RIDGES."""
+
+    def errors(population, states, fitted, held):
+        return low_rank.held_back_errors(population, (states, *fitted), (states, *held), RIDGES)
+
+    normal_equations = jax.vmap(lambda states, rows: low_rank.normal_equations(states, *rows))
+    everyone = (EVERYONE,) * 3
+    return (
+        jax.jit(over_people(mesh, normal_equations, EVERYONE, EVERYONE)),
+        jax.jit(over_people(mesh, jax.vmap(errors, (None, 0, 0, 0)), SHARED, *everyone)),
+    )
+
+
+def learn_identification_weights(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None):
+    """By both halves of the pool's people: how much of each weight's variance is between people, [D]; discriminants [D, M]."""
+    of_halves = []
+    for half in (1, 2):
+        vectors = {}
+        for people, batch in pool.batches(half, shuffle_seed):
+            if any(people):
+                found = fitting.fit(shared, batch).representations
+                vectors |= {who: found[p] for p, who in enumerate(people) if who and np.isfinite(found[p]).all()}
+        of_halves.append(vectors)
+    both = sorted(of_halves[0].keys() & of_halves[1])
+    equal = np.ones(sum(slot.size for slot in fitting.slots), np.float32)
+    if len(both) < MIN_FOR_RELIABILITY:
+        return equal, equal[:, None][:, :0]
+    first, second = (np.stack([vectors[p] for p in both]) for vectors in of_halves)
+    if len(both) < MIN_FOR_DISCRIMINANTS:
+        return np.asarray(identification.reliability(first, second)), equal[:, None][:, :0]
+    return identification.learn_discriminants(first, second)
+
+
+def learn(config, fitting: Fitting, params, scale: int, reader, records, controls=("",), known: Shared | None = None):
+    """{control: Shared} of '' and `time_shuffled`, on one basis: that of `known`, or learnt here."""
+    basis, readout = (known.basis, known.readout) if known else learn_basis(config, params, reader, records)
+    nothing = np.zeros(0, np.float32)
+    start = Shared(params, basis, nothing, nothing, readout, nothing, nothing)
+    with tempfile.TemporaryDirectory(prefix="facedyn-states-") as folder:
+        pool = Pool(config, fitting, start, scale, reader, records, folder)
+        return {
+            control: learn_population(config, fitting, start, pool, config.seed if control == SHUFFLED else None)
+            for control in controls
+        }
