@@ -90,10 +90,7 @@ class YuNetDetector:
     LOCAL_SIDE, PART = 64, 1.5  # a face whose place is known: side of the square looked at, pixels and sizes of the face
     FINE_PART = 1.3, 1.15  # of the face's width and height, looked at large
     SETTLE_SIDE = 96  # of the square in which a new face is looked at in four turns
-    FINE_WIDTH = 123  # of a face whose landmarks are to tell how far the head leans, pixels
-    GAIN = 1.0
-    BOTH = True
-    ENLARGED = 1.0  # most, to reach that
+    FINE_WIDTH = 123  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
     STRIDE = 32  # of the network's coarsest grid
 
     def __init__(self, model_path, score: float = 0.6):
@@ -121,12 +118,12 @@ class YuNetDetector:
             factor = view.factor
         return _best_first(faces)
 
-    def refined(self, bgr: np.ndarray, near: Face, both: bool = False) -> list[Face]:
+    def refined(self, bgr: np.ndarray, near: Face) -> list[Face]:
         """As `detect` with `near`, seen as large as it takes to tell how far the head leans, and in the mirror too.
 
         Landmarks err to one side, by some degrees; those of the mirror image err to the other.
         """
-        factor = max(1 / self.ENLARGED, near.box[2] / self.FINE_WIDTH)
+        factor = max(1.0, near.box[2] / self.FINE_WIDTH)
         least = np.multiply(self.FINE_PART, near.box[2:]) / factor
         out = tuple(self.STRIDE * math.ceil(side / self.STRIDE) for side in least)
         # Landmarks also err by where the face lies on the network's grids; elsewhere each time, they are right on average.
@@ -135,10 +132,10 @@ class YuNetDetector:
         view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
         found = [
             next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)), None)
-            for mirrored in ((False, True) if both or self.BOTH else (self._n_refined % 2 == 1,))
+            for mirrored in (False, True)
         ]
         found = [face for face in found if face is not None]
-        return [_leaning_more(_mean_face(found), _turn(near.roll), self.GAIN)] if found else []
+        return [_mean_face(found)] if found else []
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
         """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.
@@ -153,7 +150,7 @@ class YuNetDetector:
             if found is not None and (best is None or found.score > best.score + 0.05 * (quarter == 1)):
                 best = found
         for _ in range(3 if best is not None else 0):  # until the view leans as the head does
-            turn, again = _turn(best.roll), self.refined(bgr, best, both=True)
+            turn, again = _turn(best.roll), self.refined(bgr, best)
             best = again[0] if again else best
             if _turn(best.roll) == turn:
                 break
@@ -307,14 +304,6 @@ def _mean_face(faces):
     """What several looks at one face say on average."""
     mean = {name: np.mean([getattr(face, name) for face in faces], axis=0) for name in ("box", "eyes", "score", "turn")}
     return Face(mean["box"], mean["eyes"], float(mean["score"]), turn=float(mean["turn"]))
-
-
-def _leaning_more(face, turn, gain):
-    """The face with its eyes turned about their middle, so that they lean `gain` times as far from `turn` as they do."""
-    more = (gain - 1) * math.remainder(face.roll - turn, 2 * math.pi)
-    cos, sin = math.cos(more), math.sin(more)
-    middle = face.eyes.mean(0)
-    return dataclasses.replace(face, eyes=middle + (face.eyes - middle) @ np.array([[cos, sin], [-sin, cos]]))
 
 
 def _turn(roll):

@@ -38,13 +38,15 @@ def levelled(grey: np.ndarray, eyes: np.ndarray) -> np.ndarray:
 
 
 def lean_of(face: np.ndarray) -> float:
-    """Radians, clockwise, by which an aligned face leans, grey uint8 [SIDE, SIDE]; 0 where its mirror image cannot be matched."""
+    """Radians, clockwise, by which an aligned face leans, grey uint8 [SIDE, SIDE]; 0 where its mirror image does not match."""
     even = face.astype(np.float32)
     even -= cv2.GaussianBlur(even, (0, 0), 4)
     even /= np.sqrt(cv2.GaussianBlur(even * even, (0, 0), 4)) + 8  # one half of a face is often darker than the other
     motion = np.eye(2, 3, dtype=np.float32)
     try:
-        _, motion = cv2.findTransformECC(even, np.ascontiguousarray(even[:, ::-1]), motion, cv2.MOTION_EUCLIDEAN, STEPS, INNER, 3)
+        _, motion = cv2.findTransformECC(
+            even, np.ascontiguousarray(even[:, ::-1]), motion, cv2.MOTION_EUCLIDEAN, STEPS, INNER, 3
+        )
     except cv2.error:  # it does not converge
         return 0.0
     return -math.atan2(motion[1, 0], motion[0, 0]) / 2
