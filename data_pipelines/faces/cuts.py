@@ -18,7 +18,6 @@ QUIET, QUIET_FACTOR = 1.5, 1.3
 QUIET_FRAMES = 15, 34  # so many must be known, at least and at most: encoders redraw a still picture every 12 or 30 frames
 FADES = (6, 8, 12, 16, 24)  # frames between whose first and last one a fade is looked for
 LONGEST = 45  # frames of a fade
-EVEN_CHANGE = 5  # grey levels, mean, of the weakest fade that is told
 MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
 
 
@@ -95,15 +94,10 @@ class CutDetector:
         for n in reversed(FADES):
             if len(self._past) > n:
                 first, last = self._past[-1 - n], self._past[-1]
-                change = cv2.norm(first, last, cv2.NORM_L1) / last.size
-                if change < EVEN_CHANGE:
+                if cv2.norm(first, last, cv2.NORM_L1) < 12 * last.size:
                     continue
-                way, like = last - first, likeness(first, last)
-                parts, off = self._mixture(first, way, n)
-                plain = change >= 12 and like < 0.85 and off <= 0.06 and _grow(parts)
-                # Two shots that look alike are told by how evenly one turns into the other.
-                even = n >= 12 and like < 0.985 and off <= 0.04 and np.abs(parts - [0.25, 0.5, 0.75]).max() < 0.06
-                if plain or even:
+                way = last - first
+                if likeness(first, last) < 0.85 and self._mixed(first, way, n):
                     return self._beginning(way / float((way * way).sum()), n)
         return 0
 
@@ -115,18 +109,16 @@ class CutDetector:
             n += 1
         return n
 
-    def _mixture(self, first, way, n):
-        """(parts [3] of the last picture that the frames in between hold, how much of them is in neither picture, 0 to 1)."""
-        energy, parts, off = float((way * way).sum()), [], 0.0
+    def _mixed(self, first, way, n):
+        """Whether the frames in between are the first and the last one in growing parts."""
+        energy, parts = float((way * way).sum()), []
         for quarter in (1, 2, 3):
             between = self._past[-1 - n + round(quarter * n / 4)] - first
-            parts.append(float((between * way).sum()) / energy)
-            off = max(off, float(((between - parts[-1] * way) ** 2).sum()) / energy)
-        return np.array(parts), off
-
-
-def _grow(parts):
-    return parts[0] > 0.03 and parts[2] < 0.97 and parts[0] + 0.05 < parts[1] < parts[2] - 0.05
+            part = float((between * way).sum()) / energy
+            if float(((between - part * way) ** 2).sum()) > 0.06 * energy:
+                return False
+            parts.append(part)
+        return parts[0] > 0.03 and parts[2] < 0.97 and parts[0] + 0.05 < parts[1] < parts[2] - 0.05
 
 
 def small_copy(image: np.ndarray) -> np.ndarray:
