@@ -115,7 +115,7 @@ class CutDetector:
         for quarter in (1, 2, 3):
             between = self._past[-1 - n + round(quarter * n / 4)] - first
             part = float((between * way).sum()) / energy
-            if float(((between - part * way) ** 2).sum()) > 0.06 * energy:
+            if float(((between - part * way) ** 2).sum()) > 0.05 * energy:
                 return False
             parts.append(part)
         return parts[0] > 0.03 and parts[2] < 0.97 and parts[0] + 0.05 < parts[1] < parts[2] - 0.05
