@@ -1,11 +1,12 @@
 """How fast `prepare` is beside plain decoding of the same files on the same cores, and what it keeps.
 
-    python benchmarks/prepare.py --manifest clips.csv --yunet-model yunet.onnx [--hd 4] [--long 60] [--json out.json]
+    python benchmarks/prepare.py --manifest clips.csv --yunet-model yunet.onnx [--hd 4] [--long 60 --long-hd] [--json out.json]
 
 Side by side, with as many processes as cores: (i) every frame decoded to BGR and thrown away, by PyAV and by OpenCV, (ii)
 `prepare` with a detection in every frame, (iii) with one in every fifth.
  --hd N: the same for N of the clips scaled to 1280 x 720 (mp4v).
---long M: peak memory of a process that prepares a video of M minutes made from the first clip.
+--long M: peak memory of a process that prepares a video of M minutes made from the first clip, 320 x 240 or with --long-hd
+1280 x 720 pixels.
 "Times real time per core": seconds of video a second of one core. Only seconds that the processes had a core are counted.
 """
 
@@ -14,6 +15,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import pathlib
@@ -98,14 +100,29 @@ def scaled(entry, path, size=(1280, 720)):
     return dataclasses.replace(entry, path=path)
 
 
-def long_video(entry, path, minutes):
-    """The clip to and fro for so many minutes, small."""
-    images = [cv2.resize(image, (320, 240), interpolation=cv2.INTER_AREA) for _, _, image in Video(entry.path)]
-    frames = [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images + images[::-1]]
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (320, 240))
-    for i in range(round(minutes * 60 * 25)):
-        writer.write(frames[i % len(frames)])
-    writer.release()
+def long_video(entry, path, minutes, size):
+    """The clip to and fro for so many minutes at 25 frames a second, (width, height) `size`; encoded once, then repeated."""
+    part = path.with_name("part.mp4")
+    images = [image for _, _, image in itertools.islice(Video(entry.path), 250)]
+    with av.open(str(part), "w") as file:
+        stream = file.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = *size, "yuv420p", 4_000_000
+        for image in images + images[::-1]:
+            factor = max(size[0] / image.shape[1], size[1] / image.shape[0])
+            image = cv2.resize(image, None, fx=factor + 1e-3, fy=factor + 1e-3)[: size[1], : size[0]]
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")))
+        file.mux(stream.encode())
+    length = 2 * len(images)
+    with av.open(str(path), "w") as file:
+        with av.open(str(part)) as source:
+            stream = file.add_stream_from_template(source.streams.video[0])
+        for again in range(math.ceil(minutes * 60 * 25 / length)):
+            with av.open(str(part)) as source:
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        shift = round(again * length / 25 / packet.time_base)
+                        packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
+                        file.mux(packet)
     return dataclasses.replace(entry, path=path)
 
 
@@ -115,6 +132,19 @@ def peak_memory(entry, settings, path):
     return row, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def beside_decoding(arguments, entries, settings, folder, workers, spawn):
+    """{'clips': table, '720p': table} as asked for."""
+    tables = {}
+    with concurrent.futures.ProcessPoolExecutor(workers, spawn, start_worker) as pool:
+        list(pool.map(decode, entries[:workers]))  # the processes have started
+        tables["clips"] = measure(pool, entries, settings, folder)
+        if arguments.hd:
+            chosen = [entries[i] for i in np.linspace(0, len(entries) - 1, arguments.hd).astype(int)]
+            hd = [scaled(entry, folder / f"hd{i}.mp4") for i, entry in enumerate(chosen)]
+            tables["720p"] = measure(pool, hd, settings, folder)
+    return tables
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--manifest", required=True)
@@ -122,6 +152,8 @@ def main():
     parser.add_argument("--clips", type=int, default=0, help="only the first so many; 0 = all")
     parser.add_argument("--hd", type=int, default=0)
     parser.add_argument("--long", type=float, default=0.0)
+    parser.add_argument("--long-hd", action="store_true", help="the long video is 1280 x 720")
+    parser.add_argument("--only-long", action="store_true", help="only that")
     parser.add_argument("--json", default="")
     arguments = parser.parse_args()
     settings = PrepareSettings(yunet_model=arguments.yunet_model)
@@ -130,20 +162,16 @@ def main():
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        with concurrent.futures.ProcessPoolExecutor(workers, spawn, start_worker) as pool:
-            list(pool.map(decode, entries[:workers]))  # the processes have started
-            tables["clips"] = measure(pool, entries, settings, folder)
-            if arguments.hd:
-                chosen = [entries[i] for i in np.linspace(0, len(entries) - 1, arguments.hd).astype(int)]
-                hd = [scaled(entry, folder / f"hd{i}.mp4") for i, entry in enumerate(chosen)]
-                tables["720p"] = measure(pool, hd, settings, folder)
+        if not arguments.only_long:
+            tables = beside_decoding(arguments, entries, settings, folder, workers, spawn)
         for name, table in tables.items():
             print(f"\n{name}, {workers} cores, OpenCV {cv2.__version__}")
             for way, figures in table.items():
                 print(f"  {way:10}", ", ".join(f"{what} {value:.3g}" for what, value in figures.items()))
         if arguments.long:
             with concurrent.futures.ProcessPoolExecutor(1, spawn, start_worker) as pool:
-                entry = long_video(entries[0], folder / "long.mp4", arguments.long)
+                size = (1280, 720) if arguments.long_hd else (320, 240)
+                entry = long_video(entries[0], folder / "long.mp4", arguments.long, size)
                 row, peak = pool.submit(peak_memory, entry, settings, folder / "long.json").result()
             tables["long"] = {"minutes": arguments.long, "frames": row.n_decoded, "kept": row.n_kept, "peak MiB": peak}
             print("\nlong", tables["long"])

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.faces.symmetry import levelled
 from data_pipelines.faces.views import Turned, Whole
 
 TURN_STEP = math.radians(7.5)  # a face is looked at in a view turned by the nearest multiple
@@ -133,7 +134,8 @@ class YuNetDetector:
             next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)), None)
             for mirrored in (False, True)
         ]
-        return [_mean_face([face for face in found if face is not None])] if any(found) else []
+        found = [face for face in found if face is not None]
+        return [_mean_face(found)] if found else []
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
         """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.
@@ -252,7 +254,7 @@ class HaarDetector:
         if seen[0] != seen[1]:  # the other eye moves with the one that was seen
             i = seen.index(True)
             eyes[1 - i] += eyes[i] - usual[i]
-        return view.points_out(eyes), sum(seen)
+        return levelled(grey, view.points_out(eyes)), sum(seen)
 
     def _eye_in(self, part, usual, step, least, most):
         """Where the eye is in a part of a face that holds it at about `usual`; None = it is not seen. `step` -1: mirrored."""

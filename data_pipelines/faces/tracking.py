@@ -15,7 +15,8 @@ from data_pipelines.faces.detection import Face, overlap
 from data_pipelines.faces.images import power_of_two, reduced
 
 FULL_SEARCH = 10  # every so many detections the whole frame is searched; the others look where the face was
-REFINE = 4  # every so many detections the face is looked at large, to see how far the head leans
+LOST_SEARCHES = 3  # so many detections after a loss search the whole frame too
+REFINE = 2  # every so many detections the face is looked at large, to see how far the head leans
 TURNED = math.radians(4)  # where that differs by so much from what the flow said, the next detection is large too
 BESIDE = 0.3  # of the width of the face that is followed: so wide must others be to be looked for
 
@@ -220,7 +221,7 @@ class Tracker:
 
     def _detect(self, bgr, seconds):
         # One of two faces may be lost while the other is followed.
-        whole = self._searches % FULL_SEARCH == 0 or not self.live or self._frame - self._lost < 10 * self._every
+        whole = self._searches % FULL_SEARCH == 0 or not self.live or self._frame - self._lost < LOST_SEARCHES * self._every
         self._searches += 1
         found = []
         if whole:
