@@ -72,7 +72,8 @@ def _run(args: list[str]) -> int:
     check(config, stage)
     if stage == "doctor":  # looks only: no stamp, no JAX
         return importlib.import_module("facedyn.stages.doctor").run(config, workdir)["exit_code"]
-    importlib.import_module("facedyn.stages.run").run_stages(stage, config, workdir)
+    more = {name: call.options[name] for name in ("read_only", "out") if call.options.get(name)}
+    importlib.import_module("facedyn.stages.run").run_stages(stage, config, workdir, **more)
     return 0
 
 

@@ -12,7 +12,7 @@ import facedyn
 from data_pipelines.errors import InputError
 from facedyn.command_line import parse
 from facedyn.main import main
-from facedyn.stages import pretrain
+from facedyn.stages import embed, pretrain
 from facedyn.stages.traits.saved_heads import load_heads
 from facedyn.store import portable
 
@@ -57,7 +57,7 @@ def test_the_command_leaves_the_workdir_alone_and_gives_every_bad_video_a_row(wo
     assert files_of(workdir) == before
     table, quality = pd.read_parquet(out), pd.read_parquet(out.with_suffix(".quality.parquet"))
     own = pd.concat([pd.read_parquet(p) for p in (workdir / "representations").glob("part-*.parquet")])
-    assert list(table.columns) == list(own.columns)
+    assert list(table.drop(columns="verdict").columns) == list(own.columns)
     assert set(table["unit_id"]) == {"p05"}
     assert quality.set_index("clip_id")["verdict"].to_dict() == {
         "p05_talk": "ok",
@@ -173,3 +173,75 @@ def test_the_metadata_say_what_the_model_was_made_with(exported, workdir):
     assert len(metadata["hash"]) == 64
     assert "data.traits" not in metadata["settings"]
     assert metadata["format"] == portable.FORMAT
+
+
+@pytest.fixture
+def people_of_videos(workdir, blob_manifest, tmp_path):
+    """(run `embed` on a folder of three people with these flags -> exit code, the folder, the table's path)."""
+    videos, out = tmp_path / "v", tmp_path / "t.parquet"
+    for name in ("p06", "p07", "p08"):
+        (videos / name).mkdir(parents=True)
+        shutil.copy(blob_manifest.parent / "videos" / f"{name}_talk.avi", videos / name)
+
+    def run(*flags):
+        return main(["embed", f"--workdir={workdir}", f"--videos={_aligned(videos)}", f"--out={out}", *flags])
+
+    return run, videos, out
+
+
+def _aligned(videos):
+    """A manifest of the videos, which hold crops already."""
+    rows = ["clip_id,person_id,path,task,aligned"]
+    for path in sorted(videos.rglob("*.avi")):
+        rows.append(f"{path.stem},{path.parent.name},{path.relative_to(videos)},talk,true")
+    (videos / "clips.csv").write_text("\n".join(rows) + "\n")
+    return videos / "clips.csv"
+
+
+def test_a_repeat_computes_nothing_and_people_who_are_the_same_are_kept(people_of_videos, blob_manifest, monkeypatch, capsys):
+    run, videos, out = people_of_videos
+    assert run() == 0
+    first = pd.read_parquet(out)
+    assert set(first["verdict"]) <= {"usable", "at chance"}
+    below = first["ranking_accuracy_fitted"] <= 0.5
+    assert (first["verdict"] == "at chance").tolist() == below.tolist()
+    with monkeypatch.context() as patch:
+        patch.setattr(embed, "prepare_face_clips", None)
+        assert run() == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+    shutil.copy(blob_manifest.parent / "videos" / "p09_talk.avi", videos / "p07" / "p07_talk.avi")  # another video of hers
+    shutil.rmtree(videos / "p08")
+    (videos / "p10").mkdir()
+    shutil.copy(blob_manifest.parent / "videos" / "p10_talk.avi", videos / "p10")
+    before = out.read_bytes()
+    assert run() == 2
+    assert "people: 1 new, 1 changed, 1 no longer there" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+    prepared = []
+    real = embed.prepare_face_clips
+    monkeypatch.setattr(embed, "prepare_face_clips", lambda entries, *rest: prepared.extend(entries) or real(entries, *rest))
+    assert run("--overwrite") == 0
+    assert {entry.person_id for entry in prepared} == {"p07", "p10"}
+    second = pd.read_parquet(out)
+    assert set(second["person_id"]) == {"p06", "p07", "p10"}
+
+    def of(table, person):
+        return np.stack(table.loc[table["person_id"] == person, "representation"])
+
+    np.testing.assert_array_equal(of(first, "p06"), of(second, "p06"))
+    assert np.abs(of(first, "p07") - of(second, "p07")).max() > 0
+    whole = out.with_name("whole.parquet")
+    shutil.move(out, whole)
+    assert run() == 0  # all anew: the same table
+    pd.testing.assert_frame_equal(pd.read_parquet(out), second, atol=1e-5)
+
+
+def test_a_foreign_file_is_not_replaced(people_of_videos, capsys):
+    run, _, out = people_of_videos
+    out.write_text("mine")
+    assert run() == 2
+    assert "is no table of `facedyn embed`" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+    assert run("--overwrite") == 0

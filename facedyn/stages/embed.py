@@ -3,7 +3,7 @@
 The same way as a run's own people go: prepare, then fit. WORKDIR is only read.
 """
 
-import hashlib
+import json
 import pathlib
 import shutil
 import tempfile
@@ -11,6 +11,7 @@ import tempfile
 import numpy as np
 import pandas as pd
 
+from data_pipelines import content
 from data_pipelines.errors import InputError
 from data_pipelines.faces.quality import QualityRow, quality_table
 from data_pipelines.files import atomic_path
@@ -21,7 +22,8 @@ from data_pipelines.sources.listing import named
 from data_pipelines.suffixes import VIDEOS
 from facedyn.config import WITHOUT_EFFECT, check, config_hash, expand_home, with_home
 from facedyn.config_files import override
-from facedyn.stages import embed_rates
+from facedyn.core.verdicts import AT_CHANCE, USABLE, chance_level
+from facedyn.stages import embed_rates, embed_reuse
 from facedyn.stages.fit import fit_stage, shared
 from facedyn.stages.fit.units import unit_id
 from facedyn.stages.runtime import common, compilation_cache
@@ -55,13 +57,13 @@ class FacialDynamics:
     person_id, head, scales, tasks, fusion, note, trait, prediction; without rows where the workdir has no heads).
     """
 
-    def __init__(self, config, settings: str, generic: dict, heads: dict, fps: float = 0.0):
+    def __init__(self, config, settings: str, generic: dict, heads: dict, fps: float = 0.0, heads_hash: str = ""):
         """Use `load`. settings: the table's hash; generic: {scale: what the fit needs}; heads: {name: SavedHead}.
 
-        fps: frames per second that the generic model was trained at, 0 = not known.
+        fps: frames per second that the generic model was trained at, 0 = not known; heads_hash: names the heads.
         """
         self.config, self._settings, self._generic, self._heads, self.fps = config, settings, generic, heads, fps
-        self.quality_ = self.predictions_ = None
+        self.heads_hash, self.quality_, self.predictions_ = heads_hash, None, None
 
     @classmethod
     def load(cls, workdir, settings: dict | None = None) -> "FacialDynamics":
@@ -82,9 +84,10 @@ class FacialDynamics:
             override(config, name, str(value))
         check(expand_home(config), "embed")
         generic = shared.load_models(config, workdir)
-        there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
+        there = (workdir / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
         heads = saved_heads.load_heads(workdir) if there else {}
-        return cls(config, config_hash(config), generic, heads, embed_rates.training_fps(config, workdir))
+        heads_hash = content.of_place(workdir / saved_heads.FOLDER) if there else ""
+        return cls(config, config_hash(config), generic, heads, embed_rates.training_fps(config, workdir), heads_hash)
 
     def transform(self, videos) -> pd.DataFrame:
         """Representations of the people in `videos`: a row a fit unit and scale, as the table of representations has them.
@@ -98,10 +101,13 @@ class FacialDynamics:
             return self.embed(videos, work)
 
     def embed(self, videos, work) -> pd.DataFrame:
-        """`transform` that leaves its files in the folder `work`, from where the same call goes on when it was broken off."""
-        work, config = pathlib.Path(work), self._config_for_new_people()
+        """`transform` that leaves its files in the folder `work`, from where the same call continues after an interruption."""
+        entries, left_out = _entries(videos, self._config_for_new_people())
+        return self._embed(entries, left_out, pathlib.Path(work))
+
+    def _embed(self, entries, left_out, work) -> pd.DataFrame:
+        config = self._config_for_new_people()
         self.quality_ = self.predictions_ = None
-        entries, left_out = _entries(videos, config)
         self._prepare(entries, left_out, work, config)
         face_clips = common.open_data(work / "data", config)
         # Rows of other videos, settings or models lie in a folder of another name.
@@ -117,6 +123,12 @@ class FacialDynamics:
         if not rows["finite"].all():
             print(f"embed: not finite, and marked so in the table: {named(rows.loc[~rows['finite'], 'unit_id'].unique())}")
         self.predictions_ = self._predict(rows, vectors)
+        rows = rows.assign(verdict=[_verdict(accuracy) for accuracy in rows["ranking_accuracy_fitted"]])
+        if (rows["verdict"] == AT_CHANCE).any():
+            print(
+                f"embed: at chance, as the filters rank held-back frames no better than a guess (ranking accuracy 0.5): "
+                f"{named(rows.loc[rows['verdict'] == AT_CHANCE, 'unit_id'].unique())}"
+            )
         return rows.assign(representation=list(vectors))
 
     def _prepare(self, entries, left_out, work, config) -> None:
@@ -150,9 +162,12 @@ class FacialDynamics:
         return config
 
     def _fingerprint(self, face_clips) -> str:
+        return content.named([face_clips.metadata["fingerprint"], self._made_with()])[:12]
+
+    def _made_with(self) -> str:
+        """Names the settings, the generic models and the heads."""
         models = [portable.tensors_hash(portable.tensors(params)) for _, params in sorted(self._generic.items())]
-        text = " ".join([face_clips.metadata["fingerprint"], self._settings, *models])
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return content.named([self._settings, self.fps, models, self.heads_hash])
 
     def _note_too_short(self, config, face_clips, too_short, fitted) -> None:
         """Writes into the quality table why a unit has no filters, at its clips."""
@@ -187,47 +202,93 @@ class FacialDynamics:
         return pd.concat(tables, ignore_index=True).dropna() if tables else pd.DataFrame(columns=names)
 
 
+def _verdict(ranking_accuracy: float) -> str:
+    """Of one row, '' where no frames were held back to judge by."""
+    if not np.isfinite(ranking_accuracy):
+        return ""
+    return USABLE if ranking_accuracy > chance_level("ranking_accuracy", 1) else AT_CHANCE
+
+
 def run(videos: str, workdir: str, out: str, overrides: dict, overwrite: bool = False) -> dict:
     """Writes `out` and, named after it, the tables of quality and predictions; returns a summary.
 
-    What is not finished lies in OUT.unfinished, from where the same command goes on. Raises InputError.
+    People of an earlier table at `out` whose clips, settings and models are the same are kept; `overwrite` allows to replace
+    the others. What is not finished lies in OUT.unfinished, from where the same command continues. Raises InputError.
     """
     out = pathlib.Path(out).absolute()
     if out.suffix != ".parquet":
         raise InputError(f"--out={out.name} must end with .parquet: the table is written as Parquet.")
     model = FacialDynamics.load(workdir, {"data.workers": 0} | overrides)
     compilation_cache.switch_on(model.config.compilation_cache)
-    quality, predictions = (out.with_suffix(f".{name}.parquet") for name in ("quality", "predictions"))
-    work = out.with_suffix(".unfinished")
+    config, work = model._config_for_new_people(), out.with_suffix(".unfinished")
+    entries, left_out = _entries(videos, config)
+    people = embed_reuse.hashes_of_people(entries, prepare_settings(config, (), min(common.scales(config))), model._made_with())
+    before = embed_reuse.read(out)
+    if before and before.people == people:
+        print(f"embed: {out} is of these videos, settings and models already: nothing to do")
+        return _summary(out, before)
+    if not overwrite:
+        embed_reuse.refuse(out, before, people)
+    same = embed_reuse.kept(before, people)
+    todo = [entry for entry in entries if not same or entry.person_id not in same.people]
+    if same and same.people:
+        print(
+            f"embed: {len(same.people)} people are kept from the table that is there, "
+            f"{len(people) - len(same.people)} are computed"
+        )
     with lock.held(work):
-        try:
-            table = model.embed(videos, work)
-        finally:
-            if model.quality_ is not None:
-                _write(model.quality_, quality)
-        _write_representations(table, out)
-        if len(model.predictions_):
-            _write(model.predictions_, predictions)
-        else:
-            predictions.unlink(missing_ok=True)
+        tables = embed_reuse.together(same, _computed(model, todo, left_out, work, out, same, people))
+        _write_tables(out, tables)
         shutil.rmtree(work)
-    used = int((model.quality_["verdict"] == "ok").sum())
-    people, length = table["person_id"].nunique(), len(table["representation"].iloc[0])
-    print(f"embed: {used} of {len(model.quality_)} videos used; {quality} says what of them, and why not the others")
-    if len(model.predictions_):
-        print(f"embed: predictions of {model.predictions_['trait'].nunique()} traits in {predictions}")
-    print(f"embed: {people} people, {len(table)} representations of {length} values in {out}")
-    return {"people": people, "rows": len(table), "videos": len(model.quality_), "videos_used": used}
+    return _summary(out, tables)
+
+
+def _computed(model, entries, left_out, work, out, same, people) -> embed_reuse.Tables:
+    """The tables of `entries` alone. Where none of them can be used, that is an error unless others are kept."""
+    table = pd.DataFrame()
+    try:
+        if entries:
+            table = model._embed(entries, left_out, work)
+    except InputError as error:
+        if not same or not len(same.representations) or model.quality_ is None:
+            raise
+        print(f"embed: {error}")
+    finally:
+        if model.quality_ is not None and same is None:
+            _write(model.quality_, embed_reuse.places(out)[0])
+    quality = left_out if model.quality_ is None else model.quality_
+    predictions = pd.DataFrame() if model.predictions_ is None else model.predictions_
+    own = {entry.person_id for entry in entries}
+    return embed_reuse.Tables(table, quality, predictions, {who: name for who, name in people.items() if who in own})
+
+
+def _write_tables(out, tables) -> None:
+    quality, predictions = embed_reuse.places(out)
+    _write(tables.quality, quality)
+    if len(tables.predictions):
+        _write(tables.predictions, predictions)
+    else:
+        predictions.unlink(missing_ok=True)
+    rows = tables.representations.drop(columns="representation").to_dict("records")
+    metadata = {embed_reuse.METADATA: json.dumps(tables.people).encode()}
+    representations.write_table(out, rows, np.stack(tables.representations["representation"]), metadata)
+
+
+def _summary(out, tables) -> dict:
+    """Prints and returns what is in the tables."""
+    quality, predictions = embed_reuse.places(out)
+    rows, used = tables.representations, int((tables.quality["verdict"] == "ok").sum())
+    people, length = rows["person_id"].nunique(), len(rows["representation"].iloc[0])
+    print(f"embed: {used} of {len(tables.quality)} videos used; {quality} says why not the others")
+    if len(tables.predictions):
+        print(f"embed: predictions of {tables.predictions['trait'].nunique()} traits in {predictions}")
+    print(f"embed: {people} people, {len(rows)} representations of {length} values in {out}")
+    return {"people": people, "rows": len(rows), "videos": len(tables.quality), "videos_used": used}
 
 
 def _write(table, path) -> None:
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False)
-
-
-def _write_representations(table, path) -> None:
-    rows = table.drop(columns="representation").to_dict("records")
-    representations.write_table(path, rows, np.stack(table["representation"]))
 
 
 def _entries(videos, config):

@@ -30,6 +30,8 @@ COLUMNS = (
     ("finite", pa.bool_()),
     ("config_hash", pa.string()),
 )
+# What the table of `embed` has beside them.
+OF_EMBED = (("verdict", pa.string()),)
 # Rows of a chunk of texts when a table is written.
 TEXT_ROWS = 2**16
 
@@ -52,19 +54,24 @@ def write_part(folder, rows: list[dict], representations: np.ndarray, writer: st
     return path
 
 
-def write_table(path, rows: list[dict], representations: np.ndarray) -> None:
-    """Writes a table of `rows` and `representations`, as `write_part` takes them, to `path`; of any size."""
+def write_table(path, rows: list[dict], representations: np.ndarray, metadata: dict | None = None) -> None:
+    """Writes a table of `rows` and `representations`, as `write_part` takes them, to `path`; of any size.
+
+    metadata: {bytes: bytes} beside the table's own.
+    """
     with atomic_path(path) as temporary:
         table = _as_arrow(rows, representations)
+        table = table.replace_schema_metadata((table.schema.metadata or {}) | (metadata or {}))
         pq.write_table(table, temporary, row_group_size=max(1, ROW_GROUP_VALUES // max(1, representations.shape[1])))
 
 
 def _as_arrow(rows, representations) -> pa.Table:
+    columns = [*COLUMNS, *[(name, kind) for name, kind in OF_EMBED if rows and name in rows[0]]]
     flat = pa.array(np.ascontiguousarray(representations, np.float32).reshape(-1), pa.float32())
     # Chunked, so that texts of any total length have room: within a chunk their offsets are 32-bit.
-    arrays = [pa.chunked_array(_chunks([row[name] for row in rows], kind), kind) for name, kind in COLUMNS]
+    arrays = [pa.chunked_array(_chunks([row[name] for row in rows], kind), kind) for name, kind in columns]
     arrays.append(pa.FixedSizeListArray.from_arrays(flat, representations.shape[1]))
-    return pa.Table.from_arrays(arrays, [name for name, _ in COLUMNS] + ["representation"])
+    return pa.Table.from_arrays(arrays, [name for name, _ in columns] + ["representation"])
 
 
 def _chunks(values, kind):
