@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from facedyn.core import fit, person_filters, solvers
 
 WIDTH, HALF = 8, 2  # channels; frames before and after the centre frame
-SITES = (person_filters.Site("shallow", WIDTH), person_filters.Site("deep", WIDTH))
+SITES, ADAM = [person_filters.Site(n, WIDTH) for n in ("shallow", "deep")], dict(learning_rate=0.02, steps=40, batch_size=8)
 
 
 def init(key, size):  # for grey frames of size x size pixels: three mixers, each over lines and over channels
@@ -39,8 +39,7 @@ def own_loss(maps, windows):  # [B, 1, H, W, 1], [B, 5, H, W, 1] -> [B]: how the
 
 def fit_people(params, frames):  # frames of everyone [P, T, H, W, 1] uint8 -> representations [P, 128]
     windows = jnp.arange(frames.shape[1] - 2 * HALF)[:, None] + jnp.arange(2 * HALF + 1)
-    model = fit.Model(partial(encode, params), partial(decode, params))
-    solver = solvers.make("adam", learning_rate=0.02, steps=40, batch_size=8)
-    fitted = fit.fit_people(model, own_loss, solver, SITES, "pointwise")
+    model, adam = fit.Model(partial(encode, params), partial(decode, params)), solvers.make("adam", **ADAM)
+    fitted = fit.fit_people(model, own_loss, adam, SITES, "pointwise")
     filters = fitted(fit.equal_units(frames, windows), jax.random.key(0))
     return person_filters.flatten(filters, person_filters.layout(SITES, "pointwise"))

@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 
 from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
-from facedyn.core import metrics, unet
+from facedyn.core import identification, metrics, unet
 from facedyn.stages.traits import (
     baselines,
     clip_features,
@@ -208,22 +208,22 @@ def test_icc_against_the_analysis_of_variance():
     both = person + 0.5 * noise
     between = 2 * both.mean(1).var(ddof=1)
     within = both.var(1, ddof=1).mean()
-    np.testing.assert_allclose(metrics.icc(both[:, 0], both[:, 1]), (between - within) / (between + within), rtol=1e-4)
-    assert metrics.icc(person[:, 0], person[:, 0]) == pytest.approx(1)
-    assert abs(metrics.icc(noise[:, 0], noise[:, 1])) < 0.3
-    assert metrics.icc(np.ones(4), np.ones(4)) == 0
+    np.testing.assert_allclose(identification.icc(both[:, 0], both[:, 1]), (between - within) / (between + within), rtol=1e-4)
+    assert identification.icc(person[:, 0], person[:, 0]) == pytest.approx(1)
+    assert abs(identification.icc(noise[:, 0], noise[:, 1])) < 0.3
+    assert identification.icc(np.ones(4), np.ones(4)) == 0
 
 
 def test_distances_and_leading_components():
     rng = np.random.default_rng(0)
     first = rng.normal(size=(20, 6)) * [9, 1, 1, 1, 1, 0]
     second = first + 0.05 * rng.normal(size=(20, 6)) * [9, 1, 1, 1, 1, 0]
-    within, between = metrics.distances(first, second)
+    within, between = identification.distances(first, second)
     assert np.asarray(within).max() < 0.1 < 0.5 < np.asarray(between).mean()
     both = np.concatenate([first, second])
     z = (both - both.mean(0)) / np.where(both.std(0) > 0, both.std(0), 1)
     expected = PCA(2).fit_transform(z)
-    found = np.concatenate(metrics.leading_components(first, second, 2))
+    found = np.concatenate(identification.leading_components(first, second, 2))
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-3)
 
 

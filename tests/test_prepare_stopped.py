@@ -84,7 +84,7 @@ def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, 
     until(lambda: not any(map(alive, workers)), SOON)
     if number == signal.SIGTERM:
         assert code == 143
-        assert said.read_text().splitlines()[-1] == "facedyn: stopped by SIGTERM; the same command goes on from here."
+        assert said.read_text().splitlines()[-1] == "facedyn: stopped by SIGTERM; the same command continues from here."
         assert "Traceback" not in said.read_text()
         assert list(crops.glob(".*")) == []
     done = len(list(crops.glob("*.json")))

@@ -29,7 +29,7 @@ SMALL = dict(
     fit__chunk_size=1,
 )
 SECONDS = 240  # after which a process that hangs is ended
-STOPPED = "facedyn: stopped by SIGTERM; the same command goes on from here."
+STOPPED = "facedyn: stopped by SIGTERM; the same command continues from here."
 
 
 @pytest.fixture(scope="module")

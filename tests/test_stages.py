@@ -191,7 +191,7 @@ def test_pretraining_stopped_and_killed_ends_with_the_same_model(arguments, work
 
     monkeypatch.setattr(processes.Vote, "__call__", asked_to_stop_before_the_second_step)
     assert main(flags) == 143
-    assert capsys.readouterr().err.endswith("facedyn: stopped by SIGTERM; the same command goes on from here.\n")
+    assert capsys.readouterr().err.endswith("facedyn: stopped by SIGTERM; the same command continues from here.\n")
     assert votes == [False, True]
     assert checkpoints.Series(common.generic_dir(tmp_path / "w", 1) / "steps").latest_step() == 1
     monkeypatch.undo()

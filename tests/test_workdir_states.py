@@ -163,6 +163,33 @@ class Workdir(RuleBasedStateMachine):
         assert {clip.clip_id: clip.person_id for clip in clips} == self.prepared
 
 
+class Drawn:
+    """A choice that was made before."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def draw(self, _):
+        return self.value
+
+
+def test_the_part_that_a_forgotten_person_has_left_empty_is_in_nobodys_way():
+    """Found by the test below: the clips that change their split are packed, and packing takes the empty part away."""
+    machine = Workdir()
+    try:
+        machine.some_people()
+        machine.adds_a_clip(new=True)
+        machine.prepares()
+        machine.forgets_a_person(data=Drawn("person-dorothea"))
+        machine.corrects_a_label(data=Drawn("person-extra4-5"), value=0)
+        machine.prepares()  # the part of that clip is now newer than the empty one
+        machine.takes_a_row_out(data=Drawn("person-aurora-1"))  # and so the next row becomes the train split
+        machine.prepares()
+        machine.the_dataset_holds_what_was_prepared_last()
+    finally:
+        machine.teardown()
+
+
 def test_whatever_is_done_in_whatever_order():
     run_state_machine_as_test(
         Workdir,

@@ -109,6 +109,8 @@ def follow(data_dir, folder, wanted: dict[str, Wanted], layout: Format) -> None:
     """Takes out what is not wanted any more, and gives the others the labels and the split of today."""
     waiting, seen = Waiting(folder, layout), set()
     for part in reversed(packing.read_parts(folder)):  # of a clip that is there twice the newer one stays
+        if not part.file.exists():  # nothing was left in it, and packing what moved has taken it away
+            continue
         stay, go, moving, changed = set(), set(), {}, False
         labels = _labels(part)
         for clip_id, key in _ids(part):

@@ -94,6 +94,10 @@ def unknown_codec(path) -> str:
     return NAMELESS
 
 
+# Pictures between two times that free memory is returned: it takes some milliseconds, and the next pictures fetch theirs again.
+GIVE_BACK_EVERY = 1000
+
+
 @functools.cache
 def keep_memory() -> None:
     """Has the C library keep the memory of large frames for the next one, where it can be asked to.
@@ -104,6 +108,12 @@ def keep_memory() -> None:
         library, trim_threshold, mmap_threshold = ctypes.CDLL(None), -1, -3
         library.mallopt(mmap_threshold, 32 << 20)
         library.mallopt(trim_threshold, 256 << 20)
+
+
+def give_back_memory() -> None:
+    """Has the C library return the free pages between what is in use, which grow with a long video for want of order."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # only GNU's has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Decoder:
@@ -124,7 +134,9 @@ class Decoder:
         with container:
             self.codec, context = stream.codec_context.name, _context(stream, self._threads)
             deinterlacer = Deinterlacer()
-            for picture in self._whole(container, stream, context):
+            for number, picture in enumerate(self._whole(container, stream, context), 1):
+                if number % GIVE_BACK_EVERY == 0:
+                    give_back_memory()
                 yield from deinterlacer.step(picture)
             yield from deinterlacer.finish()
 

@@ -15,7 +15,7 @@ from data_pipelines.faces.detection import Face, overlap
 from data_pipelines.faces.images import power_of_two, reduced
 
 FULL_SEARCH = 10  # every so many detections the whole frame is searched; the others look where the face was
-LOST_SEARCHES = 3  # so many detections after a loss search the whole frame too
+LOST_SEARCHES = 10  # so many detections after a loss search the whole frame too
 REFINE = 4  # every so many detections the face is looked at large, to see how far the head leans
 TURNED = math.radians(4)  # where that differs by so much from what the flow said, the next detection is large too
 BESIDE = 0.3  # of the width of the face that is followed: so wide must others be to be looked for

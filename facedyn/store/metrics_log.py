@@ -25,7 +25,7 @@ class MetricsLog:
         self._path, self._labels, self._writer = pathlib.Path(workdir) / "metrics.jsonl", labels, None
         if tensorboard:
             try:
-                from tensorboardX import SummaryWriter
+                from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
             except ImportError as error:
                 raise InputError("config.tensorboard needs the extra: pip install 'facedyn[tensorboard]'.") from error
             run = "-".join(f"{v}" if k == "stage" else f"{k}{v}" for k, v in labels.items())
