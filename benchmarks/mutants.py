@@ -13,7 +13,7 @@ UPDATES = SCIENCE + "::test_the_update_brings_the_loss_down_on_what_it_sees_agai
 CENTRE = SCIENCE + "::test_the_model_sees_the_centre_frame_in_training_and_in_evaluation"
 STOPS = SCIENCE + "::test_the_best_step_is_kept_and_patience_ends_the_training"
 UNSEEN = ENGINE + "::test_figures_on_held_back_rows_are_of_filters_that_have_not_seen_them"
-MOVEMENT = ENGINE + "::test_principal_components_are_of_movement_not_of_who_is_seen"
+MOVEMENT = ENGINE + "::test_the_basis_is_of_movement_not_of_who_is_seen"
 HALVES = ENGINE + "::test_halves_of_a_person_share_no_frame"
 SHUFFLED = ENGINE + "::test_shuffled_frames_get_population_filters_of_shuffled_frames"
 PLAN = "test_stages.py::test_centres_are_split_with_a_gap_or_not_at_all"
@@ -37,7 +37,6 @@ def _stage(file, old, new, *tests):
 
 
 MUTANTS = (
-    # Pretraining
     _stage("pretrain.py", '"params": optax.apply_updates(state["params"], updates)', '"params": state["params"]', UPDATES),
     _stage("pretrain.py", "(0.0, c.learning_rate, warmup", "(0.0, 1e-9 * c.learning_rate, warmup", UPDATES),
     _stage("pretrain.py", "windows[:, settings.half_length]), windows, settings", "windows[:, 0]), windows, settings", CENTRE),
@@ -47,10 +46,7 @@ MUTANTS = (
     _stage("pretrain.py", "HeldOut(face_clips, validation, scale", "HeldOut(face_clips, training, scale", STOPS),
     _stage("pretrain.py", 'common.records_of(face_clips, ("test",)) if', "training if", STOPS),
     _stage(
-        "pretrain.py",
-        "if accuracy > best else (best, since_best + 1)",
-        "if accuracy < best else (best, since_best + 1)",
-        STOPS,
+        "pretrain.py", "if accuracy > best else (best, since_best + 1)", "if accuracy < best else (best, since_best + 1)", STOPS
     ),
     _stage(
         "pretrain.py",
@@ -71,7 +67,6 @@ MUTANTS = (
         "test_held_out.py",
     ),
     _stage("held_out.py", "np.stack(rows, 1).mean(1).tolist()", "np.stack(rows, 1)[:, 0].tolist()", "test_held_out.py"),
-    # The rank loss
     _core("rank_loss.py", "settings.margin - difference", "settings.margin + difference", LOSS),
     _core("rank_loss.py", "jax.nn.softplus(-difference)", "jax.nn.softplus(difference)", LOSS),
     _core("rank_loss.py", "windows[:, n + 1 :]], 1)", "windows[:, n:-1]], 1)", LOSS),
@@ -85,7 +80,6 @@ MUTANTS = (
         "2.0 * jnp.arange(1, length + 1)[::-1] - length - 1",
         LOSS,
     ),
-    # The U-net
     _core("unet.py", "np.prod(leaf.shape[:-1]) ** -0.5", "5 * np.prod(leaf.shape[:-1]) ** -0.5", "test_unet.py"),
     _core(
         "unet.py",
@@ -97,7 +91,6 @@ MUTANTS = (
     _core("unet.py", "second - jnp.square(mean), 0)", "second, 0)", "test_unet.py"),
     _core("unet.py", 'tap(f"skip{level}", features[level])', "features[level]", "test_unet.py"),
     _core("unet.py", "kernel[::-1, ::-1].swapaxes(2, 3)", "kernel.swapaxes(2, 3)", "test_unet.py"),
-    # Person filters by descent
     _core("fit.py", "model.encode(windows[:, centre])", "model.encode(windows[:, 0])", FIT),
     _core("fit.py", "centres = units.windows[:, :, units.windows.shape[-1] // 2]", "centres = units.windows[:, :, 0]", FIT),
     _core("fit.py", "where = row < unit.count", "where = row <= unit.count", FIT),
@@ -111,7 +104,6 @@ MUTANTS = (
         "test_person_filters.py",
         FIT,
     ),
-    # Person filters in closed form
     _core("low_rank.py", "now - clip_means(now, clip, where, clip), 0)", "now, 0)", SITES),
     _core("low_rank.py", "around[:, n + 1 :].mean(1) - now], 1)", "around[:, n:].mean(1) - now], 1)", SITES),
     _core(
@@ -120,7 +112,7 @@ MUTANTS = (
         "0.1 * jnp.asarray(ridge)[..., None, None] * jnp.eye",
         SITES,
     ),
-    _core("low_rank.py", "missed = with_changes - jnp.einsum", "missed = with_changes - 0 * jnp.einsum", SITES),
+    _core("low_rank.py", "missed = xty - jnp.einsum", "missed = xty - 0 * jnp.einsum", SITES),
     _core("low_rank.py", "states[windows]).mean(0)", "states[windows])[0]", SITES),
     _core(
         "low_rank.py",
@@ -129,21 +121,19 @@ MUTANTS = (
         SITES,
     ),
     _core(
-        "low_rank.py",
-        "np.linalg.eigh((maps @ maps.T).astype(np.float64))",
-        "np.linalg.eigh((maps @ maps.T).astype(np.float64) + np.eye(len(maps)))",
+        "pca.py",
+        "np.linalg.eigh(np.asarray(products, np.float64))",
+        "np.linalg.eigh(np.asarray(products, np.float64) + np.eye(len(products)))",
         SITES,
     ),
+    _core("pca.py", "values[::-1][:most], vectors[:, ::-1][:, :most]", "values[:most], vectors[:, :most]", SITES),
     _core(
-        "low_rank.py",
-        "spread, rows = spread[::-1][:rank], rows[:, ::-1][:, :rank]",
-        "spread, rows = spread[:rank], rows[:, :rank]",
-        SITES,
+        "blocks.py",
+        "change - dynamics(population + own, centred), step[:, None]]",
+        "change, step[:, None]]",
+        "test_innovations.py",
     ),
-    _core(
-        "innovations.py", "change - dynamics(filters, away), step[:, None]]", "change, step[:, None]]", "test_innovations.py"
-    ),
-    _core("innovations.py", "mean(scaled**3), jnp.log", "mean(jnp.abs(scaled) ** 3), jnp.log", "test_innovations.py"),
+    _core("blocks.py", "mean(scaled**3), jnp.log", "mean(jnp.abs(scaled) ** 3), jnp.log", "test_innovations.py"),
     _stage(
         "fit/closed_form.py",
         "held_back_quality(population, solve(population, ridge, fitted), fitted",
@@ -151,30 +141,21 @@ MUTANTS = (
         UNSEEN,
     ),
     _stage("fit/closed_form.py", "rows = low_rank.concatenate_rows(fitted, held)", "rows = fitted", UNSEEN),
+    _stage("fit/learning.py", "centred = subtract_clip_means(maps.pop(0), clip)", "centred = maps.pop(0)", MOVEMENT),
+    _stage("fit/learning.py", "RIDGES[of_ridges.argmin(0)]", "RIDGES[of_ridges.argmax(0)]", ENGINE),
     _stage(
-        "fit/closed_form.py",
-        "away = subtract_clip_means(np.concatenate([np.asarray(m) for m in of_site]), clip)",
-        "away = np.concatenate([np.asarray(m) for m in of_site])",
-        MOVEMENT,
+        "fit/learning.py",
+        "return shared._replace(reliability=reliability, discriminants=directions)",
+        "return shared._replace(reliability=0 * reliability + 1, discriminants=directions[:, :0])",
+        ENGINE,
     ),
-    _stage("fit/closed_form.py", "chosen = RIDGES[errors.argmin(0)]", "chosen = RIDGES[errors.argmax(0)]", ENGINE),
-    _stage(
-        "fit/closed_form.py", "return model._replace(reliability=reliability, discriminants=directions)", "return model", ENGINE
-    ),
-    _stage("fit/fit_stage.py", "0.0 if half and engine.uses_all else c.held_back", "c.held_back", HALVES),
-    _stage(
-        "fit/shared.py",
-        "found = self._engine.learn_population(ordered, scale, TimeShuffled(reader, c.seed), records)",
-        "found = ordered",
-        SHUFFLED,
-    ),
-    _stage("fit/shared.py", "TimeShuffled(reader, c.seed), records)", "reader, records)", SHUFFLED),
-    _stage("fit/pool.py", "if clip.person_id in people]", "if clip.person_id not in people]", SHUFFLED),
+    _stage("fit/fit_stage.py", "held_back=0.0 if half and fitting.uses_all else c.held_back", "held_back=c.held_back", HALVES),
+    _stage("fit/learning.py", "config.seed if control == SHUFFLED else None", "None", SHUFFLED),
+    _stage("fit/learning.py", "if clip.person_id in people]", "if clip.person_id not in people]", SHUFFLED),
     _stage(
         "fit/units.py", "return centres[centres < kept[0] - 2 * reach], kept", "return centres[centres < kept[0]], kept", PLAN
     ),
-    _stage("fit/units.py", "permutation(len(of_frames))", "permutation(1) if False else np.arange(len(of_frames))", ENGINE),
-    # Heads and their cross-validation
+    _stage("fit/batching.py", ".permutation(len(needed))", ".permutation(1) if False else np.arange(len(needed))", ENGINE),
     _core("ridge_selection.py", "best = errors.argmin(0)", "best = errors.argmax(0)", HEADS),
     _core("ridge_selection.py", "test = rows & ~fit", "test = rows & fit", HEADS),
     _core(
@@ -207,22 +188,20 @@ MUTANTS = (
         "ridge_settings(config), row_fold, None)",
         WEIGHTS,
     ),
-    # Scores and verdicts
     _core("verdicts.py", "if low <= chance:", "if high <= chance:", VERDICTS),
     _core("verdicts.py", "if has_copy and value <= copied:", "if has_copy and value < copied:", VERDICTS),
     _core("verdicts.py", "if n < MIN_PEOPLE:", "if n < 2:", VERDICTS),
     _stage("../store/scores.py", 'own = own[own["split"] == row.split]', "own = own", VERDICTS),
     _stage("../report/sections_learning.py", '(every["split"] == "validation") & (every', "(every", "test_report.py"),
-    # Figures
     _core(
         "metrics.py",
-        "scale = jnp.sqrt(_mean(y**2, weights)) * jnp.sqrt(_mean(p**2, weights))",
-        "scale = _mean(y**2, weights)",
+        "scale = jnp.sqrt(weighted_mean(y**2, weights)) * jnp.sqrt(weighted_mean(p**2, weights))",
+        "scale = weighted_mean(y**2, weights)",
         METRICS,
     ),
     _core("metrics.py", "_mean(p**2, weights) + bias**2", "_mean(p**2, weights)", METRICS),
     _core(
-        "metrics.py",
+        "identification.py",
         "jnp.sum(similarity >= own[:, None], 1)",
         "jnp.sum(similarity > own[:, None], 1) + 1",
         METRICS,
@@ -238,7 +217,7 @@ MUTANTS = (
     _core("metrics.py", "rows = weights[people]  # [N]", "rows = jnp.ones(len(people)) + 0 * weights[0]", METRICS),
     _core("weight_shares.py", "w = np.where(sd > 0, w, 0.0)", "w = w + 0.0", "test_weight_shares.py"),
     _core(
-        "discriminants.py",
+        "identification.py",
         "apart = scores[:people] - scores[people:]",
         "apart = scores[:people] + scores[people:]",
         "test_discriminants.py",

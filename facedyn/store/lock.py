@@ -81,7 +81,7 @@ def _acquire(path, wait, note):
         if not wait and time.monotonic() - start > PATIENCE_SECONDS:
             raise InputError(
                 f"{path.parent} is in use by {_who(path)}: wait until it has ended, or use another folder; "
-                "doctor and embed work meanwhile."
+                "doctor, embed and report --read-only work meanwhile."
             )
         if wait and not said and time.monotonic() - start > PATIENCE_SECONDS:
             note(f"Waits for {path.parent}, which is in use by {_who(path)}.")
