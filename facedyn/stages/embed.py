@@ -123,13 +123,7 @@ class FacialDynamics:
         if not rows["finite"].all():
             print(f"embed: not finite, and marked so in the table: {named(rows.loc[~rows['finite'], 'unit_id'].unique())}")
         self.predictions_ = self._predict(rows, vectors)
-        rows = rows.assign(verdict=[_verdict(accuracy) for accuracy in rows["ranking_accuracy_fitted"]])
-        if (rows["verdict"] == AT_CHANCE).any():
-            print(
-                f"embed: at chance, as the filters rank held-back frames no better than a guess (ranking accuracy 0.5): "
-                f"{named(rows.loc[rows['verdict'] == AT_CHANCE, 'unit_id'].unique())}"
-            )
-        return rows.assign(representation=list(vectors))
+        return _judged(rows).assign(representation=list(vectors))
 
     def _prepare(self, entries, left_out, work, config) -> None:
         """Makes the dataset WORK/data of the clips that can be used, and `quality_` of all of them."""
@@ -200,6 +194,15 @@ class FacialDynamics:
                 columns |= dict(trait=trait, prediction=own.astype(float))
                 tables.append(pd.DataFrame(of | columns))
         return pd.concat(tables, ignore_index=True).dropna() if tables else pd.DataFrame(columns=names)
+
+
+def _judged(rows) -> pd.DataFrame:
+    """The rows with their verdict; prints whose is at chance."""
+    rows = rows.assign(verdict=[_verdict(accuracy) for accuracy in rows["ranking_accuracy_fitted"]])
+    unsure = rows.loc[rows["verdict"] == AT_CHANCE, "unit_id"].unique()
+    if len(unsure):
+        print(f"embed: at chance, as the filters rank held-back frames no better than a guess does (0.5): {named(unsure)}")
+    return rows
 
 
 def _verdict(ranking_accuracy: float) -> str:

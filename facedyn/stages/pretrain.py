@@ -145,6 +145,44 @@ def _start_from(config, like, scale: int):
     return checkpoints.load_pytree(place / f"scale_{scale}" / "best", like)
 
 
+def _start_params(config, model, scale: int):
+    """The parameters that pretraining starts from: random, or those of config.pretrain.init_from."""
+    if config.pretrain.steps == 0 and not config.pretrain.init_from:
+        raise InputError("config.pretrain.steps=0 takes a generic model as it is: name it by config.pretrain.init_from.")
+    params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
+    return _start_from(config, params, scale) if config.pretrain.init_from else params
+
+
+def _replicated_state(params, transform, replicated):
+    """What a checkpoint holds at step 0, on all devices."""
+    state = {"params": params, "opt_state": transform.init(params), "step": jnp.zeros((), jnp.int32)}
+    state |= {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)}
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, np.asarray(x)), state)
+
+
+def _batches(config, face_clips, training, scale: int, start_step: int):
+    """This process's windows, batch by batch."""
+    return window_loader(
+        face_clips,
+        training,
+        scale=scale,
+        half_length=config.rank_loss.half_length,
+        batch_size=config.pretrain.batch_size // jax.process_count(),
+        seed=config.seed,
+        start_step=start_step,
+        threads=config.pretrain.loader_threads,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def _finite_mean(losses, scale: int, step: int) -> float:
+    mean = float(np.mean(np.concatenate([np.asarray(x) for x in losses])))
+    if not np.isfinite(mean):
+        raise InputError(f"Pretraining of scale {scale} diverged before step {step}: lower config.pretrain.learning_rate.")
+    return mean
+
+
 def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int, compiled: Compiled):
     """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
     c, settings, model = config.pretrain, compiled.settings, compiled.model
@@ -158,18 +196,12 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
     transform, update = compiled.transform, compiled.update
 
-    params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
-    if c.init_from:
-        params = _start_from(config, params, scale)
+    params = _start_params(config, model, scale)
     if not c.steps:
-        if not c.init_from:
-            raise InputError("config.pretrain.steps=0 takes a generic model as it is: name it by config.pretrain.init_from.")
         if first:
             checkpoints.save_pytree(directory / "best", params)
         return params, 0
-    state = {"params": params, "opt_state": transform.init(params), "step": jnp.zeros((), jnp.int32)}
-    state |= {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)}
-    state = jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, np.asarray(x)), state)
+    state = _replicated_state(params, transform, replicated)
     series = checkpoints.Series(directory / "steps")
     log = MetricsLog(workdir, config.tensorboard, stage="pretrain", scale=scale) if first else None
     latest = series.latest_step()
@@ -182,18 +214,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     best, since_best, step = float(progressed["best"]), int(progressed["since_best"]), int(state["step"])
 
     held_out = HeldOut(face_clips, validation, scale, settings.half_length, c.eval_windows)
-    batches = window_loader(
-        face_clips,
-        training,
-        scale=scale,
-        half_length=settings.half_length,
-        batch_size=c.batch_size // jax.process_count(),
-        seed=config.seed,
-        start_step=step,
-        threads=c.loader_threads,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    batches = _batches(config, face_clips, training, scale, step)
     total = sum(x.size for x in jax.tree.leaves(params))
     size = f"{total:,} parameters, {c.steps} steps of {c.batch_size} windows"
     processes.log(f"pretrain: scale {scale}, {size}, {len(held_out.people)} validation people")
@@ -221,12 +242,8 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
             progress.advance(taken)
             if step % c.eval_every and step < c.steps:
                 continue
-            mean_loss = float(np.mean(np.concatenate([np.asarray(x) for x in losses])))
+            mean_loss = _finite_mean(losses, scale, step)
             losses.clear()
-            if not np.isfinite(mean_loss):
-                raise InputError(
-                    f"Pretraining of scale {scale} diverged before step {step}: lower config.pretrain.learning_rate."
-                )
             accuracy = float(held_out.accuracies([(compiled.model_accuracy, state["params"])])[0].mean())
             best, since_best = (accuracy, 0) if accuracy > best else (best, since_best + 1)
             if first:
