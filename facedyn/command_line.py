@@ -101,8 +101,6 @@ def _add_options(to, stage: str) -> None:
     for name in (*ALL[stage].needs, *ALL[stage].may):
         placeholder, text, _ = OPTIONS[name]
         to.add_argument(f"--{name}", help=text, **(dict(metavar=placeholder) if placeholder else dict(action="store_true")))
-    to.add_argument("-q", "--quiet", action="store_true", help="only errors and warnings")
-    to.add_argument("-v", "--verbose", action="store_true", help="every table of scores at the end")
     for name in SETTINGS:
         to.add_argument(f"--config.{name}", metavar="VALUE", help=argparse.SUPPRESS)
 
@@ -123,7 +121,6 @@ def usage(stage: str | None = None) -> str:
 def _options_help(names) -> str:
     lines = [(f"--{n}={OPTIONS[n][0]}" if OPTIONS[n][0] else f"--{n}", OPTIONS[n][1]) for n in names]
     lines += [("--config.SETTING=VALUE", "changes one setting, for example --config.fit.max_frames=1000")]
-    lines += [("-q, -v", "print less, or more")]
     return "\n".join(f"  {option:<24} {text}" for option, text in lines)
 
 
@@ -179,7 +176,7 @@ def _not_understood(stage: str, word: str) -> str:
     if stage in ON_TRAINED and name == "--config":
         return f"{stage} takes the settings that the workdir was made with: leave --config out."
     names = [f"--{option}" for option in (*ALL[stage].needs, *ALL[stage].may)]
-    return f"There is no option {name} for {stage}; options are {', '.join(names)}, --config.SETTING, -q and -v."
+    return f"There is no option {name} for {stage}; options are {', '.join(names)} and --config.SETTING."
 
 
 def parse(args: list[str]) -> tuple[str, object, pathlib.Path]:
