@@ -86,7 +86,7 @@ def parser(stage: str) -> argparse.ArgumentParser:
 
 def complete() -> None:
     """Answers the shell's completion, where `argcomplete` asks for it (docs/launching.md says how to switch it on)."""
-    import argcomplete
+    import argcomplete  # pyright: ignore[reportMissingImports]
 
     every = _Parser("facedyn", allow_abbrev=False)
     stages = every.add_subparsers()

@@ -29,7 +29,7 @@ class Job:
 def pipeline_options(flags: str):
     """Beam's options from its command-line flags; raises InputError when Beam is not installed or refuses them."""
     _beam()
-    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
 
     try:
         options = PipelineOptions(shlex.split(flags))
@@ -70,7 +70,7 @@ def _batch(jobs, folder, layout, settings):
 
 def _beam():
     try:
-        import apache_beam
+        import apache_beam  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise InputError(
             "config.data.beam_options needs Apache Beam: pip install 'facedyn[beam]', or leave it empty to use this machine."
