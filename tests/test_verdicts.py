@@ -96,7 +96,7 @@ def test_results_are_judged_and_baselines_controls_and_differences_are_not(tmp_p
 
 
 def test_a_verdict_follows_what_it_rests_on(tmp_path):
-    """The fit is judged by the copied input of pretrain: when that is measured anew, so is the verdict."""
+    """The fit is judged by the copied input of pretrain: when that is measured again, so is the verdict."""
     scores.replace_scores(tmp_path, "pretrain", ranked(0.6))
     scores.replace_scores(tmp_path, "fit", [row("representation", "ranking_accuracy", 0.7, 20, scales="1")])
     assert scores.load_scores(tmp_path)["verdict"].iloc[-1] == USABLE

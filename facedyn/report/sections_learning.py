@@ -14,8 +14,8 @@ MAX_CHARACTERS = 2_500_000
 # Traits drawn, a map each; ids written beside the points of at most so many people.
 MAPS, NAMED_PEOPLE = 8, 150
 RELIABILITY = (
-    " Each weight counts by how alike it was in both halves of the people that the generic model learnt from; with weights "
-    "alike, all count the same."
+    " Each weight counts by how equal it was in both halves of the people that the generic model learnt from; with uniform "
+    "weighting, all count the same."
 )
 
 

@@ -205,7 +205,7 @@ def weights(inputs: Inputs) -> page.Section:
         )
     note = "Sites run from the finest skip of the U-net to its bottleneck; more of each in traits/weights_by_site.csv."
     if table["site"].str.endswith("_innovations").any():
-        note += " Innov.: the moments of what the filters of the site do not foresee, which have the same say as the filters."
+        note += " Innov.: the moments of the prediction errors of the site's filters, which have equal weight with the filters."
     if table["site"].str.endswith("_step_correlations").any():
         note += " Joint: correlations of what moves at the same moment, which again have the same say."
     return page.section(name, title, *parts, page.paragraph(note, note=True))

@@ -240,7 +240,7 @@ def run(videos: str, workdir: str, out: str, overrides: dict, overwrite: bool = 
             f"{len(people) - len(same.people)} are computed"
         )
     with lock.held(work):
-        tables = embed_reuse.together(same, _computed(model, todo, left_out, work, out, same, people))
+        tables = embed_reuse.merged(same, _computed(model, todo, left_out, work, out, same, people))
         _write_tables(out, tables)
         shutil.rmtree(work)
     return _summary(out, tables)

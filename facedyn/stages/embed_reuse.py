@@ -85,7 +85,7 @@ def kept(before: Tables | None, people: dict[str, str]) -> Tables | None:
     return Tables(*tables, {person: people[person] for person in sorted(same)})
 
 
-def together(first: Tables | None, second: Tables) -> Tables:
+def merged(first: Tables | None, second: Tables) -> Tables:
     """Both parts as one, sorted as `embed` sorts."""
     if first is None:
         return second

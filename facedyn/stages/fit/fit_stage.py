@@ -59,7 +59,7 @@ def plan_all(config, fitting: Fitting, face_clips) -> tuple[dict[int, list[Parts
                 unit=c.unit,
                 scale=scale,
                 half_length=config.rank_loss.half_length,
-                # Both halves would get the same held-back rows, and be alike for it.
+                # Both halves would get the same held-back rows, and would agree because of it.
                 held_back=0.0 if half and fitting.uses_all else c.held_back,
                 max_frames=c.max_frames,
                 min_frames=c.min_frames if not half else max(1, c.min_frames // 4),
