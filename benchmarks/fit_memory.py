@@ -51,7 +51,7 @@ def settings(a):
     config = default_config()
     config.data.image_size, config.model.channels, config.rank_loss.scales = a.size, (8, 16), (1,)
     config.fit.solver, config.fit.filter_kind, config.fit.filter_sites = "adam", "pointwise", "connections"
-    config.fit.innovations = False
+    config.fit.blocks = ("filters",)
     config.fit.steps, config.fit.batch_size, config.fit.chunk_size = a.steps, 4, a.chunk
     config.fit.split_half, config.report.examples = False, 0
     return config

@@ -39,7 +39,7 @@ SETTINGS = {
     "fit.filter_sites": "all",
     "fit.rank": 8,
     "fit.ridge": 0.0,
-    "fit.innovations": True,
+    "fit.blocks": ("filters", "innovations"),
     "traits.splits": "('test',)",
     "traits.bootstrap": 500,
 }

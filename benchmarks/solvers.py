@@ -18,7 +18,7 @@ from variants import figures, link, run_stages
 
 BATCH = 16
 # Filters through the decoder, whatever the config has.
-ITERATIVE = {"fit.filter_kind": "pointwise", "fit.filter_sites": "connections", "fit.innovations": False, "fit.ridge": 20.0}
+ITERATIVE = {"fit.filter_kind": "pointwise", "fit.filter_sites": "connections", "fit.blocks": ("filters",), "fit.ridge": 20.0}
 # (solver, steps of Adam or frames a unit, further settings)
 VARIANTS = (
     ("adam", 100, {"fit.split_half": False}),  # three times the time otherwise

@@ -15,7 +15,7 @@ ITERATIVE = {
     "fit.filter_kind": "pointwise",
     "fit.filter_sites": "connections",
     "fit.ridge": 20.0,
-    "fit.innovations": False,
+    "fit.blocks": ("filters",),
     "fit.max_frames": 512,
 }
 GAUSS_NEWTON = ITERATIVE | {"fit.solver": "gauss_newton", "fit.max_frames": 192}
@@ -36,8 +36,9 @@ CHANGES = {
     "short_pretraining": {"pretrain.steps": 400},
     "wide": {"model.channels": (16, 32, 64)},
     # the filters
-    "no_innovations": {"fit.innovations": False},
-    "step_correlations": {"fit.step_correlations": True},
+    "filters_alone": {"fit.blocks": ("filters",)},
+    "filters_and_innovations": {"fit.blocks": ("filters", "innovations")},
+    "whitened": {"fit.blocks": ("filters", "whitened_covariances", "spectrum")},
     "rank_8": {"fit.rank": 8},
     "rank_16": {"fit.rank": 16},
     "connections": {"fit.filter_sites": "connections"},

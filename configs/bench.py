@@ -40,7 +40,6 @@ def get_config():
     config.fit.filter_sites = "all"
     config.fit.rank = 32
     config.fit.ridge = 0.0
-    config.fit.innovations = True
     config.fit.max_frames = 1024  # all there are
     config.fit.controls = ("time_shuffled", "untrained")
 

@@ -39,7 +39,6 @@ def get_config():
     config.fit.filter_sites = "all"
     config.fit.rank = 16
     config.fit.ridge = 0.0
-    config.fit.innovations = True
     config.fit.split_half = False
 
     config.traits.splits = ("test",)

@@ -26,7 +26,7 @@ def get_config():
     config.fit.steps = 500
     config.fit.filter_kind = "pointwise"
     config.fit.filter_sites = "connections"
-    config.fit.innovations = False  # they belong to filters in closed form
+    config.fit.blocks = ("filters",)  # the others belong to filters in closed form
 
     config.traits.pca = (0,)
 

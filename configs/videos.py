@@ -36,7 +36,6 @@ def get_config():
     config.fit.filter_sites = "all"
     config.fit.rank = 32
     config.fit.ridge = 0.0
-    config.fit.innovations = True
 
     config.report.title = "Facial dynamics of my videos"
     return config

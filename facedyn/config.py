@@ -36,7 +36,7 @@ WITHOUT_EFFECT = tuple(name for name, setting in SETTINGS.items() if not setting
 
 
 # Last part of a setting's name in version 0.1, and the setting that it is now.
-RENAMED = {"damping": "fit.ridge", "co_movement": "fit.step_correlations"}
+RENAMED = {"damping": "fit.ridge", "co_movement": "fit.blocks", "innovations": "fit.blocks", "step_correlations": "fit.blocks"}
 
 # Files that may lie anywhere: what is in them is compared (the dataset's fingerprint, `stamps.relevant`), not where they are.
 BY_CONTENT = tuple(name for name, setting in SETTINGS.items() if setting.path and setting.effect)

@@ -79,9 +79,10 @@ def _filters(config):
             f"config.fit.solver={fit.solver} and config.fit.filter_kind={fit.filter_kind} do not go together: "
             "least_squares is the solver of low_rank filters, and of no others; pointwise goes with the others."
         )
-    for name in ("innovations", "step_correlations"):
-        if fit[name] and fit.solver != "least_squares":
-            yield f"config.fit.{name}=True needs config.fit.solver=least_squares, not {fit.solver}; set it to False."
+    if fit.blocks[0] != "filters":
+        yield f"config.fit.blocks={','.join(fit.blocks)} must begin with filters, from which the fit's quality is computed."
+    if tuple(fit.blocks) != ("filters",) and fit.solver != "least_squares":
+        yield f"config.fit.solver={fit.solver} finds filters alone: set config.fit.blocks=filters, or use least_squares."
     if fit.solver == "gauss_newton" and not fit.ridge:
         yield "config.fit.ridge=0 is for config.fit.solver=least_squares; gauss_newton needs one above 0, for example 20."
     known = site_names(len(config.model.channels))

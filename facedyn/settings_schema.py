@@ -8,6 +8,9 @@ here are those that the code knows is tested.
 from facedyn.setting import Setting
 
 SOURCES = ("chalearn_first_impressions", "deep_personality", "udiva", "openface", "voxceleb", "folder")
+WORLDS = ("drawn", "warped")
+BLOCKS = ("filters", "innovations", "step_correlations", "autocorrelations", "amplitude")
+BLOCKS += ("whitened_covariances", "spectrum")
 DTYPES = ("float32", "bfloat16")
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
 BASELINES = ("mean_predictor", "same_identity", *ON_PIXELS, "permuted_labels", "oracle")
@@ -113,6 +116,7 @@ SETTINGS = {
         "", "flags of Apache Beam (the extra `beam`), which then does the work of prepare; '' = no Beam", effect=False
     ),
     # ---- data.synthetic
+    "data.synthetic.world": Setting("drawn", "who moves and how it is pictured: two benches as unlike as can be", WORLDS),
     "data.synthetic.people": Setting(96, "people in the test split, the ones who are scored", least=0),
     "data.synthetic.pretrain_people": Setting(
         48, "further people, in the train and validation splits, without labels", least=0
@@ -171,8 +175,14 @@ SETTINGS = {
         ("low_rank", "pointwise", "depthwise", "full"),
     ),
     "fit.rank": Setting(32, "of low_rank filters: patterns of a site's feature map that they connect", least=1, most=4096),
-    "fit.innovations": Setting(True, "with low_rank: also spread, skewness and kurtosis of the filters' prediction errors"),
-    "fit.step_correlations": Setting(False, "with low_rank: also the correlations of what moves at the same moment"),
+    "fit.blocks": Setting(
+        BLOCKS,
+        "of the representation in closed form (least_squares), filters first; docs/method.md says what each holds",
+        BLOCKS,
+        of=str,
+        some=True,
+        distinct=True,
+    ),
     "fit.filter_sites": Setting(
         "all", "connections = every skip and the bottleneck; all adds the decoder's blocks; or names of sites"
     ),

@@ -123,7 +123,7 @@ TINY = {
     "fit.solver": "adam",
     "fit.filter_kind": "pointwise",
     "fit.filter_sites": "connections",
-    "fit.innovations": False,
+    "fit.blocks": ("filters",),
     "fit.steps": 3,
     "fit.batch_size": 4,
     "fit.min_frames": 8,

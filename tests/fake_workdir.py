@@ -21,7 +21,7 @@ def small_config(**changes):
     config = default_config()
     config.data.image_size = 8
     config.fit.solver, config.fit.filter_kind, config.fit.filter_sites = "adam", "pointwise", "connections"
-    config.fit.innovations = False
+    config.fit.blocks = ("filters",)
     config.traits.folds, config.traits.inner_folds = 5, 3
     config.traits.mlp_steps, config.traits.bootstrap = 60, 400
     config.traits.ridge_solver = "closed_form"  # compiles faster

@@ -309,7 +309,7 @@ def every_config(root):
 
 
 def test_all_configs_use_the_reference_method_but_the_papers(root):
-    method = ("solver", "filter_kind", "filter_sites", "innovations", "ridge")
+    method = ("solver", "filter_kind", "filter_sites", "blocks", "ridge")
     reference, seen = default_config().fit, set()
     assert (reference.solver, reference.filter_kind) == ("least_squares", "low_rank")
     for name, config in every_config(root):

@@ -209,7 +209,7 @@ def test_one_map_is_refused():
 
 def test_the_blocks_stand_one_behind_the_other_and_are_of_all_frames(reference):
     model, expected, _ = reference
-    config = closed_form_settings(innovations=True, step_correlations=True)
+    config = closed_form_settings(blocks=("filters", "innovations", "step_correlations"))
     fitting = shared.make_fitting(config)
     found = fit_all(config, model, fitting=fitting)
     filters, names = model.population.size, ("filters", "innovations", "step_correlations")
@@ -249,10 +249,11 @@ def test_what_tells_people_apart_is_learnt_from_their_halves(reference, monkeypa
     np.testing.assert_allclose(directions @ directions.T, expected @ expected.T, atol=1e-2 * np.abs(expected).max() ** 2)
 
 
-@pytest.mark.parametrize("name", ["innovations", "step_correlations"])
-def test_innovations_need_the_closed_form(name):
-    with pytest.raises(InputError, match=rf"config\.fit\.{name}=True needs config\.fit\.solver=least_squares, not adam"):
-        shared.make_fitting(settings(**{name: True}))
+@pytest.mark.parametrize("name", [name for name in blocks.BLOCKS if name != "filters"])
+def test_other_blocks_need_the_closed_form(name):
+    expected = rf"config\.fit\.blocks=filters,{name} needs config\.fit\.solver=least_squares, not adam"
+    with pytest.raises(InputError, match=expected):
+        shared.make_fitting(settings(blocks=("filters", name)))
 
 
 def test_no_more_people_than_the_bound_say_how_reliable_a_weight_is(reference, monkeypatch, tmp_path):

@@ -18,8 +18,7 @@ CLOSED_FORM = dict(
     fit__filter_kind="low_rank",
     fit__filter_sites="all",
     fit__rank=3,
-    fit__innovations=True,
-    fit__step_correlations=True,
+    fit__blocks="filters,innovations,step_correlations",
     fit__controls="time_shuffled,untrained",
     traits__baselines="mean_predictor",
 )

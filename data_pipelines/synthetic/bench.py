@@ -20,10 +20,8 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, write_text
 from data_pipelines.progress import Progress
-from data_pipelines.synthetic.appearance import draw_appearance
-from data_pipelines.synthetic.dynamics import PARAMETERS, TRAITS, draw_dynamics, simulate, true_traits
-from data_pipelines.synthetic.rendering import render
-from data_pipelines.synthetic.track_statistics import dynamics_statistics
+from data_pipelines.synthetic.dynamics import TRAITS
+from data_pipelines.synthetic.worlds import WORLDS, World
 from data_pipelines.worker_pool import worker_pool
 
 FPS = 25.0
@@ -39,6 +37,7 @@ DYNAMICS, APPEARANCE, TRAIT_NOISE, TRACKS, SENSOR, LENGTHS = range(6)
 class SyntheticSettings:
     """What decides every pixel of a bench; the same settings give the same frames whatever the number of workers."""
 
+    world: str = "drawn"  # who moves and how it is pictured, a name of WORLDS
     people: int = 96  # in the test split, with traits
     pretrain_people: int = 48  # in the train and validation splits, without
     tasks: tuple[str, ...] = ("talk", "watch")
@@ -52,6 +51,8 @@ class SyntheticSettings:
     def check(self) -> None:
         """Raises InputError for settings that make no bench."""
         low_high = tuple(self.frames)
+        if self.world not in WORLDS:
+            raise InputError(f"There is no synthetic world {self.world!r}; there are {', '.join(WORLDS)}.")
         if self.people < 0 or self.pretrain_people < 0 or self.people + self.pretrain_people == 0:
             raise InputError(f"A synthetic bench needs people; people={self.people}, pretrain_people={self.pretrain_people}.")
         if self.clips_per_task < 1 or not self.tasks:
@@ -67,6 +68,12 @@ class SyntheticSettings:
                 raise InputError(f"The synthetic task {task!r} must be named by letters, digits and underscores.")
         if len(set(self.tasks)) < len(self.tasks):
             raise InputError(f"The synthetic tasks {tuple(self.tasks)} name one twice.")
+
+
+    @property
+    def of_world(self) -> World:
+        """The functions that make its people and pictures."""
+        return WORLDS[self.world]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,14 +144,15 @@ def true_tracks(directory, clip_id: str) -> np.ndarray:
 def oracle_features(directory) -> tuple[list[str], np.ndarray]:
     """Statistics of the true tracks of the scored people: (person ids, float64 [N, d]).
 
-    A person's features are the statistics of `dynamics_statistics`, averaged over the clips.
+    A person's features are the statistics that its world names (`World.statistics`), averaged over the clips.
     """
+    world = WORLDS[(_read_stamp(pathlib.Path(directory)) or {}).get("settings", {}).get("world", "drawn")]
     clips = {}
     with open(pathlib.Path(directory) / "manifest.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["split"] == "test":
                 clips.setdefault(row["person_id"], []).append(true_tracks(directory, row["clip_id"]))
-    return list(clips), np.array([dynamics_statistics(own) for own in clips.values()], np.float64)
+    return list(clips), np.array([world.statistics(own) for own in clips.values()], np.float64)
 
 
 def _stream(settings, *key):
@@ -167,7 +175,8 @@ def _write_person(job):
     """Renders one person's clips that are not there yet; returns their number."""
     directory, settings, clips = job
     person = clips[0].person
-    dynamics = draw_dynamics(_stream(settings, DYNAMICS, person))
+    world = settings.of_world
+    dynamics = world.draw_dynamics(_stream(settings, DYNAMICS, person))
     appearance = _appearance(settings, person)
     for clip in clips:
         video, tracks_path = directory / _video_path(clip), directory / "tracks" / f"{clip.clip_id}.npz"
@@ -176,15 +185,15 @@ def _write_person(job):
         key = (person, zlib.crc32(clip.task.encode()), clip.take)
         shortest, longest = settings.frames
         n_frames = int(_stream(settings, LENGTHS, *key).integers(shortest, longest + 1))
-        tracks = simulate(dynamics, clip.task, n_frames, FPS, _stream(settings, TRACKS, *key))
-        _write_video(video, render(appearance, tracks, settings.size, _stream(settings, SENSOR, *key)))
+        tracks = world.simulate(dynamics, clip.task, n_frames, FPS, _stream(settings, TRACKS, *key))
+        _write_video(video, world.render(appearance, tracks, settings.size, _stream(settings, SENSOR, *key)))
         with atomic_path(tracks_path) as temporary:
             np.savez(temporary, tracks=tracks)
     return len(clips)
 
 
 def _appearance(settings, person):
-    return draw_appearance(_stream(settings, APPEARANCE, 0 if settings.same_appearance else person))
+    return settings.of_world.draw_appearance(_stream(settings, APPEARANCE, 0 if settings.same_appearance else person))
 
 
 def _one_thread():
@@ -216,9 +225,9 @@ def _split(settings, person):
 
 
 def _write_manifest(path, clips, settings):
-    traits = {}
+    traits, world = {}, settings.of_world
     for person in range(settings.people):
-        clean = true_traits(draw_dynamics(_stream(settings, DYNAMICS, person)))
+        clean = world.true_traits(world.draw_dynamics(_stream(settings, DYNAMICS, person)))
         noise = _stream(settings, TRAIT_NOISE, person).standard_normal(len(TRAITS))
         traits[person] = [f"{value:.5f}" for value in clean + settings.trait_noise * noise]
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
@@ -231,13 +240,13 @@ def _write_manifest(path, clips, settings):
 
 
 def _write_people(path, settings):
-    ids = {clip.person: clip.person_id for clip in _clips(settings)}
+    ids, world = {clip.person: clip.person_id for clip in _clips(settings)}, settings.of_world
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(("person_id", *PARAMETERS, *TRAITS))
+        writer.writerow(("person_id", *world.parameters, *TRAITS))
         for person, person_id in ids.items():
-            dynamics = draw_dynamics(_stream(settings, DYNAMICS, person))
-            writer.writerow([person_id, *(f"{v:.5f}" for v in (*dynamics.parameters, *true_traits(dynamics)))])
+            dynamics = world.draw_dynamics(_stream(settings, DYNAMICS, person))
+            writer.writerow([person_id, *(f"{v:.5f}" for v in (*dynamics.parameters, *world.true_traits(dynamics)))])
 
 
 def _read_stamp(directory):

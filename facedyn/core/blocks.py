@@ -2,7 +2,14 @@
 
 `filters` say how the state is about to move. A linear filter of one state cannot tell a fast rise and a slow fall from the
 reverse, as the mean of z_t+k z_t is that of z_t-k z_t, nor many small movements from few large ones. The `innovations` (its
-prediction errors) can. Nor does it say what moves at the same moment: `step_correlations`. BLOCKS has them all.
+prediction errors) can. Nor does it say what moves at the same moment: `step_correlations`. How large movements are says
+`amplitude`, how long they last `autocorrelations`.
+
+All of these see how a movement shows on this person's face, which is looks. `whitened_covariances` do not see its size, as
+the states are whitened by the person's own covariance first; `spectrum` (their eigenvalues) does not see its direction either.
+
+Coordinates are ordered, the leading principal component first: what a block says of the first r coordinates stands in it
+(`leading`), and is what a fit of rank r would have found, but for `filters` and `innovations`, where that is so nearly.
 
 Arrays as in `low_rank`: T frames, N rows (centre frames), S sites, K coordinates. Every block is a pure function
 (filters, population, states [T, S, K], windows [N, 2n+1], clip [N], count) -> [S, ...] of the first `count` rows, and zeros
@@ -12,6 +19,7 @@ for a unit without rows; `filters` are what the unit adds to the `population` fi
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -25,6 +33,12 @@ MOMENTS = ("std", "skewness", "kurtosis")
 LAGS = (1, 2, 4, 8)
 # Added to what a logarithm is taken of, where states have a mean square of one: a still unit stays finite.
 FLOOR = 1e-3
+# Share of the mean variance that is added to every variance before states are whitened by them.
+SHRINKAGE = 1e-2
+# Numbers of leading coordinates of which there is a spectrum, as far as the fit has so many.
+SPECTRUM_RANKS = (4, 8, 16, 32)
+# A sweep rotates every pair of coordinates once; after so many float32 has nothing left to gain (measured up to rank 32).
+SWEEPS = 6
 # A correlation counts as this at most, so that its Fisher transform is finite.
 LARGEST_CORRELATION = 0.99
 
@@ -105,24 +119,159 @@ def amplitude(own, population, states, windows, clip, count):
     return jnp.where(count > 0, jnp.log(jnp.sqrt(variance) + FLOOR), 0)
 
 
+def whitening(covariance):
+    """W [K, K] with W C W' = 1 for a positive definite C [K, K], lower triangular: row r holds coordinates up to r only.
+
+    So the leading part of W whitens the leading part of C: a smaller rank is a part of a larger. By elimination without pivots;
+    not by LAPACK, for the reason in `low_rank.solve_positive_definite`.
+    """
+    k = len(covariance)
+
+    def eliminate(i, both):
+        share = jnp.where(jnp.arange(k) > i, both[:, i] / both[i, i], 0)
+        return both - share[:, None] * both[i][None]
+
+    both = jax.lax.fori_loop(0, k, eliminate, jnp.concatenate([covariance, jnp.eye(k)], 1))
+    return both[:, k:] / jnp.sqrt(jnp.diagonal(both))[:, None]
+
+
+def whitened_covariances(own, population, states, windows, clip, count):
+    """Covariances of states LAGS apart, whitened by the unit's own covariance: [S, lags, K, K], rows the later state.
+
+    W E[z_t+lag z_t'] W' with W E[z_t z_t'] W' = 1 (`whitening`), means those of the clip. Whatever the size of the movements
+    and their correlations at one moment: of a state that keeps its value all are 1, of one without memory all are 0. A lag
+    longer than the window gives 0. Zeros for a unit without rows.
+    """
+    (n, s, k), length = (len(windows), *states.shape[1:]), windows.shape[-1]
+    weights = (jnp.arange(n) < count) / jnp.maximum(count, 1)
+
+    def covariance(later, earlier):
+        return jnp.einsum("n,nsi,nsj->sij", weights, later, earlier, precision="highest")
+
+    now = _centred(states[windows[:, length // 2]], windows, clip, count)
+    still = covariance(now, now)
+    ridge = SHRINKAGE * jnp.trace(still, axis1=1, axis2=2) / k + FLOOR**2
+    whiten = jax.vmap(whitening)(still + ridge[:, None, None] * jnp.eye(k)[None])
+    found = []
+    for lag in LAGS:
+        if lag >= length:
+            found.append(jnp.zeros((s, k, k)))
+            continue
+        first = (length - lag) // 2
+        earlier, later = (_centred(states[windows[:, i]], windows, clip, count) for i in (first, first + lag))
+        found.append(jnp.einsum("sij,sjk,slk->sil", whiten, covariance(later, earlier), whiten, precision="highest"))
+    return jnp.stack(found, 1)
+
+
+def spectrum(own, population, states, windows, clip, count):
+    """What of `whitened_covariances` does not turn with the coordinates: [S, lags, numbers of SPECTRUM_RANKS].
+
+    Of the leading r coordinates, for each r of SPECTRUM_RANKS that the fit has: the r eigenvalues of the symmetric part
+    (how much of each movement is left after the lag) and the r // 2 sizes of the skew one (how much of it goes round), in
+    falling order.
+    """
+    return spectrum_of(whitened_covariances(own, population, states, windows, clip, count))
+
+
+def spectrum_of(covariances):
+    """`spectrum` of whitened covariances [..., K, K] -> [..., numbers]."""
+    found = []
+    for rank in _spectrum_ranks(covariances.shape[-1]):
+        part = covariances[..., :rank, :rank]
+        turned = part.swapaxes(-1, -2)
+        skew = (part - turned) / 2
+        squared = jnp.matmul(skew, skew.swapaxes(-1, -2), precision="highest")  # eigenvalues come in pairs
+        found.append(symmetric_eigenvalues((part + turned) / 2))
+        found.append(jnp.sqrt(jnp.maximum(symmetric_eigenvalues(squared)[..., : 2 * (rank // 2) : 2], 0)))
+    return jnp.concatenate(found, -1)
+
+
+def symmetric_eigenvalues(a):
+    """Eigenvalues of symmetric matrices [..., K, K] in falling order, [..., K], by Jacobi's method.
+
+    Every round rotates K / 2 disjoint pairs of coordinates at once; the pairs go round as in a round-robin tournament.
+    (R. Brent and F. Luk, "The solution of singular-value and symmetric eigenvalue problems on multiprocessor arrays",
+    SIAM J. Sci. Stat. Comput. 6, 1985.) Not by LAPACK, for the reason in `low_rank.solve_positive_definite`.
+    """
+    k = a.shape[-1]
+    even = k + k % 2
+    a = jnp.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, even - k)] * 2)
+    first, second = (jnp.asarray(half) for half in _tournament(even))
+
+    def rotate(i, a):
+        p, q = first[i % len(first)], second[i % len(first)]
+        app, aqq, apq = a[..., p, p], a[..., q, q], a[..., p, q]
+        # The smaller of the two angles that make a_pq zero.
+        angle = 0.5 * jnp.arctan2(2 * apq, aqq - app)
+        angle = jnp.where(jnp.abs(angle) > jnp.pi / 4, angle - jnp.sign(angle) * jnp.pi / 2, angle)
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        turn = jnp.zeros_like(a).at[..., p, p].set(cos).at[..., q, q].set(cos).at[..., p, q].set(sin).at[..., q, p].set(-sin)
+        return jnp.matmul(turn.swapaxes(-1, -2), jnp.matmul(a, turn, precision="highest"), precision="highest")
+
+    a = jax.lax.fori_loop(0, SWEEPS * len(first), rotate, a)
+    # What was padded has the eigenvalue 0, and stands last: no rotation moves an empty coordinate.
+    return -jnp.sort(-jnp.diagonal(a, axis1=-2, axis2=-1)[..., :k], axis=-1)
+
+
+def _tournament(k: int):
+    """Pairs of 0 .. k - 1 (k even) such that every two meet once: two int arrays [k - 1, k / 2], pair by pair."""
+    order, first, second = list(range(k)), [], []
+    for _ in range(k - 1):
+        first.append(order[: k // 2])
+        second.append(order[k // 2 :][::-1])
+        order = [order[0], order[-1], *order[1:-1]]
+    return np.array(first), np.array(second)
+
+
+def _spectrum_ranks(rank: int) -> tuple[int, ...]:
+    return tuple(r for r in SPECTRUM_RANKS if r <= rank) or (rank,)
+
+
+def _of_pairs(rank):
+    """How many leading coordinates each number of an array [K, K] is about."""
+    each = np.arange(rank) + 1
+    return np.maximum(each[:, None], each[None])
+
+
 class Block(NamedTuple):
     """A block of the representation.
 
     Attributes:
       shape: rank -> shape of a site's part.
       compute: see the module; its result is [S, *shape].
+      about: rank -> about how many leading coordinates each number is, an int array that can be broadcast to the shape.
+      nested: whether what is about r coordinates is part of what is about more; else it stands by itself.
     """
 
     shape: Callable[[int], tuple[int, ...]]
     compute: Callable
+    about: Callable[[int], np.ndarray]
+    nested: bool = True
+
+
+def _each(rank):
+    return np.arange(rank) + 1
+
+
+def _of_steps(rank):
+    return np.triu_indices(rank, 1)[1] + 1
 
 
 BLOCKS = {
-    "filters": Block(lambda rank: (2, rank, rank), filters),
-    "innovations": Block(lambda rank: (len(RESIDUALS), len(MOMENTS), rank), innovations),
-    "step_correlations": Block(lambda rank: (rank * (rank - 1) // 2,), step_correlations),
-    "autocorrelations": Block(lambda rank: (len(LAGS), rank), autocorrelations),
-    "amplitude": Block(lambda rank: (rank,), amplitude),
+    "filters": Block(lambda rank: (2, rank, rank), filters, _of_pairs),
+    "innovations": Block(lambda rank: (len(RESIDUALS), len(MOMENTS), rank), innovations, _each),
+    "step_correlations": Block(
+        lambda rank: (rank * (rank - 1) // 2,), step_correlations, lambda rank: np.triu_indices(rank, 1)[1] + 1
+    ),
+    "autocorrelations": Block(lambda rank: (len(LAGS), rank), autocorrelations, _each),
+    "amplitude": Block(lambda rank: (rank,), amplitude, _each),
+    "whitened_covariances": Block(lambda rank: (len(LAGS), rank, rank), whitened_covariances, _of_pairs),
+    "spectrum": Block(
+        lambda rank: (len(LAGS), sum(r + r // 2 for r in _spectrum_ranks(rank))),
+        spectrum,
+        lambda rank: np.concatenate([np.full(r + r // 2, r) for r in _spectrum_ranks(rank)]),
+        nested=False,
+    ),
 }
 
 
@@ -150,6 +299,32 @@ def layout(names, sites, rank: int) -> tuple[Slot, ...]:
             slots.append(Slot(slot_name(name, site.name), shape, offset, size))
             offset += size
     return tuple(slots)
+
+
+def leading(names, sites, rank: int, r: int) -> np.ndarray:
+    """Which numbers of a representation of this rank are about its leading r coordinates: bool [D].
+
+    >>> from facedyn.core.person_filters import Site
+    >>> leading(("filters", "amplitude"), (Site("skip0", 4),), 2, 1).astype(int)
+    array([1, 0, 0, 0, 1, 0, 0, 0, 1, 0])
+    """
+    found = []
+    for name in names:
+        block = BLOCKS[name]
+        about = np.broadcast_to(block.about(rank), block.shape(rank)).reshape(-1)
+        if not len(about):
+            continue
+        # What is about other numbers of coordinates than r: of those that there are, the largest that r has room for.
+        there = about[about <= r]
+        chosen = about <= r if block.nested else about == (there.max() if len(there) else about.min())
+        found.append(np.tile(chosen, len(sites)))
+    return np.concatenate(found)
+
+
+def bands(names, sites, rank: int) -> np.ndarray:
+    """Of which block each number of a representation is: int [D], places in `names`."""
+    of_blocks = [len(sites) * int(np.prod(BLOCKS[name].shape(rank))) for name in names]
+    return np.repeat(np.arange(len(of_blocks)), of_blocks)
 
 
 def sizes(names, sites, rank: int) -> list[int]:

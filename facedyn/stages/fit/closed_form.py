@@ -46,7 +46,7 @@ class Shared(NamedTuple):
 
 def block_names(config) -> tuple[str, ...]:
     """The blocks of the representation that the settings ask for, in their order."""
-    return ("filters", *(name for name in ("innovations", "step_correlations") if config.fit[name]))
+    return tuple(config.fit.blocks)
 
 
 def sites_of(config) -> tuple[person_filters.Site, ...]:

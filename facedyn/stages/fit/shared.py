@@ -25,7 +25,7 @@ LEAST_SQUARES, LOW_RANK = "least_squares", "low_rank"
 UNTRAINED = "untrained"
 # Settings that what is learnt depends on, beside the generic model and the people; a dot ends a whole section.
 LEARNT_FROM = ("seed", "data.image_size", "data.channels", "model.", "rank_loss.half_length", "rank_loss.direction")
-LEARNT_FROM += ("fit.rank", "fit.filter_sites", "fit.innovations", "fit.step_correlations")
+LEARNT_FROM += ("fit.rank", "fit.filter_sites", "fit.blocks")
 LEARNT_FROM += ("fit.ridge", "fit.max_frames", "fit.held_back")
 
 
@@ -42,9 +42,8 @@ def make_fitting(config) -> Fitting:
             f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
             f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
         )
-    for name in ("innovations", "step_correlations"):
-        if c[name] and not is_closed_form(config):
-            raise InputError(f"config.fit.{name}=True needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
+    if tuple(c.blocks) != ("filters",) and not is_closed_form(config):
+        raise InputError(f"config.fit.blocks={','.join(c.blocks)} needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
     return (closed_form if is_closed_form(config) else iterative).make_fitting(config)
 
 
