@@ -145,8 +145,8 @@ MUTANTS = (
     _stage("fit/learning.py", "RIDGES[of_ridges.argmin(0)]", "RIDGES[of_ridges.argmax(0)]", ENGINE),
     _stage(
         "fit/learning.py",
-        "return shared._replace(reliability=reliability, discriminants=directions)",
-        "return shared._replace(reliability=0 * reliability + 1, discriminants=directions[:, :0])",
+        "return shared._replace(mean=mean, std=std)",
+        "return shared._replace(mean=mean, std=std + 1)",
         ENGINE,
     ),
     _stage("fit/fit_stage.py", "held_back=0.0 if half and fitting.uses_all else c.held_back", "held_back=c.held_back", HALVES),
@@ -177,9 +177,7 @@ MUTANTS = (
     _core("stacking.py", "(errors.sum(1).argmax if worst else errors.sum(1).argmin)()", "errors.sum(1).argmin()", HEADS),
     _core("pca.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
     _core("pca.py", "np.sqrt(sizes.sum() / (len(sizes) * sizes))", "np.ones(len(sizes))", WEIGHTS),
-    _stage(
-        "traits/trait_protocol.py", "return balance_blocks(sizes) if len(sizes) > 1", "return None if len(sizes) > 1", WEIGHTS
-    ),
+    _stage("traits/trait_protocol.py", "weights=weights, bands=bands", "weights=None, bands=bands", WEIGHTS),
     _stage("traits/trait_features.py", "if self.weights is None:", "if True:", WEIGHTS),
     _stage("traits/trait_predictions.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
     _stage(
@@ -216,10 +214,4 @@ MUTANTS = (
     ),
     _core("metrics.py", "rows = weights[people]  # [N]", "rows = jnp.ones(len(people)) + 0 * weights[0]", METRICS),
     _core("weight_shares.py", "w = np.where(sd > 0, w, 0.0)", "w = w + 0.0", "test_weight_shares.py"),
-    _core(
-        "identification.py",
-        "apart = scores[:people] - scores[people:]",
-        "apart = scores[:people] + scores[people:]",
-        "test_discriminants.py",
-    ),
 )

@@ -40,7 +40,7 @@ def run_stages(stages, folder: pathlib.Path, flags) -> float:
 def figures(folder: pathlib.Path) -> dict:
     """What the variant's scores.csv says, each with its 95 % interval; '' where it says nothing."""
     scores = load_scores(folder)
-    scores = scores[(scores["weighting"] == "") & (scores["split"] != "validation")]
+    scores = scores[(scores["block"] == "") & (scores["split"] != "validation")]
 
     def of(method, metric, **equal):
         rows = scores[(scores["method"] == method) & (scores["metric"] == metric)]

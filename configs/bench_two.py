@@ -2,8 +2,8 @@
 
     facedyn run --config=configs/bench_two.py --workdir=runs/bench_two
 
-Soft faces of 64 pixels with skin, exposure, noise and compression of their own (data_pipelines/synthetic/warped_faces.py), moved
-by damped oscillations and the rhythm of speech (warped_dynamics.py). It was set once, before any score on it was seen.
+Soft faces of 64 pixels with skin, exposure, noise and compression of their own (data_pipelines/synthetic/warped_faces.py),
+moved by damped oscillations and the rhythm of speech (warped_dynamics.py). It was set once, before any score on it was seen.
 """
 
 from facedyn.config import default_config

@@ -11,6 +11,7 @@ SOURCES = ("chalearn_first_impressions", "deep_personality", "udiva", "openface"
 WORLDS = ("drawn", "warped")
 BLOCKS = ("filters", "innovations", "step_correlations", "autocorrelations", "amplitude")
 BLOCKS += ("whitened_covariances", "spectrum")
+HEADS = ("banded_ridge", "ridge", "mlp")
 DTYPES = ("float32", "bfloat16")
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
 BASELINES = ("mean_predictor", "same_identity", *ON_PIXELS, "permuted_labels", "oracle")
@@ -216,7 +217,7 @@ SETTINGS = {
     "fit.split_half": Setting(True, "also fit each half of a unit's frames, for identification"),
     # ---- traits
     "traits.splits": _splits((), "whose people are scored by cross-validation; () = everyone with labels"),
-    "traits.heads": Setting(("ridge", "mlp"), "that predict the traits", ("ridge", "mlp"), of=str, some=True, distinct=True),
+    "traits.heads": Setting(HEADS, "that predict the traits; the banded ridge leads", HEADS, of=str, some=True, distinct=True),
     "traits.protocol": Setting(
         "k_fold",
         "leave_one_out: a person; official: train and validation against test",

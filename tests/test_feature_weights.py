@@ -7,7 +7,7 @@ from fake_workdir import small_config
 from sklearn.linear_model import Ridge
 
 from facedyn.core import cross_validation as cv
-from facedyn.core import pca, trait_heads
+from facedyn.core import trait_heads
 from facedyn.stages.fit import shared
 from facedyn.stages.traits import saved_heads, trait_features, trait_predictions, trait_protocol
 
@@ -17,7 +17,7 @@ def test_weights_of_features():
     x = np.concatenate([random.normal(3, 2, (60, 5)), random.normal(0, 9, (60, 45))], 1)
     y = x[:, :2] + random.normal(0, 1, (60, 2))
     ids = np.arange(60)
-    weights, settings = pca.balance_blocks([5, 45]), cv.RidgeSettings((1.0, 30.0), 5, 3, (0,), 0)
+    weights, settings = np.sqrt(np.repeat([5.0, 5 / 9], [5, 45])), cv.RidgeSettings((1.0, 30.0), 5, 3, (0,), 0)
     # Both parts have the variance of half of all features.
     np.testing.assert_allclose([np.sum(weights[:5] ** 2), np.sum(weights[5:] ** 2)], 25)
     fold = cv.person_folds(ids, 5, 0, y)
@@ -41,9 +41,9 @@ def test_parts_of_a_representation_have_an_equal_say_in_every_head():
     config = small_config(
         fit__solver="least_squares", fit__filter_kind="low_rank", fit__blocks="filters,innovations,step_correlations"
     )
-    sizes = shared.part_sizes(config)
+    sizes = np.bincount(shared.feature_bands(config))
     assert len(set(sizes)) == len(sizes) == 3
-    weights = trait_protocol.block_weights(config, sum(sizes))
+    weights = shared.feature_weights(config)
     of_parts = np.split(weights**2, np.cumsum(sizes)[:-1])
     np.testing.assert_allclose([part.sum() for part in of_parts], sum(sizes) / 3, rtol=1e-6)
     rows = pd.DataFrame(dict(unit_id=["a", "b"], person_id=["a", "b"], task="", session="", scale=1))

@@ -217,7 +217,7 @@ def test_the_blocks_stand_one_behind_the_other_and_are_of_all_frames(reference):
         np.testing.assert_allclose(vector[:filters], expected[name][0], atol=1e-5)
         np.testing.assert_allclose(figures, expected[name][1:], rtol=1e-5)
         assert vector.shape == (filters + 3 * (9 * 3 + 3),)
-    assert shared.part_sizes(config) == [filters, 3 * 9 * 3, 3 * 3]
+    assert np.bincount(shared.feature_bands(config)).tolist() == [filters, 3 * 9 * 3, 3 * 3]
     # Those of the core, for a unit alone.
     batch = test_fit_engine.batch_of(fitting, model, [{0: unit} for unit in UNITS[:4]], shape_of(), 4)
     rows = low_rank.concatenate_rows(*((batch.frames[2], *(x[2] for x in part)) for part in (batch.fitted, batch.held)))

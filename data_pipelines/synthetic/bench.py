@@ -69,7 +69,6 @@ class SyntheticSettings:
         if len(set(self.tasks)) < len(self.tasks):
             raise InputError(f"The synthetic tasks {tuple(self.tasks)} name one twice.")
 
-
     @property
     def of_world(self) -> World:
         """The functions that make its people and pictures."""

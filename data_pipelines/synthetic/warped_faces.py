@@ -1,8 +1,8 @@
 """Pictures of the second bench: one mean face with a texture of each person's own, warped by what moves.
 
-Nothing is drawn with edges, as `rendering` does: features are soft blobs, skin is noise of all sizes, every movement is a smooth
-displacement of the picture, and the camera adds drifting exposure, noise and JPEG compression. Coordinates of the face are
-shares of the picture's side, x to the right, y down.
+Nothing is drawn with edges, as `rendering` does: features are soft blobs, skin is noise of all sizes, every movement is a
+smooth displacement of the picture, and the camera adds drifting exposure, noise and JPEG compression. Coordinates of the face
+are shares of the picture's side, x to the right, y down.
 """
 
 import dataclasses

@@ -69,9 +69,12 @@ def kernels(x, train, bands, weights=None) -> np.ndarray:
 
 
 def fit(x, y, people, train, bands, weights=None) -> Fitted:
-    """Fits to the rows `train` (bool [N]) and predicts all; arguments as of `kernels`, y [N, T] with NaN = missing, people [N]."""
-    found = Fitted(*(np.full(shape, np.nan, np.float32) for shape in (y.shape, (y.shape[1], bands.max() + 1), y.shape[1:])), None)
-    found = found._replace(duals=np.zeros(y.shape, np.float32))
+    """Fits to the rows `train` (bool [N]) and predicts all.
+
+    Arguments as of `kernels`; y [N, T] labels, NaN = missing; people [N], whose the rows are.
+    """
+    shapes = y.shape, (y.shape[1], bands.max() + 1), y.shape[1:]
+    found = Fitted(*(np.full(shape, np.nan, np.float32) for shape in shapes), np.zeros(y.shape, np.float32))
     usable = usable_rows(x, y)
     # Traits with labels for the same people share their kernels; as a rule that is one group.
     patterns, group = np.unique(usable.T, axis=0, return_inverse=True)
@@ -138,8 +141,8 @@ def members_of(people) -> np.ndarray:
 def choose(kernels, y, members):
     """(log strengths [T, B], errors [T]) by which people are predicted best by each other.
 
-    Args: kernels [B, N, N] and y [N, T], of mean 0 and variance 1, of training rows; members as of `members_of`, where a row that
-      is nobody's does not count.
+    Args: kernels [B, N, N] and y [N, T], of mean 0 and variance 1, of training rows; members as of `members_of`, where a row
+      that is nobody's does not count.
     """
     bands = len(kernels)
     starts = jnp.asarray(STARTS)[:, None] - jnp.log(bands) * jnp.ones(bands)[None]

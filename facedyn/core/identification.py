@@ -1,9 +1,7 @@
-"""Who is who: the rank of a person's other measurement among everybody's, and the directions that tell people apart.
+"""Who is who: the rank of a person's other measurement among everybody's.
 
-Representations are z-scored over all measurements and compared by their cosine. `learn_discriminants` finds where people
-differ most for how little each differs from itself: linear discriminant analysis of two measurements of each person, for
-many more features than people. It takes the leading principal components of both, features counted by their reliability,
-then the two covariances against each other (host, float64).
+Representations are z-scored over all measurements and compared by their cosine. No directions are learnt in which people
+differ: those learnt from halves of the same clips hold looks, and identify people worse across clips (docs/method.md).
 """
 
 import jax
@@ -15,10 +13,6 @@ from facedyn.core.metrics import deviations, masked_rows, weighted_mean
 
 # Queries that are compared with the gallery at once.
 QUERIES_AT_ONCE = 1024
-# Share of the covariance within people that is taken from between its components: they are estimated from few people.
-SHRINKAGE = 0.5
-# Candidates for how many directions, a person: looks differ in many ways, movement tells of few before it is noise.
-PER_PERSON = (0.125, 0.25, 0.5, 1.0)
 
 
 @jax.jit
@@ -36,7 +30,7 @@ def standardised(queries, gallery):
 def similarities(queries, gallery, weights=None):
     """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row.
 
-    weights: of the standardised features, [D], or directions that they are looked at in, [D, K]; all alike without them.
+    weights: of the standardised features, [D]; ones without them.
     """
     queries, gallery = _directions(queries, gallery, weights)
     return jnp.matmul(queries, gallery.T, precision="highest")
@@ -78,8 +72,7 @@ def _directions(queries, gallery, weights):
     """Rows of unit length, `standardised` and weighted as `similarities` says; a zero row stays one."""
     queries, gallery = standardised(queries, gallery)
     if weights is not None:
-        weights = jnp.asarray(weights)
-        queries, gallery = (x * weights[None] if weights.ndim == 1 else x @ weights for x in (queries, gallery))
+        queries, gallery = (x * jnp.asarray(weights)[None] for x in (queries, gallery))
 
     def unit(x):
         length = jnp.linalg.norm(x, axis=1, keepdims=True)
@@ -116,12 +109,6 @@ def icc(first, second, where=None):
     return jnp.where(total > 0, (between - within) / jnp.where(total > 0, total, 1.0), 0.0)
 
 
-@jax.jit
-def reliability(first, second):
-    """How much of each feature's spread is between people: `icc` of two measurements, not below 0. [N, D], [N, D] -> [D]."""
-    return jnp.maximum(jax.vmap(icc, 1)(first, second), 0.0)
-
-
 def mean_icc(first, second, where):
     """Mean `icc` of several measurements: [N, K], [N, K] -> scalar."""
     return jnp.mean(jax.vmap(icc, 1)(first, second, where))
@@ -137,57 +124,3 @@ def top1_and_mrr(queries, gallery):
     """
     ranks = match_ranks(queries, gallery)
     return jnp.mean(ranks == 1), jnp.mean(1.0 / ranks)
-
-
-def learn_discriminants(first, second) -> tuple[np.ndarray, np.ndarray]:
-    """(reliability [D], directions [D, count]) of two measurements of each of N > 3 people: [N, D], [N, D].
-
-    The count is the one of PER_PERSON by which one half of the people is found again best (mean reciprocal rank) in the
-    directions of the other half; the directions are those of all.
-    """
-    first, second = np.asarray(first), np.asarray(second)
-    people = np.arange(len(first))
-    found = np.zeros(len(PER_PERSON))
-    for learnt, others in ((people % 2 == 0, people % 2 == 1), (people % 2 == 1, people % 2 == 0)):
-        of_learnt = np.asarray(reliability(first[learnt], second[learnt]))
-        for i, share in enumerate(PER_PERSON):
-            directions = discriminants(first[learnt], second[learnt], of_learnt, max(1, int(share * learnt.sum())))
-            found[i] += np.mean(1 / np.asarray(match_ranks(first[others], second[others], directions)))
-    of_all = np.asarray(reliability(first, second))
-    count = max(1, int(PER_PERSON[int(found.argmax())] * len(people)))
-    return of_all, discriminants(first, second, of_all, count)
-
-
-def discriminants(first, second, reliability, count: int) -> np.ndarray:
-    """Directions for z-scored features, by two measurements of each of N people: [N, D], [N, D], [D] -> float32 [D, count].
-
-    A direction of unit spread whose share r of the variance is between people has length r. In a product of two such vectors
-    it counts by r^2, so that noise is left out; the cosine is near the likelihood ratio of "the same person" under Gaussian
-    people and measurements (probabilistic LDA: S. Ioffe, ECCV 2006).
-
-    Args:
-      reliability: what share of each feature's variance is between people, in [0, 1]; those of 0 count for nothing.
-      count: of directions, less than 2 N.
-    Raises: ValueError for another count.
-    """
-    both = np.concatenate([first, second]).astype(np.float64)
-    people = len(first)
-    if not 1 <= count < 2 * people:
-        raise ValueError(f"count={count} must lie between 1 and {2 * people - 1}, less than two for each of {people} people.")
-    spread = both.std(0)
-    weights = np.divide(reliability, spread, out=np.zeros(both.shape[1]), where=spread > 0)
-    rows = (both - both.mean(0)) * weights
-    size, left = pca.eigenvectors(rows @ rows.T, count, min_share=None)
-    size = np.maximum(size, 1e-12 * max(size[0], 1e-300))
-    components, scores = rows.T @ (left / size), left  # rows @ components = scores
-
-    apart = scores[:people] - scores[people:]
-    within = apart.T @ apart / (2 * people)
-    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.diag(np.diag(within))
-    within += 1e-9 * np.trace(within) / count * np.eye(count)  # who is alike in both has none
-    whiten = np.linalg.inv(np.linalg.cholesky(within)).T
-    total, turn = np.linalg.eigh(np.cov((scores @ whiten).T, ddof=0).reshape(count, count))
-    total = np.maximum(total, 1.0)
-    between = 1 - 1 / total  # of a variance of `total`, 1 is within people
-    directions = components @ whiten @ turn * (between / np.sqrt(total))
-    return (directions * np.asarray(reliability)[:, None]).astype(np.float32)

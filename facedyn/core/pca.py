@@ -159,15 +159,6 @@ def weighted(of, weights):
     return of if weights is None else (of[0], of[1] / weights)
 
 
-def balance_blocks(sizes) -> np.ndarray:
-    """Weights of z-scored features with which parts of these sizes, side by side, have the same say in a ridge; [sum of sizes].
-
-    A part's variance is its number of features times its squared weight; the sum of all squared weights is their number.
-    """
-    sizes = np.asarray(sizes)
-    return np.repeat(np.sqrt(sizes.sum() / (len(sizes) * sizes)), sizes)
-
-
 def standardise(x, mean, sd) -> np.ndarray:
     """float64 [N, D] z-scores; 0 for constant features and for NaN."""
     z = x - mean

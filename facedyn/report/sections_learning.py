@@ -13,10 +13,6 @@ CURVE_POINTS = 400
 MAX_CHARACTERS = 2_500_000
 # Traits drawn, a map each; ids written beside the points of at most so many people.
 MAPS, NAMED_PEOPLE = 8, 150
-RELIABILITY = (
-    " Each weight counts by how equal it was in both halves of the people that the generic model learnt from; with uniform "
-    "weighting, all count the same."
-)
 
 
 def pretraining(inputs: Inputs) -> page.Section:
@@ -97,8 +93,6 @@ def identification(inputs: Inputs) -> page.Section:
             "Two sets of filters of each person, fitted to halves of the frames, or to one session (task, clip) and the mean "
             "of the others: is, among all people, the same person's other set the nearest? Beside it the mean cosine distance "
             "within and between people, and the intraclass correlation of leading components. 95 % intervals by resampling."
-            + RELIABILITY
-            * any(e["key"].weighting for e in entries)
         )
         columns = ["filters of", *(tables.METRIC_NAMES[m] for m in IDENTIFICATION), "chance of top-1", "people", "verdict"]
         kinds = [_place(e)[:-1] for e in entries]

@@ -65,7 +65,7 @@ def method_name(method: str, stage: str = "") -> str:
 
 def details(key: ScoreKey) -> str:
     """What a key says beside the method: 'ridge, scales 1+2, all tasks, features fused, transductive'."""
-    words = ["MLP" if key.head == "mlp" else key.head]
+    words = ["MLP" if key.head == "mlp" else key.head.replace("_", " ")]
     words.append(f"scale{'s' * (len(key.scale_numbers) > 1)} {key.scales}" if key.scales else "")
     words.append("all tasks" if key.tasks == "all" else f"task {key.tasks}" if key.tasks else "")
     words.append(f"{key.fusion} fused" if key.fusion else "")
@@ -82,14 +82,14 @@ def describe(key: ScoreKey, stage: str = "") -> tuple[str, str]:
 
 def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
     """Rows in reading order: methods before baselines; the ridge on all scales and tasks, features fused, leads."""
-    heads, fused = {"ridge": 0, "mlp": 1}, {"features": 0, "": 0, "predictions": 1}
+    heads, fused = {"banded_ridge": 0, "ridge": 1, "mlp": 2}, {"features": 0, "": 0, "predictions": 1}
 
     def place(row):
         key, first = key_of(row), row.method.split(PLUS)[0]  # fused ones come behind the method itself
         method = (METHOD_ORDER.index(first) if first in METHOD_ORDER else len(METHOD_ORDER), row.method != first)
-        choice = heads.get(key.head, 2), fused.get(key.fusion, 2)
+        choice = heads.get(key.head, 3), fused.get(key.fusion, 2)
         scales = key.scale_numbers
-        return method, bool(key.of), key.tasks not in ("all", ""), -len(scales), *choice, key.tasks, scales
+        return method, bool(key.of or key.block), key.tasks not in ("all", ""), -len(scales), *choice, key.tasks, scales
 
     rows = list(scores.itertuples(index=False))
     return scores.iloc[sorted(range(len(rows)), key=lambda i: place(rows[i]))]
@@ -138,7 +138,7 @@ def key_results(scores: pd.DataFrame) -> list[tuple[str, Verdict]]:
     most = max((len(key.scale_numbers) for key, metric in zip(keys, rows["metric"]) if metric == "top1"), default=0)
     chosen = [
         row.metric == "ranking_accuracy"
-        or (row.metric == "top1" and len(key.scale_numbers) == most and not key.weighting)
+        or (row.metric == "top1" and len(key.scale_numbers) == most and not key.block)
         or (key == lead and (row.stage, row.trait, row.metric) == ("traits", "mean", "pcc"))
         for key, row in zip(keys, rows.itertuples(index=False))
     ]

@@ -39,7 +39,7 @@ def views(config, workdir, quality) -> Views:
         clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
     return Views(
         people_map(folder),
-        halves(folder, shared.identification_weights(config, workdir)),
+        halves(folder, shared.feature_weights(config)),
         clips,
         split_of(face_clips) if face_clips else None,
         no_data,
@@ -56,8 +56,11 @@ def people_map(folder) -> PeopleMap | None:
     return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
 
 
-def halves(folder, identification_weights=None) -> np.ndarray | None:
-    """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component."""
+def halves(folder, weights=None) -> np.ndarray | None:
+    """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component.
+
+    weights: [D] that standardised numbers of a representation are multiplied with, None for ones.
+    """
     rows, vectors = representations.read_parts(folder / fit_scores.HALVES, _keep_people(PEOPLE_IN_MATRIX))
     if not len(rows):
         return None
@@ -65,7 +68,7 @@ def halves(folder, identification_weights=None) -> np.ndarray | None:
     if len(first) < 2:
         return None
     order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that people who are alike stand together
-    weights = fit_scores.side_by_side_weights(identification_weights, scales)
+    weights = None if weights is None else np.tile(weights, len(scales))
     return np.asarray(identification.similarities(first, second, weights))[np.ix_(order, order)]
 
 

@@ -31,8 +31,7 @@ class Shared(NamedTuple):
       population: the population filters, [S, 2, K, K].
       ridge: of each site's filters, with which the pool's held-back frames were predicted best, [S].
       readout: what a state looks like in pixels, [S, K, H * W * C].
-      reliability: how much of each weight's variance is between people, in [0, 1]; ones where too few people tell. [D].
-      discriminants: directions that tell people apart, [D, M]; M = 0 where too few people tell.
+      mean, std: of each number of the representation over the generic model's people, [D] each.
     """
 
     params: dict
@@ -40,8 +39,8 @@ class Shared(NamedTuple):
     population: np.ndarray
     ridge: np.ndarray
     readout: np.ndarray
-    reliability: np.ndarray
-    discriminants: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
 
 
 def block_names(config) -> tuple[str, ...]:

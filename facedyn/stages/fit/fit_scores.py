@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from facedyn.core import identification, metrics
+from facedyn.stages.fit.shared import Features
 from facedyn.stages.runtime import keys
 from facedyn.store import representations
 from facedyn.store.scores import ON_STATES, ScoreKey, joined
@@ -17,31 +18,38 @@ COMPONENTS = 10
 TURNS = 8
 
 
-def score_rows(config, folder, control: str = "", identification_weights=None) -> list[dict]:
+def score_rows(config, folder, features: Features, control: str = "") -> list[dict]:
     """Rows for scores.csv of the table in `folder`; those of a control's table bear its name.
 
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
-    the units keep them apart, across sessions and across tasks; across clips where there are neither.
-
-    identification_weights: {scale: [D] or [D, M]} that the values of the representation count by when people are identified;
-      None for equal ones. With it, the split halves without it are rows too.
+    the units keep them apart, across sessions and across tasks; across clips where there are neither. Identification is by all
+    blocks of the representation, and by each alone.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
     if config.fit.split_half:
         halves, of_halves = representations.read_parts(folder / HALVES)
-        identified = partial(_identification_rows, config, halves, of_halves, _halves_round, control or "split_half")
-        found += identified(identification_weights=identification_weights)
-        if identification_weights:
-            found += [row | {"weighting": "uniform"} for row in identified()]
+        found += _of_all_blocks(config, halves, of_halves, _halves_round, control or "split_half", features)
     across = []
     for kind in ("session", "task"):
-        pair = partial(_across, kind)
-        across += _identification_rows(config, rows, vectors, pair, f"cross_{kind}", control, identification_weights)
+        across += _of_all_blocks(config, rows, vectors, partial(_across, kind), f"cross_{kind}", features, control)
     if not across and config.fit.unit == "clip":
-        pair = partial(_across, "unit_id")
-        across = _identification_rows(config, rows, vectors, pair, "cross_clip", control, identification_weights)
+        across = _of_all_blocks(config, rows, vectors, partial(_across, "unit_id"), "cross_clip", features, control)
     return found + across
+
+
+def _of_all_blocks(config, rows, vectors, pair, method, features: Features, control="") -> list[dict]:
+    """Rows of the whole representation, and the look-up alone by each of its blocks where there are several."""
+    if len(vectors) and vectors.shape[1] != len(features.bands):  # of another fit than config says
+        features = Features((), np.zeros(vectors.shape[1], int), None)
+    found = _identification_rows(config, rows, vectors, pair, method, control, features.weights)
+    for number, name in enumerate(features.names if len(features.names) > 1 and found else ()):
+        chosen = features.bands == number
+        if chosen.any():
+            weights = None if features.weights is None else features.weights[chosen]
+            own = _identification_rows(config, rows, vectors[:, chosen], pair, method, control, weights, look_up_only=True)
+            found += [row | {"block": name} for row in own]
+    return found
 
 
 def _row(key: ScoreKey, metric, figures, n) -> dict:
@@ -63,11 +71,11 @@ def _ranking_rows(config, rows, control) -> list[dict]:
     return found
 
 
-def _identification_rows(config, table, vectors, pair, method, control="", identification_weights=None) -> list[dict]:
+def _identification_rows(config, table, vectors, pair, method, control="", weights=None, look_up_only=False) -> list[dict]:
     """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
 
     pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
-    vectors stand side by side in them; a person's figures are the means over the rounds.
+    vectors stand side by side in them; a person's figures are the means over the rounds. weights: of a vector's numbers, [D].
     """
     found, key, n = [], keys.key(config.seed, "fit_intervals"), config.traits.bootstrap
     scales = sorted(table["scale"].unique())
@@ -75,38 +83,25 @@ def _identification_rows(config, table, vectors, pair, method, control="", ident
         ranks, distances, leading = [], [], []
         for queries, gallery, side_by_side in pair(table, vectors, chosen):
             if len(queries) > 1:
-                weights = side_by_side_weights(identification_weights, side_by_side)
-                ranks.append(identification.match_ranks(queries, gallery, weights))
-                distances.append(identification.distances(queries, gallery, weights))
-                leading.append(identification.leading_components(queries, gallery, COMPONENTS))
+                of_all = None if weights is None else np.tile(weights, len(side_by_side))
+                ranks.append(identification.match_ranks(queries, gallery, of_all))
+                distances.append(identification.distances(queries, gallery, of_all))
+                if not look_up_only:
+                    leading.append(identification.leading_components(queries, gallery, COMPONENTS))
         if not ranks:
             continue
         people = len(ranks[0])
         score_key = ScoreKey(method, scales=joined(chosen), unit=config.fit.unit, control=control)
         ranks, (within, between) = np.array(ranks), np.array(distances).swapaxes(0, 1)  # [R, N] each
-        values = {"top1": ranks == 1, "mrr": 1 / ranks, "within_distance": within, "between_distance": between}
+        values = {"top1": ranks == 1, "mrr": 1 / ranks}
+        values |= {} if look_up_only else {"within_distance": within, "between_distance": between}
         for metric, of_people in values.items():
             found.append(_row(score_key, metric, metrics.bootstrap_mean(of_people.mean(0), key, n), people))
+        if look_up_only:
+            continue
         first, second = (jnp.concatenate(side, 1) for side in zip(*leading))  # the mean over components is that over rounds
         figures = metrics.bootstrap(identification.mean_icc, first, second, jnp.arange(people), key, n, n_people=people)
         found.append(_row(score_key, "icc", figures, people))
-    return found
-
-
-def side_by_side_weights(identification_weights, scales):
-    """What features count by where vectors of these scales stand side by side: [L D], or [L D, L M] for directions.
-
-    None for equal ones.
-    """
-    if not identification_weights:
-        return None
-    blocks = [identification_weights[scale] for scale in scales]
-    if blocks[0].ndim == 1:
-        return np.concatenate(blocks)
-    lengths, counts = ([0, *np.cumsum([block.shape[axis] for block in blocks])] for axis in (0, 1))
-    found = np.zeros((lengths[-1], counts[-1]), np.float32)
-    for i, block in enumerate(blocks):
-        found[lengths[i] : lengths[i + 1], counts[i] : counts[i + 1]] = block
     return found
 
 

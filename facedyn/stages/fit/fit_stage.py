@@ -246,8 +246,7 @@ def _finish(config, workdir, fitting, models, face_clips, units, left_out) -> di
         _write_examples(config, fitting, models(scale, ""), face_clips, whole, folder, scale)
     score_rows = []
     for control in ("", *c.controls):
-        weights = shared.identification_weights(config, workdir, control)
-        score_rows += fit_scores.score_rows(config, folder / control, control, weights)
+        score_rows += fit_scores.score_rows(config, folder / control, shared.features(config), control)
     scores.replace_scores(workdir, "fit", score_rows)
     return {
         "units": int(rows["unit_id"].nunique()),

@@ -1,7 +1,7 @@
 """What the closed form learns once from the generic model's people, and which is then the same for everyone.
 
 Those people are the pool. From evenly spaced frames of theirs comes the basis of each site; from their states, computed once,
-the population filters, the ridge, and from the halves of each person the identification weights.
+the population filters, the ridge, and how each number of the representation is spread over people.
 """
 
 import itertools
@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
-from facedyn.core import identification, low_rank
+from facedyn.core import low_rank
 from facedyn.stages.fit import batching, closed_form
 from facedyn.stages.fit.batching import EVERYONE, SHARED, Fitting, over_people
 from facedyn.stages.fit.closed_form import Shared
@@ -30,10 +30,6 @@ MIN_OF_A_CLIP = 8
 POPULATION_RIDGE = 1.0
 # Share of the clips held back to choose the ridge by, where the fit holds nothing back.
 HELD_BACK = 0.2
-# People whose halves say how reliable a weight is, at least, and in which directions people differ.
-MIN_FOR_RELIABILITY, MIN_FOR_DISCRIMINANTS = 10, 40
-# At most, evenly spaced: everyone's vectors are held at once, and the work grows with the third power of their number.
-MAX_FOR_RELIABILITY = 640
 # Candidates for the ridge, in frames.
 RIDGES = np.float32([10, 30, 100, 300, 1000, 3000, 10000, 30000])
 
@@ -152,37 +148,29 @@ class Pool:
                 progress.advance(len(of_chunk))
 
     def _units(self, reader, records):
-        """[{0: all of a person, 1, 2: the halves, of no more people than say how reliable a weight is}]."""
+        """[{0: all of a person}]."""
         c = self.config.fit
         settings = dict(unit="person", scale=self.scale, half_length=self.half_length, max_frames=c.max_frames, min_frames=1)
-        held_back = (c.held_back or HELD_BACK, 0.0, 0.0)
-        of_parts = [
-            {u.person_id: u for u in plan(reader, records, half=half, held_back=held, **settings)[0]}
-            for half, held in enumerate(held_back)
-        ]
-        chosen = set(evenly(sorted(of_parts[1].keys() & of_parts[2]), MAX_FOR_RELIABILITY))
-        people = sorted(set().union(*of_parts))
-        units = [{i: of[p] for i, of in enumerate(of_parts) if p in of and (not i or p in chosen)} for p in people]
-        return [parts for parts in units if parts]
+        return [{0: unit} for unit in plan(reader, records, held_back=c.held_back or HELD_BACK, **settings)[0]]
 
-    def batches(self, half: int, shuffle_seed: int | None):
-        """(people, batch of states) of every chunk; people without this half have no rows in it."""
+    def batches(self, shuffle_seed: int | None):
+        """(people, batch of states) of every chunk; None for nobody."""
         for number, (shape, of_chunk, sources, _) in enumerate(self.chunks):
-            units = [parts.get(half) for parts in of_chunk]
+            units = [parts[0] for parts in of_chunk]
             states = np.load(self.folder / f"{number}.npy")
             batch = batching.batch_of(states, units, sources, shape, self.scale, self.half_length, shuffle_seed)
             yield [unit and unit.person_id for unit in units], batch
 
 
 def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None) -> Shared:
-    """`shared` with what depends on how people move: population filters, ridge, identification weights."""
+    """`shared` with what depends on how people move: population filters, ridge, mean and spread of the representation."""
     mesh, sites = fitting.mesh, closed_form.sites_of(config)
     normal_equations, errors = compile_sums(mesh)
 
     def total(f):
         """The sum of f(batch) over the people."""
         sums = None
-        for _, batch in pool.batches(0, shuffle_seed):
+        for _, batch in pool.batches(shuffle_seed):
             for some in batching.groups_of(mesh, batch, fitting.group(batch.shape)):
                 of_group = [np.asarray(x, np.float64).sum(0) for x in f(some)]
                 sums = of_group if sums is None else [a + b for a, b in zip(sums, of_group)]
@@ -198,8 +186,8 @@ def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuff
     people = sum(0 in parts for _, of_chunk, *_ in pool.chunks for parts in of_chunk)
     processes.log(f"fit: ridge of scale {pool.scale} that predicts held-back frames best, {people} people: {named}")
     shared = shared._replace(population=population, ridge=chosen)
-    reliability, directions = learn_identification_weights(fitting, shared, pool, shuffle_seed)
-    return shared._replace(reliability=reliability, discriminants=directions)
+    mean, std = learn_standardisation(fitting, shared, pool, shuffle_seed)
+    return shared._replace(mean=mean, std=std)
 
 
 def compile_sums(mesh):
@@ -216,24 +204,17 @@ def compile_sums(mesh):
     )
 
 
-def learn_identification_weights(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None):
-    """By both halves of the pool's people: how much of each weight's variance is between people, [D]; discriminants [D, M]."""
-    of_halves = []
-    for half in (1, 2):
-        vectors = {}
-        for people, batch in pool.batches(half, shuffle_seed):
-            if any(people):
-                found = fitting.fit(shared, batch).representations
-                vectors |= {who: found[p] for p, who in enumerate(people) if who and np.isfinite(found[p]).all()}
-        of_halves.append(vectors)
-    both = sorted(of_halves[0].keys() & of_halves[1])
-    equal = np.ones(sum(slot.size for slot in fitting.slots), np.float32)
-    if len(both) < MIN_FOR_RELIABILITY:
-        return equal, equal[:, None][:, :0]
-    first, second = (np.stack([vectors[p] for p in both]) for vectors in of_halves)
-    if len(both) < MIN_FOR_DISCRIMINANTS:
-        return np.asarray(identification.reliability(first, second)), equal[:, None][:, :0]
-    return identification.learn_discriminants(first, second)
+def learn_standardisation(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None):
+    """Mean and standard deviation of each number of the representation over the pool's people, [D] each."""
+    sums, count = np.zeros((2, sum(slot.size for slot in fitting.slots))), 0
+    for people, batch in pool.batches(shuffle_seed):
+        found = fitting.fit(shared, batch).representations[[p for p, who in enumerate(people) if who]].astype(np.float64)
+        found = found[np.isfinite(found).all(1)]
+        sums, count = sums + np.stack([found.sum(0), (found**2).sum(0)]), count + len(found)
+    if not count:
+        return np.zeros(sums.shape[1], np.float32), np.ones(sums.shape[1], np.float32)
+    mean, squares = sums / count
+    return mean.astype(np.float32), np.sqrt(np.maximum(squares - mean**2, 0)).astype(np.float32)
 
 
 def learn(config, fitting: Fitting, params, scale: int, reader, records, controls=("",), known: Shared | None = None):

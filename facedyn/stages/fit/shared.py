@@ -6,6 +6,7 @@ The latter lies in WORKDIR/representations/shared, with all that it was learnt f
 import functools
 import json
 import pathlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -55,11 +56,38 @@ def layout(config) -> tuple[person_filters.Slot, ...]:
     return person_filters.layout(sites, config.fit.filter_kind)
 
 
-def part_sizes(config) -> list[int]:
-    """Numbers of features of the blocks of a representation; filters alone where they are not in closed form."""
+class Features(NamedTuple):
+    """What the numbers of a representation are.
+
+    Attributes:
+      names: of its blocks.
+      bands: of which block each number is, int [D].
+      weights: what standardised numbers count by, [D]; None where all count the same.
+    """
+
+    names: tuple[str, ...]
+    bands: np.ndarray
+    weights: np.ndarray | None
+
+
+def features(config) -> Features:
+    """Under this config."""
+    names = closed_form.block_names(config) if config.fit.filter_kind == LOW_RANK else ("filters",)
+    return Features(names, feature_bands(config), feature_weights(config))
+
+
+def feature_bands(config) -> np.ndarray:
+    """Of which block each number of the representation is, int [D]; filters in any other than closed form are one block."""
     if config.fit.filter_kind != LOW_RANK:
-        return [sum(slot.size for slot in layout(config))]
-    return blocks.sizes(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
+        return np.zeros(sum(slot.size for slot in layout(config)), int)
+    return blocks.bands(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
+
+
+def feature_weights(config) -> np.ndarray | None:
+    """What z-scored features count by in a head, [D] (`blocks.weights`); None for filters that are not in closed form."""
+    if config.fit.filter_kind != LOW_RANK:
+        return None
+    return blocks.weights(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
 
 
 def save(path, names: list[str], shared: Shared, learnt_from: dict | None = None) -> None:
@@ -73,30 +101,10 @@ def load(path, names: list[str], length: int, params) -> Shared | None:
     if not path.is_file():
         return None
     with np.load(path) as stored:
-        if stored["sites"].tolist() != names or len(stored["reliability"]) != length:
+        if stored["sites"].tolist() != names or len(stored["std"]) != length:
             return None
         arrays = {name: stored[name] for name in Shared._fields if name not in ("params", "basis")}
         return Shared(params, tuple(stored[name] for name in names), **arrays)
-
-
-def identification_weights(config, workdir, control: str = "") -> dict[int, np.ndarray] | None:
-    """{scale: what weights of the representation count by when people are told apart}; None where the fit learns none.
-
-    Directions [D, M] that tell the generic model's people apart, or where those are fewer than that takes, how reliable each
-    weight is, [D]; the same of both for all scales.
-    """
-    paths = {scale: site_files.path(workdir, scale, control) for scale in common.scales(config)}
-    if not is_closed_form(config) or not all(path.is_file() for path in paths.values()):
-        return None
-    found = {}
-    for scale, path in paths.items():
-        with np.load(path) as stored:
-            found[scale] = stored["reliability"], stored["discriminants"]
-    # All ones where the generic model's people were too few to tell.
-    if any((reliability == 1).all() for reliability, _ in found.values()):
-        return None
-    enough = all(directions.shape[1] for _, directions in found.values())
-    return {scale: directions if enough else reliability for scale, (reliability, directions) in found.items()}
 
 
 def learnt_from_settings(config, params, control: str = "") -> dict:

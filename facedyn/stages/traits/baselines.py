@@ -83,7 +83,7 @@ def predict(config, found, scored: Scored, fold, own) -> dict:
             progress.advance(note=key.method)
         for both, key in fused_with.items():
             together = side_by_side(scored.headline, found[key][0][scored.samples.row_of])
-            by_features = lead._replace(method=both, head="ridge", fusion="features")
+            by_features = lead._replace(method=both, head=scored.head_for(scored.samples), fusion="features")
             predictions[by_features] = scored.predict(together, scored.samples, fold)
             predictions[lead._replace(method=both, fusion="predictions")] = (own[lead] + predictions[key]) / 2
             progress.advance(note=both)
@@ -249,7 +249,7 @@ def _controls(config, workdir, scored: Scored, marks) -> dict:
         if finite.any():
             samples = trait_protocol.samples(config, scored.subjects, rows[finite].reset_index(drop=True), vectors[finite])
             chosen = trait_features.feature_sets(samples.blocks)[0]
-            key = chosen.key("ridge", **marks)._replace(method=control)
+            key = chosen.key(scored.head_for(samples), **marks)._replace(method=control)
             if control == "untrained":  # which has learnt from nobody
                 key = key._replace(note="")
             found[key] = trait_features.matrix(samples.blocks, chosen), samples

@@ -45,7 +45,9 @@ def other_rows(config, face_clips, records, scored: Scored, features, fold, lead
     """
     rows = []
     if "permuted_labels" in config.traits.baselines:
-        rows += permuted_rows(config, scored, scored.headline, scored.samples, fold, lead._replace(head="ridge"))
+        rows += permuted_rows(
+            config, scored, scored.headline, scored.samples, fold, lead._replace(head=scored.head_for(scored.samples))
+        )
         for key, (x, samples) in features.items():
             if key.method in APPEARANCE_BASELINES:
                 rows += permuted_rows(config, scored, x, samples, fold, key._replace(of=key.method))

@@ -14,8 +14,8 @@ import pandas as pd
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, write_text
+from facedyn.core import banded_ridge, trait_heads
 from facedyn.core import cross_validation as cv
-from facedyn.core import trait_heads
 from facedyn.core.weight_shares import parts, weight_shares
 from facedyn.stages.fit import shared
 from facedyn.stages.traits import trait_features, trait_predictions
@@ -88,9 +88,13 @@ def fit_heads(config, samples, fold, mlp_head, marks: dict, trait_names) -> tupl
     first = trait_features.feature_sets(samples.blocks)[0]
     used = trait_predictions.head_rows(fold)[samples.row_of]
     heads, described = {}, {}
+    x, people = trait_features.matrix(samples.blocks, first)[used], samples.owner[used]
+    weights, settings = samples.weights_for(x.shape[1]), trait_predictions.ridge_settings(config)
+    if trait_predictions.BANDED in config.traits.heads:
+        bands = samples.bands_for(x.shape[1])
+        heads[trait_predictions.BANDED], fitted = banded_ridge.fit_head(x, samples.labels[used], people, bands, weights)
+        described[trait_predictions.BANDED] = {"log_strengths": dict(zip(trait_names, fitted.log_strengths.tolist()))}
     if "ridge" in config.traits.heads:
-        x, people = trait_features.matrix(samples.blocks, first)[used], samples.owner[used]
-        weights, settings = samples.weights_for(x.shape[1]), trait_predictions.ridge_settings(config)
         heads["ridge"], penalties, components = cv.fit_ridge(x, samples.labels[used], people, settings, weights)
         chosen = (dict(zip(trait_names, map(float, values))) for values in (penalties, components))
         described["ridge"] = dict(zip(("penalties", "components"), chosen))
@@ -134,14 +138,14 @@ def load_heads(workdir) -> dict[str, SavedHead]:
 
 
 def write_weights_by_site(config, workdir, heads, x) -> None:
-    """From which scale, task and site of the filters heads["ridge"] reads each trait; x [N, D]: what it was fitted to.
+    """From which scale, task and site the leading ridge reads each trait; x [N, D]: what it was fitted to.
 
     No table is left where there is no ridge, or where the representations are not laid out as config says, which a line says.
     """
     remove_weights_by_site(workdir)
-    if "ridge" not in heads:
+    saved = heads.get(trait_predictions.BANDED) or heads.get("ridge")
+    if saved is None:
         return
-    saved = heads["ridge"]
     slots = shared.layout(config)
     length, width = sum(slot.size for slot in slots), x.shape[1] // len(saved.blocks)
     if length != width:

@@ -42,6 +42,8 @@ class Samples:
     labels: np.ndarray  # float64 [R, T], NaN = missing
     blocks: dict  # {(scale, task): float32 [R, D]}, a row of NaN where there is none
     weights: np.ndarray | None = None  # [D] of the z-scored features of a block; None for ones
+    bands: np.ndarray | None = None  # int [D], of which block of the representation each is; None: of none
+    names: tuple[str, ...] = ()  # of these blocks
 
     def weights_for(self, width: int) -> np.ndarray | None:
         """[width], for whole blocks side by side; what stands behind them has ones."""
@@ -49,6 +51,12 @@ class Samples:
             return None
         blocks = np.tile(self.weights, width // len(self.weights))
         return np.pad(blocks, (0, width - len(blocks)), constant_values=1.0)
+
+    def bands_for(self, width: int) -> np.ndarray:
+        """int [width], for whole blocks side by side; what stands behind them is one more band."""
+        own = np.zeros(width, int) if self.bands is None else self.bands
+        blocks = np.tile(own, width // len(own))
+        return np.pad(blocks, (0, width - len(blocks)), constant_values=own.max() + 1)
 
     def as_scored(self, predictions) -> np.ndarray:
         """Predictions [R, T] averaged for each of what is scored: float32 [P, T]."""

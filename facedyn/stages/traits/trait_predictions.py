@@ -9,12 +9,13 @@ import warnings
 import numpy as np
 
 from data_pipelines.progress import Progress
+from facedyn.core import banded_ridge, mlp_validation, stacking
 from facedyn.core import cross_validation as cv
-from facedyn.core import mlp_validation, stacking
 from facedyn.stages.traits import trait_features, trait_protocol
 from facedyn.stages.traits.trait_features import ALL_TASKS
 from facedyn.store.scores import ScoreKey
 
+BANDED = "banded_ridge"
 FUSIONS = ("features", "predictions", "stacking")
 
 
@@ -36,6 +37,7 @@ class Scored:
     trait_names: tuple[str, ...]
     samples: trait_features.Samples
     settings: cv.RidgeSettings
+    head: str = "ridge"  # that leads, and by which whatever has blocks is predicted
 
     @property
     def single(self) -> trait_features.Samples:
@@ -48,8 +50,17 @@ class Scored:
         """The headline's features, a row each of `samples`: [R, D]."""
         return trait_features.matrix(self.samples.blocks, trait_features.feature_sets(self.samples.blocks)[0])
 
+    def head_for(self, rows: trait_features.Samples) -> str:
+        """By which of the ridges `predict` predicts from features with these rows."""
+        return BANDED if self.head == BANDED and rows.bands is not None else "ridge"
+
     def predict(self, x, rows: trait_features.Samples, fold) -> np.ndarray:
-        """Out-of-fold predictions [P, T] of the ridge on x [R, D], whose rows are those of `rows`. fold: int [P]."""
+        """Out-of-fold predictions [P, T] of a ridge on x [R, D], whose rows are those of `rows`. fold: int [P].
+
+        Of the banded ridge, where that leads and `rows` have blocks.
+        """
+        if self.head_for(rows) == BANDED:
+            return rows.as_scored(banded(rows, x, fold[rows.row_of]))
         weights = rows.weights_for(x.shape[1])
         found = cv.cross_validate_ridge(x, rows.labels, rows.owner, self.settings, fold[rows.row_of], weights)
         return rows.as_scored(found.predictions)
@@ -78,6 +89,10 @@ def predict(config, samples, fold, marks: dict) -> Predicted:
     row_fold, sets = fold[samples.row_of], trait_features.feature_sets(samples.blocks)
     ridge, scored, findings, networks, head = "ridge" in config.traits.heads, {}, {}, {}, None
     with Progress("traits", len(sets) if ridge else 1, unit="feature sets") as progress:
+        if BANDED in config.traits.heads:
+            x = trait_features.matrix(samples.blocks, sets[0])
+            scored[sets[0].key(BANDED, **marks)] = banded(samples, x, row_fold)
+            scored |= _block_by_block(samples, x, row_fold, sets[0].key(BANDED, **marks))
         if ridge:
             found = {}
             for one in sets:
@@ -98,6 +113,25 @@ def predict(config, samples, fold, marks: dict) -> Predicted:
         {key: np.stack([samples.as_scored(p) for p in each]) for key, each in networks.items()},
         head,
     )
+
+
+def banded(samples, x, row_fold) -> np.ndarray:
+    """Out-of-fold predictions [R, T] of the banded ridge on x [R, D], whose rows are those of `samples`."""
+    bands, weights = samples.bands_for(x.shape[1]), samples.weights_for(x.shape[1])
+    return banded_ridge.cross_validate(x, samples.labels, samples.owner, row_fold, bands, weights)
+
+
+def _block_by_block(samples, x, row_fold, key) -> dict[ScoreKey, np.ndarray]:
+    """{`key` with the block's name: predictions [R, T]} from each block alone, where there are several."""
+    bands, weights, found = samples.bands_for(x.shape[1]), samples.weights_for(x.shape[1]), {}
+    for number, name in enumerate(samples.names if len(samples.names) > 1 else ()):
+        chosen = bands == number
+        if chosen.any():
+            own, single = None if weights is None else weights[chosen], np.zeros(chosen.sum(), int)
+            found[key._replace(block=name)] = banded_ridge.cross_validate(
+                x[:, chosen], samples.labels, samples.owner, row_fold, single, own
+            )
+    return found
 
 
 def _cross_validated(config, samples, one, row_fold) -> cv.CrossValidated:

@@ -6,7 +6,6 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
-from facedyn.core.pca import balance_blocks
 from facedyn.stages.fit import shared
 from facedyn.stages.fit.units import unit_id
 from facedyn.stages.traits import trait_features
@@ -62,13 +61,10 @@ def samples(config, subjects: Subjects, rows, vectors) -> trait_features.Samples
     else:
         number, blocks = np.arange(len(subjects.ids)), trait_features.blocks_by_unit(rows, vectors, subjects.ids)
         found = trait_features.Samples(len(number), number, subjects.owner, subjects.labels, blocks)
-    return dataclasses.replace(found, weights=block_weights(config, vectors.shape[1]))
-
-
-def block_weights(config, length: int) -> np.ndarray | None:
-    """Weights that give each block the same variance in a head; None where the representation has filters only."""
-    sizes = shared.part_sizes(config)
-    return balance_blocks(sizes) if len(sizes) > 1 and sum(sizes) == length else None
+    features = shared.features(config)
+    if vectors.shape[1] != len(features.bands):  # of another fit than config says
+        features = shared.Features((), np.zeros(vectors.shape[1], int), None)
+    return dataclasses.replace(found, weights=features.weights, bands=features.bands, names=features.names)
 
 
 def folds(config, face_clips, records, subjects: Subjects, seed: int) -> np.ndarray:

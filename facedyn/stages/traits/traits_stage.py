@@ -29,7 +29,7 @@ from facedyn.store import checkpoints
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import TRANSDUCTIVE, ScoreKey, replace_scores
 
-HEADS, AGGREGATES = ("ridge", "mlp"), ("person", "clip", "none")
+HEADS, AGGREGATES = ("banded_ridge", "ridge", "mlp"), ("person", "clip", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,12 @@ def _what_is_scored(config, workdir, face_clips, records) -> trait_predictions.S
     samples = trait_protocol.samples(config, subjects, rows, vectors)
     if config.traits.aggregate == "person":
         trait_features.log_missing_blocks(samples.blocks, people)
-    return trait_predictions.Scored(subjects, trait_names, samples, trait_predictions.ridge_settings(config))
+    return trait_predictions.Scored(subjects, trait_names, samples, trait_predictions.ridge_settings(config), _leading(config))
+
+
+def _leading(config) -> str:
+    """The head that the headline is of."""
+    return next(head for head in HEADS if head in config.traits.heads)
 
 
 def _marks(config, workdir, people) -> dict[str, str]:
