@@ -131,9 +131,9 @@ MUTANTS = (
         "blocks.py",
         "change - dynamics(population + own, centred), step[:, None]]",
         "change, step[:, None]]",
-        "test_innovations.py",
+        "test_blocks.py",
     ),
-    _core("blocks.py", "mean(scaled**3), jnp.log", "mean(jnp.abs(scaled) ** 3), jnp.log", "test_innovations.py"),
+    _core("blocks.py", "mean(scaled**3), jnp.log", "mean(jnp.abs(scaled) ** 3), jnp.log", "test_blocks.py"),
     _stage(
         "fit/closed_form.py",
         "held_back_quality(population, solve(population, ridge, fitted), fitted",

@@ -40,7 +40,7 @@ CHANGES = {
     "filters_and_innovations": {"fit.blocks": ("filters", "innovations")},
     "whitened": {"fit.blocks": ("filters", "whitened_covariances", "spectrum")},
     "rank_8": {"fit.rank": 8},
-    "rank_16": {"fit.rank": 16},
+    "rank_32": {"fit.rank": 32},
     "connections": {"fit.filter_sites": "connections"},
     "bottleneck": {"fit.filter_sites": "bottleneck"},
     "last_decoder": {"fit.filter_sites": "decoder0"},

@@ -38,7 +38,6 @@ def get_config():
     config.fit.solver = "least_squares"
     config.fit.filter_kind = "low_rank"
     config.fit.filter_sites = "all"
-    config.fit.rank = 32
     config.fit.ridge = 0.0
     config.fit.max_frames = 1024  # all there are
     config.fit.controls = ("time_shuffled", "untrained")

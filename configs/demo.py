@@ -37,7 +37,6 @@ def get_config():
     config.fit.solver = "least_squares"
     config.fit.filter_kind = "low_rank"
     config.fit.filter_sites = "all"
-    config.fit.rank = 16
     config.fit.ridge = 0.0
     config.fit.split_half = False
 

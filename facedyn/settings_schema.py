@@ -175,7 +175,7 @@ SETTINGS = {
         "low_rank with least_squares; with other solvers pointwise (1x1), depthwise (3x3) or full (3x3)",
         ("low_rank", "pointwise", "depthwise", "full"),
     ),
-    "fit.rank": Setting(32, "of low_rank filters: patterns of a site's feature map that they connect", least=1, most=4096),
+    "fit.rank": Setting(16, "principal components of a site's feature map that low_rank filters connect", least=1, most=4096),
     "fit.blocks": Setting(
         BLOCKS,
         "of the representation in closed form (least_squares), filters first; docs/method.md says what each holds",

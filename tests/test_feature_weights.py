@@ -39,7 +39,7 @@ def test_weights_of_features():
 def test_parts_of_a_representation_have_an_equal_say_in_every_head():
     """The stage weighs the blocks so that each has the same variance, however many numbers it has."""
     config = small_config(
-        fit__solver="least_squares", fit__filter_kind="low_rank", fit__blocks="filters,innovations,step_correlations"
+        fit__solver="least_squares", fit__filter_kind="low_rank", fit__blocks=("filters", "innovations", "step_correlations")
     )
     sizes = np.bincount(shared.feature_bands(config))
     assert len(set(sizes)) == len(sizes) == 3

@@ -10,11 +10,12 @@ from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.sources import SOURCES
 from data_pipelines.sources.collection import PROTOCOLS
 from data_pipelines.synthetic.bench import SyntheticSettings
+from data_pipelines.synthetic.worlds import WORLDS
 from facedyn import settings_help
 from facedyn.command_line import STAGES, parse
 from facedyn.config import check, default_config, expand_home, flatten
 from facedyn.config_files import load_config, override
-from facedyn.core import cross_validation, person_filters, solvers
+from facedyn.core import blocks, cross_validation, person_filters, solvers
 from facedyn.core.rank_loss import RankLoss
 from facedyn.main import main
 from facedyn.settings_rules import site_names
@@ -82,13 +83,16 @@ HOSTILE = {
     "fit.filter_sites=skip9": "must be connections, all, or some of skip0",
     "fit.solver=adam": "do not go together",
     "fit.rank=0": "from 1",
+    "fit.blocks=spectre": "the nearest to it is 'spectrum'",
+    "fit.blocks=spectrum": "must begin with filters",
+    "data.synthetic.world=drawm": "the nearest to it is 'drawn'",
     "fit.ridge=nan": "a number of at least 0",
     "fit.held_back=1": "a number of at least 0 and below 1",
     "fit.chunk_size=-3": "at least 0",
     "fit.memory_gb=-1": "at least 0",
     "fit.controls=shuffled": "the nearest to it is 'time_shuffled'",
-    "traits.heads=svm": "some of ridge, mlp",
-    "traits.heads=": "some of ridge, mlp",
+    "traits.heads=svm": "some of banded_ridge, ridge, mlp",
+    "traits.heads=": "some of banded_ridge, ridge, mlp",
     "traits.protocol=loo": "one of k_fold, leave_one_out, official",
     "traits.aggregate=clip": "needs several units a person",
     "traits.folds=1": "at least 2",
@@ -186,7 +190,9 @@ def test_the_names_are_those_that_the_code_knows():
 
     assert choices("data.dataset") == {"manifest", "synthetic", *SOURCES}
     assert choices("data.split_protocol") == set(PROTOCOLS)
+    assert choices("data.synthetic.world") == set(WORLDS)
     assert choices("fit.unit") == set(units.UNITS)
+    assert SETTINGS["fit.blocks"].choices == tuple(blocks.BLOCKS)
     assert choices("fit.filter_kind") == {"low_rank", *person_filters.KINDS}
     assert choices("fit.controls") == set(representations.CONTROLS)
     assert choices("traits.heads") == set(traits_stage.HEADS)

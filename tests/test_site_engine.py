@@ -14,7 +14,7 @@ from test_fit_engine import CLIPS, COLLECTIVES, UNITS, assert_same, settings
 from data_pipelines.errors import InputError
 from facedyn.config import flatten
 from facedyn.config_files import load_config
-from facedyn.core import blocks, identification, low_rank, unet
+from facedyn.core import blocks, low_rank, unet
 from facedyn.stages.fit import batching, closed_form, fit_stage, learning, shared
 from facedyn.stages.fit.units import frames_of, plan
 from facedyn.stages.runtime import common
@@ -226,27 +226,18 @@ def test_the_blocks_stand_one_behind_the_other_and_are_of_all_frames(reference):
     np.testing.assert_allclose(vector, blocks.represent(names, own, model.population, *rows), atol=1e-3)
 
 
-def test_what_tells_people_apart_is_learnt_from_their_halves(reference, monkeypatch, tmp_path):
+def test_the_spread_of_the_representation_is_that_of_the_generic_models_people(reference, tmp_path):
     model, _, fitting = reference
     config, few = closed_form_settings(), list(range(4))
-    np.testing.assert_array_equal(model.reliability, 1)  # four people tell nothing
-    assert model.discriminants.shape == (len(model.reliability), 0)
     pool = learning.Pool(config, fitting, model, 1, CLIPS, few, tmp_path)
-    monkeypatch.setattr(learning, "MIN_FOR_RELIABILITY", 3)
-    found, directions = learning.learn_identification_weights(fitting, model, pool, None)
-    assert directions.shape[1] == 0
-    plans = dict(unit="person", scale=1, half_length=2, held_back=0.0, max_frames=512, min_frames=1)
-    units = [plan(CLIPS, few, half=half, **plans)[0] for half in (1, 2)]
-    halves = [fit_all(config, model, of_half, equal=of_half) for of_half in units]
-    first, second = (np.stack([of[name][0] for name in sorted(of)]) for of in halves)
-    assert 0 <= found.min() < found.max() <= 1
-    assert found.std() > 0.05
-    for i in range(0, len(found), 7):
-        assert found[i] == pytest.approx(max(float(identification.icc(first[:, i], second[:, i])), 0), abs=1e-3)
-    monkeypatch.setattr(learning, "MIN_FOR_DISCRIMINANTS", 3)
-    _, directions = learning.learn_identification_weights(fitting, model, pool, None)
-    _, expected = identification.learn_discriminants(first, second)
-    np.testing.assert_allclose(directions @ directions.T, expected @ expected.T, atol=1e-2 * np.abs(expected).max() ** 2)
+    mean, std = learning.learn_standardisation(fitting, model, pool, None)
+    plans = dict(unit="person", scale=1, half_length=2, held_back=config.fit.held_back, max_frames=512, min_frames=1)
+    units = plan(CLIPS, few, **plans)[0]
+    found = fit_all(config, model, units, equal=units)
+    vectors = np.stack([vector for vector, *_ in found.values()])
+    assert len(vectors) == 4
+    np.testing.assert_allclose(mean, vectors.mean(0), atol=1e-4)
+    np.testing.assert_allclose(std, vectors.std(0), atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in blocks.BLOCKS if name != "filters"])
@@ -254,14 +245,6 @@ def test_other_blocks_need_the_closed_form(name):
     expected = rf"config\.fit\.blocks=filters,{name} needs config\.fit\.solver=least_squares, not adam"
     with pytest.raises(InputError, match=expected):
         shared.make_fitting(settings(blocks=("filters", name)))
-
-
-def test_no_more_people_than_the_bound_say_how_reliable_a_weight_is(reference, monkeypatch, tmp_path):
-    model, _, fitting = reference
-    monkeypatch.setattr(learning, "MAX_FOR_RELIABILITY", 3)
-    pool = learning.Pool(closed_form_settings(), fitting, model, 1, CLIPS, list(range(4)), tmp_path)
-    people = [[who for who, _ in pool.batches(half, None)] for half in range(3)]
-    assert [sum(who is not None for of_chunk in of_half for who in of_chunk) for of_half in people] == [4, 3, 3]
 
 
 def test_figures_on_held_back_rows_are_of_filters_that_have_not_seen_them():
@@ -342,7 +325,7 @@ def test_shuffled_frames_get_population_filters_of_shuffled_frames(monkeypatch, 
     learn_population = learning.learn_population
 
     def noted(config, fitting, model, pool, seed):
-        pools.append(({who for people, _ in pool.batches(0, None) for who in people}, seed))
+        pools.append(({who for people, _ in pool.batches(None) for who in people}, seed))
         return learn_population(config, fitting, model, pool, seed)
 
     monkeypatch.setattr(learning, "learn_population", noted)

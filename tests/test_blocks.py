@@ -109,6 +109,88 @@ def test_amplitude_is_the_log_of_the_standard_deviation():
     np.testing.assert_allclose(twice - found, np.log(2), atol=0.01)
 
 
+def whitened_by_loop(clips, lag):
+    """[S, K, K], by numpy: states of a clip, centred, the pair that lies round the middle of each window."""
+    first = (2 * HALF + 1 - lag) // 2
+    rows = [np.arange(len(clip) - 2 * HALF) for clip in clips]
+
+    def centred(offset):
+        parts = [clip[r + offset] for clip, r in zip(clips, rows)]
+        return np.concatenate([part - part.mean(0) for part in parts]).astype(float)
+
+    now, earlier, later = centred(HALF), centred(first), centred(first + lag)
+    found = []
+    for s in range(S):
+        c = now[:, s].T @ now[:, s] / len(now)
+        c += (blocks.SHRINKAGE * np.trace(c) / K + blocks.FLOOR**2) * np.eye(K)
+        whiten = np.linalg.inv(np.linalg.cholesky(c))
+        found.append(whiten @ (later[:, s].T @ earlier[:, s] / len(now)) @ whiten.T)
+    return np.stack(found)
+
+
+def test_whitened_covariances_are_those_of_a_loop_and_the_spectrum_has_their_eigenvalues():
+    unit = unit_of(CLIPS, padding=5)
+    found, spectra = block("whitened_covariances", unit), block("spectrum", unit)
+    for i, lag in enumerate(blocks.LAGS):
+        if lag > 2 * HALF:
+            np.testing.assert_array_equal(found[:, i], 0)
+            continue
+        expected = whitened_by_loop(CLIPS, lag)
+        np.testing.assert_allclose(found[:, i], expected, atol=2e-3)
+        symmetric, skew = (expected + expected.swapaxes(1, 2)) / 2, (expected - expected.swapaxes(1, 2)) / 2
+        values = np.linalg.eigvalsh(symmetric)[:, ::-1]
+        turning_round = np.linalg.svd(skew, compute_uv=False)[:, : 2 * (K // 2) : 2]
+        np.testing.assert_allclose(
+            spectra[:, i, -len(values[0]) - K // 2 :], np.concatenate([values, turning_round], 1), atol=5e-3
+        )
+
+
+def test_whitened_blocks_do_not_see_what_a_face_looks_like():
+    """Another linear map of the same time courses, as another face would show them: its size and shape are taken out."""
+    random = np.random.default_rng(4)
+    scales, turned = np.exp(0.3 * random.normal(size=(S, K))), np.linalg.qr(random.normal(size=(S, K, K)))[0]
+    stretched = [(clip * scales).astype(np.float32) for clip in CLIPS]
+    rotated = [np.einsum("tsk,sjk->tsj", clip, turned).astype(np.float32) for clip in CLIPS]
+    whitened, spectra = (block(name, unit_of(CLIPS)) for name in ("whitened_covariances", "spectrum"))
+    assert np.abs(block("whitened_covariances", unit_of(stretched)) - whitened).max() < 0.12  # but for the shrinkage
+    assert np.abs(block("filters", unit_of(stretched)) - block("filters", unit_of(CLIPS))).max() == 0  # given, here
+    if K in blocks.ranks_of(K):
+        assert np.abs(block("whitened_covariances", unit_of(rotated)) - whitened).max() > 0.3
+    np.testing.assert_allclose(block("spectrum", unit_of(rotated)), spectra, atol=0.05)
+
+
+def test_a_smaller_rank_is_a_part_of_a_larger():
+    names, sites = (
+        tuple(name for name in blocks.BLOCKS if name not in ("filters", "innovations", "spectrum")),
+        (Site("deep", 4),),
+    )
+    states, *rows = unit_of(CLIPS)
+    for r in range(1, K):
+        whole = np.concatenate([block(name, (states, *rows))[0].reshape(-1) for name in names])
+        part = np.concatenate([block(name, (states[..., :r], *rows))[0].reshape(-1) for name in names])
+        chosen = blocks.leading(names, sites, K, r)
+        # But for what is added to the variances, a share of their mean.
+        np.testing.assert_allclose(whole[chosen], part, atol=0.1)
+
+
+def test_every_block_and_every_rank_counts_the_same():
+    names, sites, rank = tuple(blocks.BLOCKS), (Site("deep", 4), Site("shallow", 2)), 8
+    squared, of_bands = blocks.weights(names, sites, rank) ** 2, blocks.bands(names, sites, rank)
+    np.testing.assert_allclose(np.bincount(of_bands, squared), len(squared) / len(names), rtol=1e-6)
+    assert len(squared) == sum(slot.size for slot in blocks.layout(names, sites, rank))
+    filters = squared[of_bands == 0].reshape(2, 2, rank, rank)
+    assert filters[..., :4, :4].min() > 2 * filters[..., 4:, :].max()  # what is about four coordinates is about eight, too
+    spectra = blocks.leading(("spectrum",), sites[:1], rank, 4)
+    assert spectra.sum() == len(blocks.LAGS) * 6  # four eigenvalues and two sizes
+
+
+@pytest.mark.parametrize("k", [2, 5, 16, 32])
+def test_eigenvalues_are_lapacks(k):
+    a = np.random.default_rng(k).normal(size=(20, k, k))
+    a = (a + a.swapaxes(1, 2)).astype(np.float32)
+    np.testing.assert_allclose(blocks.symmetric_eigenvalues(a), np.linalg.eigvalsh(a)[:, ::-1], atol=1e-4)
+
+
 @pytest.mark.parametrize("name", blocks.BLOCKS)
 def test_every_block_has_its_shape_ignores_padding_and_is_zero_without_rows(name):
     unit, padded = unit_of(CLIPS), unit_of(CLIPS, padding=7)
