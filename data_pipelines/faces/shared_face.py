@@ -2,7 +2,8 @@
 
 Dense optical flow tells where each place of the clip's reference frame is in every other frame. The motion is then either kept
 as a picture of its own (`coded`), or carried over to one face that we draw (`carried_over`). What passes before the face, and
-what the flow loses, disagrees between the flow there and the flow back; such places are filled from those around them.
+what the flow loses, is told by the flow back, which does not bring a place home, and by detail that does not match; such places
+are filled from those around them.
 
 The flow is OpenCV's DIS (T. Kroeger et al., "Fast optical flow using dense inverse search", ECCV 2016); the check of both
 directions is that of N. Sundaram et al., "Dense point trajectories by GPU-accelerated large displacement optical flow", ECCV
@@ -20,6 +21,8 @@ from data_pipelines.synthetic.rendering import draw_shared_face
 FLOW_SIDE = 128  # the flow is computed on crops of at least this side: on fewer pixels it loses lids and lips
 # Both directions may disagree by sqrt(OFF + OFF_SHARE * squared length) pixels before a place counts as hidden.
 OFF, OFF_SHARE = 0.5, 0.01
+# Where flow is right the detail of both pictures agrees: the difference may have so much of the energy of both, and noise.
+MISMATCH, MISMATCH_NOISE, DETAIL = 0.5, 8.0, 0.025  # noise in grey values; detail is what is finer than so much of the side
 HIDDEN_ABOVE = 0.35  # a frame of whose face a larger share is hidden tells nothing of how the face moves
 FILL_REACH, FILL_FLOOR = 0.05, 0.05  # hidden places: standard deviation of the filling, share of the side; towards 0 beyond it
 LARGEST = 0.1  # displacement that the picture of a motion can hold, share of the crop's side (a quarter of the eyes' distance)
@@ -76,6 +79,22 @@ def disagreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
     return np.sum(home**2, -1) > OFF + OFF_SHARE * lengths
 
 
+def mismatch(first: np.ndarray, second: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Where the detail of the first picture is not that of the second after the displacement: bool [H, W].
+
+    What has texture of its own, a hand before the face, also fools both directions of the flow into agreeing.
+    """
+    around = DETAIL * len(first)
+
+    def detail(image):
+        image = image.astype(np.float32)
+        return image - cv2.GaussianBlur(image, (0, 0), around)
+
+    own, found = detail(first), detail(sampled(second, there))
+    energies = cv2.GaussianBlur(np.dstack([(own - found) ** 2, own**2 + found**2]), (0, 0), around)
+    return energies[..., 0] > MISMATCH * energies[..., 1] + MISMATCH_NOISE**2
+
+
 def sampled(image: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     """image [H, W, ...] at x + displacement(x), [H, W, 2]; beyond its edge the edge is continued."""
     height, width = image.shape[:2]
@@ -107,10 +126,10 @@ def motion_of(reference, frame, flow, window, towards: str) -> tuple[np.ndarray,
     of the frame, where each of them came from, as `carried_over` wants it. 0 outside the `window` [H, H] of the face.
     """
     there, back = flow(reference, frame), flow(frame, reference)
-    if towards == "reference":
-        there, back = back, there
-    hidden = disagreement(there, back)
+    hidden = disagreement(there, back) | mismatch(reference, frame, there)
     share = float(np.sum(window * hidden) / np.sum(window))
+    if towards == "reference":
+        there, hidden = back, disagreement(back, there) | mismatch(frame, reference, back)
     return filled(there, hidden) * window[..., None], share
 
 
