@@ -106,14 +106,14 @@ def _reference(positions, crops, crop_scale):
 
 
 def _canonical(first, settings):
-    """(displacement, size) -> (the moved face uint8 [size, size, C], 0)."""
+    """(displacement, size) -> (the moved face uint8 [size, size, C], NaN)."""
     face = shared_face.shared_face(first.image_size, settings.crop_scale, settings.channels)
 
     def picture(displacement, size):
         moved = shared_face.carried_over(face, displacement)
         if size != len(moved):
             moved = cv2.resize(moved, (size, size), interpolation=cv2.INTER_AREA).reshape(size, size, -1)
-        return moved, 0.0
+        return moved, np.nan
 
     return picture
 

@@ -23,7 +23,7 @@ FLOW_SIDE = 128  # the flow is computed on crops of at least this side: on fewer
 OFF, OFF_SHARE = 0.5, 0.01
 # Where flow is right the detail of both pictures agrees: the difference may have so much of the energy of both, and noise.
 MISMATCH, MISMATCH_NOISE, DETAIL = 0.5, 8.0, 0.025  # noise in grey values; detail is what is finer than so much of the side
-HIDDEN_ABOVE = 0.35  # a frame of whose face a larger share is hidden tells nothing of how the face moves
+HIDDEN_ABOVE = 0.5  # a frame of whose face a larger share is hidden tells nothing of how the face moves
 FILL_REACH, FILL_FLOOR = 0.05, 0.05  # hidden places: standard deviation of the filling, share of the side; towards 0 beyond it
 LARGEST = 0.1  # displacement that the picture of a motion can hold, share of the crop's side (a quarter of the eyes' distance)
 STILL = 128  # the value that stands for no displacement
@@ -74,9 +74,9 @@ def make_flow():
 
 def disagreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:
     """Where a displacement [H, W, 2] and the one back do not bring a place home: bool [H, W]. Such places are hidden."""
-    home = there + sampled(back, there)
-    lengths = np.sum(there**2, -1) + np.sum(sampled(back, there) ** 2, -1)
-    return np.sum(home**2, -1) > OFF + OFF_SHARE * lengths
+    return_way = sampled(back, there)
+    lengths = np.sum(there**2, -1) + np.sum(return_way**2, -1)
+    return np.sum((there + return_way) ** 2, -1) > OFF + OFF_SHARE * lengths
 
 
 def mismatch(first: np.ndarray, second: np.ndarray, there: np.ndarray) -> np.ndarray:
