@@ -19,7 +19,6 @@ import sys
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -28,11 +27,13 @@ from data_pipelines.dataset.windows import centre_positions, window_positions
 from facedyn.core import identification, low_rank, surrogates
 from facedyn.core.blocks import BLOCKS
 from facedyn.stages.fit.learning import POPULATION_RIDGE, RIDGES
+from facedyn.stages.fit.units import evenly
 
 SCALE, HALF_LENGTH, FPS = 1, 4, 25
 RANKS, RANK = (8, 16, 32), 16
 SECONDS = (1, 2, 4, 8)
-DRAWS, RESAMPLES = 5, 2000
+DRAWS, RESAMPLES = 3, 2000
+MAX_ROWS = 512  # of a unit, evenly spaced, as config.fit.max_frames has it
 SITES = {"U-net": None, "pixels": ("pixels",)}  # None: all sites of the U-net
 HELD_BACK = 0.2
 ALL = "all blocks"
@@ -79,7 +80,7 @@ def unit_of(clips, rank: int, frames: int | None = None) -> Unit:
         windows.append(window_positions(centres, SCALE, HALF_LENGTH) + first)
         clip.append(np.full(length, number))
         first += length
-    return Unit(np.concatenate(states), np.concatenate(windows), np.concatenate(clip))
+    return Unit(np.concatenate(states), evenly(np.concatenate(windows), MAX_ROWS), np.concatenate(clip))
 
 
 def whitened(unit: Unit) -> Unit:
@@ -103,9 +104,10 @@ def reverse(unit: Unit) -> Unit:
 def padded(units, held_back: float = 0.0):
     """(states [U, T, S, K], rows in the fit, rows held back), each (windows [U, N, 2n+1], clip [U, N], count [U])."""
     frames = 2 ** int(np.ceil(np.log2(max(len(unit.states) for unit in units))))
+    most = min(frames, MAX_ROWS)
     states = np.zeros((len(units), frames, *units[0].states.shape[1:]), np.float32)
     parts = [
-        (np.zeros((len(units), frames, 2 * HALF_LENGTH + 1), np.int32), np.zeros((len(units), frames), np.int32)) for _ in "12"
+        (np.zeros((len(units), most, 2 * HALF_LENGTH + 1), np.int32), np.zeros((len(units), most), np.int32)) for _ in "12"
     ]
     counts = np.zeros((2, len(units)), np.int32)
     for u, unit in enumerate(units):
