@@ -108,7 +108,7 @@ def test_dataset_knows_whose_face_it_shows(tmp_path):
     config = default_config()
     config.data.update(dict(image_size=32, channels=1, appearance="canonical"))
     assert common.open_data(tmp_path / "canonical", config).channels == 1
-    with pytest.raises(InputError, match="appearance='own'.*'canonical'"):
+    with pytest.raises(InputError, match=r"appearance='own'.*'canonical'"):
         common.open_data(tmp_path / "own", config)
     with pytest.raises(InputError, match="channels"):
         common.open_data(tmp_path / "motion", config)
