@@ -6,6 +6,7 @@ a 95 % interval by person (bootstrap). Controls, of all blocks alike:
 
 - time_shuffled: the frames of each clip in random order, population filters included;
 - swapped: this person's covariance, the course in time of another (`facedyn.core.surrogates`), several draws;
+- first/last clips: the first half of a person's clips against the last, for every other one against the rest;
 - reversed: looked up are halves that are played backwards, among those played forwards;
 - seconds: only the first so many of each half, from several clips in turn; beside it, the same of swapped states.
 
@@ -203,12 +204,16 @@ class Bench:
     def learnt_of_shuffled(self):
         return learn([self.space(shuffled(unit, self.rng)) for unit in self.pool_units])
 
-    def halves(self, seconds: float | None = None, turn: int = 0) -> list[list[Unit]]:
-        """Both halves of everybody; `turn` says with which of a half's clips to begin."""
+    def halves(self, seconds: float | None = None, turn: int = 0, in_order: bool = False) -> list[list[Unit]]:
+        """Both halves of everybody: every other clip, or the first and the last ones; `turn` says with which of them to begin."""
         frames = None if seconds is None else round(seconds * FPS)
         found = []
         for half in (0, 1):
-            own = [clips[half::2] for clips in self.people.values()]
+            if in_order:
+                cut = [(len(clips) + 1) // 2 for clips in self.people.values()]
+                own = [clips[n:] if half else clips[:n] for n, clips in zip(cut, self.people.values())]
+            else:
+                own = [clips[half::2] for clips in self.people.values()]
             own = [clips[turn % len(clips) :] + clips[: turn % len(clips)] for clips in own]
             found.append([unit_of(clips, self.rank, frames) for clips in own])
         return found
@@ -234,6 +239,7 @@ class Bench:
         shuffles = [[[shuffled(unit, self.rng) for unit in half] for half in whole] for _ in range(DRAWS)]
         found["time_shuffled"] = mean_hits([self.identified(x, self.learnt_of_shuffled) for x in shuffles])
         found["swapped"] = mean_hits([self.identified(self.swap(whole)) for _ in range(DRAWS)])
+        found["first/last clips"] = self.identified(self.halves(in_order=True))
         found["reversed"] = self.identified([[reverse(unit) for unit in whole[0]], whole[1]])
         for seconds in SECONDS:
             turns = [self.halves(seconds, turn) for turn in range(DRAWS)]
