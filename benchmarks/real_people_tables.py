@@ -205,7 +205,7 @@ class Bench:
         return learn([self.space(shuffled(unit, self.rng)) for unit in self.pool_units])
 
     def halves(self, seconds: float | None = None, turn: int = 0, in_order: bool = False) -> list[list[Unit]]:
-        """Both halves of everybody: every other clip, or the first and the last ones; `turn` says with which of them to begin."""
+        """Both halves of everybody: every other clip, or the first and the last; `turn`: with which of them to begin."""
         frames = None if seconds is None else round(seconds * FPS)
         found = []
         for half in (0, 1):

@@ -16,8 +16,11 @@ from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import fingerprint_of, prepare_face_clips
 from facedyn.config import check, default_config
 from facedyn.report import plots
+from facedyn.stages import embed
 from facedyn.stages.runtime import common
+from facedyn.stages.runtime.data_settings import prepare_settings
 from facedyn.stages.traits import clip_features
+from facedyn.store import portable
 
 SETTINGS = PrepareSettings(image_size=32, workers=1, min_frames=9)
 CHANNELS = {"canonical": 1, "motion": 2}
@@ -149,6 +152,25 @@ def test_memory_does_not_hold_the_crops(tmp_path):
         for i in (2, 0, 1):
             np.testing.assert_array_equal(crops.crop(i), pictures[i])
     assert not list(tmp_path.iterdir())
+
+
+def test_embed_and_exported_models_keep_to_their_appearance(tmp_path, monkeypatch):
+    """embed prepares as the model was made and offers no choice; a file older than the setting was made of own faces."""
+    assert not "data.appearance".startswith(embed.FREE)
+    config = default_config()
+    config.data.update(dict(appearance="canonical", channels=1))
+    assert prepare_settings(config, (), 1).appearance == "canonical"
+    params = {"kernel": np.ones(3, np.float32)}
+    portable.write_generic(tmp_path / "canonical.safetensors", {1: params}, config)
+    own = default_config()
+    own.data.channels = 1
+    with pytest.raises(InputError, match=r"data.appearance is 'canonical' there, 'own' here"):
+        portable.read_generic(tmp_path / "canonical.safetensors", own, params, 1)
+    now = portable.settings_of(own)
+    monkeypatch.setattr(portable, "settings_of", lambda config: {k: v for k, v in now.items() if k != "data.appearance"})
+    portable.write_generic(tmp_path / "old.safetensors", {1: params}, own)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(portable.read_generic(tmp_path / "old.safetensors", own, params, 1)["kernel"], np.ones(3))
 
 
 def test_pictures_and_baselines_of_a_motion():
