@@ -22,6 +22,7 @@ from data_pipelines.dataset.face_clips import NAME, VERSION
 from data_pipelines.dataset.growth import Wanted
 from data_pipelines.dataset.splits import clip_splits
 from data_pipelines.errors import InputError
+from data_pipelines.faces.appearances import APPEARANCES, CHANNELS, wrong_channels
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.faces.quality import QualityRow, frames_seen, quality_table
 from data_pipelines.faces.video import quiet
@@ -101,6 +102,7 @@ def layout_of(settings: PrepareSettings) -> packing.Format:
         trait_names=tuple(settings.trait_names),
         max_frames_per_record=settings.max_frames_per_record,
         shard_bytes=settings.shard_mb * 2**20,
+        appearance=settings.appearance,
     )
 
 
@@ -148,8 +150,12 @@ def _as_today(row, entry):
 
 def check_settings(settings: PrepareSettings) -> None:
     """Raises InputError for a value that cannot work."""
-    if settings.channels not in (1, 3):
-        raise InputError(f"config.data.channels is {settings.channels}; it must be 3 (RGB) or 1 (grey).")
+    if settings.appearance not in APPEARANCES:
+        raise InputError(
+            f"config.data.appearance is {settings.appearance!r}; it must be one of {', '.join(map(repr, APPEARANCES))}."
+        )
+    if settings.channels not in CHANNELS[settings.appearance]:
+        raise InputError(wrong_channels(settings.appearance, settings.channels))
     if settings.image_format not in ("png", "jpeg"):
         raise InputError(f"config.data.image_format is {settings.image_format!r}; it must be 'png' or 'jpeg'.")
     if settings.detector not in ("auto", "haar", "yunet"):

@@ -9,6 +9,7 @@ import pathlib
 import re
 
 from data_pipelines.errors import InputError
+from data_pipelines.faces.appearances import CHANNELS, wrong_channels
 from facedyn.setting import nearest_of
 
 # Stages that read the files of each setting; the others go on where those are no longer there.
@@ -120,6 +121,8 @@ def _traits(config):
 
 def _data(config):
     data = config.data
+    if data.channels not in CHANNELS[data.appearance]:
+        yield wrong_channels(data.appearance, data.channels)
     if abs(sum(data.split_fractions) - 1) > 1e-6:
         yield (
             f"config.data.split_fractions is {tuple(data.split_fractions)}; it must be three shares that add up to 1, for "

@@ -60,7 +60,13 @@ SETTINGS = {
     "data.data_dir": Setting("", "where the TFDS dataset lies; '' = WORKDIR/data", path=True),
     "data.traits": Setting((), "names of the manifest's trait columns", of=str, distinct=True, pattern=NAME),
     "data.image_size": Setting(112, "side of the square face crop, pixels", least=8, most=2048),
-    "data.channels": Setting(3, "3 = RGB, 1 = grey", (3, 1)),
+    "data.channels": Setting(3, "3 = RGB, 1 = grey, 2 = those of appearance=motion", (3, 1, 2)),
+    "data.appearance": Setting(
+        "own",
+        "own = the face as filmed; canonical = its motion carried over to one face that everybody shares; motion = the motion "
+        "itself, x and y (docs/data.md)",
+        ("own", "canonical", "motion"),
+    ),
     "data.image_format": Setting("png", "png (lossless) or jpeg (a fifth of the size, quality 95)", ("png", "jpeg")),
     "data.fps": Setting(
         0.0,

@@ -291,6 +291,8 @@ def seen(n=30, **changes):
         ("two_faces", {"n_two_faces": {8: 150, 9: 50}}, ["c8"]),
         ("several_people", {"n_people": {8: 2, 9: 2}, "other_share": {8: 0.43, 9: 0.2}}, ["c8"]),
         ("frozen_frames", {"n_repeated": {8: 190, 9: 10}}, ["c8"]),
+        ("hidden_face", {"n_hidden": {8: 190, 9: 10}}, ["c8"]),
+        ("large_motion", {"beyond_range": {8: 0.05, 9: 0.001}}, ["c8"]),
         ("light", {"brightness": {10: 15.0, 11: 240.0, 12: 60.0}}, ["c10", "c11"]),
         ("blurred", {"sharpness": {13: 5.0, 14: 60.0}}, ["c13"]),
         ("tiny", {"n_tiny": {15: 400, 16: 20}}, ["c15"]),

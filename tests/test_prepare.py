@@ -46,9 +46,9 @@ def counted(monkeypatch):
     """Ids of the clips that are processed, in order."""
     done, process = [], clip_faces.process_clip
 
-    def counting(entry, settings, keep):
+    def counting(entry, settings, keep, folder=None):
         done.append(entry.clip_id)
-        return process(entry, settings, keep)
+        return process(entry, settings, keep, folder)
 
     monkeypatch.setattr(clip_faces, "process_clip", counting)
     return done

@@ -61,7 +61,7 @@ def process_to_file(entry: ClipEntry, settings: PrepareSettings, path, log=None)
             if is_url(entry.path):
                 faces = clip_faces.process_remote_clip(entry, settings, writer.write, path.parent)
             else:
-                faces = clip_faces.process_clip(entry, settings, writer.write)
+                faces = clip_faces.process_clip(entry, settings, writer.write, path.parent)
             files = writer.close() if faces.row.verdict == "ok" else []
             for number, temporary in enumerate(files):
                 os.replace(temporary, _crops(path, number))

@@ -7,7 +7,8 @@ import os
 import pathlib
 
 from data_pipelines.content import Known
-from data_pipelines.faces import clip_faces
+from data_pipelines.faces import clip_faces, shared_clip
+from data_pipelines.faces.appearances import OWN
 from data_pipelines.faces.clip_faces import FACE_SETTINGS, FRAME_SETTINGS, PrepareSettings
 from data_pipelines.faces.openface import find_outputs
 from data_pipelines.manifest import ClipEntry
@@ -27,6 +28,8 @@ def clip_key(entry: ClipEntry, settings: PrepareSettings, known: Known | None = 
     names = FRAME_SETTINGS if entry.aligned or outputs else FRAME_SETTINGS + FACE_SETTINGS
     values = [_content_of_model(getattr(settings, n), known) if n in MODELS else getattr(settings, n) for n in names]
     parts = [clip_faces.VERSION, entry.clip_id, entry.fps, entry.aligned, values]
+    if settings.appearance != OWN:
+        parts.append([settings.appearance, shared_clip.VERSION, settings.crop_scale])
     try:
         if is_url(entry.path):
             parts.append(content_stamp(entry.path))

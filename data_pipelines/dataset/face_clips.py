@@ -108,7 +108,7 @@ class FaceClipsReader:
     """Random access to the frames of a dataset's clips; safe to use from several threads. Made by `open_face_clips`.
 
     clips: a ClipInfo a clip, its records joined, in the order of their ids; trait_names; image_size (pixels); channels (3 =
-    RGB, 1 = grey); image_format ('png' or 'jpeg'); metadata.
+    RGB, 1 = grey, 2 = a motion); appearance (config.data.appearance); image_format ('png' or 'jpeg'); metadata.
     """
 
     def __init__(self, folder: pathlib.Path, cache_bytes: int = 512 << 20):
@@ -116,6 +116,7 @@ class FaceClipsReader:
         check_size(self.folder / METADATA, MAX_METADATA, "The description of the dataset")
         self.metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
         self.image_size, self.channels = self.metadata["image_size"], self.metadata["channels"]
+        self.appearance = self.metadata.get("appearance", "own")  # older datasets know no other
         self.image_format, self.trait_names = self.metadata["image_format"], tuple(self.metadata["trait_names"])
         self._index = Index(part_files(self.folder), self.trait_names)
         self.clips = tuple(_clip_infos(self._index, self.trait_names))

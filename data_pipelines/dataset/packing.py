@@ -43,7 +43,10 @@ PENDING, DETAILS = "pending", b"facedyn"  # DETAILS: key of what stands in the h
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """What all records of a dataset have in common: pixels, 3 (RGB) or 1 (grey), 'png' or 'jpeg', names of the traits."""
+    """What all records of a dataset have in common: pixels, channels, 'png' or 'jpeg', names of the traits, whose face it is.
+
+    channels: 3 = RGB, 1 = grey, 2 = a motion, x and y (faces/shared_face.py).
+    """
 
     image_size: int
     channels: int
@@ -51,6 +54,7 @@ class Format:
     trait_names: tuple[str, ...]
     max_frames_per_record: int = 32
     shard_bytes: float = 256 << 20
+    appearance: str = "own"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,5 +382,6 @@ def stored_format(folder) -> Format | None:
     if not path.is_file():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
-    values = {field.name: values[field.name] for field in dataclasses.fields(Format)}
+    # A dataset of an older version lacks what came later.
+    values = {field.name: values[field.name] for field in dataclasses.fields(Format) if field.name in values}
     return Format(**values | {"trait_names": tuple(values["trait_names"])})

@@ -57,6 +57,8 @@ def finish(folder, layout: Format, fingerprint: str) -> None:
 def tfds_features(layout: Format):
     """The features of a record, as TFDS knows them."""
     shape = (layout.image_size, layout.image_size, layout.channels)
+    if layout.channels == 2:  # side by side in a grey image, see `images.encode_image`
+        shape = (layout.image_size, 2 * layout.image_size, 1)
     image = tfds.features.Image(shape=shape, encoding_format=layout.image_format)
     texts = {name: tfds.features.Text() for name in ("clip_id", "person_id", "task", "session", "split")}
     return tfds.features.FeaturesDict(

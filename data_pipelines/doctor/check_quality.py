@@ -23,6 +23,10 @@ TWO_FACES_SHARE = 0.25
 OTHER_SHARE = 1 / 3
 # A call that stalls for a second now and then repeats a few frames in a hundred; with more, its movements are cut to pieces.
 FROZEN_SHARE = 0.1
+# With a face that everybody shares: so many frames lost to hands and turns leave pieces, in which few windows fit.
+HIDDEN_SHARE = 0.1
+# Share of a motion's numbers that are cut off. Real clips have below 0.001 (benchmarks/RESULTS.md).
+BEYOND_SHARE = 0.01
 # Mean grey of a crop, of 255: darker, or brighter, and most pixels are at the end of the scale.
 DARK, BRIGHT = 40.0, 215.0
 # Robust standard deviations of log sharpness below the middle; sharpness has no scale that holds for all cameras.
@@ -52,6 +56,7 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> li
     kept, seconds, two = ok["n_kept"] / frames, frames / ok["fps"], ok["n_two_faces"] / frames
     repeated = _column(ok, "n_repeated") / ok["n_decoded"]
     other = _column(ok, "other_share")
+    hidden, beyond = _column(ok, "n_hidden") / frames, _column(ok, "beyond_range").fillna(0.0)
     limit = JITTER_SHARE * image_size
     for kind, words, values, bad in (
         ("few_frames_kept", f"Fewer than {KEPT_SHARE:.0%} of the frames were kept", kept, kept < KEPT_SHARE),
@@ -79,6 +84,18 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> li
             f"Over {FROZEN_SHARE:.0%} of the frames repeat the picture before them",
             repeated,
             repeated > FROZEN_SHARE,
+        ),
+        (
+            "hidden_face",
+            f"Over {HIDDEN_SHARE:.0%} of the frames were left out, as the face is hidden or cannot be followed there,",
+            hidden,
+            hidden > HIDDEN_SHARE,
+        ),
+        (
+            "large_motion",
+            f"Over {BEYOND_SHARE:.0%} of the motion is larger than its picture can hold",
+            beyond,
+            beyond > BEYOND_SHARE,
         ),
     ):
         defects += _clips(kind, words, ok, values, bad)

@@ -98,6 +98,11 @@ KINDS = {
         "Check by the reason whom the crops show; config.data.main_person=left or right chooses, or cut the video.",
     ),
     "frozen_frames": (WARNING, "Nothing, or another recording: no window lies in the repeated frames, so fewer remain."),
+    "hidden_face": (
+        WARNING,
+        "Take recordings without hands before the face and of a steadier head, or use config.data.appearance='own'.",
+    ),
+    "large_motion": (WARNING, "Nothing for few places; else take recordings of a steadier head: larger motions are cut off."),
     "light": (WARNING, "Brighten the videos or leave them out; a face that is hardly seen has no dynamics to learn."),
     "blurred": (WARNING, "Take sharper recordings where there are any, or leave the clips out."),
     "tiny": (WARNING, "Take recordings of higher resolution, or raise config.data.min_face_pixels so that they are left out."),

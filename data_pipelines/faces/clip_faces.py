@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.faces import quality, reasons
+from data_pipelines.faces import quality, reasons, shared_clip
 from data_pipelines.faces.alignment import crop_jitter
+from data_pipelines.faces.appearances import OWN
 from data_pipelines.faces.cropping import Cropper
 from data_pipelines.faces.detection import make_detector
 from data_pipelines.faces.identity import make_describer, people
@@ -32,6 +33,7 @@ class PrepareSettings:
     decoder_threads: of each clip, without an effect on its frames.
     """
 
+    appearance: str = "own"
     image_size: int = 112
     channels: int = 3
     image_format: str = "png"
@@ -85,15 +87,15 @@ class ClipFaces:
 NOTHING = np.zeros(0, np.int32)
 
 
-def process_clip(entry: ClipEntry, settings: PrepareSettings, keep) -> ClipFaces:
+def process_clip(entry: ClipEntry, settings: PrepareSettings, keep, folder=None) -> ClipFaces:
     """Hands face crops, encoded, to `keep` one by one; those at `positions` count, and only when the row's verdict is 'ok'.
 
     Whatever is wrong with the clip, an error of ours included, becomes the verdict of its row, not an exception. Only what
     ends a whole run goes on: interruptions, want of memory, and whatever `keep` raises (a full disk). Memory does not grow with
-    the length.
+    the length. `folder`: where a temporary file may lie, which an appearance that is not 'own' needs.
     """
     row = quality.QualityRow(entry.clip_id, entry.person_id, str(entry.path))
-    return _with_its_errors(row, lambda: _processed(entry, row, settings, _Kept(keep)))
+    return _with_its_errors(row, lambda: _processed(entry, row, settings, _Kept(keep), folder))
 
 
 class _Kept:
@@ -138,12 +140,17 @@ def _with_its_errors(row, process):
         return dataclasses.replace(_left_out(row, reasons.of_error(error)), traceback=traceback.format_exc())
 
 
-def _processed(entry, row, settings, keep):
+def _processed(entry, row, settings, keep, folder):
     openface = bool(find_outputs(entry.path))
     make, more = (OpenFaceVideo, settings.min_confidence) if openface else (Video, settings.decoder_threads)
     video = make(entry.path, settings.fps, entry.fps, more)
     find = _aligned_faces if entry.aligned or openface else _detected_faces
-    faces = find(video, row, settings, keep)
+    if settings.appearance == OWN:
+        faces = find(video, row, settings, keep)
+    else:
+        with shared_clip.Waiting(folder) as crops:
+            faces = find(video, row, shared_clip.first_pass(settings), crops.keep)
+            faces = shared_clip.shared(faces, crops, settings, keep)
     if openface:  # of a video of which OpenFace kept some of the frames
         whole = video.complete(faces.row)
         faces = dataclasses.replace(faces, row=dataclasses.replace(whole, n_frames=whole.n_decoded))
@@ -184,7 +191,7 @@ def process_remote_clip(entry, settings, keep, folder=None):
 
     def processed():
         with local_copy(entry.path, folder) as copy:
-            faces = process_clip(dataclasses.replace(entry, path=copy), settings, _Kept(keep))
+            faces = process_clip(dataclasses.replace(entry, path=copy), settings, _Kept(keep), folder)
         row = dataclasses.replace(faces.row, path=place, reason=faces.row.reason.replace(str(copy), place))
         return dataclasses.replace(faces, row=row)
 

@@ -1,4 +1,4 @@
-"""Encoding and decoding of single frames: RGB or grey uint8 arrays to and from PNG or JPEG bytes.
+"""Encoding and decoding of single frames: RGB or grey uint8 arrays to and from PNG or JPEG bytes; two channels side by side.
 
 One place for the order of the colours: OpenCV has blue first, all arrays of ours have red first; only whole frames on their
 way from the decoder to the crop stay as they were decoded, since turning them round costs as much as following the face.
@@ -29,8 +29,11 @@ def reduced(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def decode_image(encoded: bytes, channels: int) -> np.ndarray:
-    """uint8 [H, W, C] from an encoded image; RGB or grey."""
+    """uint8 [H, W, C] from an encoded image; RGB, grey, or two channels."""
     buffer = np.frombuffer(encoded, np.uint8)
+    if channels == 2:
+        left, right = np.split(cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE), 2, axis=1)
+        return np.stack([left, right], -1)
     if channels == 1:
         return cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE)[..., None]
     return cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
@@ -39,10 +42,14 @@ def decode_image(encoded: bytes, channels: int) -> np.ndarray:
 def encode_image(image: np.ndarray, image_format: str) -> bytes:
     """Encodes uint8 [H, W, C], RGB or grey: 'png' without loss, 'jpeg' at quality 95.
 
+    Of two channels, which neither format knows, the second stands to the right of the first in one grey image [H, 2 W].
     The PNG is filtered but not deflated: ArrayRecord compresses what it stores, to less than deflate does, and a face is
     encoded in a tenth of the time and decoded in a fifth (benchmarks/loader.py).
     """
-    image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.shape[-1] == 3 else image
+    if image.shape[-1] == 2:
+        image = np.concatenate([image[..., 0], image[..., 1]], 1)
+    elif image.shape[-1] == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     if image_format == "png":
         return cv2.imencode(".png", image, PNG)[1].tobytes()
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()

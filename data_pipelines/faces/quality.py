@@ -31,7 +31,9 @@ class QualityRow:
     n_tiny, n_blurred, n_dark, n_turned: how many of the kept frames are flagged (see `flags`), estimated from those looked at.
     n_repeated: frames left out because they show the picture before them again. n_people: how many were seen, in the half of
     the picture that `main_person` names; other_share: the second one's visible area x time, as a share of both the main
-    person's and that: 0 = there is no other, 0.5 = as much.
+    person's and that: 0 = there is no other, 0.5 = as much. With another config.data.appearance than 'own': n_hidden of the
+    frames with the face were left out, as too much of it is hidden there; beyond_range: mean share of the displacements
+    that are larger than the picture of a motion can hold.
     """
 
     clip_id: str
@@ -59,6 +61,8 @@ class QualityRow:
     n_repeated: int = 0
     n_people: int = 0
     other_share: float = 0.0
+    n_hidden: int = 0
+    beyond_range: float = NAN
 
     def left_out(self, reason: str) -> "QualityRow":
         """The same clip, but not in the dataset, for this reason."""

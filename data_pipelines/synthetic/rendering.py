@@ -16,7 +16,7 @@ from data_pipelines.synthetic.appearance import (
     paint_head,
     skin_at,
 )
-from data_pipelines.synthetic.dynamics import INDEX
+from data_pipelines.synthetic.dynamics import INDEX, UNITS
 
 LARGEST_TURN = np.deg2rad([3.0, 2.1, 1.2])  # yaw, pitch and roll at a track's value of 1
 CROP_SIDE = 2.5  # of an aligned crop, in distances between the eyes
@@ -27,10 +27,59 @@ JAW_TRAVEL, SMILE_LIFT, SMILE_STRETCH = 0.46, 0.19, 0.11
 
 def render(appearance: Appearance, tracks: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Aligned face crops, uint8 RGB [T, size, size, 3], of tracks [T, U]; `rng` makes the sensor's noise."""
+    return _add_noise(_crops(appearance, tracks, size, CROP_SIDE, EYE_LINE), appearance.sensor_noise, rng)
+
+
+# The face that everybody shares: even light, strong brows and lips, and skin rich in texture, on which motion shows everywhere.
+SHARED = Appearance(
+    skin=(206.0, 158.0, 128.0),
+    hair=(40.0, 28.0, 22.0),
+    iris=(62.0, 84.0, 96.0),
+    background=(118.0, 122.0, 126.0),
+    lip_red=0.75,
+    beard=0.0,
+    face_width=1.10,
+    chin=1.62,
+    jaw_squareness=2.3,
+    hairline=-0.86,
+    hair_length=0.3,
+    eye_width=0.50,
+    eye_height=0.215,
+    eye_slant=0.02,
+    brow_height=-0.36,
+    brow_thickness=0.10,
+    brow_arch=0.05,
+    nose_length=0.66,
+    nose_width=0.21,
+    mouth_height=1.04,
+    mouth_width=0.80,
+    lip_thickness=0.10,
+    light=(0.0, -0.35, 0.937),
+    ambient=0.6,
+    sensor_noise=0.0,
+    texture_seed=5,
+)
+FRECKLES = 0.09  # contrast of its skin's texture, about six grains between the eyes
+
+
+def draw_shared_face(size: int, crop_side: float, eye_line: float) -> np.ndarray:
+    """The face that everybody shares, at rest: uint8 RGB [size, size, 3].
+
+    crop_side: of the crop, in distances between the eyes; eye_line: height of the eyes, share of the side from the top.
+    """
+    face = _crops(SHARED, np.zeros((1, len(UNITS)), np.float32), size, crop_side, eye_line)[0]
+    cells = round(6 * crop_side)
+    grains = np.random.default_rng(SHARED.texture_seed).standard_normal((cells, cells)).astype(np.float32)
+    grains = cv2.resize(grains, (size, size), interpolation=cv2.INTER_CUBIC)[..., None]
+    return np.clip(face * (1 + FRECKLES * grains), 0, 255).astype(np.uint8)
+
+
+def _crops(appearance, tracks, size, crop_side, eye_line):
+    """Face crops without noise, uint8 [T, size, size, 3]."""
     factor = 4 if size <= 96 else 2
     side = size * factor
-    scale = side / CROP_SIDE
-    origin = (0.5 * side, EYE_LINE * side)
+    scale = side / crop_side
+    origin = (0.5 * side, eye_line * side)
     # The texture is anti-aliased already: half of the polygons' resolution does for it.
     half, half_origin = (side // 2, side // 2), (0.5 * origin[0], 0.5 * origin[1])
     background = paint_background(appearance, half)
@@ -43,7 +92,7 @@ def render(appearance: Appearance, tracks: np.ndarray, size: int, rng: np.random
         canvas = cv2.resize(head, (side, side), interpolation=cv2.INTER_LINEAR)
         _draw(canvas, shapes, t)
         cv2.resize(canvas, (size, size), dst=frames[t], interpolation=cv2.INTER_AREA)
-    return _add_noise(frames, appearance.sensor_noise, rng)
+    return frames
 
 
 def render_scene(

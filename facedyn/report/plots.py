@@ -19,6 +19,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 
+from data_pipelines.faces.shared_face import as_colours
 from facedyn.report import page
 from facedyn.report.tables import WITHOUT, with_interval
 
@@ -253,9 +254,14 @@ def _tick(x):
 
 
 def frame_png(frame, largest: int = LARGEST_PICTURE) -> bytes:
-    """uint8 [H, W, C] -> PNG of at most `largest` pixels a side."""
-    frame = _small(frame, largest)
+    """uint8 [H, W, C] -> PNG of at most `largest` pixels a side; a motion (C = 2) in colours: hue = direction."""
+    frame = _small(_visible(frame), largest)
     return _png(np.broadcast_to(frame, (*frame.shape[:2], 3)))
+
+
+def _visible(frame):
+    """The frame, or, where it is a motion of two channels, that in colours."""
+    return as_colours(frame) if frame.shape[-1] == 2 else frame
 
 
 def overlay_png(dynamic_map, frame, limit: float) -> bytes:
@@ -264,7 +270,7 @@ def overlay_png(dynamic_map, frame, limit: float) -> bytes:
     Blue is -limit, red +limit; the more colour, the larger the value.
     """
     colours, strength = _coloured(dynamic_map, limit)
-    grey = _small(frame).astype(float).mean(-1, keepdims=True) / 255
+    grey = _small(_visible(frame)).astype(float).mean(-1, keepdims=True) / 255
     alpha = np.minimum(1.0, 1.4 * strength)[..., None]
     return _png((255 * ((1 - alpha) * grey + alpha * colours)).astype(np.uint8))
 

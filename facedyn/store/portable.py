@@ -18,7 +18,9 @@ from facedyn.config import flatten
 SUFFIX, FORMAT, VERSION = ".safetensors", "facedyn generic model", 1
 MAX_BYTES = 4 << 30
 # What the parameters mean nothing without. `rank_loss.scales` is apart: a file may hold more scales than are asked for.
-MUST_AGREE = ("model.", "rank_loss.", "data.image_size", "data.channels")
+MUST_AGREE = ("model.", "rank_loss.", "data.image_size", "data.channels", "data.appearance")
+# Of settings that are younger than a file may be: it was made with
+YOUNGER = {"data.appearance": "own"}
 APART = ("rank_loss.scales",)
 
 
@@ -72,7 +74,7 @@ def read_generic(path, config, like, scale: int):
     metadata, named = _read(path)
     if metadata["hash"] != tensors_hash(named):
         raise InputError(f"{path} is damaged: its values are not those that were exported; export or copy it again.")
-    theirs, ours = metadata["settings"], settings_of(config)
+    theirs, ours = YOUNGER | metadata["settings"], settings_of(config)
     differ = [f"{k} is {theirs.get(k)!r} there, {ours.get(k)!r} here" for k in sorted(theirs.keys() | ours.keys())]
     differ = [text for text, k in zip(differ, sorted(theirs.keys() | ours.keys())) if theirs.get(k) != ours.get(k)]
     if differ:

@@ -64,12 +64,17 @@ def records_of(face_clips: FaceClipsReader, splits) -> list[int]:
 
 
 def open_data(directory, config) -> FaceClipsReader:
-    """The prepared dataset, checked against the config's image size and channels."""
+    """The prepared dataset, checked against the config's image size, channels and appearance."""
     face_clips = open_face_clips(directory, cache_bytes=READER_BYTES)
     if (face_clips.image_size, face_clips.channels) != (config.data.image_size, config.data.channels):
         raise InputError(
             f"The dataset in {directory} has faces of {face_clips.image_size} pixels and {face_clips.channels} channels, "
             f"the config asks for {config.data.image_size} and {config.data.channels}: prepare it again, or change the config."
+        )
+    if face_clips.appearance != config.data.appearance:
+        raise InputError(
+            f"The dataset in {directory} was prepared with config.data.appearance={face_clips.appearance!r}, the config asks "
+            f"for {config.data.appearance!r}: prepare it again, or change the config."
         )
     return face_clips
 

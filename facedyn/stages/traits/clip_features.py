@@ -27,7 +27,12 @@ def runs(frame_indices) -> list[slice]:
 
 
 def grey(frames, size: int) -> np.ndarray:
-    """Frames uint8 [T, H, W, C] -> float32 [T, s, s] in [0, 1]: mean over the channels, s = min(H, size) by area means."""
+    """Frames uint8 [T, H, W, C] -> float32 [T, s, s] in [0, 1]: mean over the channels, s = min(H, size) by area means.
+
+    Of a motion (C = 2) x and y are no colours of one thing: side by side, [T, s, 2 s].
+    """
+    if frames.shape[-1] == 2:
+        return np.concatenate([grey(frames[..., i : i + 1], size) for i in (0, 1)], -1)
     out = frames.mean(-1, dtype=np.float32) / 255
     if frames.shape[1] > size:
         out = np.stack([cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in out])
