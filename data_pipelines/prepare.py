@@ -27,6 +27,7 @@ from data_pipelines.faces.quality import QualityRow, frames_seen, quality_table
 from data_pipelines.faces.video import quiet
 from data_pipelines.files import atomic_path, discard, sweep
 from data_pipelines.progress import Progress
+from data_pipelines.progress import note as note_for_user
 from data_pipelines.worker_pool import available_cores, worker_pool
 
 __all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]
@@ -34,7 +35,7 @@ __all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]
 ERRORS = "errors.jsonl"  # under the data folder: the traceback of each clip that raised what nobody expected
 
 
-def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_path, note=print) -> dict:
+def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_path, note=note_for_user) -> dict:
     """Makes the dataset under `data_dir` and writes the quality table to `quality_path`; returns a summary of plain numbers.
 
     entries: ClipEntry of `read_manifest`, read with `settings.trait_names`. `note` is handed the sentences for the user.

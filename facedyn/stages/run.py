@@ -14,7 +14,7 @@ import jax
 from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from facedyn.config import config_hash
-from facedyn.stages.runtime import common, compilation_cache, processes
+from facedyn.stages.runtime import common, compilation_cache, messages, processes
 from facedyn.store import lock, stamps
 from facedyn.store.metrics_log import MetricsLog
 from facedyn.store.representations import CONTROLS
@@ -113,12 +113,12 @@ def _begin(name: str, config, workdir: pathlib.Path, skip: bool) -> list:
     done = stamps.read_stamp(workdir, name)
     # `prepare` looks at the videos themselves to see whether anything has changed.
     if skip and name != "prepare" and done and not stamps.changes(done, now):
-        print(f"{name}: done before, unchanged")
+        messages.info(f"{name}: done before, unchanged")
         return []
     started = stamps.now()
     if name in GUARDED:
         stamps.write_stamp(config, workdir, f"{name}.started", now, started, {})
-    print(f"{name}: config {config_hash(config)}, seed {config.seed}")
+    messages.info(f"{name}: config {config_hash(config)}, seed {config.seed}")
     return [now, started]
 
 

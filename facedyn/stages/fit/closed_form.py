@@ -33,6 +33,7 @@ class Shared(NamedTuple):
       readout: what a state looks like in pixels, [S, K, H * W * C].
       reliability: how much of each weight's variance is between people, in [0, 1]; ones where too few people tell. [D].
       discriminants: directions that tell people apart, [D, M]; M = 0 where too few people tell.
+      scaling: mean and standard deviation of each weight over the pool's people, [2, D]; [2, 0] where it was not learnt.
     """
 
     params: dict
@@ -42,6 +43,7 @@ class Shared(NamedTuple):
     readout: np.ndarray
     reliability: np.ndarray
     discriminants: np.ndarray
+    scaling: np.ndarray = np.zeros((2, 0), np.float32)
 
 
 def block_names(config) -> tuple[str, ...]:

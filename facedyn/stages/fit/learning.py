@@ -199,7 +199,28 @@ def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuff
     processes.log(f"fit: ridge of scale {pool.scale} that predicts held-back frames best, {people} people: {named}")
     shared = shared._replace(population=population, ridge=chosen)
     reliability, directions = learn_identification_weights(fitting, shared, pool, shuffle_seed)
-    return shared._replace(reliability=reliability, discriminants=directions)
+    scaling = learn_scaling(fitting, shared, pool, shuffle_seed)
+    return shared._replace(reliability=reliability, discriminants=directions, scaling=scaling)
+
+
+def learn_scaling(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None) -> np.ndarray:
+    """Mean and standard deviation of each weight over the pool's people, [2, D], by which features are standardised.
+
+    1 for a weight that is the same for everyone; [2, 0] of a single person, who has no spread.
+    """
+    count, sums = 0, np.zeros((2, sum(slot.size for slot in fitting.slots)))
+    for people, batch in pool.batches(0, shuffle_seed):
+        found = fitting.fit(shared, batch).representations.astype(np.float64)
+        found = found[[p for p, who in enumerate(people) if who and np.isfinite(found[p]).all()]]
+        count += len(found)
+        sums += found.sum(0), (found**2).sum(0)
+    if count < 2:
+        return np.zeros((2, 0), np.float32)
+    mean = sums[0] / count
+    variance = np.maximum(sums[1] / count - mean**2, 0)
+    # Less than this share of the size is rounding, not spread.
+    std = np.where(variance > 1e-10 * (mean**2 + 1e-10), np.sqrt(variance), 1)
+    return np.stack([mean, std]).astype(np.float32)
 
 
 def compile_sums(mesh):

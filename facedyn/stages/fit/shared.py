@@ -76,7 +76,8 @@ def load(path, names: list[str], length: int, params) -> Shared | None:
     with np.load(path) as stored:
         if stored["sites"].tolist() != names or len(stored["reliability"]) != length:
             return None
-        arrays = {name: stored[name] for name in Shared._fields if name not in ("params", "basis")}
+        # A file of an earlier version has no scaling.
+        arrays = {name: stored[name] for name in Shared._fields if name not in ("params", "basis") and name in stored}
         return Shared(params, tuple(stored[name] for name in names), **arrays)
 
 
