@@ -40,6 +40,11 @@ def within(what: str):
         _PREFIX.reset(token)
 
 
+def prefix() -> str:
+    """What lines begin with: 'stage 2 of 5, ', or nothing."""
+    return _PREFIX.get()
+
+
 def stream():
     """Where progress goes: stderr, or nowhere."""
     return sys.stderr if _SHOWN.get() else io.StringIO()

@@ -175,6 +175,8 @@ def read(args: list[str]) -> Call:
     values = {name: value for name, value in vars(given).items() if value is not None}
     settings = {name.removeprefix("config."): values.pop(name) for name in list(values) if name.startswith("config.")}
     for name in ALL[stage].needs:
+        if not values.get(name) and name == ALL[stage].positional:
+            raise InputError(f"{name.upper()} is missing, for example facedyn {stage} {OPTIONS[name][2]}.")
         if not values.get(name):
             raise InputError(f"--{name} is missing, for example --{name}={OPTIONS[name][2]}.")
     for name in values.keys() & {"workdir", "videos", "out", "model"}:

@@ -93,7 +93,7 @@ def wide(rows, vectors, slots, scales, level: str, scaling=None) -> pd.DataFrame
         np.add.at(sums, groups, values * weights[:, None])
         found[scale] = pd.DataFrame(sums / np.bincount(groups, weights, len(keys))[:, None], index=keys)
     whole = sorted(set.intersection(*(set(table.index) for table in found.values())))
-    index = pd.MultiIndex.from_tuples(whole, names=names) if len(names) > 1 else pd.Index(whole, name=names[0], dtype=object)
+    index = pd.MultiIndex.from_tuples(whole, names=names) if len(names) > 1 else pd.Index(whole, name=names[0], dtype=str)
     values = np.concatenate([table.loc[whole].to_numpy(np.float32) for table in found.values()], 1)
     return pd.DataFrame(values, index=index, columns=feature_names(slots, scales))
 
@@ -103,7 +103,7 @@ def _named(rows, level):
     columns = {"person_id": rows["person_id"].astype(str), "session": rows["session"].astype(str)}
     columns["clip_id"] = rows["unit_id"].astype(str)
     of_level = [columns[name] for name in LEVELS[level]]
-    index = pd.MultiIndex.from_arrays(of_level) if len(of_level) > 1 else pd.Index(of_level[0], dtype=object)
+    index = pd.MultiIndex.from_arrays(of_level) if len(of_level) > 1 else pd.Index(of_level[0], dtype=str)
     return rows.set_axis(index, axis=0)
 
 
@@ -118,13 +118,14 @@ def quality(rows, scales, level: str, seconds=None) -> pd.DataFrame:
     """
     found = []
     for name, own in _named(rows, level).groupby(level=list(range(len(LEVELS[level]))), sort=True):
+        name = name if len(name) > 1 else name[0]
         accuracy = own["ranking_accuracy_fitted"].astype(float)
         reason = _reason(own.assign(accuracy=accuracy), scales)
         frames = own.groupby("scale")["n_frames"].sum().max()
         found.append((name, int(frames), (seconds or {}).get(name, np.nan), accuracy.mean(), not reason, reason))
     names = LEVELS[level]
     keys = [entry[0] for entry in found]
-    index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=object)
+    index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
     columns = ("n_frames", "seconds", "ranking_accuracy", "reliable", "reason")
     return pd.DataFrame([entry[1:] for entry in found], index=index, columns=columns)
 

@@ -9,7 +9,7 @@ import pytest
 import facedyn
 from data_pipelines.errors import InputError
 from facedyn.main import main
-from facedyn.stages import embed
+from facedyn.stages import embed_model
 from facedyn.stages.fit import shared
 from facedyn.store import representations, site_files
 
@@ -115,11 +115,11 @@ def test_what_people_share_is_never_of_something_else(copied, arguments, capsys)
     assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
     site_files.write(path, arrays, right | {"fit.rank": 5})
     with pytest.raises(InputError, match="was learnt from something else"):
-        embed.FacialDynamics.load(copied)
+        embed_model.load(copied)
     for part in (copied / "representations").rglob("part-*.parquet"):
         part.unlink()
     assert main(arguments("fit", copied, **CLOSED_FORM | dict(fit__controls=""))) == 0  # nothing was made by it
-    assert "what people of scale 2 have in common is learnt again: fit.rank was 5, is 3" in capsys.readouterr().out
+    assert "what people of scale 2 have in common is learnt again: fit.rank was 5, is 3" in capsys.readouterr().err
 
 
 def test_forgetting_somebody_else_leaves_what_people_share_as_it_is(copied, arguments, monkeypatch):
@@ -133,8 +133,10 @@ def test_new_people_get_what_the_run_would_give(closed_form_run, blob_manifest, 
     header, *lines = blob_manifest.read_text().splitlines()
     own = [line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in lines if ",p05," in line]
     (tmp_path / "new.csv").write_text("\n".join([header, *own]) + "\n")
-    model = embed.FacialDynamics.load(closed_form_run)
-    table = model.transform(tmp_path / "new.csv")
+    model = facedyn.FacialDynamics(closed_form_run)
+    features = model.transform(tmp_path / "new.csv")
+    pd.testing.assert_frame_equal(features, facedyn.load_features(closed_form_run).loc[["p05"]], atol=1e-3)
+    table = model.representations_
     rows, vectors = facedyn.load_representations(closed_form_run)
     expected = vectors[(rows["person_id"] == "p05").to_numpy()]
     np.testing.assert_allclose(np.stack(table["representation"]), expected, atol=1e-5 * np.abs(vectors).max())
@@ -144,7 +146,7 @@ def test_new_people_get_what_the_run_would_give(closed_form_run, blob_manifest, 
     for path in (tmp_path / "w" / "representations" / "shared").iterdir():
         path.unlink()
     with pytest.raises(InputError, match="run the stage `fit`"):
-        embed.FacialDynamics.load(tmp_path / "w")
+        embed_model.load(tmp_path / "w")
 
 
 def test_a_fit_killed_within_a_chunk_goes_on_where_it_was(closed_form_run, arguments, tmp_path, monkeypatch):

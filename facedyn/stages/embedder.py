@@ -158,7 +158,7 @@ class Embedder:
             return found
         names = features.LEVELS[self.level]
         keys = [row[0] for row in rows]
-        index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=object)
+        index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
         more = pd.DataFrame([row[1:] for row in rows], index=index, columns=found.columns)
         return (pd.concat([found, more]) if len(found) else more).sort_index()
 

@@ -75,7 +75,9 @@ def write_generic(path, generic: dict, config, learnt: dict | None = None, descr
 
 
 def rounded(array) -> dict[str, np.ndarray]:
-    """A matrix [D, K] in a quarter of its size: {"values": int8 [D, K], "step": float32 [K]}, of which the product is nearly it.
+    """A matrix [D, K] in a quarter of its size: {"values": int8 [D, K], "step": float32 [K]}.
+
+    Their product is nearly the matrix.
 
     Made for principal components, whose tens of thousands of small numbers a state sums over: their errors cancel.
     """
