@@ -36,7 +36,7 @@ class Clips(fake.FakeFaceClips):
 
 
 @pytest.fixture
-def score(tmp_path, monkeypatch, capsys):
+def score(tmp_path, monkeypatch, hear):
     """score(labels, vectors [N, 4, D], splits [N][4], **settings) -> (summary, scores, printed text)."""
 
     def run(labels, vectors, splits, **settings):
@@ -46,7 +46,7 @@ def score(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(common, "open_face_clips", lambda _, **__: clips)
         chosen = dict(traits__aggregate="none", fit__unit="clip", traits__heads=("ridge",), traits__penalties=(100.0, 100.0))
         summary = traits_stage.run(fake.small_config(**chosen | settings), tmp_path)
-        return summary, load_scores(tmp_path), capsys.readouterr().out
+        return summary, load_scores(tmp_path), hear()
 
     return run
 

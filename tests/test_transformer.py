@@ -72,8 +72,10 @@ def test_it_is_a_transformer_of_scikit_learn(shipped, videos, crops_are_crops):
 
     paths = [str(videos / f"{name}.avi") for name in "dcab"]
     model = facedyn.FacialDynamics(level="clip")
-    assert clone(model).get_params() == model.get_params() == dict.fromkeys(model.get_params(), None) | dict(
-        level="clip", progress=False
+    assert (
+        clone(model).get_params()
+        == model.get_params()
+        == dict.fromkeys(model.get_params(), None) | dict(level="clip", progress=False)
     )
     features = model.fit_transform(paths)
     assert list(features.index.get_level_values(0)) == list("dcab")  # the rows stand in the order of the list
