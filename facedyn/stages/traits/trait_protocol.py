@@ -9,6 +9,7 @@ from facedyn.core import cross_validation as cv
 from facedyn.core.pca import balance_blocks
 from facedyn.stages.fit import shared
 from facedyn.stages.fit.units import unit_id
+from facedyn.stages.runtime import messages
 from facedyn.stages.traits import trait_features
 from facedyn.store.scores import PEOPLE_OVERLAP
 
@@ -97,7 +98,7 @@ def overlap_note(subjects: Subjects, fold) -> str:
     if not both:
         return ""
     tested = {person for person, k in zip(subjects.people, fold) if k >= 0}
-    print(
+    messages.warning(
         f"traits: {len(both)} of {len(tested)} people in test are in training too, so knowing a face again helps: scores say"
         " people_overlap, and same_identity among them is what looking people up gives without a pixel"
     )
