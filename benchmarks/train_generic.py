@@ -25,8 +25,8 @@ from facedyn.store import portable
 
 ROOT = pathlib.Path(__file__).parent.parent
 COLUMNS = ("clip_id", "person_id", "path", "task", "session", "split", "aligned")
-# (list of the clips, list that names their licences, its column with the clip's file or id)
-LISTS = (("clips.csv", "SOURCES.csv", "file"), ("people.csv", "people_SOURCES.csv", "file"))
+# (list of the clips, list that names their licences)
+LISTS = (("clips.csv", "SOURCES.csv"), ("people.csv", "people_SOURCES.csv"))
 # The speakers with a single clip of three seconds: they decide when training stops and teach nothing.
 VALIDATION = ("p009", "p012", "p113")
 SYNTHETIC = SyntheticSettings(people=0, pretrain_people=60, clips_per_task=2, frames=(90, 130), size=64, seed=20)
@@ -45,8 +45,8 @@ def rows_of(path) -> list[dict]:
 def grid_clips(folder: pathlib.Path) -> list[dict]:
     """Manifest rows of the GRID clips under `folder`, by the licences that its lists of sources name."""
     found = []
-    for clips, sources, column in LISTS:
-        ours = {row[column] for row in rows_of(folder / sources) if "GRID corpus" in row["repository_licence"]}
+    for clips, sources in LISTS:
+        ours = {row["file"] for row in rows_of(folder / sources) if "GRID corpus" in row["repository_licence"]}
         for row in rows_of(folder / clips):
             path = folder / row["path"]
             if path.name in ours:
@@ -86,8 +86,16 @@ def train(data: pathlib.Path, workdir: pathlib.Path, out: pathlib.Path, settings
             raise SystemExit(f"The stage {stage} failed.")
     if facedyn(["export", f"--workdir={workdir}", f"--out={out}", f"--note={ATTRIBUTION}"]):
         raise SystemExit("The stage export failed.")
+    seconds = round(time.monotonic() - start)
+    described = description(out, rows, options, seconds)
+    out.with_suffix(".json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    print(f"{out}: {out.stat().st_size:,} bytes, {seconds} s")
+
+
+def description(out: pathlib.Path, rows: list[dict], options: list[str], seconds: int) -> dict:
+    """What generic.json says."""
     people = {(row["person_id"], row["split"]) for row in rows}
-    described = {
+    return {
         "made_by": "python benchmarks/train_generic.py",
         "attribution": ATTRIBUTION,
         "licence": "CC BY 4.0 (the corpus); Apache-2.0 (the code and the synthetic faces)",
@@ -99,11 +107,9 @@ def train(data: pathlib.Path, workdir: pathlib.Path, out: pathlib.Path, settings
         },
         "clips": len(rows),
         "synthetic": dataclasses.asdict(SYNTHETIC),
-        "training_seconds": round(time.monotonic() - start),
+        "training_seconds": seconds,
         "file": portable.describe(out),
     }
-    out.with_suffix(".json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-    print(f"{out}: {out.stat().st_size:,} bytes, {described['training_seconds']} s")
 
 
 def main() -> None:

@@ -88,11 +88,11 @@ def write_video(path, frames) -> None:
 
 @pytest.fixture
 def hear(capsys, caplog):
-    """Call it for what was printed to stdout and what the logger `facedyn` was told since the last call."""
+    """Call it for what was printed, and what the logger `facedyn` was told, since the last call."""
     caplog.set_level("DEBUG", "facedyn")
 
     def heard() -> str:
-        text = capsys.readouterr().out + caplog.text
+        text = "".join(capsys.readouterr()) + caplog.text
         caplog.clear()
         return text
 

@@ -51,12 +51,14 @@ class _Handler(logging.StreamHandler):
 @contextlib.contextmanager
 def on_command_line(level: int = NORMAL, progress: bool = True):
     """Within the block the messages of this level go to stderr, and so does progress, unless level is QUIET."""
-    handler, before = _Handler(), LOGGER.level
+    handler, before = _Handler(), (LOGGER.level, LOGGER.propagate)
     LOGGER.addHandler(handler)
     LOGGER.setLevel(level)
+    LOGGER.propagate = False  # a library of ours gives the root logger a handler, which would say everything again
     try:
         with shown(progress and level < QUIET):
             yield
     finally:
         LOGGER.removeHandler(handler)
-        LOGGER.setLevel(before)
+        LOGGER.setLevel(before[0])
+        LOGGER.propagate = before[1]
