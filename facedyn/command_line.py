@@ -65,6 +65,7 @@ OPTIONS = {
     "overwrite": ("", "replaces an existing table of other videos or settings", ""),
     "read-only": ("", "writes the page to --out=FILE.html and nothing into WORKDIR", ""),
 }
+OF_TRAINED = "the folder of a finished run"
 # For every stage: {option: (short form, help)}.
 FOR_ALL = {
     "quiet": ("q", "only warnings and results"),
@@ -130,7 +131,10 @@ def usage(stage: str | None = None) -> str:
     call += [f"[--{name}{'=' * bool(OPTIONS[name][0])}{OPTIONS[name][0]}]" for name in may]
     text = f"usage: facedyn {stage} {' '.join(call)} [--config.SETTING=VALUE ...]\n\n{ALL[stage].help}\n\n"
     settings = of_stage(stage)
-    return text + f"options:\n{_options_help((*needs, *may))}\n" + f"\nsettings:\n{settings}\n" * bool(settings)
+    options = _options_help((*needs, *may))
+    if stage in ON_TRAINED:
+        options = options.replace(OPTIONS["workdir"][1], OF_TRAINED)
+    return text + f"options:\n{options}\n" + f"\nsettings:\n{settings}\n" * bool(settings)
 
 
 def _options_help(names) -> str:

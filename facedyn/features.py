@@ -181,8 +181,11 @@ def load_features(workdir, level: str = "person", return_quality: bool = False):
     """
     from facedyn.stages.fit import shared
     from facedyn.store import site_files
+    from facedyn.store.representations import load_representations
 
-    config, rows, vectors = _table_of(workdir, level)
+    workdir = pathlib.Path(workdir).expanduser()
+    config = _config_of(workdir, level)
+    rows, vectors = load_representations(workdir)
     slots, scales = shared.layout(config), sorted(config.rank_loss.scales)
     if sum(slot.size for slot in slots) != vectors.shape[1]:
         raise InputError(f"The representations of {workdir} are not those of its settings: run the stage fit there again.")
@@ -195,8 +198,10 @@ def load_features(workdir, level: str = "person", return_quality: bool = False):
 def load_quality(workdir, level: str = "person") -> pd.DataFrame:
     """How far each row of `load_features` can be trusted, also of those who have no features: see `quality`."""
     from facedyn.stages.runtime.data_settings import data_dir
+    from facedyn.store import representations
 
-    config, rows, _ = _table_of(workdir, level)
+    workdir = pathlib.Path(workdir).expanduser()
+    config, rows = _config_of(workdir, level), representations.read_rows(workdir / representations.FOLDER)
     try:
         seconds = seconds_of(open_face_clips(data_dir(config, workdir)).clips, level)
     except InputError:  # the dataset may be gone
@@ -204,12 +209,10 @@ def load_quality(workdir, level: str = "person") -> pd.DataFrame:
     return quality(rows, sorted(config.rank_loss.scales), level, seconds)
 
 
-def _table_of(workdir, level):
+def _config_of(workdir, level):
+    """The settings of a finished fit. Raises InputError where there is none, or none of that level."""
     from facedyn.store import stamps
-    from facedyn.store.representations import load_representations
 
-    workdir = pathlib.Path(workdir).expanduser()
-    rows, vectors = load_representations(workdir)
     config = stamps.stamped_config(workdir, "fit")
     check_level(level, config.fit.unit)
-    return config, rows, vectors
+    return config
