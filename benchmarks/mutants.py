@@ -145,8 +145,8 @@ MUTANTS = (
     _stage("fit/learning.py", "RIDGES[of_ridges.argmin(0)]", "RIDGES[of_ridges.argmax(0)]", ENGINE),
     _stage(
         "fit/learning.py",
-        "return shared._replace(mean=mean, std=std)",
-        "return shared._replace(mean=mean, std=std + 1)",
+        "return np.stack([mean, std]).astype(np.float32)",
+        "return np.stack([mean, 1 + std]).astype(np.float32)",
         ENGINE,
     ),
     _stage("fit/fit_stage.py", "held_back=0.0 if half and fitting.uses_all else c.held_back", "held_back=c.held_back", HALVES),

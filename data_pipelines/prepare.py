@@ -8,13 +8,16 @@ is, and a new one is added beside it. No bad clip stops the others.
 import collections
 import contextlib
 import dataclasses
+import functools
 import hashlib
+import itertools
 import json
 import math
 import pathlib
 import shutil
 from concurrent import futures
 
+from data_pipelines import frame_counter
 from data_pipelines.content import Known
 from data_pipelines.dataset import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
 from data_pipelines.dataset.clip_keys import clip_keys
@@ -28,14 +31,16 @@ from data_pipelines.faces.quality import QualityRow, frames_seen, quality_table
 from data_pipelines.faces.video import quiet
 from data_pipelines.files import atomic_path, discard, sweep
 from data_pipelines.progress import Progress
+from data_pipelines.progress import note as note_for_user
 from data_pipelines.worker_pool import available_cores, worker_pool
 
 __all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]
 
+LOOK_SECONDS = 1.0  # between two looks at how many frames the workers have seen
 ERRORS = "errors.jsonl"  # under the data folder: the traceback of each clip that raised what nobody expected
 
 
-def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_path, note=print) -> dict:
+def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_path, note=note_for_user) -> dict:
     """Makes the dataset under `data_dir` and writes the quality table to `quality_path`; returns a summary of plain numbers.
 
     entries: ClipEntry of `read_manifest`, read with `settings.trait_names`. `note` is handed the sentences for the user.
@@ -77,7 +82,7 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
         packer.add(files[i], wanted[i])
     with (
         Progress("prepare", len(entries), unit="clips", done=reused) as progress,
-        contextlib.closing(_process(wanted, files, todo, folder, layout, settings)) as processed,
+        contextlib.closing(_process(wanted, files, todo, folder, layout, settings, progress)) as processed,
     ):
         for i, row in processed:
             rows[i] = row
@@ -185,7 +190,7 @@ def check_settings(settings: PrepareSettings) -> None:
         raise InputError(f"There is no YuNet model at {settings.yunet_model}; config.data.yunet_model must name its ONNX file.")
 
 
-def _process(wanted, files, todo, folder, layout, settings):
+def _process(wanted, files, todo, folder, layout, settings, progress):
     """Yields (i, QualityRow) for every i of `todo` as it gets done; its crops wait at files[i], unless Beam did the work."""
     if settings.beam_options:
         if todo:
@@ -205,23 +210,38 @@ def _process(wanted, files, todo, folder, layout, settings):
     log = folder.parents[1] / ERRORS
     if workers <= 1:
         quiet()
-        for i in todo:
-            yield i, clip_files.process_to_file(entries[i], settings, files[i], log)
+        frames = itertools.accumulate(itertools.repeat(frame_counter.EVERY))
+        frame_counter.use(lambda n: progress.inside(_frames(next(frames))))
+        try:
+            for i in todo:
+                yield i, clip_files.process_to_file(entries[i], settings, files[i], log)
+        finally:
+            frame_counter.use(None)
         return
-    yield from _process_in_pool(entries, files, todo, settings, workers, log)
+    yield from _process_in_pool(entries, files, todo, settings, workers, log, progress)
 
 
-def _process_in_pool(entries, files, todo, settings, workers, log):
-    waiting = collections.deque(todo)
+def _frames(n: int) -> str:
+    return f"{n:,} frames"
+
+
+def _start_worker(frames):
+    clip_files.start_worker()
+    frame_counter.use(frames.add)
+
+
+def _process_in_pool(entries, files, todo, settings, workers, log, progress):
+    waiting, frames = collections.deque(todo), frame_counter.Shared()
     while waiting:
         running = {}
         try:
-            with worker_pool(workers, clip_files.start_worker) as pool:
+            with worker_pool(workers, functools.partial(_start_worker, frames)) as pool:
                 while waiting or running:
                     while waiting and len(running) < (2 * workers if workers > 1 else 1):
                         i = waiting.popleft()
                         running[pool.submit(clip_files.process_to_file, entries[i], settings, files[i], log)] = i
-                    for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                    progress.inside(_frames(frames.value))
+                    for future in futures.wait(running, LOOK_SECONDS, futures.FIRST_COMPLETED).done:
                         row = future.result()
                         yield running.pop(future), row
         except futures.process.BrokenProcessPool:

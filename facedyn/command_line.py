@@ -22,6 +22,7 @@ class Stage:
     help: str
     needs: tuple[str, ...] = ("config", "workdir")
     may: tuple[str, ...] = ()
+    positional: str = ""  # the option that a word without dashes stands for
 
 
 STAGES = {
@@ -33,14 +34,16 @@ STAGES = {
     "run": Stage("the five above in order, skipping what is done and unchanged"),
     "doctor": Stage("manifest, files, dataset -> what is wrong with them and how to fix it; exit code 1 for errors"),
 }
-# These take their settings from a trained WORKDIR.
+EXPORT = ("workdir", "out"), ("note",)
+# These take their settings from a trained model or WORKDIR.
 ON_TRAINED = {
     "embed": Stage(
-        "videos of new people (a folder or a manifest) -> table of representations, and traits where there are heads",
-        ("videos", "workdir", "out"),
-        ("overwrite",),
+        "videos (a folder, a manifest, a file) -> table of features, by the model in the package or one of yours",
+        ("videos", "out"),
+        ("model", "workdir", "level", "overwrite"),
+        "videos",
     ),
-    "export": Stage("the generic model of all scales -> one file, for config.pretrain.init_from", ("workdir", "out")),
+    "export": Stage("the generic model of all scales -> one file, for --model and config.pretrain.init_from", *EXPORT),
     "forget": Stage(
         "removes a person from everything in WORKDIR, and says which models must be retrained",
         ("workdir", "person"),
@@ -53,13 +56,24 @@ OPTIONS = {
     "config": ("NAME", "settings: a name that `facedyn configs` lists, or FILE.py; with :ARG where the file takes one", "demo"),
     "workdir": ("DIR", "where everything is written; an interrupted run continues where it stopped", "runs/demo"),
     "videos": ("DIR", "a folder, a manifest (CSV) or a video", "new_videos"),
-    "out": ("FILE", "the file that is written", "table.parquet"),
+    "out": ("FILE", "the file that is written", "features.parquet"),
+    "model": ("MODEL", "the model: a workdir or a file of `facedyn export`; without it the one in the package", "runs/demo"),
+    "level": ("LEVEL", "what a row is: person, session or clip", "session"),
+    "note": ("TEXT", "who is to be named for the data that the model was trained on", "'Data: ...'"),
     "person": ("ID", "the person's id, as in the manifest", "p07"),
     "dry-run": ("", "only lists what would be removed", ""),
     "overwrite": ("", "replaces an existing table of other videos or settings", ""),
     "read-only": ("", "writes the page to --out=FILE.html and nothing into WORKDIR", ""),
 }
+OF_TRAINED = "the folder of a finished run"
+# For every stage: {option: (short form, help)}.
+FOR_ALL = {
+    "quiet": ("q", "only warnings and results"),
+    "verbose": ("v", "also details, and the long tables at the end of a run"),
+    "no-progress": ("", "no line that shows how far it is"),
+}
 USAGE = """usage: facedyn STAGE --config=NAME --workdir=DIR [--config.SETTING=VALUE ...]
+       facedyn embed VIDEOS --out=FILE [--model=MODEL]
        facedyn help STAGE | configs | --version
 
 stages:
@@ -101,6 +115,8 @@ def _add_options(to, stage: str) -> None:
     for name in (*ALL[stage].needs, *ALL[stage].may):
         placeholder, text, _ = OPTIONS[name]
         to.add_argument(f"--{name}", help=text, **(dict(metavar=placeholder) if placeholder else dict(action="store_true")))
+    for name, (short, text) in FOR_ALL.items():
+        to.add_argument(*([f"-{short}"] if short else []), f"--{name}", help=text, action="store_true")
     for name in SETTINGS:
         to.add_argument(f"--config.{name}", metavar="VALUE", help=argparse.SUPPRESS)
 
@@ -110,17 +126,21 @@ def usage(stage: str | None = None) -> str:
     if stage not in ALL:
         stages = "\n".join(f"  {name:<10} {one.help}" for name, one in ALL.items())
         return USAGE.format(stages=stages, options=_options_help(("config", "workdir")))
-    needs, may = ALL[stage].needs, ALL[stage].may
-    call = [f"--{name}={OPTIONS[name][0]}" for name in needs]
+    needs, may, positional = ALL[stage].needs, ALL[stage].may, ALL[stage].positional
+    call = [positional.upper()] * bool(positional) + [f"--{name}={OPTIONS[name][0]}" for name in needs if name != positional]
     call += [f"[--{name}{'=' * bool(OPTIONS[name][0])}{OPTIONS[name][0]}]" for name in may]
     text = f"usage: facedyn {stage} {' '.join(call)} [--config.SETTING=VALUE ...]\n\n{ALL[stage].help}\n\n"
     settings = of_stage(stage)
-    return text + f"options:\n{_options_help((*needs, *may))}\n" + f"\nsettings:\n{settings}\n" * bool(settings)
+    options = _options_help((*needs, *may))
+    if stage in ON_TRAINED:
+        options = options.replace(OPTIONS["workdir"][1], OF_TRAINED)
+    return text + f"options:\n{options}\n" + f"\nsettings:\n{settings}\n" * bool(settings)
 
 
 def _options_help(names) -> str:
     lines = [(f"--{n}={OPTIONS[n][0]}" if OPTIONS[n][0] else f"--{n}", OPTIONS[n][1]) for n in names]
     lines += [("--config.SETTING=VALUE", "changes one setting, for example --config.fit.max_frames=1000")]
+    lines += [(f"-{short}, --{name}" if short else f"--{name}", text) for name, (short, text) in FOR_ALL.items()]
     return "\n".join(f"  {option:<24} {text}" for option, text in lines)
 
 
@@ -150,7 +170,7 @@ def read(args: list[str]) -> Call:
     """The call that the words are. Raises InputError for an option or setting that is not there, or lacks its value."""
     stage = stage_named(args[0] if args else "-")
     try:
-        given, rest = parser(stage).parse_known_args(args[1:])
+        given, rest = parser(stage).parse_known_args(_with_positional(stage, args[1:]))
     except argparse.ArgumentError as error:
         wants = "needs a value" if "expected" in error.message else error.message
         raise InputError(f"{error.argument_name} {wants}: {error.argument_name}=VALUE.") from error
@@ -159,11 +179,20 @@ def read(args: list[str]) -> Call:
     values = {name: value for name, value in vars(given).items() if value is not None}
     settings = {name.removeprefix("config."): values.pop(name) for name in list(values) if name.startswith("config.")}
     for name in ALL[stage].needs:
+        if not values.get(name) and name == ALL[stage].positional:
+            raise InputError(f"{name.upper()} is missing, for example facedyn {stage} {OPTIONS[name][2]}.")
         if not values.get(name):
             raise InputError(f"--{name} is missing, for example --{name}={OPTIONS[name][2]}.")
-    for name in values.keys() & {"workdir", "videos", "out"}:
+    for name in values.keys() & {"workdir", "videos", "out", "model"}:
         values[name] = with_home(values[name], f"--{name}")
     return Call(stage, values, settings)
+
+
+def _with_positional(stage: str, words: list[str]) -> list[str]:
+    """The words, in which a first one without dashes has become the option that it stands for."""
+    if ALL[stage].positional and words and not words[0].startswith("-"):
+        return [f"--{ALL[stage].positional}={words[0]}", *words[1:]]
+    return words
 
 
 def _not_understood(stage: str, word: str) -> str:
@@ -200,7 +229,8 @@ def settled(call: Call) -> tuple[str, object, pathlib.Path]:
 
 def on_trained(call: Call) -> dict:
     """Arguments of the stage's `run`, of a call on a trained WORKDIR. Raises InputError where there is none."""
-    if not pathlib.Path(call.options["workdir"]).is_dir():
-        raise InputError(f"There is no folder --workdir={call.options['workdir']}; name the one of an earlier run.")
+    workdir = call.options.get("workdir")
+    if workdir and not pathlib.Path(workdir).is_dir():
+        raise InputError(f"There is no folder --workdir={workdir}; name the one of an earlier run.")
     names = (*ALL[call.stage].needs, *ALL[call.stage].may)
     return {n.replace("-", "_"): call.options.get(n.replace("-", "_")) for n in names} | {"overrides": call.settings}

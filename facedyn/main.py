@@ -8,6 +8,7 @@ import os
 import sys
 
 from data_pipelines.errors import InputError
+from facedyn.stages.runtime import messages
 from facedyn.stages.runtime.stopping import Stopped, on_sigterm
 
 HELP, ANSWERS = ("--help", "-h", "--version"), ("help", "configs")
@@ -62,9 +63,17 @@ def _answer(args: list[str]) -> int:
 
 def _run(args: list[str]) -> int:
     from facedyn import command_line
-    from facedyn.config import check
 
     call = command_line.read(args)
+    level = messages.QUIET if call.options["quiet"] else messages.VERBOSE if call.options["verbose"] else messages.NORMAL
+    with messages.on_command_line(level, progress=not call.options["no_progress"]):
+        return _stage(call)
+
+
+def _stage(call) -> int:
+    from facedyn import command_line
+    from facedyn.config import check
+
     if call.stage in command_line.ON_TRAINED:
         importlib.import_module(f"facedyn.stages.{call.stage}").run(**command_line.on_trained(call))
         return 0

@@ -86,6 +86,19 @@ def write_video(path, frames) -> None:
     writer.release()
 
 
+@pytest.fixture
+def hear(capsys, caplog):
+    """Call it for what was printed, and what the logger `facedyn` was told, since the last call."""
+    caplog.set_level("DEBUG", "facedyn")
+
+    def heard() -> str:
+        text = "".join(capsys.readouterr()) + caplog.text
+        caplog.clear()
+        return text
+
+    return heard
+
+
 FORGOTTEN = "p03-aurora"  # long enough that its bytes are nowhere by chance
 
 

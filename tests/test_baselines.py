@@ -255,10 +255,10 @@ def scored_fake(tmp_path):
     return run, labels, fold
 
 
-def test_no_baseline_sees_the_labels_of_the_people_it_predicts(scored_fake, capsys):
+def test_no_baseline_sees_the_labels_of_the_people_it_predicts(scored_fake, hear):
     run, labels, fold = scored_fake
     found, rows = run(labels)
-    said = capsys.readouterr().out
+    said = hear()
     assert "generic_feature is left out, there is no generic model" in said
     assert "dynamic_images (scales 1+2+4) is left out, no clip is long enough" in said  # six frames a clip
     assert {key.method for key in found} == {

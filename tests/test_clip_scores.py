@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.errors import InputError
 from facedyn.report.tables import describe
-from facedyn.stages import embed
+from facedyn.stages import embedder
 from facedyn.stages.runtime import common
 from facedyn.stages.traits import saved_heads, traits_stage
 from facedyn.store.representations import load_representations
@@ -36,7 +36,7 @@ class Clips(fake.FakeFaceClips):
 
 
 @pytest.fixture
-def score(tmp_path, monkeypatch, capsys):
+def score(tmp_path, monkeypatch, hear):
     """score(labels, vectors [N, 4, D], splits [N][4], **settings) -> (summary, scores, printed text)."""
 
     def run(labels, vectors, splits, **settings):
@@ -46,7 +46,7 @@ def score(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(common, "open_face_clips", lambda _, **__: clips)
         chosen = dict(traits__aggregate="none", fit__unit="clip", traits__heads=("ridge",), traits__penalties=(100.0, 100.0))
         summary = traits_stage.run(fake.small_config(**chosen | settings), tmp_path)
-        return summary, load_scores(tmp_path), capsys.readouterr().out
+        return summary, load_scores(tmp_path), hear()
 
     return run
 
@@ -96,7 +96,7 @@ def test_every_clip_is_predicted_from_the_training_peoples_clips_and_scored(scor
     unknown = units.index("p021-talk-0")
     assert np.isnan(predicted[unknown]).all()
     np.testing.assert_allclose(np.delete(predicted[80:], unknown - 80, 0), np.delete(expected, unknown - 80, 0), atol=1e-4)
-    embedded = embed.FacialDynamics(fake.small_config(), "", {}, heads)._predict(rows, stored)
+    embedded = embedder.predict(heads, rows, stored)
     assert (embedded["unit_id"].str[:4] == embedded["person_id"]).all()
     assert len(embedded) == 2 * (N * CLIPS - 1)
 

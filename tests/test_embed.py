@@ -12,7 +12,7 @@ import facedyn
 from data_pipelines.errors import InputError
 from facedyn.command_line import parse
 from facedyn.main import main
-from facedyn.stages import embed, pretrain
+from facedyn.stages import embedder, pretrain
 from facedyn.stages.traits.saved_heads import load_heads
 from facedyn.store import portable
 
@@ -33,7 +33,9 @@ def test_embedding_gives_the_vectors_that_the_run_gave(workdir, blob_manifest, t
     rows, vectors = facedyn.load_representations(workdir)
     model = facedyn.FacialDynamics.load(workdir)
     for people in (["p05"], ["p05", "p00", "p11"]):
-        table = model.transform(manifest_of(blob_manifest, tmp_path / "new.csv", people))
+        features = model.transform(manifest_of(blob_manifest, tmp_path / "new.csv", people))
+        assert sorted(features.index) == sorted(people)
+        table = model.representations_
         assert sorted(set(table["person_id"])) == sorted(people)
         own = rows["person_id"].isin(people).to_numpy()
         assert table["unit_id"].tolist() == rows.loc[own, "unit_id"].tolist()
@@ -53,9 +55,11 @@ def test_the_command_leaves_the_workdir_alone_and_gives_every_bad_video_a_row(wo
     before, out = files_of(workdir), tmp_path / "out" / "table.parquet"
     command = ["embed", f"--videos={videos}", f"--workdir={workdir}", f"--out={out}"]
     assert main(command) == 0
-    assert "embed: 2 of 4 videos used" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "embed: 2 of 4 videos used" in said.out
+    assert "Left out: clip bad" in said.err
     assert files_of(workdir) == before
-    table, quality = pd.read_parquet(out), pd.read_parquet(out.with_suffix(".quality.parquet"))
+    table, quality = (pd.read_parquet(out.with_suffix(f".{name}.parquet")) for name in ("representations", "videos"))
     own = pd.concat([pd.read_parquet(p) for p in (workdir / "representations").glob("part-*.parquet")])
     assert list(table.drop(columns="verdict").columns) == list(own.columns)
     assert set(table["unit_id"]) == {"p05"}
@@ -67,13 +71,19 @@ def test_the_command_leaves_the_workdir_alone_and_gives_every_bad_video_a_row(wo
     }
     assert quality.loc[quality["verdict"] != "ok", "reason"].str.len().min() > 10
     assert set(pd.read_parquet(out.with_suffix(".predictions.parquet"))["trait"]) == {"calm", "bold"}
-    assert {p.name for p in out.parent.iterdir()} == {f"table{n}.parquet" for n in ("", ".quality", ".predictions")}
+    names = ("", ".quality", ".videos", ".predictions", ".representations")
+    assert {p.name for p in out.parent.iterdir()} == {f"table{name}.parquet" for name in names}
+    features, people = pd.read_parquet(out).set_index("person_id"), pd.read_parquet(out.with_suffix(".quality.parquet"))
+    pd.testing.assert_frame_equal(features, facedyn.load_features(workdir).loc[["p05"]], rtol=1e-3, atol=1e-4)
+    assert people.set_index("person_id")["n_frames"].gt(0).to_dict() == {"mona": False, "nobody": False, "p05": True}
+    assert people.set_index("person_id").loc["mona", "reason"].startswith("no features: ")
 
 
 def test_a_person_with_too_few_frames_has_the_reason_in_the_table_and_nobody_stops(workdir, blob_manifest, tmp_path):
     model = facedyn.FacialDynamics.load(workdir, {"fit.min_frames": 100})
     model.transform(manifest_of(blob_manifest, tmp_path / "new.csv", ["p00", "p11"]))
-    quality = model.quality_.set_index("person_id")
+    quality = model.videos_.set_index("person_id")
+    assert "p00" in model.quality_.index[~model.quality_["reliable"]]
     assert set(quality.loc["p00", "verdict"]) == {"left_out"}
     assert quality.loc["p00", "reason"].str.contains("fewer than config.fit.min_frames=100").all()
     assert set(quality.loc["p11", "verdict"]) == {"ok"}
@@ -81,10 +91,11 @@ def test_a_person_with_too_few_frames_has_the_reason_in_the_table_and_nobody_sto
     only_bad.write_text("clip_id,person_id,path\na,anna,none.avi\n")
     with pytest.raises(InputError, match="Not one of 1 clips"):
         model.transform(only_bad)
-    assert model.quality_["reason"].str.len().min() > 10
+    assert model.videos_["reason"].str.len().min() > 10
 
 
-def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared, tmp_path, capsys):
+def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared, tmp_path, caplog):
+    caplog.set_level("INFO", "facedyn")
     (tmp_path / "v" / "anna").mkdir(parents=True)
     clips = sorted((shared / "data" / "clips").glob("grid_*.mpg"))
     shutil.copy(clips[0], tmp_path / "v" / "anna" / "one.mpg")
@@ -93,18 +104,19 @@ def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared,
     (tmp_path / "v" / "film.bin").write_bytes(b"some")
     (tmp_path / "v" / "notes.txt").write_text("nothing")
     model = facedyn.FacialDynamics.load(workdir)
-    assert set(model.transform(tmp_path / "v")["person_id"]) == {"anna", "ben"}
-    assert set(model.quality_["person_id"]) == {"anna", "ben", "clara", ""}
-    assert "its suffix .bin is none of a video's" in model.quality_.set_index("clip_id").reason["film.bin"]
-    assert "1 of .txt (notes.txt)" in capsys.readouterr().out
-    assert set(model.transform([tmp_path / "v" / "ben.mpg"])["person_id"]) == {"ben"}
+    assert set(model.transform(tmp_path / "v").index) == {"anna", "ben"}
+    assert set(model.videos_["person_id"]) == {"anna", "ben", "clara", ""}
+    assert set(model.quality_.index) == {"anna", "ben", "clara"}
+    assert "its suffix .bin is none of a video's" in model.videos_.set_index("clip_id").reason["film.bin"]
+    assert "1 of .txt (notes.txt)" in caplog.text
+    assert set(model.transform([tmp_path / "v" / "ben.mpg"]).index) == {"ben"}
 
 
 @pytest.mark.parametrize(
     ("args", "sentence"),
     [
-        (["--out=t.parquet"], "--videos is missing, for example --videos=new_videos"),
-        (["--videos=v", "--out=t.csv"], "must end with .parquet"),
+        (["--out=t.parquet"], "VIDEOS is missing, for example facedyn embed new_videos"),
+        (["--videos=v", "--out=t.xls"], "must end with .parquet or .csv"),
         (["--videos=v", "--out=t.parquet", "--config=x.py"], "leave --config out"),
         (["--videos=v", "--out=t.parquet", "--config.fit.steps=7"], "embed takes fit.steps from"),
         (["--videos=v", "--out=t.parquet", "--person=x"], "There is no option --person"),
@@ -146,7 +158,7 @@ def test_an_exported_model_that_does_not_fit_is_refused_by_name(exported, argume
     def refusal(path=exported, **more):
         assert main(arguments("pretrain", tmp_path / "w", **({"pretrain__init_from": path} | more))) == 2
         said = capsys.readouterr().err
-        assert said.count("\n") == 1
+        assert said.count("facedyn: ") == 1
         return said
 
     assert "rank_loss.margin is 1.0 there, 2.0 here." in refusal(rank_loss__margin=2.0)
@@ -200,15 +212,16 @@ def _aligned(videos):
 
 def test_a_repeat_computes_nothing_and_people_who_are_the_same_are_kept(people_of_videos, blob_manifest, monkeypatch, capsys):
     run, videos, out = people_of_videos
+    long = out.with_suffix(".representations.parquet")
     assert run() == 0
-    first = pd.read_parquet(out)
+    first = pd.read_parquet(long)
     assert set(first["verdict"]) <= {"usable", "at chance"}
     below = first["ranking_accuracy_fitted"] <= 0.5
     assert (first["verdict"] == "at chance").tolist() == below.tolist()
     with monkeypatch.context() as patch:
-        patch.setattr(embed, "prepare_face_clips", None)
+        patch.setattr(embedder, "prepare_face_clips", None)
         assert run() == 0
-    assert "nothing to do" in capsys.readouterr().out
+    assert "nothing to do" in capsys.readouterr().err
 
     shutil.copy(blob_manifest.parent / "videos" / "p09_talk.avi", videos / "p07" / "p07_talk.avi")  # another video of hers
     shutil.rmtree(videos / "p08")
@@ -220,11 +233,12 @@ def test_a_repeat_computes_nothing_and_people_who_are_the_same_are_kept(people_o
     assert out.read_bytes() == before
 
     prepared = []
-    real = embed.prepare_face_clips
-    monkeypatch.setattr(embed, "prepare_face_clips", lambda entries, *rest: prepared.extend(entries) or real(entries, *rest))
+    real = embedder.prepare_face_clips
+    monkeypatch.setattr(embedder, "prepare_face_clips", lambda entries, *rest: prepared.extend(entries) or real(entries, *rest))
     assert run("--overwrite") == 0
     assert {entry.person_id for entry in prepared} == {"p07", "p10"}
-    second = pd.read_parquet(out)
+    second = pd.read_parquet(long)
+    assert set(pd.read_parquet(out)["person_id"]) == {"p06", "p07", "p10"}
     assert set(second["person_id"]) == {"p06", "p07", "p10"}
 
     def of(table, person):
@@ -235,7 +249,7 @@ def test_a_repeat_computes_nothing_and_people_who_are_the_same_are_kept(people_o
     whole = out.with_name("whole.parquet")
     shutil.move(out, whole)
     assert run() == 0  # all anew: the same table
-    pd.testing.assert_frame_equal(pd.read_parquet(out), second, atol=1e-5)
+    pd.testing.assert_frame_equal(pd.read_parquet(long), second, atol=1e-5)
 
 
 def test_a_foreign_file_is_not_replaced(people_of_videos, capsys):

@@ -13,7 +13,7 @@ import facedyn
 from data_pipelines.errors import InputError
 from facedyn.command_line import parse
 from facedyn.config_files import load_config
-from facedyn.stages import embed_rates
+from facedyn.stages import embed_model, embed_rates
 
 
 def write_at(path, frames, fps):
@@ -39,14 +39,15 @@ def manifest(folder, rates, frames=60):
 
 
 def test_faster_videos_are_resampled_and_slower_ones_left_out(workdir, tmp_path):
-    model = facedyn.FacialDynamics.load(workdir)
-    assert model.fps == 25
-    table = model.transform(manifest(tmp_path, (25, 50, 200, 23, 15)))
+    assert embed_model.load(workdir).fps == 25
+    model = facedyn.FacialDynamics(workdir)
+    model.transform(manifest(tmp_path, (25, 50, 200, 23, 15)))
+    table = model.representations_
     vectors = {person: np.stack(own["representation"]) for person, own in table.groupby("person_id")}
     assert set(vectors) == {"p25", "p50", "p200", "p23"}
     for person in ("p50", "p200"):
         np.testing.assert_allclose(vectors[person], vectors["p25"], rtol=1e-4, atol=1e-5 * np.abs(vectors["p25"]).max())
-    quality = model.quality_.set_index("clip_id")
+    quality = model.videos_.set_index("clip_id")
     assert quality.reason["c25"] == ""
     assert "its 200 frames per second were resampled to the model's 25" in quality.reason["c200"]
     assert "23 frames per second, which are kept" in quality.reason["c23"]
@@ -59,7 +60,7 @@ def test_only_slow_videos_are_a_sentence_and_a_table(workdir, tmp_path):
     model = facedyn.FacialDynamics.load(workdir)
     with pytest.raises(InputError, match="Not one of the videos can be used; c15: It has 15 frames"):
         model.transform(manifest(tmp_path, (15, 12)))
-    assert set(model.quality_["verdict"]) == {"left_out"}
+    assert set(model.videos_["verdict"]) == {"left_out"}
 
 
 def test_the_models_rate_is_the_datasets_else_the_tables_else_the_settings(workdir, arguments, tmp_path):

@@ -48,7 +48,7 @@ def hold(root, tmp_path):
         process.communicate()
 
 
-def test_the_second_run_says_who_has_the_workdir(hold, arguments, tmp_path, capsys):
+def test_the_second_run_says_who_has_the_workdir(hold, arguments, tmp_path, capsys, hear):
     workdir = tmp_path / "w"
     process = hold(workdir)
     assert main(arguments("prepare", workdir)) == 2
@@ -58,11 +58,11 @@ def test_the_second_run_says_who_has_the_workdir(hold, arguments, tmp_path, caps
     assert "secret-id" not in (workdir / "lock").read_text()
     assert [path.name for path in workdir.iterdir()] == ["lock"]
     assert main(arguments("doctor", workdir)) == 0  # which only looks
-    assert "secret-id" not in capsys.readouterr().out
+    assert "secret-id" not in hear()
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert main(arguments("prepare", workdir)) == 0
-    assert f"{process.pid} on" in capsys.readouterr().out
+    assert f"{process.pid} on" in hear()
     assert not (workdir / "lock").exists()
 
 

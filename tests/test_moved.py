@@ -33,7 +33,7 @@ def times(workdir):
     }
 
 
-def test_a_copied_project_goes_on_where_it_was(workdir, blob_manifest, root, tmp_path, capsys):
+def test_a_copied_project_goes_on_where_it_was(workdir, blob_manifest, root, tmp_path, hear):
     shutil.copytree(blob_manifest.parent, tmp_path / "disk" / "videos")
     shutil.copytree(workdir, tmp_path / "disk" / "w")
     moved, manifest = tmp_path / "disk" / "w", tmp_path / "disk" / "videos" / "manifest.csv"
@@ -43,7 +43,7 @@ def test_a_copied_project_goes_on_where_it_was(workdir, blob_manifest, root, tmp
     settings = TINY | {"data.manifest": manifest}
     flags = [f"--config={root}/configs/videos.py", *(f"--config.{name}={value}" for name, value in settings.items())]
     assert main(["run", f"--workdir={moved}", *flags]) == 0
-    said = capsys.readouterr().out
+    said = hear()
     assert "is up to date" in said
     for stage in ("pretrain", "fit", "traits", "report"):
         assert f"{stage}: done before, unchanged" in said
@@ -54,7 +54,7 @@ def test_a_copied_project_goes_on_where_it_was(workdir, blob_manifest, root, tmp
     assert table["path"].str.startswith(str(tmp_path / "disk")).all()
 
     assert main(["doctor", f"--workdir={moved}", *flags]) == 0
-    assert "stale_frames" not in capsys.readouterr().out
+    assert "stale_frames" not in hear()
 
 
 def test_settings_that_a_later_stage_refuses_leave_the_dataset_as_it_is(workdir, arguments, tmp_path, capsys):

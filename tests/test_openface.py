@@ -177,7 +177,7 @@ def test_a_changed_table_or_threshold_makes_the_clip_anew(tmp_path):
     assert clip_key(entry, SETTINGS) != key
 
 
-def test_a_tree_of_outputs_from_the_command_line(tmp_path, root, capsys):
+def test_a_tree_of_outputs_from_the_command_line(tmp_path, root, hear):
     source = tmp_path / "openface out"
     for person, name in (("007", "monday.1"), ("007", "monday.2"), ("08", "tuesday.1"), ("08", "friday.2")):
         write_output(source / person, name)
@@ -187,7 +187,7 @@ def test_a_tree_of_outputs_from_the_command_line(tmp_path, root, capsys):
     arguments = [f"--config={root}/configs/openface.py", f"--config.data.source={source}", f"--workdir={tmp_path}/w"]
     small = ["--config.data.image_size=16", "--config.data.workers=1", "--config.rank_loss.half_length=2"]
     assert main(["prepare", *arguments, *small]) == 0
-    output = capsys.readouterr().out
+    output = hear()
     assert "1 CSV files have no folder of aligned faces (option -simalign): 007/lost." in output
     data = open_face_clips(tmp_path / "w" / "data")
     people = {clip.clip_id: clip.person_id for clip in data.clips}

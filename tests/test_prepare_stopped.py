@@ -60,7 +60,7 @@ def until(found, seconds=SECONDS):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, tmp_path, number, capsys):
+def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, tmp_path, number, hear):
     workdir = tmp_path / "w"
     crops, said = workdir / "data" / "crops", tmp_path / "said.txt"
     with open(said, "w") as output:
@@ -97,6 +97,6 @@ def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, 
         assert main(flags(workdir)) == 0
     finally:
         (flags.folder / "kept.avi").replace(flags.folder / "long.avi")
-    assert f"{SHORT} of {SHORT + LONG} clips were processed before" in capsys.readouterr().out
+    assert f"{SHORT} of {SHORT + LONG} clips were processed before" in hear()
     assert (pd.read_parquet(workdir / "quality.parquet").verdict == "ok").all()
     assert not crops.exists()

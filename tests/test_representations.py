@@ -90,11 +90,11 @@ def test_beside_the_matrix_a_row_group_is_held(tmp_path, monkeypatch):
     assert max(held) - before < 0.3 * vectors.nbytes  # of Arrow's; the matrix itself is NumPy's
 
 
-def test_rows_that_are_there_twice_are_read_once_and_said(folder, capsys):
+def test_rows_that_are_there_twice_are_read_once_and_said(folder, capsys, hear):
     write_part(folder, rows_of([5, 70, 31]), vectors_of([5, 70, 31]) + [[7], [0], [7]])
     rows, vectors = read_parts(folder)
     check(rows[rows["unit_id"] != "p0070"], vectors[rows["unit_id"] != "p0070"], range(70))
-    assert f"{folder} has 2 rows twice, for example 'p0005' at scale 1" in capsys.readouterr().out
+    assert f"{folder} has 2 rows twice, for example 'p0005' at scale 1" in hear()
     pd.testing.assert_frame_equal(read_rows(folder), rows)
     rows, vectors = read_parts(folder, lambda rows: rows["unit_id"].isin(["p0005", "p0070"]) & (rows["scale"] == 1))
     np.testing.assert_array_equal(vectors, vectors_of([5, 70]))

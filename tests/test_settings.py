@@ -224,9 +224,9 @@ def test_the_page_of_settings_is_up_to_date():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_help_names_the_stages_settings(stage, capsys):
+def test_help_names_the_stages_settings(stage, hear):
     assert main([stage, "--help"]) == 0
-    said = capsys.readouterr().out
+    said = hear()
     for section in settings_help.OF_STAGE[stage]:
         for name, setting in settings_help.of_section(section).items():
             assert f"--config.{name}=" in said

@@ -230,7 +230,7 @@ def test_the_spread_of_the_representation_is_that_of_the_generic_models_people(r
     model, _, fitting = reference
     config, few = closed_form_settings(), list(range(4))
     pool = learning.Pool(config, fitting, model, 1, CLIPS, few, tmp_path)
-    mean, std = learning.learn_standardisation(fitting, model, pool, None)
+    mean, std = learning.learn_scaling(fitting, model, pool, None)
     plans = dict(unit="person", scale=1, half_length=2, held_back=config.fit.held_back, max_frames=512, min_frames=1)
     units = plan(CLIPS, few, **plans)[0]
     found = fit_all(config, model, units, equal=units)

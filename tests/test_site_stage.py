@@ -9,8 +9,8 @@ import pytest
 import facedyn
 from data_pipelines.errors import InputError
 from facedyn.main import main
-from facedyn.stages import embed
-from facedyn.stages.fit import shared
+from facedyn.stages import embed_model
+from facedyn.stages.fit import learning, shared
 from facedyn.store import representations, site_files
 
 CLOSED_FORM = dict(
@@ -114,11 +114,11 @@ def test_what_people_share_is_never_of_something_else(copied, arguments, capsys)
     assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
     site_files.write(path, arrays, right | {"fit.rank": 5})
     with pytest.raises(InputError, match="was learnt from something else"):
-        embed.FacialDynamics.load(copied)
+        embed_model.load(copied)
     for part in (copied / "representations").rglob("part-*.parquet"):
         part.unlink()
     assert main(arguments("fit", copied, **CLOSED_FORM | dict(fit__controls=""))) == 0  # nothing was made by it
-    assert "what people of scale 2 have in common is learnt again: fit.rank was 5, is 3" in capsys.readouterr().out
+    assert "what people of scale 2 have in common is learnt again: fit.rank was 5, is 3" in capsys.readouterr().err
 
 
 def test_forgetting_somebody_else_leaves_what_people_share_as_it_is(copied, arguments, monkeypatch):
@@ -132,8 +132,10 @@ def test_new_people_get_what_the_run_would_give(closed_form_run, blob_manifest, 
     header, *lines = blob_manifest.read_text().splitlines()
     own = [line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in lines if ",p05," in line]
     (tmp_path / "new.csv").write_text("\n".join([header, *own]) + "\n")
-    model = embed.FacialDynamics.load(closed_form_run)
-    table = model.transform(tmp_path / "new.csv")
+    model = facedyn.FacialDynamics(closed_form_run)
+    features = model.transform(tmp_path / "new.csv")
+    pd.testing.assert_frame_equal(features, facedyn.load_features(closed_form_run).loc[["p05"]], atol=1e-3)
+    table = model.representations_
     rows, vectors = facedyn.load_representations(closed_form_run)
     expected = vectors[(rows["person_id"] == "p05").to_numpy()]
     np.testing.assert_allclose(np.stack(table["representation"]), expected, atol=1e-5 * np.abs(vectors).max())
@@ -143,7 +145,7 @@ def test_new_people_get_what_the_run_would_give(closed_form_run, blob_manifest, 
     for path in (tmp_path / "w" / "representations" / "shared").iterdir():
         path.unlink()
     with pytest.raises(InputError, match="run the stage `fit`"):
-        embed.FacialDynamics.load(tmp_path / "w")
+        embed_model.load(tmp_path / "w")
 
 
 def test_a_fit_killed_within_a_chunk_goes_on_where_it_was(closed_form_run, arguments, tmp_path, monkeypatch):
@@ -171,3 +173,45 @@ def test_a_fit_killed_within_a_chunk_goes_on_where_it_was(closed_form_run, argum
         found, expected = (representations.read_parts(w / "representations" / place) for w in (folder, closed_form_run))
         assert list(found[0]["unit_id"]) == list(expected[0]["unit_id"])
         np.testing.assert_allclose(found[1], expected[1], rtol=1e-3, atol=1e-4)
+
+
+def test_an_exported_model_embeds_as_its_workdir_does(closed_form_run, workdir, blob_manifest, arguments, tmp_path, capsys):
+    """Principal components in 8 bits: a thousandth of a standard deviation, where a person differs from another by one."""
+    header, *lines = blob_manifest.read_text().splitlines()
+    own = [
+        line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in lines if line.split(",")[1] in ("p05", "p07")
+    ]
+    (tmp_path / "new.csv").write_text("\n".join([header, *own]) + "\n")
+    file = tmp_path / "model.safetensors"
+    assert main(["export", f"--workdir={closed_form_run}", f"--out={file}", "--note=Data by somebody."]) == 0
+    assert embed_model.load(file).note == "Data by somebody."
+    assert b"p05" not in file.read_bytes()
+    assert b"blobs" not in file.read_bytes()  # nor where anything lay
+    assert main(["embed", str(tmp_path / "new.csv"), f"--model={file}", f"--out={tmp_path / 'new.csv.csv'}", "-q"]) == 0
+    found = pd.read_csv(tmp_path / "new.csv.csv").set_index("person_id")
+    expected = facedyn.load_features(closed_form_run).loc[["p05", "p07"]]
+    assert list(found.columns) == list(expected.columns)
+    difference = np.abs(found.to_numpy() - expected.to_numpy())
+    assert np.sqrt((difference**2).mean()) < 0.05
+    assert np.corrcoef(found.to_numpy().ravel(), expected.to_numpy().ravel())[0, 1] > 0.999
+    by_clip = facedyn.FacialDynamics(file, level="clip").transform(tmp_path / "new.csv")
+    assert list(by_clip.index) == [(p, f"{p}_{task}") for p in ("p05", "p07") for task in ("talk", "watch")]
+    capsys.readouterr()
+    assert main(["embed", str(tmp_path / "new.csv"), f"--model={tmp_path / 'none.bin'}", f"--out={tmp_path / 'o.csv'}"]) == 2
+    assert "There is no model" in capsys.readouterr().err
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="is damaged"):
+        embed_model.load(damaged)
+
+
+def test_features_are_standardised_by_the_generic_models_people(closed_form_run):
+    """Whoever taught the model has a mean of 0 and a spread of 1 in every feature, in a fit of all of them."""
+    features, quality = facedyn.load_features(closed_form_run, return_quality=True)
+    assert list(features.index) == list(quality.index)
+    pool = sorted(learning.people_of(closed_form_run))
+    own = features.loc[pool].to_numpy()
+    np.testing.assert_allclose(own.mean(0), 0, atol=1e-3)
+    spread = own.std(0)
+    assert np.abs(spread - 1).max() < 1e-2 or (np.abs(own[:, np.abs(spread - 1) > 1e-2]) < 1e-3).all()
+    assert np.isfinite(features.to_numpy()).all()

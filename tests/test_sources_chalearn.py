@@ -221,7 +221,7 @@ def test_deep_personalitys_frames_of_both_kinds(tmp_path):
         collected(both / "annotation", tmp_path, "deep_personality")
 
 
-def test_prepare_goes_all_the_way_from_face_folders(tmp_path, root, capsys):
+def test_prepare_goes_all_the_way_from_face_folders(tmp_path, root, hear):
     source = copy_of_deep_personality(tmp_path / "d", ("_data_face",))
     lost = source / "image_data" / "train_data_face" / "-Ab_cdEfGh1.003"
     (lost / "face_5.jpg").unlink()  # numbers of faces that were not found lack
@@ -237,7 +237,7 @@ def test_prepare_goes_all_the_way_from_face_folders(tmp_path, root, capsys):
     ]
     arguments = [f"--config={root}/configs/deep_personality.py", f"--config.data.source={source}", f"--workdir={tmp_path}/w"]
     assert main(["prepare", *arguments, *small]) == 0
-    output = capsys.readouterr().out
+    output = hear()
     assert "The images are face crops" in output
     assert "Left out: clip zzzzzzzzzz-.000" in output
     data = open_face_clips(tmp_path / "w" / "data")
@@ -261,7 +261,7 @@ def test_prepare_goes_all_the_way_from_face_folders(tmp_path, root, capsys):
     assert "not that of a clip" in table.reason["image_data/valid_data_face/notes"]
     assert len(table) == 9
     assert main(["prepare", *arguments, *small]) == 0
-    assert "is up to date" in capsys.readouterr().out
+    assert "is up to date" in hear()
     assert len(pd.read_parquet(tmp_path / "w" / "quality.parquet")) == 9
 
 

@@ -72,10 +72,10 @@ def test_a_run_leaves_tables_that_need_no_code_of_ours(workdir):
     assert fitted[-1].keys() >= {"loss", "ranking_accuracy_generic", "ranking_accuracy_fitted", "units_per_second"}
 
 
-def test_a_second_run_does_nothing_again(arguments, workdir, capsys):
+def test_a_second_run_does_nothing_again(arguments, workdir, hear):
     before = {p: p.stat().st_mtime_ns for p in workdir.rglob("part-*.parquet")}
     assert main(arguments("run", workdir)) == 0
-    said = capsys.readouterr().out
+    said = hear()
     for stage in ("pretrain", "fit", "traits", "report"):
         assert f"{stage}: done before, unchanged" in said
     assert "Report: " in said
@@ -107,11 +107,11 @@ def test_a_fit_killed_between_parts_loses_nobody_and_doubles_nobody(arguments, w
     assert not halves.duplicated(["unit_id", "scale"]).any()
 
 
-def test_controls_are_fitted_beside_and_may_be_added_later(arguments, workdir, tmp_path, capsys):
+def test_controls_are_fitted_beside_and_may_be_added_later(arguments, workdir, tmp_path, hear):
     shutil.copytree(workdir, tmp_path / "w")
     controls = {"fit__controls": "time_shuffled,untrained"}
     assert main(arguments("fit", tmp_path / "w", **controls)) == 0
-    assert capsys.readouterr().out.count("12 of 12 units are in the table already") == 2 * 3  # scales, halves
+    assert hear().count("12 of 12 units are in the table already") == 2 * 3  # scales, halves
     rows, vectors = facedyn.load_representations(workdir)
     np.testing.assert_array_equal(facedyn.load_representations(tmp_path / "w")[1], vectors)
     for control in representations.CONTROLS:
@@ -177,7 +177,7 @@ def test_changed_settings_are_refused_by_name(arguments, workdir, capsys):
     assert "rank_loss.margin was 1.0, is 2.0" in capsys.readouterr().err
 
 
-def test_pretraining_stopped_and_killed_ends_with_the_same_model(arguments, workdir, tmp_path, monkeypatch, capsys):
+def test_pretraining_stopped_and_killed_ends_with_the_same_model(arguments, workdir, tmp_path, monkeypatch, capsys, hear):
     shutil.copytree(workdir / "data", tmp_path / "w" / "data")
     flags = arguments("pretrain", tmp_path / "w", rank_loss__scales=1)
     _, config, _ = parse(flags)
@@ -207,7 +207,7 @@ def test_pretraining_stopped_and_killed_ends_with_the_same_model(arguments, work
         pretrain.run(config, tmp_path / "w")
     monkeypatch.undo()
     pretrain.run(config, tmp_path / "w")
-    assert "goes on from step 3" in capsys.readouterr().out
+    assert "goes on from step 3" in hear()
     resumed, whole = (pretrain.load_generic(config, w, 1)["params"] for w in (tmp_path / "w", workdir))
     for name in ("encoder_0", "head"):
         for a, b in zip(*(sorted(np.ravel(x) for x in _leaves(p[name])) for p in (resumed, whole))):
@@ -219,9 +219,7 @@ def _leaves(tree):
     return [float(np.sum(leaf * np.arange(leaf.size).reshape(leaf.shape))) for leaf in jax.tree.leaves(tree)]
 
 
-def test_a_person_whose_fit_diverges_is_marked_and_the_others_are_untouched(
-    arguments, workdir, pretrained, monkeypatch, capsys
-):
+def test_a_person_whose_fit_diverges_is_marked_and_the_others_are_untouched(arguments, workdir, pretrained, monkeypatch, hear):
     frames, encode = FaceClipsReader.frames, unet.encode
 
     def white(self, record, positions):
@@ -236,7 +234,7 @@ def test_a_person_whose_fit_diverges_is_marked_and_the_others_are_untouched(
     monkeypatch.setattr(unet, "encode", bursts_on_white)
     assert main(arguments("fit", pretrained)) == 0
     monkeypatch.undo()
-    said = capsys.readouterr().out
+    said = hear()
     assert "fit: the filters of p08 did not stay finite" in said
     assert said.count("did not stay finite") == 1
     (rows, vectors), (expected_rows, expected) = (facedyn.load_representations(w) for w in (pretrained, workdir))
@@ -247,14 +245,14 @@ def test_a_person_whose_fit_diverges_is_marked_and_the_others_are_untouched(
     scores = facedyn.load_scores(pretrained)
     assert set(scores.loc[scores["stage"] == "fit", "n"]) == {11}
     assert main(arguments("traits", pretrained)) == 0
-    assert "2 representations are not finite and are left out: p08 (scale 1), p08 (scale 2)" in capsys.readouterr().out
+    assert "2 representations are not finite and are left out: p08 (scale 1), p08 (scale 2)" in hear()
     predictions = pd.read_parquet(pretrained / "traits" / "predictions.parquet")
     assert set(predictions["person_id"]) == set(rows["person_id"]) - {"p08"}
 
 
-def test_people_too_short_are_named_and_left_out(arguments, pretrained, capsys):
+def test_people_too_short_are_named_and_left_out(arguments, pretrained, hear):
     assert main(arguments("fit", pretrained, fit__min_frames=80, fit__split_half="false")) == 0
-    said = capsys.readouterr().out
+    said = hear()
     assert "fit: p00 has" in said
     rows, _ = facedyn.load_representations(pretrained)
     assert "p00" not in set(rows["unit_id"])
@@ -399,11 +397,11 @@ def test_order_of_stages_is_the_command_line_s():
         common.records_of(type("D", (), {"clips": ()})(), ("test",))
 
 
-def test_a_setting_younger_than_a_workdir_counts_as_its_default(workdir, arguments, tmp_path, capsys):
+def test_a_setting_younger_than_a_workdir_counts_as_its_default(workdir, arguments, tmp_path, hear):
     shutil.copytree(workdir, tmp_path / "w")
     for path in (tmp_path / "w" / "stages").glob("pretrain*.json"):
         stamp = json.loads(path.read_text())
         assert stamp["relevant"].pop("data.synthetic.same_appearance") is False
         path.write_text(json.dumps(stamp))
     assert main(arguments("run", tmp_path / "w")) == 0
-    assert "pretrain: done before, unchanged" in capsys.readouterr().out
+    assert "pretrain: done before, unchanged" in hear()

@@ -20,14 +20,14 @@ HEADLINE = ScoreKey("representation", "ridge", scales="1+2", tasks="all", fusion
 
 
 @pytest.fixture
-def run_stage(tmp_path, monkeypatch, capsys):
+def run_stage(tmp_path, monkeypatch, hear):
     """Runs the stage on planted tables: run(labels, rows, vectors, **settings) -> (summary, scores, printed text)."""
 
     def run(labels, rows, vectors, trait_names=fake.TRAITS, splits=(), **settings):
         fake.write_table(tmp_path, rows, vectors)
         monkeypatch.setattr(common, "open_face_clips", lambda _, **__: fake.FakeFaceClips(labels, trait_names, splits=splits))
         summary = traits_stage.run(fake.small_config(**settings), tmp_path)
-        return summary, load_scores(tmp_path), capsys.readouterr().out
+        return summary, load_scores(tmp_path), hear()
 
     return run
 
@@ -90,7 +90,7 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
     np.testing.assert_array_equal(folds["fold"], one["fold"].loc[fake.people_ids(N)])
 
 
-def test_weights_go_back_to_scale_task_and_site(run_stage, tmp_path, capsys):
+def test_weights_go_back_to_scale_task_and_site(run_stage, tmp_path, hear):
     labels, rows, vectors = fake.planted(n=N, d=20)
     vectors[:, :4] = np.random.default_rng(1).normal(size=(len(vectors), 4))  # skip0 holds nothing, the bottleneck all
     run_stage(labels, rows, vectors, model__channels=(2, 4), traits__heads=("ridge",), traits__baselines=())
@@ -104,7 +104,7 @@ def test_weights_go_back_to_scale_task_and_site(run_stage, tmp_path, capsys):
     other, heads = fake.small_config(model__channels=(2, 3)), saved_heads.load_heads(tmp_path)
     saved_heads.write_weights_by_site(other, tmp_path, heads, np.zeros((N, 80)))
     assert not (tmp_path / saved_heads.WEIGHTS_BY_SITE).exists()
-    assert "representations have 20 weights, config.model.channels and config.fit's filters 13" in capsys.readouterr().out
+    assert "representations have 20 weights, config.model.channels and config.fit's filters 13" in hear()
 
 
 def test_saved_heads_predict_new_people(run_stage, tmp_path):

@@ -60,7 +60,9 @@ def test_spare_cores_decode_and_change_no_frame(tmp_path, monkeypatch):
     wanted = [Wanted(None, "train", "")]
     for workers in (0, 1):
         list(
-            prepare._process(wanted, [tmp_path / "a"], [0], tmp_path / "d" / "n" / "v", None, PrepareSettings(workers=workers))
+            prepare._process(
+                wanted, [tmp_path / "a"], [0], tmp_path / "d" / "n" / "v", None, PrepareSettings(workers=workers), None
+            )
         )
     assert [settings.decoder_threads for settings in threads] == [8, 1]
     entry = ClipEntry("a", "p", tmp_path / "a.mp4")

@@ -21,6 +21,7 @@ from data_pipelines.faces.images import encode_image
 from data_pipelines.faces.openface import BLACK, OpenFaceVideo, find_outputs
 from data_pipelines.faces.tracking import BESIDE, Tracker, by_chance
 from data_pipelines.faces.video import Video
+from data_pipelines.frame_counter import counting
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.remote import local_copy
 
@@ -205,7 +206,7 @@ def _left_out(row, reason):
 def _aligned_faces(video, row, settings, keep):
     """Frames that are face crops already: resized, and dropped where they are black."""
     indices, light, enlargements, n_frames = [], [], [], 0
-    for index, _, image in video:
+    for index, _, image in counting(video):
         n_frames += 1
         if image.max() >= BLACK:
             crop = resized(image, settings.image_size, settings.channels)
@@ -243,7 +244,7 @@ def _detected_faces(video, row, settings, keep):
     """
     tracker, describer = make_tracker(settings), make_describer(settings.sface_model)
     cropper, numbers = Cropper(settings, keep, describer), []
-    for index, seconds, image in video.passing_frames():
+    for index, seconds, image in counting(video.passing_frames()):
         tracker.step(index, seconds, image)
         cropper.step(tracker, image)
         numbers.append(index)

@@ -17,6 +17,7 @@ import zlib
 import cv2
 import numpy as np
 
+from data_pipelines import progress
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, write_text
 from data_pipelines.progress import Progress
@@ -84,7 +85,7 @@ class _Clip:
     take: int
 
 
-def write_bench(directory, settings: SyntheticSettings, workers: int = 0, note=print) -> pathlib.Path:
+def write_bench(directory, settings: SyntheticSettings, workers: int = 0, note=progress.note) -> pathlib.Path:
     """Writes the bench and returns the path of its manifest.csv; returns at once when it is there already.
 
     Beside the manifest: videos/PERSON/CLIP.avi (lossless FFV1), tracks/CLIP.npz (`true_tracks`), people.csv (each person's
@@ -116,14 +117,14 @@ def write_bench(directory, settings: SyntheticSettings, workers: int = 0, note=p
     jobs = [(directory, settings, own) for own in by_person.values()]
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     note(f"Rendering {len(clips)} synthetic clips of {len(jobs)} people to {directory}.")
-    with Progress("synthetic faces", len(clips), unit="clips") as progress:
+    with Progress("synthetic faces", len(clips), unit="clips") as bar:
         if workers == 1:
             for job in jobs:
-                progress.advance(_write_person(job))
+                bar.advance(_write_person(job))
         else:
             with worker_pool(workers, _one_thread) as pool:
                 for future in concurrent.futures.as_completed([pool.submit(_write_person, job) for job in jobs]):
-                    progress.advance(future.result())
+                    bar.advance(future.result())
 
     _write_people(directory / "people.csv", settings)
     _write_manifest(manifest, clips, settings)

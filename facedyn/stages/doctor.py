@@ -18,7 +18,7 @@ from data_pipelines.doctor.defects import counted
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.manifest import read_manifest
-from facedyn.stages.runtime import data_settings
+from facedyn.stages.runtime import data_settings, messages
 from facedyn.store import lock
 from facedyn.store.scores import replace_scores, scores_path
 
@@ -64,7 +64,7 @@ def _keep_scores(workdir, rows):
         with lock.held(workdir):
             replace_scores(workdir, "doctor", rows)
     except InputError as error:
-        print(f"doctor: the baselines' scores were not added to scores.csv: {error}")
+        messages.warning(f"doctor: the baselines' scores were not added to scores.csv: {error}")
 
 
 def _manifest(config, workdir) -> pathlib.Path:

@@ -15,17 +15,46 @@ import pyarrow.parquet as pq
 from data_pipelines import content
 from data_pipelines.dataset.clip_keys import clip_keys
 from data_pipelines.errors import InputError
+from facedyn.store.scores import ScoreKey
 
 METADATA = b"facedyn.embed"
 
 
 class Tables(NamedTuple):
-    """The three tables of an `embed`, and {person_id: hash of what the rows were made of}."""
+    """What an `embed` has found.
+
+    Attributes:
+      representations, videos, predictions: as of `embedder.Embedded`.
+      people: {person_id: hash of what the rows were made of}.
+      seconds: person_id, name (of a row of the features, as JSON), seconds of video.
+    """
 
     representations: pd.DataFrame
-    quality: pd.DataFrame
+    videos: pd.DataFrame
     predictions: pd.DataFrame
     people: dict[str, str]
+    seconds: pd.DataFrame
+
+
+class Places(NamedTuple):
+    """Where the tables lie beside the features."""
+
+    representations: pathlib.Path
+    quality: pathlib.Path
+    videos: pathlib.Path
+    predictions: pathlib.Path
+
+
+def as_table(seconds: dict) -> pd.DataFrame:
+    """{name of a row, a text or a tuple that begins with the person: seconds} as a table."""
+    rows = [(name if isinstance(name, str) else name[0], json.dumps(name), value) for name, value in seconds.items()]
+    return pd.DataFrame(rows, columns=["person_id", "name", "seconds"])
+
+
+def as_dict(seconds: pd.DataFrame) -> dict:
+    """The opposite of `as_table`."""
+    names = [json.loads(name) for name in seconds["name"]]
+    return dict(zip((tuple(name) if isinstance(name, list) else name for name in names), seconds["seconds"]))
 
 
 def hashes_of_people(entries, settings, made_with: str) -> dict[str, str]:
@@ -36,24 +65,35 @@ def hashes_of_people(entries, settings, made_with: str) -> dict[str, str]:
     return {person: content.named([sorted(own), made_with]) for person, own in parts.items()}
 
 
-def places(out) -> tuple[pathlib.Path, pathlib.Path]:
-    """Where the tables of quality and of predictions lie beside the table `out`."""
+def places(out) -> Places:
+    """Where the tables lie beside the features `out`, in its format but for the long one."""
     out = pathlib.Path(out)
-    return out.with_suffix(".quality.parquet"), out.with_suffix(".predictions.parquet")
+    quality, videos, predictions = (out.with_suffix(f".{name}{out.suffix}") for name in ("quality", "videos", "predictions"))
+    return Places(out.with_suffix(".representations.parquet"), quality, videos, predictions)
 
 
 def read(out) -> Tables | None:
     """The tables that lie at `out`; None where there is none, or it is none of `embed`."""
-    quality, predictions = places(out)
+    beside, out = places(out), pathlib.Path(out)
     try:
-        table = pq.read_table(out)
-        people = json.loads((table.schema.metadata or {})[METADATA])
+        table = pq.read_table(beside.representations)
+        about = json.loads((table.schema.metadata or {})[METADATA])
         rows = table.to_pandas()
         rows["representation"] = [np.asarray(row, np.float32) for row in rows["representation"]]
-        predicted = pd.read_parquet(predictions) if predictions.is_file() else pd.DataFrame()
-        return Tables(rows, pd.read_parquet(quality), predicted, dict(people))
+        predicted = _read(beside.predictions) if beside.predictions.is_file() else pd.DataFrame()
+        if not out.is_file() or not beside.quality.is_file():
+            return None
+        return Tables(rows, _read(beside.videos), predicted, dict(about["people"]), pd.DataFrame(about["seconds"]))
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
+
+
+def _read(path) -> pd.DataFrame:
+    if path.suffix != ".csv":
+        return pd.read_parquet(path)
+    texts = ("clip_id", "person_id", "unit_id", "path", "verdict", "reason", *ScoreKey._fields, "trait")
+    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values={})
+    return table.assign(**{name: pd.to_numeric(table[name], "coerce") for name in table if name not in texts})
 
 
 def refuse(out, before: Tables | None, people: dict[str, str]) -> None:
@@ -81,19 +121,18 @@ def kept(before: Tables | None, people: dict[str, str]) -> Tables | None:
     def of_same(table):
         return table[table["person_id"].isin(same)] if len(table) else table
 
-    tables = map(of_same, before[:3])
-    return Tables(*tables, {person: people[person] for person in sorted(same)})
+    representations, videos, predictions, seconds = map(of_same, (*before[:3], before.seconds))
+    return Tables(representations, videos, predictions, {person: people[person] for person in sorted(same)}, seconds)
 
 
 def merged(first: Tables | None, second: Tables) -> Tables:
     """Both parts as one, sorted as `embed` sorts."""
     if first is None:
         return second
-    joined = [
+    rows, videos, predictions, seconds = (
         pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else parts[1]
-        for parts in zip(first[:3], second[:3])
-    ]
-    rows, quality, predictions = joined
+        for parts in zip((*first[:3], first.seconds), (*second[:3], second.seconds))
+    )
     rows = rows.sort_values(["unit_id", "scale"], kind="stable").reset_index(drop=True)
-    quality = quality.sort_values("clip_id", kind="stable").reset_index(drop=True)
-    return Tables(rows, quality, predictions, first.people | second.people)
+    videos = videos.sort_values("clip_id", kind="stable").reset_index(drop=True)
+    return Tables(rows, videos, predictions, first.people | second.people, seconds)

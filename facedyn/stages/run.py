@@ -13,8 +13,9 @@ import jax
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
+from data_pipelines.progress import prefix, within
 from facedyn.config import config_hash
-from facedyn.stages.runtime import common, compilation_cache, processes
+from facedyn.stages.runtime import common, compilation_cache, messages, processes
 from facedyn.store import lock, stamps
 from facedyn.store.metrics_log import MetricsLog
 from facedyn.store.representations import CONTROLS
@@ -60,15 +61,25 @@ def run_stages(stage: str, config, workdir, read_only: bool = False, out: str = 
             processes.on_main_process(lambda: _tidy(workdir))
             if stage == "run":
                 processes.on_main_process(lambda: _refuse_settings(config, workdir))
-            for name in ORDER if stage == "run" else (stage,):
-                run_one(name, config, workdir, skip=stage == "run")
-        if stage in ("run", "traits") and processes.is_first():
-            from facedyn.report.tables import score_table
-            from facedyn.store.scores import load_scores
+            for number, name in enumerate(ORDER if stage == "run" else (stage,), 1):
+                with within(f"stage {number} of {len(ORDER)}" if stage == "run" else ""):
+                    run_one(name, config, workdir, skip=stage == "run")
+        if processes.is_first():
+            _tell(stage, workdir)
 
-            print("\n" + score_table(load_scores(workdir)))
-        if stage in ("run", "report"):
-            processes.log(f"\nReport: {workdir / 'report' / 'index.html'}")
+
+def _tell(stage: str, workdir) -> None:
+    """Prints what came of it: a summary, with the long tables for those who ask for details."""
+    if stage in ("run", "traits"):
+        from facedyn.report.summary import summary
+        from facedyn.report.tables import score_table
+        from facedyn.store.scores import load_scores
+
+        if messages.verbose():
+            print(score_table(load_scores(workdir)) + "\n")
+        print(summary(workdir))
+    elif stage == "report":
+        print(f"Report: {workdir / 'report' / 'index.html'}")
 
 
 def _check_devices(stage: str, config, workdir) -> None:
@@ -113,12 +124,12 @@ def _begin(name: str, config, workdir: pathlib.Path, skip: bool) -> list:
     done = stamps.read_stamp(workdir, name)
     # `prepare` looks at the videos themselves to see whether anything has changed.
     if skip and name != "prepare" and done and not stamps.changes(done, now):
-        print(f"{name}: done before, unchanged")
+        messages.info(f"{prefix()}{name}: done before, unchanged")
         return []
     started = stamps.now()
     if name in GUARDED:
         stamps.write_stamp(config, workdir, f"{name}.started", now, started, {})
-    print(f"{name}: config {config_hash(config)}, seed {config.seed}")
+    messages.info(f"{prefix()}{name}: config {config_hash(config)}, seed {config.seed}")
     return [now, started]
 
 

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 
+from data_pipelines import progress
 from data_pipelines.errors import InputError
 
 LOCK = "lock"
@@ -47,7 +48,7 @@ class Holder:
 
 
 @contextlib.contextmanager
-def held(folder, wait: bool = False, note=print):
+def held(folder, wait: bool = False, note=progress.note):
     """Has the folder to itself within the block; makes it where it is not there yet.
 
     wait: waits for another run to end, after saying so; else InputError says who has the folder. A folder that cannot be

@@ -15,7 +15,11 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, check_size
 from facedyn.config import flatten
 
-SUFFIX, FORMAT, VERSION = ".safetensors", "facedyn generic model", 1
+SUFFIX, FORMAT, VERSION = ".safetensors", "facedyn generic model", 2
+# Version 1 held the U-net alone, in the same way.
+READABLE = (1, 2)
+# Before the names of what `fit` has learnt for everyone.
+LEARNT = "learnt/"
 MAX_BYTES = 4 << 30
 # What the parameters mean nothing without. `rank_loss.scales` is apart: a file may hold more scales than are asked for.
 MUST_AGREE = ("model.", "rank_loss.", "data.image_size", "data.channels", "data.appearance")
@@ -45,14 +49,21 @@ def settings_of(config) -> dict:
     return json.loads(json.dumps(flat, default=list))
 
 
-def write_generic(path, generic: dict, config) -> None:
-    """Writes {scale: parameters} to `path`, with the config they were trained with, the scales and the hash."""
+def write_generic(path, generic: dict, config, learnt: dict | None = None, described: dict | None = None) -> None:
+    """Writes {scale: parameters} to `path`, with the config they were trained with, the scales and the hash.
+
+    Args:
+      learnt: {scale: {name: array}} of what `fit` has learnt for everyone, without which new videos cannot be embedded.
+      described: whatever else goes into the metadata, as JSON has it; under 'embed' what `read_model` needs.
+    """
     from safetensors.numpy import save
 
     path, named = pathlib.Path(path), {}
     for scale, params in generic.items():
         named |= {f"scale_{scale}/{name}": array for name, array in tensors(params).items()}
-    metadata = {
+        for name, array in (learnt or {}).get(scale, {}).items():
+            named[f"scale_{scale}/{LEARNT}{name}"] = np.ascontiguousarray(array)
+    metadata = (described or {}) | {
         "format": FORMAT,
         "version": VERSION,
         "facedyn": facedyn.__version__,
@@ -65,15 +76,50 @@ def write_generic(path, generic: dict, config) -> None:
         temporary.write_bytes(content)
 
 
+def rounded(array) -> dict[str, np.ndarray]:
+    """A matrix [D, K] in a quarter of its size: {"values": int8 [D, K], "step": float32 [K]}.
+
+    Their product is nearly the matrix.
+
+    Made for principal components, whose tens of thousands of small numbers a state sums over: their errors cancel.
+    """
+    step = np.maximum(np.abs(array).max(0), np.finfo(np.float32).tiny) / 127
+    return {"values": np.round(array / step).astype(np.int8), "step": step.astype(np.float32)}
+
+
+def unrounded(values, step) -> np.ndarray:
+    """The matrix, float32 [D, K], of what `rounded` gives."""
+    return values.astype(np.float32) * step
+
+
+def read_model(path) -> tuple[dict, dict[int, dict]]:
+    """What new videos need: (metadata, {scale: {name: array} as `write_generic` was given it}).
+
+    Raises InputError for a file that is none, was damaged, or holds the U-net alone.
+    """
+    metadata, named = _whole(path)
+    if not isinstance(metadata.get("embed"), dict):
+        raise InputError(
+            f"{path} holds the U-net alone, without what `fit` learns: export it from a workdir in which fit is done."
+        )
+    found = {}
+    for scale in metadata["scales"]:
+        prefix = f"scale_{scale}/{LEARNT}"
+        found[scale] = {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}
+    return metadata, found
+
+
+def describe(path) -> dict:
+    """The metadata of a file, without the settings: for those who read it."""
+    return {name: value for name, value in _whole(path)[0].items() if name not in ("settings", "embed")}
+
+
 def read_generic(path, config, like, scale: int):
     """The parameters of a scale, in the structure of `like`.
 
     Raises InputError when `path` is no such file, was damaged, was made with other settings, or lacks the scale.
     """
-    path = pathlib.Path(path)
-    metadata, named = _read(path)
-    if metadata["hash"] != tensors_hash(named):
-        raise InputError(f"{path} is damaged: its values are not those that were exported; export or copy it again.")
+    metadata, named = _whole(path)
     theirs, ours = YOUNGER | metadata["settings"], settings_of(config)
     differ = [f"{k} is {theirs.get(k)!r} there, {ours.get(k)!r} here" for k in sorted(theirs.keys() | ours.keys())]
     differ = [text for text, k in zip(differ, sorted(theirs.keys() | ours.keys())) if theirs.get(k) != ours.get(k)]
@@ -83,11 +129,21 @@ def read_generic(path, config, like, scale: int):
         raise InputError(f"{path} has no generic model of scale {scale}; it has {', '.join(map(str, metadata['scales']))}.")
     prefix = f"scale_{scale}/"
     own = {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}
+    own = {name: array for name, array in own.items() if not name.startswith(LEARNT)}
     expected = {name: (array.shape, array.dtype) for name, array in tensors(jax.tree.map(_empty, like)).items()}
     if {name: (array.shape, array.dtype) for name, array in own.items()} != expected:
         raise InputError(f"The parameters in {path} are not those of this version's U-net; export them with this version.")
     structure = jax.tree_util.tree_structure(like)
     return jax.tree_util.tree_unflatten(structure, [own[name] for name in expected])
+
+
+def _whole(path):
+    """(metadata, {name: array}) of a file that holds what was written. Raises InputError."""
+    path = pathlib.Path(path)
+    metadata, named = _read(path)
+    if metadata["hash"] != tensors_hash(named):
+        raise InputError(f"{path} is damaged: its values are not those that were exported; export or copy it again.")
+    return metadata, named
 
 
 def _read(path):
@@ -106,7 +162,7 @@ def _read(path):
         raise InputError(f"{path} is not a whole safetensors file ({reason}); export or copy it again.") from error
     kinds = {"format": str, "version": int, "hash": str, "settings": dict, "scales": list}
     as_exported = isinstance(metadata, dict) and all(isinstance(metadata.get(name), kind) for name, kind in kinds.items())
-    if not as_exported or metadata["format"] != FORMAT or metadata["version"] != VERSION:
+    if not as_exported or metadata["format"] != FORMAT or metadata["version"] not in READABLE:
         raise InputError(f"{path} is not a generic model as `facedyn export` of version {facedyn.__version__} writes it.")
     return metadata, named
 

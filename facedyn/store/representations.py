@@ -4,6 +4,7 @@ Parts are written whole or not at all and never touched again, so a broken-off f
 """
 
 import functools
+import logging
 import pathlib
 
 import numpy as np
@@ -145,7 +146,7 @@ def _rows(parts) -> tuple[pd.DataFrame, np.ndarray]:
 
 @functools.cache
 def _say_once(text: str) -> None:
-    print(text)
+    logging.getLogger("facedyn").warning(text)
 
 
 def load_representations(workdir) -> tuple[pd.DataFrame, np.ndarray]:

@@ -42,6 +42,16 @@ def learnt_from(path) -> dict | None:
         raise InputError(f"{path} cannot be read: delete the folder {path.parents[1]} and run fit again.") from error
 
 
+def scaling(workdir, scale: int) -> np.ndarray | None:
+    """Mean and standard deviation of each weight over the generic model's people, [2, D]; None where it was not learnt."""
+    file = path(workdir, scale)
+    if not learnt_from(file):
+        return None
+    with np.load(file) as stored:
+        found = stored.get("scaling")
+    return found if found is not None and found.shape[1] else None
+
+
 def write_people(workdir, people) -> None:
     """Keeps the ids of those from whom, beside the generic model's people, something was learnt for everybody."""
     write_text(pathlib.Path(workdir) / FOLDER / PEOPLE, json.dumps(sorted(people), ensure_ascii=False) + "\n")

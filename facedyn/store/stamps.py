@@ -7,6 +7,7 @@ name of the setting: results of two configs in one WORKDIR would silently mix.
 import datetime
 import importlib.metadata
 import json
+import logging
 import pathlib
 import platform
 import re
@@ -69,7 +70,9 @@ def stamped_config(workdir, *stages: str):
         if stamp:
             config, unknown = from_flat(stamp["config"])
             if unknown:
-                print(f"The settings {', '.join(unknown)} of {workdir} are unknown to this version and have no effect.")
+                logging.getLogger("facedyn").warning(
+                    f"The settings {', '.join(unknown)} of {workdir} are unknown to this version and have no effect."
+                )
             return config
     raise InputError(f"The stage {stages[-1]} has not been finished in {workdir}; run it there first.")
 

@@ -31,7 +31,7 @@ class Shared(NamedTuple):
       population: the population filters, [S, 2, K, K].
       ridge: of each site's filters, with which the pool's held-back frames were predicted best, [S].
       readout: what a state looks like in pixels, [S, K, H * W * C].
-      mean, std: of each number of the representation over the generic model's people, [D] each.
+      scaling: mean and standard deviation of each weight over the pool's people, [2, D]; [2, 0] where it was not learnt.
     """
 
     params: dict
@@ -39,8 +39,7 @@ class Shared(NamedTuple):
     population: np.ndarray
     ridge: np.ndarray
     readout: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
+    scaling: np.ndarray = np.zeros((2, 0), np.float32)
 
 
 def block_names(config) -> tuple[str, ...]:

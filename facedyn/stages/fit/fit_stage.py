@@ -19,7 +19,7 @@ from facedyn.stages.fit import batching, fit_scores, shared
 from facedyn.stages.fit.batching import FitResult, Fitting, Parts, Shape
 from facedyn.stages.fit.fit_scores import HALVES
 from facedyn.stages.fit.units import UNITS, evenly, frames_of, plan
-from facedyn.stages.runtime import common, compilation_cache, processes
+from facedyn.stages.runtime import common, compilation_cache, messages, processes
 from facedyn.stages.runtime.stopping import finishing
 from facedyn.store import representations, scores
 from facedyn.store.metrics_log import MetricsLog
@@ -240,7 +240,7 @@ def _finish(config, workdir, fitting, models, face_clips, units, left_out) -> di
         )
     broken = rows.loc[~rows["finite"], "unit_id"].unique().tolist()
     for name in broken:
-        print(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
+        messages.warning(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
     for scale in common.scales(config) if config.report.examples else ():
         whole = [parts[0] for parts in units[scale] if 0 in parts]
         _write_examples(config, fitting, models(scale, ""), face_clips, whole, folder, scale)

@@ -186,8 +186,27 @@ def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuff
     people = sum(0 in parts for _, of_chunk, *_ in pool.chunks for parts in of_chunk)
     processes.log(f"fit: ridge of scale {pool.scale} that predicts held-back frames best, {people} people: {named}")
     shared = shared._replace(population=population, ridge=chosen)
-    mean, std = learn_standardisation(fitting, shared, pool, shuffle_seed)
-    return shared._replace(mean=mean, std=std)
+    return shared._replace(scaling=learn_scaling(fitting, shared, pool, shuffle_seed))
+
+
+def learn_scaling(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None) -> np.ndarray:
+    """Mean and standard deviation of each weight over the pool's people, [2, D], by which features are standardised.
+
+    1 for a weight that is the same for everyone; [2, 0] of a single person, who has no spread.
+    """
+    count, sums = 0, np.zeros((2, sum(slot.size for slot in fitting.slots)))
+    for people, batch in pool.batches(shuffle_seed):
+        found = fitting.fit(shared, batch).representations.astype(np.float64)
+        found = found[[p for p, who in enumerate(people) if who and np.isfinite(found[p]).all()]]
+        count += len(found)
+        sums += found.sum(0), (found**2).sum(0)
+    if count < 2:
+        return np.zeros((2, 0), np.float32)
+    mean = sums[0] / count
+    variance = np.maximum(sums[1] / count - mean**2, 0)
+    # Less than this share of the size is rounding, not spread.
+    std = np.where(variance > 1e-10 * (mean**2 + 1e-10), np.sqrt(variance), 1)
+    return np.stack([mean, std]).astype(np.float32)
 
 
 def compile_sums(mesh):
@@ -204,24 +223,11 @@ def compile_sums(mesh):
     )
 
 
-def learn_standardisation(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None):
-    """Mean and standard deviation of each number of the representation over the pool's people, [D] each."""
-    sums, count = np.zeros((2, sum(slot.size for slot in fitting.slots))), 0
-    for people, batch in pool.batches(shuffle_seed):
-        found = fitting.fit(shared, batch).representations[[p for p, who in enumerate(people) if who]].astype(np.float64)
-        found = found[np.isfinite(found).all(1)]
-        sums, count = sums + np.stack([found.sum(0), (found**2).sum(0)]), count + len(found)
-    if not count:
-        return np.zeros(sums.shape[1], np.float32), np.ones(sums.shape[1], np.float32)
-    mean, squares = sums / count
-    return mean.astype(np.float32), np.sqrt(np.maximum(squares - mean**2, 0)).astype(np.float32)
-
-
 def learn(config, fitting: Fitting, params, scale: int, reader, records, controls=("",), known: Shared | None = None):
     """{control: Shared} of '' and `time_shuffled`, on one basis: that of `known`, or learnt here."""
     basis, readout = (known.basis, known.readout) if known else learn_basis(config, params, reader, records)
     nothing = np.zeros(0, np.float32)
-    start = Shared(params, basis, nothing, nothing, readout, nothing, nothing)
+    start = Shared(params, basis, nothing, nothing, readout)
     with tempfile.TemporaryDirectory(prefix="facedyn-states-") as folder:
         pool = Pool(config, fitting, start, scale, reader, records, folder)
         return {

@@ -101,7 +101,7 @@ def load(path, names: list[str], length: int, params) -> Shared | None:
     if not path.is_file():
         return None
     with np.load(path) as stored:
-        if stored["sites"].tolist() != names or len(stored["std"]) != length:
+        if stored["sites"].tolist() != names or stored["scaling"].shape not in ((2, length), (2, 0)):
             return None
         arrays = {name: stored[name] for name in Shared._fields if name not in ("params", "basis")}
         return Shared(params, tuple(stored[name] for name in names), **arrays)

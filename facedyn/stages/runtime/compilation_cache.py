@@ -13,7 +13,7 @@ import stat
 
 import jax
 
-from facedyn.stages.runtime import processes
+from facedyn.stages.runtime import messages, processes
 
 AUTO = "auto"
 
@@ -33,7 +33,9 @@ def switch_on(setting: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        print(f"What is compiled cannot be kept in {folder} ({error.strerror}); config.compilation_cache names another folder.")
+        messages.warning(
+            f"What is compiled cannot be kept in {folder} ({error.strerror}); config.compilation_cache names another folder."
+        )
         return
     if setting == AUTO and jax.config.jax_compilation_cache_max_size == -1:  # else JAX keeps to the user's own limit
         keep_newest(folder.parent, MAX_BYTES)

@@ -12,6 +12,7 @@ from data_pipelines.remote import refuse_url
 from data_pipelines.sources import SourceSettings, make_manifest
 from facedyn.setting import nearest_of
 from facedyn.settings_schema import SETTINGS
+from facedyn.stages.runtime import messages
 
 
 def data_dir(config, workdir) -> pathlib.Path:
@@ -34,7 +35,7 @@ def prepare_settings(config, trait_names, smallest_scale: int) -> PrepareSetting
 
 
 def list_source(config, workdir) -> pathlib.Path:
-    """Lists a known data set's local copy into WORKDIR/manifest.csv; what the user should know of it is printed."""
+    """Lists a known data set's local copy into WORKDIR/manifest.csv; messages say what the user should know of it."""
     data, place = config.data, pathlib.Path(workdir) / "manifest.csv"
     if not data.source:
         raise InputError(f"config.data.dataset is {data.dataset!r}, but no folder is named: give --config.data.source=DIR.")
@@ -43,7 +44,7 @@ def list_source(config, workdir) -> pathlib.Path:
         **{name: data[name] for name in ("split_protocol", "source_fps", "person_pattern")},
     )
     for note in make_manifest(data.dataset, settings, place).notes:
-        print(note)
+        messages.info(note)
     return place
 
 
@@ -55,7 +56,7 @@ def check_people(entries, pool=None) -> None:
     for defect in count_defects(entries, pool):
         if defect.severity == ERROR:
             raise InputError(f"{defect.what} {defect.fix}")
-        print(f"{defect.severity}: {defect.what} {defect.fix}")
+        messages.warning(f"{defect.severity}: {defect.what} {defect.fix}")
 
 
 def check_splits(config, entries, pool=None) -> None:

@@ -9,7 +9,6 @@ import contextlib
 import io
 import itertools
 import json
-import sys
 import time
 
 import jax
@@ -18,9 +17,10 @@ import numpy as np
 from jax._src import distributed  # the service has no public name
 from jax.sharding import NamedSharding, PartitionSpec
 
+from data_pipelines import progress
 from data_pipelines.errors import InputError
 from facedyn.settings_rules import address as check
-from facedyn.stages.runtime import stopping
+from facedyn.stages.runtime import messages, stopping
 
 # A process that fails leaves others in the midst of a computation; after so long they are ended as well.
 SHUTDOWN_SECONDS = 30
@@ -89,9 +89,9 @@ def is_first() -> bool:
 
 
 def log(text: str) -> None:
-    """Prints a line, once for all processes."""
+    """A message for the user, once for all processes."""
     if is_first():
-        print(text, flush=True)
+        messages.info(text)
 
 
 def on_main_process(task):
@@ -193,5 +193,5 @@ def writer() -> str:
 
 
 def progress_stream():
-    """Where Progress may write: stderr for process 0, nowhere for the others."""
-    return sys.stderr if is_first() else io.StringIO()
+    """Where Progress may write: stderr for process 0 where progress is shown, else nowhere."""
+    return progress.stream() if is_first() else io.StringIO()

@@ -17,7 +17,7 @@ from facedyn.core import cross_validation as cv
 from facedyn.core import unet
 from facedyn.stages.fit.learning import generic_pool
 from facedyn.stages.pretrain import load_generic
-from facedyn.stages.runtime import common
+from facedyn.stages.runtime import common, messages
 from facedyn.stages.traits import clip_features as pixels
 from facedyn.stages.traits import trait_features, trait_protocol
 from facedyn.stages.traits.trait_predictions import Scored
@@ -140,7 +140,7 @@ def _pixel_features(config, workdir, face_clips, records, subjects, names) -> di
         table[key] = np.concatenate(list(several.values()), 1)
     for key in [key for key, x in table.items() if np.isnan(x).all()]:
         of_scales = f" (scales {key.scales})" if key.scales else ""
-        print(f"traits: the baseline {key.method}{of_scales} is left out, no clip is long enough for it")
+        messages.warning(f"traits: the baseline {key.method}{of_scales} is left out, no clip is long enough for it")
         del table[key]
     return {key: table[key] for name in names for key in table if key.method == name}
 
@@ -167,7 +167,9 @@ def _of_pool(config, workdir, face_clips, records, subjects, names):
         there = [scale for scale in common.scales(config) if (common.generic_dir(workdir, scale) / "best").is_dir()]
         generic = {scale: load_generic(config, workdir, scale) for scale in there}
         if not generic:
-            print(f"traits: the baseline generic_feature is left out, there is no generic model in {workdir / 'generic'}")
+            messages.warning(
+                f"traits: the baseline generic_feature is left out, there is no generic model in {workdir / 'generic'}"
+            )
     return basis, note, generic
 
 

@@ -18,6 +18,7 @@ from facedyn.core import banded_ridge, trait_heads
 from facedyn.core import cross_validation as cv
 from facedyn.core.weight_shares import parts, weight_shares
 from facedyn.stages.fit import shared
+from facedyn.stages.runtime import messages
 from facedyn.stages.traits import trait_features, trait_predictions
 from facedyn.stages.traits.trait_features import ALL_TASKS
 from facedyn.store import checkpoints
@@ -150,7 +151,7 @@ def write_weights_by_site(config, workdir, heads, x) -> None:
     length, width = sum(slot.size for slot in slots), x.shape[1] // len(saved.blocks)
     if length != width:
         expected = f"config.model.channels and config.fit's filters {length}"
-        print(f"traits: no {WEIGHTS_BY_SITE}: representations have {width} weights, {expected}")
+        messages.warning(f"traits: no {WEIGHTS_BY_SITE}: representations have {width} weights, {expected}")
         return
     stretches = parts(saved.blocks, slots)
     squared, predicted = weight_shares(saved.head, x, stretches)

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from facedyn.core.verdicts import MIN_PEOPLE
+from facedyn.stages.runtime import messages
 from facedyn.store.scores import ScoreKey, joined
 
 ALL_TASKS = "all"
@@ -202,7 +203,7 @@ def finite_rows(rows, vectors):
     if finite.all():
         return rows, vectors
     bad = [f"{unit} (scale {scale})" for unit, scale in zip(rows["unit_id"][~finite], rows["scale"][~finite])]
-    print(f"traits: {len(bad)} representations are not finite and are left out: {named(bad)}")
+    messages.warning(f"traits: {len(bad)} representations are not finite and are left out: {named(bad)}")
     return rows[finite].reset_index(drop=True), vectors[finite]
 
 
@@ -215,13 +216,13 @@ def people_to_score(rows, people, labels, trait_names):
     has_label = np.isfinite(labels).any(1)
     lost = [p for p, known in zip(people, has_label) if known and p not in represented]
     if lost:
-        print(f"traits: {len(lost)} people have labels but no representation and are left out: {named(lost)}")
+        messages.warning(f"traits: {len(lost)} people have labels but no representation and are left out: {named(lost)}")
     keep = np.array([p in represented for p in people]) & has_label
     counts = np.isfinite(labels[keep]).sum(0)
     enough = counts >= MIN_PEOPLE
     for name, count in zip(trait_names, counts):
         if count < MIN_PEOPLE:
-            print(f"traits: {name} is left out, {count} people have a label for it and {MIN_PEOPLE} are needed")
+            messages.warning(f"traits: {name} is left out, {count} people have a label for it and {MIN_PEOPLE} are needed")
     keep &= np.isfinite(labels[:, enough]).any(1)
     kept_names = tuple(name for name, ok in zip(trait_names, enough) if ok)
     return [p for p, k in zip(people, keep) if k], labels[keep][:, enough], kept_names
@@ -233,7 +234,7 @@ def log_missing_blocks(blocks, people) -> None:
         absent = np.isnan(block).all(1)
         if absent.any():
             who = named(np.asarray(people)[absent])
-            print(
+            messages.warning(
                 f"traits: {absent.sum()} people have no representation of scale {scale}, task {task}: {who}; "
                 "alone it is scored without them, beside others it counts as the training people's mean"
             )

@@ -8,6 +8,7 @@ from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
 from facedyn.stages.fit import shared
 from facedyn.stages.fit.units import unit_id
+from facedyn.stages.runtime import messages
 from facedyn.stages.traits import trait_features
 from facedyn.store.scores import PEOPLE_OVERLAP
 
@@ -93,7 +94,7 @@ def overlap_note(subjects: Subjects, fold) -> str:
     if not both:
         return ""
     tested = {person for person, k in zip(subjects.people, fold) if k >= 0}
-    print(
+    messages.warning(
         f"traits: {len(both)} of {len(tested)} people in test are in training too, so knowing a face again helps: scores say"
         " people_overlap, and same_identity among them is what looking people up gives without a pixel"
     )

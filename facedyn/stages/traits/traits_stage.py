@@ -15,7 +15,7 @@ from data_pipelines.errors import InputError
 from facedyn.core import cross_validation as cv
 from facedyn.core.verdicts import MIN_PEOPLE
 from facedyn.stages.fit.learning import people_of
-from facedyn.stages.runtime import common
+from facedyn.stages.runtime import common, messages
 from facedyn.stages.traits import (
     baselines,
     comparisons,
@@ -105,7 +105,7 @@ def _marks(config, workdir, people) -> dict[str, str]:
     aggregate, people = config.traits.aggregate, set(people)
     seen = people & people_of(workdir)
     if seen:
-        print(
+        messages.warning(
             f"traits: {len(seen)} of {len(people)} people were in the generic model's pool, unlabelled: scores say transductive"
         )
     return {"aggregate": "" if aggregate == "person" else aggregate, "note": TRANSDUCTIVE if seen else ""}
@@ -165,7 +165,7 @@ def _write(config, workdir, scored, repeats, marks, overlap: str) -> None:
 
 def _skip(workdir, reason):
     """Leaves no row and no prediction of an earlier run behind."""
-    print(f"traits: skipped, {reason}")
+    messages.warning(f"traits: skipped, {reason}")
     replace_scores(workdir, "traits", [])
     trait_scores.remove(workdir)
     checkpoints.remove(workdir / saved_heads.FOLDER)

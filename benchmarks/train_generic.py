@@ -1,0 +1,129 @@
+"""Trains the model in the package: facedyn/models/generic.safetensors, with generic.json beside it.
+
+    python benchmarks/train_generic.py
+
+One command: it renders synthetic people, puts them and the GRID clips of ../shared/data into one manifest, runs prepare,
+pretrain and fit by configs/generic.py in a temporary folder, and exports the result. --workdir=DIR keeps the folder.
+
+The GRID clips: M. Cooke, J. Barker, S. Cunningham, X. Shao, "An audio-visual corpus for speech perception and automatic speech
+recognition", JASA 120, 2006, CC BY 4.0.
+"""
+
+import argparse
+import csv
+import dataclasses
+import json
+import pathlib
+import tempfile
+import time
+
+from data_pipelines.synthetic.bench import SyntheticSettings, write_bench
+from facedyn.command_line import parse
+from facedyn.config import config_hash
+from facedyn.main import main as facedyn
+from facedyn.store import portable
+
+ROOT = pathlib.Path(__file__).parent.parent
+COLUMNS = ("clip_id", "person_id", "path", "task", "session", "split", "aligned")
+# (list of the clips, list that names their licences)
+LISTS = (("clips.csv", "SOURCES.csv"), ("people.csv", "people_SOURCES.csv"))
+# The speakers with a single clip of three seconds: they decide when training stops and teach nothing.
+VALIDATION = ("p009", "p012", "p113")
+SYNTHETIC = SyntheticSettings(people=0, pretrain_people=60, clips_per_task=2, frames=(90, 130), size=64, seed=20)
+ATTRIBUTION = (
+    "Trained on clips of the GRID corpus (M. Cooke, J. Barker, S. Cunningham, X. Shao, An audio-visual corpus for speech "
+    "perception and automatic speech recognition, JASA 120, 2006; CC BY 4.0), cropped to the face, and on synthetic faces."
+)
+
+
+def rows_of(path) -> list[dict]:
+    """The rows of a CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def grid_clips(folder: pathlib.Path) -> list[dict]:
+    """Manifest rows of the GRID clips under `folder`, by the licences that its lists of sources name."""
+    found = []
+    for clips, sources in LISTS:
+        ours = {row["file"] for row in rows_of(folder / sources) if "GRID corpus" in row["repository_licence"]}
+        for row in rows_of(folder / clips):
+            path = folder / row["path"]
+            if path.name in ours:
+                split = "validation" if row["person_id"] in VALIDATION else "train"
+                found.append(
+                    dict(clip_id=row["clip_id"], person_id=f"grid-{row['person_id']}", path=path.absolute(), task="sentence")
+                    | dict(session=row.get("session", ""), split=split, aligned="false")
+                )
+    return found
+
+
+def synthetic_clips(folder: pathlib.Path) -> list[dict]:
+    """Manifest rows of the synthetic people, rendered into `folder`; they are face crops already."""
+    manifest = write_bench(folder, SYNTHETIC)
+    rows = [row | {"path": (folder / row["path"]).absolute()} for row in rows_of(manifest)]
+    named = [row | {name: f"synthetic-{row[name]}" for name in ("clip_id", "person_id")} for row in rows]
+    return [{name: row[name] for name in COLUMNS} for row in named]
+
+
+def write_manifest(data: pathlib.Path, workdir: pathlib.Path) -> tuple[pathlib.Path, list[dict]]:
+    """(path of the manifest of all clips, its rows)."""
+    rows, path = grid_clips(data) + synthetic_clips(workdir / "synthetic"), workdir / "clips.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path, rows
+
+
+def train(data: pathlib.Path, workdir: pathlib.Path, out: pathlib.Path, settings: list[str]) -> None:
+    """Everything, from the clips to the two files."""
+    start = time.monotonic()
+    manifest, rows = write_manifest(data, workdir)
+    options = ["--config=generic", f"--workdir={workdir}", f"--config.data.manifest={manifest}", *settings]
+    for stage in ("prepare", "pretrain", "fit"):
+        if facedyn([stage, *options]):
+            raise SystemExit(f"The stage {stage} failed.")
+    if facedyn(["export", f"--workdir={workdir}", f"--out={out}", f"--note={ATTRIBUTION}"]):
+        raise SystemExit("The stage export failed.")
+    seconds = round(time.monotonic() - start)
+    described = description(out, rows, options, seconds)
+    out.with_suffix(".json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    print(f"{out}: {out.stat().st_size:,} bytes, {seconds} s")
+
+
+def description(out: pathlib.Path, rows: list[dict], options: list[str], seconds: int) -> dict:
+    """What generic.json says."""
+    people = {(row["person_id"], row["split"]) for row in rows}
+    return {
+        "made_by": "python benchmarks/train_generic.py",
+        "attribution": ATTRIBUTION,
+        "licence": "CC BY 4.0 (the corpus); Apache-2.0 (the code and the synthetic faces)",
+        "config_hash": config_hash(parse(["fit", *options])[1]),
+        "people": {
+            f"{kind}, {split}": sum(who.startswith(kind) and of == split for who, of in people)
+            for kind in ("grid", "synthetic")
+            for split in ("train", "validation")
+        },
+        "clips": len(rows),
+        "synthetic": dataclasses.asdict(SYNTHETIC),
+        "training_seconds": seconds,
+        "file": portable.describe(out),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "facedyn" / "models" / "generic.safetensors")
+    parser.add_argument("--workdir", type=pathlib.Path, help="keeps what is made on the way")
+    given, settings = parser.parse_known_args()
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="facedyn-generic-") as temporary:
+        workdir = given.workdir or pathlib.Path(temporary) / "run"
+        workdir.mkdir(parents=True, exist_ok=True)
+        train(given.data.absolute(), workdir.absolute(), given.out.absolute(), settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Videos of new people -> their representations, by a trained model: prepared and fitted as a run's own people are."""
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from data_pipelines import content
+from data_pipelines.errors import InputError
+from data_pipelines.faces.quality import quality_table
+from data_pipelines.prepare import prepare_face_clips
+from data_pipelines.sources.listing import named
+from facedyn import features
+from facedyn.core.verdicts import AT_CHANCE, USABLE, chance_level
+from facedyn.stages import embed_rates
+from facedyn.stages.embed_model import Model
+from facedyn.stages.embed_videos import Videos
+from facedyn.stages.fit import fit_stage, shared
+from facedyn.stages.fit.units import unit_id
+from facedyn.stages.runtime import common, messages
+from facedyn.stages.runtime.data_settings import prepare_settings
+from facedyn.stages.traits.trait_features import ALL_TASKS
+from facedyn.store import portable, representations
+
+OF_HEAD = ("head", "scales", "tasks", "fusion", "note")
+
+
+class Embedded(NamedTuple):
+    """What comes of some videos.
+
+    Attributes:
+      table: a row a fit unit and scale, as the table of representations has them, and `verdict`, `representation`.
+      videos: a row a video; `reason` says why one was left out.
+      predictions: person_id, head, scales, tasks, fusion, note, trait, prediction; no rows where the model has no heads.
+      seconds: {name of a row of the features: seconds of video}.
+    """
+
+    table: pd.DataFrame
+    videos: pd.DataFrame
+    predictions: pd.DataFrame
+    seconds: dict
+
+
+class Embedder:
+    """Embeds videos by a model, at a level of `features.LEVELS`.
+
+    `videos` is the newest table of videos, also after an error.
+    """
+
+    def __init__(self, model: Model, level: str = "person"):
+        features.check_level(level)
+        self.model, self.level, self.videos = model, level, None
+        config = model.config.copy_and_resolve_references()
+        # Faster videos are brought down to the model's rate; slower ones keep theirs.
+        config.data.update(dict(data_dir="", traits=(), pretrain_manifest="", manifest="", fps=model.fps))
+        # Of smaller units than the level's a row is their mean, as the model's own people have it.
+        unit = config.fit.unit if config.fit.unit in features.UNITS_OF[level] else level
+        config.fit.update(dict(splits=(), controls=(), split_half=False, unit=unit))
+        self.config = config
+
+    def prepare_settings(self):
+        """How the videos are prepared."""
+        return prepare_settings(self.config, (), min(common.scales(self.config)))
+
+    def made_with(self) -> str:
+        """Names the settings, the generic models and the heads."""
+        params = [getattr(of, "params", of) for _, of in sorted(self.model.generic.items())]
+        learnt = [[np.asarray(x) for x in of if not isinstance(x, dict | tuple)] for of in self._shared()]
+        hashes = [portable.tensors_hash(portable.tensors(tree)) for tree in (*params, *learnt)]
+        model = self.model
+        return content.named([model.settings, model.fps, hashes, model.heads_hash, self.config.fit.unit, self.level])
+
+    def _shared(self):
+        return [of for _, of in sorted(self.model.generic.items()) if hasattr(of, "params")]
+
+    def embed(self, videos: Videos, work) -> Embedded:
+        """Leaves its files in the folder `work`, from where the same call continues after an interruption.
+
+        Raises InputError when none of the videos can be used (`videos` says why).
+        """
+        work, config, model = pathlib.Path(work), self.config, self.model
+        self.videos = None
+        self._prepare(videos.entries, videos.left_out, work)
+        face_clips = common.open_data(work / "data", config)
+        # Rows of other videos, settings or models lie in a folder of another name.
+        name = content.named([face_clips.metadata["fingerprint"], self.made_with()])[:12]
+        place, fitting = work / f"representations-{name}", shared.make_fitting(config)
+        _, too_short = fit_stage.fit_table(config, fitting, face_clips, self._generic, place, model.settings, log=None)
+        rows, vectors = representations.read_parts(place)
+        self._note_too_short(face_clips, too_short, set(rows["unit_id"]))
+        if not len(rows):
+            raise InputError(
+                f"No person has config.fit.min_frames={config.fit.min_frames} usable centre frames: use longer videos."
+            )
+        if not rows["finite"].all():
+            names = named(rows.loc[~rows["finite"], "unit_id"].unique())
+            messages.warning(f"embed: not finite, and marked so in the table: {names}")
+        predictions = predict(self.model.heads, rows, vectors)
+        table = judged(rows).assign(representation=list(vectors))
+        return Embedded(table, self.videos, predictions, features.seconds_of(face_clips.clips, self.level))
+
+    def _generic(self, scale: int, control: str):
+        return self.model.generic[scale]
+
+    def _prepare(self, entries, left_out, work) -> None:
+        """Makes the dataset WORK/data of the clips that can be used, and `videos` of all of them."""
+        settings, path = self.prepare_settings(), work / "quality.parquet"
+        if not self.model.fps:
+            messages.warning(
+                "embed: nothing tells at how many frames per second the model was trained; the videos are taken at their own."
+            )
+        try:
+            prepare_face_clips(entries, work / "data", settings, path)
+        finally:
+            if path.is_file():
+                table, slow = embed_rates.judged(pd.read_parquet(path), entries, self.model.fps)
+                self.videos = pd.concat([table, left_out], ignore_index=True) if len(left_out) else table
+        if slow:
+            messages.warning(f"embed: left out, as they have too few frames per second for the model: {named(slow)}")
+            if not (table["verdict"] == "ok").any():
+                raise InputError(f"Not one of the videos can be used; {slow[0]}: {table.set_index('clip_id').reason[slow[0]]}")
+            # The other clips are reused as they are.
+            prepare_face_clips([entry for entry in entries if entry.clip_id not in slow], work / "data", settings, path)
+
+    def _note_too_short(self, face_clips, too_short, fitted) -> None:
+        """Writes into the table of videos why a unit has no filters, at its clips."""
+        for unit, (scale, n) in sorted(too_short.items()):
+            why = f"{unit} has {fit_stage.too_few(self.config, scale, n)}"
+            messages.warning(f"embed: {why}: no representation of that scale")
+            clips = {clip.clip_id for clip in face_clips.clips if unit_id(clip, self.config.fit.unit) == unit}
+            own = self.videos["clip_id"].isin(clips)
+            before = self.videos.loc[own, "reason"]
+            self.videos.loc[own, "reason"] = np.where(before == "", why, before + "; " + why)
+            if unit not in fitted:
+                self.videos.loc[own, "verdict"] = "left_out"
+
+    def features(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The features of a table of `embed`: see `features.wide`."""
+        vectors = np.stack(table["representation"])
+        slots, scales = shared.layout(self.config), sorted(common.scales(self.config))
+        return features.wide(table, vectors, slots, scales, self.level, self.model.scaling())
+
+    def feature_names(self) -> list[str]:
+        """Of the columns of `features`."""
+        return features.feature_names(shared.layout(self.config), sorted(common.scales(self.config)))
+
+    def quality(self, table: pd.DataFrame, videos: pd.DataFrame, seconds: dict | None = None) -> pd.DataFrame:
+        """How far each row of the features can be trusted, and who has none: see `features.quality`."""
+        found = features.quality(table, sorted(common.scales(self.config)), self.level, seconds)
+        used = set(found.index.get_level_values(0))
+        rows = []
+        for person, own in videos[~videos["person_id"].isin({*used, ""})].groupby("person_id"):
+            name = (person, "") if self.level != "person" else person
+            reasons = "; ".join(dict.fromkeys(filter(None, own["reason"])))
+            rows.append((name, 0, 0.0, np.nan, False, f"no features: {reasons}"))
+        if not rows:
+            return found
+        names = features.LEVELS[self.level]
+        keys = [row[0] for row in rows]
+        index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
+        more = pd.DataFrame([row[1:] for row in rows], index=index, columns=found.columns)
+        return (pd.concat([found, more]) if len(found) else more).sort_index()
+
+
+def no_videos() -> pd.DataFrame:
+    """The table of videos without a row."""
+    return quality_table([])
+
+
+def judged(rows) -> pd.DataFrame:
+    """The rows with their verdict; a message names who is at chance."""
+    rows = rows.assign(verdict=[_verdict(accuracy) for accuracy in rows["ranking_accuracy_fitted"]])
+    unsure = rows.loc[rows["verdict"] == AT_CHANCE, "unit_id"].unique()
+    if len(unsure):
+        messages.warning(
+            f"embed: at chance, as the filters rank held-back frames no better than a guess does (0.5): {named(unsure)}"
+        )
+    return rows
+
+
+def _verdict(ranking_accuracy: float) -> str:
+    """Of one row, '' where no frames were held back to judge by."""
+    if not np.isfinite(ranking_accuracy):
+        return ""
+    return USABLE if ranking_accuracy > chance_level("ranking_accuracy", 1) else AT_CHANCE
+
+
+def predict(heads: dict, rows, vectors) -> pd.DataFrame:
+    """Predictions of the heads {name: SavedHead} for a table of representations: see `Embedded.predictions`."""
+    tables, names = [], ["person_id", *OF_HEAD, "trait", "prediction"]
+    owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
+    for name, head in heads.items():
+        ids, values = head.predict(rows, vectors)
+        of = {"unit_id": ids, "person_id": [owner[unit] for unit in ids]} if head.one_by_one else {"person_id": ids}
+        unknown = [who for who, own in zip(ids, values) if not np.isfinite(own).all()]
+        tasks = sorted({task for _, task in head.blocks} - {ALL_TASKS})
+        if unknown and tasks:
+            messages.warning(
+                f"embed: no prediction by {name} of {named(unknown)}: it was fitted to the tasks {', '.join(tasks)}; "
+                "name them in the column task of a manifest, or by the group task of config.data.person_pattern."
+            )
+        for trait, own in zip(head.traits, values.T):
+            columns = {column: getattr(head.key, column) for column in OF_HEAD}
+            columns |= dict(trait=trait, prediction=own.astype(float))
+            tables.append(pd.DataFrame(of | columns))
+    return pd.concat(tables, ignore_index=True).dropna() if tables else pd.DataFrame(columns=names)

@@ -1,0 +1,171 @@
+"""`FacialDynamics`: videos -> features, as a transformer of scikit-learn.
+
+    features = facedyn.FacialDynamics().transform("videos")
+
+Without scikit-learn the class works the same, but for pipelines, `clone` and `set_output`.
+"""
+
+import tempfile
+
+import numpy as np
+import pandas as pd
+
+from data_pipelines import progress
+from data_pipelines.errors import InputError
+
+try:
+    from sklearn.base import BaseEstimator, TransformerMixin
+except ImportError:  # optional: `pip install scikit-learn`
+
+    class TransformerMixin:
+        """What is used of scikit-learn's class of this name."""
+
+        def fit_transform(self, X, y=None, **more):
+            """The same as `fit` and then `transform`."""
+            return self.fit(X, y).transform(X)
+
+        def set_output(self, **more):
+            """Raises ImportError: it is scikit-learn's."""
+            raise ImportError(
+                "set_output needs scikit-learn: pip install scikit-learn. Without it, transform gives a DataFrame."
+            )
+
+    class BaseEstimator:
+        """What is used of scikit-learn's class of this name."""
+
+        def get_params(self, deep=True):
+            """{name: value} of the arguments."""
+            return {name: getattr(self, name) for name in PARAMETERS}
+
+        def set_params(self, **changes):
+            """Changes arguments by name; raises ValueError for a name that is none."""
+            for name, value in changes.items():
+                if name not in PARAMETERS:
+                    raise ValueError(f"FacialDynamics has no argument {name!r}; it has {', '.join(PARAMETERS)}.")
+                setattr(self, name, value)
+            return self
+
+        def __getstate__(self):
+            return self.__dict__.copy()
+
+
+PARAMETERS = ("model", "level", "settings", "unusable", "progress")
+UNUSABLE = (None, "raise", "drop", "mean")
+
+
+class FacialDynamics(TransformerMixin, BaseEstimator):
+    """Features of the people in videos: how their faces move, by a model that was trained before.
+
+    >>> features = FacialDynamics().transform("videos")  # doctest: +SKIP
+    >>> features.columns[0]  # doctest: +SKIP
+    'scale1.skip0.filters.before.0.0'
+
+    Args:
+      model: None for the model in the package; the workdir of a finished run; a file of `facedyn export`.
+      level: what a row is: 'person', 'session' or 'clip'.
+      settings: changes {name: value} of how faces are found, for example {"data.yunet_model": "yunet.onnx"}. Videos are decoded
+        in this process, unless "data.workers" says how many are to (a script then needs `if __name__ == "__main__":`).
+      unusable: what becomes of those without features: 'raise' InputError; 'drop' their rows; 'mean' gives them the features
+        of the average person (zeros, as features are standardised). None: 'raise' for a list, of which each element must have a
+        row in a pipeline, and 'drop' for a folder or a manifest.
+      progress: whether progress is written to stderr.
+
+    Beside the features there are then DataFrames: `quality_` (rows as the features have them, also of those without any:
+    n_frames, seconds, ranking_accuracy, reliable, reason), `videos_` (a row a video; `reason` says why one was left
+    out), `representations_` (the long table, a row a fit unit and scale, not standardised), `predictions_` (of the model's
+    trait heads, where it has some).
+    """
+
+    def __init__(self, model=None, level="person", settings=None, unusable=None, progress=False):
+        self.model = model
+        self.level = level
+        self.settings = settings
+        self.unusable = unusable
+        self.progress = progress
+
+    @classmethod
+    def load(cls, model=None, settings: dict | None = None, **more) -> "FacialDynamics":
+        """The transformer with its model read at once. Raises InputError when there is none, or a setting is not free."""
+        return cls(model, settings=settings, **more).fit()
+
+    def fit(self, X=None, y=None) -> "FacialDynamics":
+        """Reads the model and checks the arguments; learns nothing from X, so people of a test fold may be in it."""
+        if self.unusable not in UNUSABLE:
+            raise InputError(f"unusable={self.unusable!r} must be one of {', '.join(map(repr, UNUSABLE))}.")
+        self._embedder()
+        return self
+
+    def transform(self, X) -> pd.DataFrame:
+        """The features of the people in X.
+
+        Args:
+          X: a folder (each sub-folder, or file that lies in none, is a person), a manifest (CSV), a video; or a list of videos
+            and of folders of one person's videos, of which each element is a person and a row, in the order of the list.
+        Returns: DataFrame float32 [N, D] without NaN, index person_id (beside it session or clip_id), columns of
+          `get_feature_names_out`.
+        Raises InputError when there is no video, or none of them can be used (`videos_` says why).
+        """
+        with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work:
+            return self._transform(X, work)
+
+    def _transform(self, X, work) -> pd.DataFrame:
+        from facedyn.stages.embed_videos import collect
+
+        self.fit()
+        embedder = self._embedder()
+        videos = collect(X, embedder.config.data.person_pattern)
+        self.quality_ = self.videos_ = self.predictions_ = self.representations_ = None
+        try:
+            with progress.shown(bool(self.progress)):
+                found = embedder.embed(videos, work)
+        finally:
+            self.videos_ = embedder.videos
+        self.videos_, self.predictions_, self.representations_ = found.videos, found.predictions, found.table
+        self.quality_ = embedder.quality(found.table, found.videos, found.seconds)
+        return self._complete(embedder.features(found.table), videos.people)
+
+    def _complete(self, table, people):
+        """The table in the order of a list of people, with what `unusable` says of those without features."""
+        lacking = self.quality_.index.difference(table.index)
+        unusable = self.unusable or ("raise" if people is not None else "drop")
+        if len(lacking) and unusable == "raise":
+            name = lacking[0]
+            who = name if isinstance(name, str) else name[0]
+            raise InputError(
+                f"{len(lacking)} of {len(self.quality_)} have no features, for example {who}: {self.quality_.reason[name]}; "
+                "unusable='drop' leaves their rows out, 'mean' gives them those of the average person."
+            )
+        if len(lacking) and unusable == "mean":
+            nothing = pd.DataFrame(np.float32(0), index=lacking, columns=table.columns)
+            table = pd.concat([table, nothing]).sort_index()
+        of_people = table.index.get_level_values(0)
+        if people is None or of_people.has_duplicates:
+            return table
+        return table.iloc[[row for row in of_people.get_indexer(pd.Index(people)) if row >= 0]]
+
+    def get_feature_names_out(self, input_features=None) -> np.ndarray:
+        """The names of the columns, as `facedyn.features.feature_names` makes them."""
+        return np.asarray(self._embedder().feature_names(), dtype=object)
+
+    def _embedder(self):
+        """The model, read once and again when an argument has changed; it is no part of a copy or a pickle."""
+        from facedyn.stages import embed_model
+        from facedyn.stages.embedder import Embedder
+
+        wanted = repr((self.model, self.level, self.settings))
+        if self.__dict__.get("_read", ("",))[0] != wanted:
+            self._read = wanted, Embedder(embed_model.load(self.model, self.settings), self.level)
+        return self._read[1]
+
+    def __getstate__(self):
+        return {name: value for name, value in super().__getstate__().items() if name != "_read"}
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.no_validation = True
+        tags.input_tags.two_d_array, tags.input_tags.string = False, True
+        return tags
