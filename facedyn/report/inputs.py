@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from data_pipelines import bounded
 from data_pipelines.faces.quality import frames_seen
 from facedyn.report import tables
 from facedyn.store import metrics_log, representations, scores, stamps
@@ -86,10 +87,10 @@ def load(workdir, pictures: bool) -> Inputs:
     workdir = pathlib.Path(workdir)
 
     def table(path):
-        return pd.read_parquet(path) if path.is_file() else None
+        return bounded.read_table(path).to_pandas() if path.is_file() else None
 
     def texts(path):
-        return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+        return bounded.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
     examples, weights = workdir / "representations" / "examples.npz", workdir / "traits" / "weights_by_site.csv"
     scored = scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores()
@@ -102,11 +103,11 @@ def load(workdir, pictures: bool) -> Inputs:
         doctor=texts(workdir / "doctor.csv"),
         predictions=_predictions(workdir / "traits" / "predictions.parquet", tables.headline(scored)),
         folds=texts(workdir / "traits" / "folds.csv"),
-        weights=pd.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
+        weights=bounded.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
         if weights.is_file()
         else None,
         representations=representations.read_rows(workdir / representations.FOLDER),
-        examples=dict(np.load(examples)) if pictures and examples.is_file() else None,
+        examples=bounded.read_arrays(examples) if pictures and examples.is_file() else None,
     )
 
 
@@ -115,7 +116,7 @@ def _predictions(path, headline) -> pd.DataFrame | None:
     if headline is None or not path.is_file():
         return None
     columns = [name for name in pq.read_schema(path).names if name in headline._fields and name != "seed"]
-    return pd.read_parquet(path, filters=[(name, "=", getattr(headline, name)) for name in columns])
+    return bounded.read_table(path, filters=[(name, "=", getattr(headline, name)) for name in columns]).to_pandas()
 
 
 def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:

@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data_pipelines import content
+from data_pipelines import bounded, content
 from data_pipelines.dataset.clip_keys import clip_keys
 from data_pipelines.errors import InputError
 
@@ -46,12 +45,12 @@ def read(out) -> Tables | None:
     """The tables that lie at `out`; None where there is none, or it is none of `embed`."""
     quality, predictions = places(out)
     try:
-        table = pq.read_table(out)
+        table = bounded.read_table(out)
         people = json.loads((table.schema.metadata or {})[METADATA])
         rows = table.to_pandas()
         rows["representation"] = [np.asarray(row, np.float32) for row in rows["representation"]]
-        predicted = pd.read_parquet(predictions) if predictions.is_file() else pd.DataFrame()
-        return Tables(rows, pd.read_parquet(quality), predicted, dict(people))
+        predicted = bounded.read_table(predictions).to_pandas() if predictions.is_file() else pd.DataFrame()
+        return Tables(rows, bounded.read_table(quality).to_pandas(), predicted, dict(people))
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
 

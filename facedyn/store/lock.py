@@ -21,6 +21,7 @@ import time
 from data_pipelines.errors import InputError
 
 LOCK = "lock"
+MAX_CHARACTERS = 2**16  # of the text in it
 BEAT_SECONDS = 5.0  # between two signs of life
 PATIENCE_SECONDS = 1.0  # for one who holds it for a moment, as doctor does
 POLL_SECONDS = 0.1
@@ -70,8 +71,8 @@ def held(folder, wait: bool = False, note=print):
 
 def holder(folder) -> Holder | None:
     """Who has written to the folder's lock, alive or not; None where nobody has."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Holder(**json.loads((pathlib.Path(folder) / LOCK).read_text(encoding="utf-8")))
+    with contextlib.suppress(OSError, ValueError, TypeError), open(pathlib.Path(folder) / LOCK, encoding="utf-8") as file:
+        return Holder(**json.loads(file.read(MAX_CHARACTERS)))
     return None
 
 

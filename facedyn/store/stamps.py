@@ -15,9 +15,9 @@ import subprocess
 import sys
 
 import facedyn
-from data_pipelines import content
+from data_pipelines import bounded, content
 from data_pipelines.errors import InputError
-from data_pipelines.files import check_size, write_text
+from data_pipelines.files import write_text
 from facedyn.config import BY_CONTENT, config_hash, default_config, effective, flatten, from_flat
 
 # The settings that each stage's result depends on; a trailing dot stands for a whole section.
@@ -32,7 +32,6 @@ DEPENDS = {
 
 # Of what lies in a WORKDIR: raised when tables, settings or files of learnt state get other names or meanings.
 FORMAT = 2
-MAX_BYTES = 64 << 20
 # Settings that only add to a stage's result: it need not be made anew, nor in another WORKDIR.
 ADDS = ("fit.controls",)
 INIT_FROM, CONTENT = "pretrain.init_from", r"([0-9a-f]{32})?"
@@ -48,11 +47,10 @@ def read_stamp(workdir, stage: str) -> dict | None:
     path = stamp_path(workdir, stage)
     if not path.is_file():
         return None
-    check_size(path, MAX_BYTES, "The stamp")
-    try:
-        stamp = dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): delete it, and the stage is run again.") from error
+    fix = "delete it, and the stage is run again"
+    stamp = bounded.read_json(path, fix=fix)
+    if not isinstance(stamp, dict):
+        raise InputError(f"{path} is damaged (no settings in it): {fix}.")
     if stamp.get("format", 1) != FORMAT:
         made_by = stamp.get("versions", {}).get("facedyn", "an unknown version")
         raise InputError(

@@ -10,6 +10,7 @@ import pathlib
 import jax
 import numpy as np
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from facedyn.config import effective
 from facedyn.core import blocks, person_filters, unet
@@ -73,6 +74,7 @@ def load(path, names: list[str], length: int, params) -> Shared | None:
     """What was kept in `path`; None where nothing is, or where it is of other sites or another length of representation."""
     if not path.is_file():
         return None
+    bounded.check_arrays(path)
     with np.load(path) as stored:
         if stored["sites"].tolist() != names or len(stored["reliability"]) != length:
             return None
@@ -91,6 +93,7 @@ def identification_weights(config, workdir, control: str = "") -> dict[int, np.n
         return None
     found = {}
     for scale, path in paths.items():
+        bounded.check_arrays(path)
         with np.load(path) as stored:
             found[scale] = stored["reliability"], stored["discriminants"]
     # All ones where the generic model's people were too few to tell.
