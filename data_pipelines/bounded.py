@@ -65,14 +65,22 @@ def read_table(path, columns=None, filters=None) -> pa.Table:
     Raises InputError where it is none, lacks one of the columns, or unpacks to too much.
     """
     check_table(path)
+    missing = set(columns or ()) - set(columns_of(path))
+    if missing:
+        raise InputError(f"The table {path} has no column {min(missing)!r}: {MAKE_AGAIN}.")
     try:
-        missing = set(columns or ()) - set(pq.read_schema(path).names)
-        if not missing:
-            # A folder called `task=a` on the way to the file is no column of it.
-            return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
+        # A folder called `task=a` on the way to the file is no column of it.
+        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
     except DAMAGED_TABLE as error:
         raise _unreadable(path, "table", error) from error
-    raise InputError(f"The table {path} has no column {min(missing)!r}: {MAKE_AGAIN}.")
+
+
+def columns_of(path) -> list[str]:
+    """Names of the columns of a Parquet file. Raises InputError where it is none."""
+    try:
+        return pq.read_schema(path).names
+    except DAMAGED_TABLE as error:
+        raise _unreadable(path, "table", error) from error
 
 
 def check_table(path) -> None:

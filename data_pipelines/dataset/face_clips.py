@@ -172,8 +172,14 @@ class FaceClipsReader:
             reader, lock = self._shards[place]
             while len(self._shards) > MAX_OPEN:
                 self._shards.popitem(last=False)  # closed when no thread reads from it any more
-        with lock:
-            return reader.read([int(self._record[row])])[0]
+        try:
+            with lock:
+                return reader.read([int(self._record[row])])[0]
+        except (RuntimeError, ValueError, IndexError) as error:
+            file = SHARD.format(split=place[0], number=place[1])
+            raise InputError(
+                f"The shard {file} of the dataset in {self.folder} is damaged; remove that folder and run prepare again."
+            ) from error
 
     def frames(self, i: int, positions=None) -> np.ndarray:
         """Frames of clip `i`, uint8 [n, H, W, C]; `positions` (any order, may repeat) says which, None = all of them.
@@ -231,7 +237,7 @@ def open_face_clips(data_dir, cache_bytes: int = 512 << 20) -> FaceClipsReader:
         raise InputError(f"The dataset in {data_dir} was being changed when {stage} stopped; run {stage} again.")
     try:
         return FaceClipsReader(folder, cache_bytes)
-    except (OSError, KeyError, ValueError) as error:  # of pyarrow and JSON, too
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # of pyarrow and JSON, too
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"The dataset in {folder} cannot be read ({reason}); remove that folder and run prepare again."

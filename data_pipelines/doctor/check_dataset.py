@@ -15,9 +15,9 @@ from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import is_url
 
-# What the checks need of the quality table; tables of older versions lack columns that came later.
+# What the checks and the report need of the quality table; tables of older versions lack columns that came later.
 TEXT = ("clip_id", "person_id", "path", "verdict", "reason")
-NUMBERS = ("n_decoded", "n_kept", "n_two_faces", "n_gaps", "jitter", "brightness", "sharpness", "fps")
+NUMBERS = ("n_decoded", "n_found", "n_kept", "n_two_faces", "n_gaps", "share_found", "jitter", "brightness", "sharpness", "fps")
 
 
 def read_quality_table(path) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import pathlib
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from data_pipelines import bounded
 from data_pipelines.faces.quality import frames_seen
@@ -86,9 +85,6 @@ def load(workdir, pictures: bool) -> Inputs:
     """Reads what there is; `pictures` False leaves the examples out."""
     workdir = pathlib.Path(workdir)
 
-    def table(path):
-        return bounded.read_table(path).to_pandas() if path.is_file() else None
-
     def texts(path):
         return bounded.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
@@ -99,7 +95,7 @@ def load(workdir, pictures: bool) -> Inputs:
         scores=scored,
         stamps={stage: stamp for stage, stamp in found.items() if stamp},
         log=metrics_log.read_metrics(workdir),
-        quality=table(workdir / "quality.parquet"),
+        quality=_quality(workdir / "quality.parquet"),
         doctor=texts(workdir / "doctor.csv"),
         predictions=_predictions(workdir / "traits" / "predictions.parquet", tables.headline(scored)),
         folds=texts(workdir / "traits" / "folds.csv"),
@@ -111,11 +107,19 @@ def load(workdir, pictures: bool) -> Inputs:
     )
 
 
+def _quality(path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    from data_pipelines.doctor.check_dataset import read_quality_table
+
+    return read_quality_table(path)
+
+
 def _predictions(path, headline) -> pd.DataFrame | None:
     """The headline's rows alone: what every method predicts of thousands of people would fill the memory."""
     if headline is None or not path.is_file():
         return None
-    columns = [name for name in pq.read_schema(path).names if name in headline._fields and name != "seed"]
+    columns = [name for name in bounded.columns_of(path) if name in headline._fields and name != "seed"]
     return bounded.read_table(path, filters=[(name, "=", getattr(headline, name)) for name in columns]).to_pandas()
 
 

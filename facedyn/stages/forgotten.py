@@ -10,6 +10,7 @@ import pathlib
 import zipfile
 
 from data_pipelines import bounded, content
+from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
 from facedyn.store import site_files
 
@@ -44,7 +45,11 @@ def still_learnt(workdir, person_id: str) -> list[str] | None:
 def _read(workdir):
     path = pathlib.Path(workdir) / FILE
     if path.is_file():
-        return bounded.read_json(path)
+        stored = bounded.read_json(path)
+        holds = {"salt": str, "people": list}
+        if not isinstance(stored, dict) or not all(isinstance(stored.get(name), kind) for name, kind in holds.items()):
+            raise InputError(f"{path} is not what forget writes there: without it, who was forgotten before is not known.")
+        return stored
     return {"salt": os.urandom(16).hex(), "people": []}
 
 

@@ -28,6 +28,7 @@ POLL_SECONDS = 0.1
 # What the operating system answers when somebody else holds the lock, and where there are no locks.
 TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Windows keeps others from reading what is locked: a byte far behind the text.
 LOCKED_BYTE = 2**30
@@ -57,6 +58,11 @@ def held(folder, wait: bool = False, note=print):
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise InputError(f"The folder {folder} cannot be made ({error.strerror}): name another --workdir.") from error
+    try:
         lock = _acquire(folder / LOCK, wait, note)
     except OSError as error:
         if error.errno not in READ_ONLY:

@@ -115,7 +115,10 @@ def load_scores(workdir) -> pd.DataFrame:
     table = bounded.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(table.columns) != COLUMNS:
         raise InputError(f"{path} is not a table of scores: its columns must be {','.join(COLUMNS)}; delete it and run again.")
-    return _typed(table)
+    try:
+        return _typed(table)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it, and run the stages again.") from error
 
 
 def replace_scores(workdir, stage: str, rows: list[dict]) -> None:

@@ -34,6 +34,9 @@ DEPENDS = {
 FORMAT = 2
 # Settings that only add to a stage's result: it need not be made anew, nor in another WORKDIR.
 ADDS = ("fit.controls",)
+# What a stamp of this format holds, beside the name of its stage.
+HOLDS = {"config": dict, "relevant": dict, "versions": dict, "summary": dict, "config_hash": str, "command": str}
+HOLDS |= {"started": str, "finished": str}
 INIT_FROM, CONTENT = "pretrain.init_from", r"([0-9a-f]{32})?"
 
 
@@ -50,13 +53,17 @@ def read_stamp(workdir, stage: str) -> dict | None:
     fix = "delete it, and the stage is run again"
     stamp = bounded.read_json(path, fix=fix)
     if not isinstance(stamp, dict):
-        raise InputError(f"{path} is damaged (no settings in it): {fix}.")
+        raise InputError(f"{path} is damaged (it holds no settings): {fix}.")
     if stamp.get("format", 1) != FORMAT:
-        made_by = stamp.get("versions", {}).get("facedyn", "an unknown version")
+        versions_there = stamp.get("versions")
+        made_by = dict(versions_there if isinstance(versions_there, dict) else {}).get("facedyn", "an unknown version")
         raise InputError(
             f"{workdir} was made by facedyn {made_by}, whose files facedyn {facedyn.__version__} does not read: "
             "use another --workdir, or that version."
         )
+    for name, kind in HOLDS.items():
+        if not isinstance(stamp.get(name), kind):
+            raise InputError(f"{path} is damaged ({name!r} is missing or of another kind): {fix}.")
     return stamp
 
 
