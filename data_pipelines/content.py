@@ -11,6 +11,7 @@ import os
 import pathlib
 import time
 
+from data_pipelines import bounded
 from data_pipelines.files import write_text
 
 WHOLE_BYTES = 64 << 20  # a file, or all files of a folder together, up to this is read whole
@@ -80,7 +81,7 @@ class Known:
         self._before, self._now = {}, {}
         if self._folder is not None:
             with contextlib.suppress(OSError, ValueError):
-                self._before = dict(json.loads((self._folder / CACHE).read_text(encoding="utf-8")))
+                self._before = dict(bounded.read_json(self._folder / CACHE, bounded.MAX_LINES))
 
     def of_files(self, files: dict) -> str:
         """`of_files`, or `of_file` of a single one of no name ('')."""

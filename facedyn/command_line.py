@@ -184,6 +184,8 @@ def read(args: list[str]) -> Call:
         if not values.get(name):
             raise InputError(f"--{name} is missing, for example --{name}={OPTIONS[name][2]}.")
     for name in values.keys() & {"workdir", "videos", "out", "model"}:
+        if "\0" in values[name]:
+            raise InputError(f"--{name} holds a character of value 0, which no path may.")
         values[name] = with_home(values[name], f"--{name}")
     return Call(stage, values, settings)
 

@@ -22,6 +22,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="facedyn-tests-")
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# A shape that fits another by chance is an error: every broadcast is written out. Also in processes that tests start.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 import cv2
 import numpy as np

@@ -148,6 +148,7 @@ def write_stamp(workdir, stage, config, **summary):
         config=flat,
         versions=versions,
         command=f"facedyn {stage} --workdir=w",
+        relevant={},
     )
     stamp |= dict(started="2026-01-01T10:00:00+00:00", finished="2026-01-01T10:03:20+00:00", summary=summary)
     path = pathlib.Path(workdir) / "stages" / f"{stage}.json"

@@ -1,10 +1,17 @@
 """Files from outside are read within a bound: a larger one is refused by its name before it is read."""
 
 import json
+import zipfile
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from data_pipelines.dataset import face_clips
+from data_pipelines import bounded
+from data_pipelines.dataset import face_clips, forgetting, packing
+from data_pipelines.doctor.check_dataset import read_quality_table
 from data_pipelines.errors import InputError
 from data_pipelines.faces import openface_table
 from data_pipelines.files import check_size
@@ -12,7 +19,8 @@ from data_pipelines.manifest import read_manifest
 from data_pipelines.manifest_table import read_table
 from data_pipelines.sources import restricted_pickle, udiva
 from facedyn.config import default_config
-from facedyn.store import portable, stamps
+from facedyn.report import inputs
+from facedyn.store import portable, representations, scores, stamps
 
 
 def sparse(path, size):
@@ -31,6 +39,9 @@ READERS = {
     "model.safetensors": lambda path: portable.read_generic(path, default_config(), {}, 1),
     "stages/fit.json": lambda path: stamps.read_stamp(path.parent.parent, "fit"),
     "data/metadata.json": lambda path: face_clips.FaceClipsReader(path.parent),
+    "scores.csv": lambda path: scores.load_scores(path.parent),
+    "doctor.csv": lambda path: inputs.load(path.parent, pictures=False),
+    "metrics.jsonl": lambda path: inputs.load(path.parent, pictures=False),
 }
 
 
@@ -54,7 +65,7 @@ def test_a_damaged_stamp_is_said_to_be_one(tmp_path):
     path.write_text('{"format": 2, "rel')
     with pytest.raises(InputError, match=r"fit.json is damaged .* the stage is run again"):
         stamps.read_stamp(tmp_path, "fit")
-    path.write_text(json.dumps({"format": stamps.FORMAT}))
+    path.write_text(json.dumps({"format": stamps.FORMAT} | {name: kind() for name, kind in stamps.HOLDS.items()}))
     assert stamps.read_stamp(tmp_path, "fit")["format"] == stamps.FORMAT
 
 
@@ -67,3 +78,125 @@ def test_a_sentence_stays_one_line_of_bounded_length(tmp_path):
     assert len(str(error.value).splitlines()) == 1
     assert len(str(error.value)) < 2100
     assert str(InputError("two  spaces\u2028of a\r\nname")) == "two  spaces of a name"
+
+
+def long_text_table(path):
+    """600 bytes that stand for 90 GB: one long text, and that it is the value of 100,000 rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), ["a" * 900_000])
+    pq.write_table(pa.table({name: texts for name in ("clip_id", "person_id")}), path, compression="zstd")
+    return path
+
+
+def many_rows_table(path):
+    """A few kB that stand for 160 MB of numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, pa.schema({"person_id": pa.int64()}), compression="zstd") as writer:
+        rows = pa.table({"person_id": np.zeros(5_000_000, np.int64)})
+        for _ in range(4):
+            writer.write_table(rows)
+    return path
+
+
+PERSON = forgetting.Person("anna", frozenset())
+TABLES = {
+    "quality.parquet": lambda path: inputs.load(path.parent, pictures=False),
+    "of_doctor.parquet": read_quality_table,
+    "representations/part-00000.parquet": lambda path: representations.read_rows(path.parent),
+    "representations/part-00001.parquet": lambda path: representations.read_parts(path.parent),
+    "parts/part-00000.parquet": lambda path: packing.read_parts(path.parent.parent),
+    "anything.parquet": lambda path: forgetting.forget_in_file(path, PERSON),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_small_table_that_would_fill_the_memory_is_refused(tmp_path, name):
+    path = long_text_table(tmp_path / name)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(InputError, match=r"has 100,000 rows that take 16\d GiB of memory") as error:
+        TABLES[name](path)
+    assert path.name in str(error.value)
+
+
+def test_a_table_of_too_many_rows_is_refused_by_what_it_says_of_itself(tmp_path, monkeypatch):
+    path = many_rows_table(tmp_path / "rows.parquet")
+    monkeypatch.setattr(bounded, "MAX_UNPACKED", 1 << 26)
+    monkeypatch.setattr(bounded.pq, "read_table", lambda *a, **k: pytest.fail("it was read"))
+    with pytest.raises(InputError, match="20,000,000 rows"):
+        bounded.read_table(path)
+
+
+def test_the_size_of_a_table_in_memory_is_known_before_it_is_read(tmp_path, monkeypatch):
+    """Counted one by one, texts take what Arrow takes for them, also with gaps and in lists."""
+    monkeypatch.setattr(bounded, "MAX_UNPACKED", 70_000)
+    monkeypatch.setattr(bounded, "MAX_RATIO", 1)
+    words = ["ab", None, "c" * 50, ""] * 500
+    table = pa.table({"text": words, "list": [[word, "d"] for word in words], "number": np.arange(2000.0)})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=300)
+    status = (tmp_path / "t.parquet").stat()
+    rows, size = bounded._size_in_memory(str(tmp_path / "t.parquet"), 1, status.st_mtime_ns)
+    letters = sum(len(word or "") for word in words)
+    assert rows == 2000
+    assert size == letters + (letters + 2000) + 8 * 2000 + 8 * 2000 + 8 * 4000
+
+
+def test_real_tables_pass_and_come_back_as_they_were(tmp_path):
+    table = pd.DataFrame({"clip_id": ["a", "b"], "n": [1, 2]})
+    folder = tmp_path / "task=talk"  # no column of the table
+    folder.mkdir()
+    table.to_parquet(folder / "t.parquet", index=False)
+    pd.testing.assert_frame_equal(bounded.read_table(folder / "t.parquet").to_pandas(), table)
+    with pytest.raises(InputError, match="no column 'fps'"):
+        bounded.read_table(folder / "t.parquet", columns=["clip_id", "fps"])
+
+
+def test_large_vectors_are_no_bomb(tmp_path, monkeypatch):
+    """What hardly shrinks may be as large as it likes: the bound goes with the size of the file."""
+    monkeypatch.setattr(bounded, "MAX_UNPACKED", 1000)
+    path = tmp_path / "part-00000.parquet"
+    rows = [dict.fromkeys(("unit_id", "person_id", "task", "session", "config_hash"), "a") for _ in range(50)]
+    numbers = dict.fromkeys(("scale", "n_frames"), 1) | dict.fromkeys(("ranking_accuracy_generic", "loss"), 0.5)
+    vectors = np.random.default_rng(0).normal(size=(50, 400)).astype(np.float32)
+    rows = [row | numbers | {"ranking_accuracy_fitted": 0.5, "finite": True, "scale": i} for i, row in enumerate(rows)]
+    representations.write_table(path, rows, vectors)
+    np.testing.assert_array_equal(representations.read_parts(tmp_path)[1], vectors)
+
+
+def arrays_bomb(path):
+    """Zeros that deflate to a thousandth."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (3 << 22,)})
+        for _ in range(3):
+            file.write(bytes(32 << 20))
+    return path
+
+
+def test_arrays_that_unpack_to_too_much_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounded, "MAX_UNPACKED", 1 << 20)
+    with pytest.raises(InputError, match="take 0 GiB of memory"):
+        bounded.read_arrays(arrays_bomb(tmp_path / "x.npz"))
+
+
+def test_a_header_that_promises_more_than_there_is_is_not_believed(tmp_path):
+    """NumPy would set aside the 8 TB that it names."""
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive, archive.open("x.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    with pytest.raises(InputError, match="GiB of memory"):
+        bounded.read_arrays(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "x.npz", "t.csv", "j.json"])
+@pytest.mark.parametrize("damage", [b"", b"PAR1 and no more", b"PK\x03\x04 and no more", b"[" * 100_000, b"\xff\xfe\x00\n"])
+def test_damaged_files_are_a_sentence(tmp_path, name, damage):
+    path = tmp_path / name
+    path.write_bytes(damage)
+    readers = {
+        ".parquet": bounded.read_table,
+        ".npz": bounded.read_arrays,
+        ".csv": bounded.read_csv,
+        ".json": bounded.read_json,
+    }
+    if name == "t.csv" and damage not in (b"", b"\xff\xfe\x00\n"):  # any text is a table of one column
+        return
+    with pytest.raises(InputError, match=path.name):
+        readers[path.suffix](path)

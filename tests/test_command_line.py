@@ -55,6 +55,7 @@ def test_overrides_take_the_type_of_the_default(root):
         (["--steps=3"], "no option --steps"),
         (["steps"], "'steps' is not understood"),
         (["--config.fit.steps"], "--config.fit.steps needs a value"),
+        (["--workdir=a\0b"], "--workdir holds a character of value 0"),
     ],
 )
 def test_wrong_options_get_one_sentence(root, args, sentence):

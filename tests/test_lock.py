@@ -167,3 +167,9 @@ def same_result(one, two):
     one, two = (pd.read_csv(w / "scores.csv") for w in (one, two))
     assert not one.duplicated(columns).any()
     assert len(one) == len(two)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be made"), lock.held(tmp_path / "file" / "workdir"):
+        pass

@@ -95,7 +95,7 @@ def test_a_constant_added_to_every_frame_changes_nothing(windows, features):
     maps = maps_for(settings)
     constant = jnp.asarray(np.random.default_rng(3).normal(size=(8, 8, 3)), jnp.float32)
     np.testing.assert_allclose(
-        rank_loss(maps, windows + constant, settings), rank_loss(maps, windows, settings), rtol=1e-4, atol=1e-5
+        rank_loss(maps, windows + constant[None, None], settings), rank_loss(maps, windows, settings), rtol=1e-4, atol=1e-5
     )
 
 

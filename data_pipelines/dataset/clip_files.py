@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from array_record.python import array_record_module
 
+from data_pipelines import bounded
 from data_pipelines.faces import clip_faces
 from data_pipelines.faces.clip_faces import ClipFaces, PrepareSettings
 from data_pipelines.faces.quality import QualityRow
@@ -146,7 +147,7 @@ def _as_dict(faces):
 
 def saved_clip(path) -> ClipFaces:
     """A processed clip, without its crops. Raises one of UNREADABLE where it is not whole."""
-    clip = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    clip = bounded.read_json(path)
     positions, row = np.array(clip["positions"], np.int32), QualityRow(**clip["row"])
     crops = [_crops(pathlib.Path(path), number) for number in range(clip["files"])]
     lengths = [reader.num_records() for reader in map(_open, crops)]
@@ -158,7 +159,7 @@ def saved_clip(path) -> ClipFaces:
 def saved_frames(path, consume: bool = False):
     """Iterates over the encoded crops of a processed clip that count; with `consume`, files of a long clip go once read."""
     path = pathlib.Path(path)
-    clip = json.loads(path.read_text(encoding="utf-8"))
+    clip = bounded.read_json(path)
     first, positions, several = 0, np.array(clip["positions"], np.int64), clip["files"] > 1
     for number in range(clip["files"]):
         reader = _open(_crops(path, number))

@@ -7,7 +7,6 @@ stay encoded until the very ones asked for are decoded. TFDS reads the shards, t
 
 import collections
 import dataclasses
-import json
 import pathlib
 import threading
 
@@ -22,16 +21,15 @@ from array_record.python import array_record_module
 # another of them, wait for one another for ever.
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.faces.images import decode_image
-from data_pipelines.files import check_size
 
 NAME, VERSION = "face_clips", "2.0.0"
 PARTS, UNFINISHED, METADATA = "parts", "UNFINISHED", "metadata.json"
 SHARD = f"{NAME}-{{split}}.array_record-{{number:05d}}"
 # Each open shard holds a file; some systems allow a process no more than 256.
 MAX_OPEN = 64
-MAX_METADATA = 64 << 20
 INDEX_COLUMNS = {
     "split": pa.string(),
     "shard": pa.int32(),
@@ -54,8 +52,12 @@ def index_schema(trait_names) -> pa.Schema:
 
 
 def part_files(folder) -> list[pathlib.Path]:
-    """The files of the index, oldest first."""
-    return sorted((pathlib.Path(folder) / PARTS).glob("part-*.parquet"))
+    """The files of the index, oldest first. Raises InputError where one, or its quality rows, unpacks to too much."""
+    parts = sorted((pathlib.Path(folder) / PARTS).glob("part-*.parquet"))
+    for part in parts:
+        bounded.check_table(part)
+        bounded.check_table(quality_file(part))
+    return parts
 
 
 def quality_file(part: pathlib.Path) -> pathlib.Path:
@@ -113,8 +115,7 @@ class FaceClipsReader:
 
     def __init__(self, folder: pathlib.Path, cache_bytes: int = 512 << 20):
         self.folder = pathlib.Path(folder)
-        check_size(self.folder / METADATA, MAX_METADATA, "The description of the dataset")
-        self.metadata = json.loads((self.folder / METADATA).read_text(encoding="utf-8"))
+        self.metadata = bounded.read_json(self.folder / METADATA)
         self.image_size, self.channels = self.metadata["image_size"], self.metadata["channels"]
         self.appearance = self.metadata.get("appearance", "own")  # older datasets know no other
         self.image_format, self.trait_names = self.metadata["image_format"], tuple(self.metadata["trait_names"])
@@ -172,8 +173,14 @@ class FaceClipsReader:
             reader, lock = self._shards[place]
             while len(self._shards) > MAX_OPEN:
                 self._shards.popitem(last=False)  # closed when no thread reads from it any more
-        with lock:
-            return reader.read([int(self._record[row])])[0]
+        try:
+            with lock:
+                return reader.read([int(self._record[row])])[0]
+        except (RuntimeError, ValueError, IndexError) as error:
+            file = SHARD.format(split=place[0], number=place[1])
+            raise InputError(
+                f"The shard {file} of the dataset in {self.folder} is damaged; remove that folder and run prepare again."
+            ) from error
 
     def frames(self, i: int, positions=None) -> np.ndarray:
         """Frames of clip `i`, uint8 [n, H, W, C]; `positions` (any order, may repeat) says which, None = all of them.
@@ -231,7 +238,7 @@ def open_face_clips(data_dir, cache_bytes: int = 512 << 20) -> FaceClipsReader:
         raise InputError(f"The dataset in {data_dir} was being changed when {stage} stopped; run {stage} again.")
     try:
         return FaceClipsReader(folder, cache_bytes)
-    except (OSError, KeyError, ValueError) as error:  # of pyarrow and JSON, too
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # of pyarrow and JSON, too
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"The dataset in {folder} cannot be read ({reason}); remove that folder and run prepare again."

@@ -20,13 +20,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_pipelines import bounded
 from data_pipelines.dataset import packing, tfds_metadata
 from data_pipelines.dataset.clip_files import CROPS, UNREADABLE, remove_clip, saved_clip, waiting_clips
 from data_pipelines.dataset.face_clips import NAME, UNFINISHED, VERSION, open_face_clips, quality_file
 from data_pipelines.errors import InputError
-from data_pipelines.files import TEMPORARY, atomic_path, write_text
+from data_pipelines.files import TEMPORARY, atomic_path, check_size, write_text
 
 PERSON, IDS, STAGE = "person_id", ("clip_id", "unit_id"), "forget"
+# What a file of another kind than its name says makes its reader raise.
+OTHER_KINDS = (pa.ArrowInvalid, json.JSONDecodeError, RecursionError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,12 +181,13 @@ def forget_in_file(path, person: Person, only_count: bool = False) -> int:
     kinds = {".parquet": _in_parquet, ".csv": _in_csv, ".npz": _in_npz, ".json": _in_json, ".jsonl": _in_lines}
     kind = kinds.get(pathlib.Path(path).suffix)
     # Somebody else's file, of another kind than its name says, is not a reason to stop.
-    with contextlib.suppress(pa.ArrowInvalid, json.JSONDecodeError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile):
+    with contextlib.suppress(*OTHER_KINDS):
         return kind(pathlib.Path(path), person, only_count) if kind else 0
     return 0
 
 
 def _in_parquet(path, person, only_count):
+    bounded.check_table(path)
     names = pq.read_schema(path).names
     columns = [name for name in (PERSON, *IDS) if name in names]
     if not columns:
@@ -208,6 +212,7 @@ def _in_parquet(path, person, only_count):
 
 
 def _in_csv(path, person, only_count):
+    check_size(path, bounded.MAX_TEXT_TABLE, "The table")
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.reader(file))
     header = [name.strip() for name in rows[0]] if rows else []
@@ -228,6 +233,7 @@ def _in_csv(path, person, only_count):
 def _in_npz(path, person, only_count):
     if not zipfile.is_zipfile(path):
         return 0
+    bounded.check_arrays(path)
     with np.load(path) as stored:
         if PERSON not in stored:
             return 0
@@ -244,6 +250,7 @@ def _in_npz(path, person, only_count):
 
 
 def _in_json(path, person, only_count):
+    check_size(path, bounded.MAX_JSON, "The file")
     before = json.loads(path.read_text(encoding="utf-8"))
     after, gone = _without(before, person)
     if gone and not only_count:
@@ -275,6 +282,7 @@ def _names(item, person):
 
 
 def _in_lines(path, person, only_count):
+    check_size(path, bounded.MAX_LINES, "The log")
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     kept = [line for line in lines if not person.is_named_in(line)]
     if len(kept) < len(lines) and not only_count:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_pipelines import bounded
 from data_pipelines.dataset.clip_files import COMPRESSION
 from data_pipelines.dataset.face_clips import (
     METADATA,
@@ -372,7 +373,7 @@ def stored_fingerprint(folder) -> str:
     if (folder / UNFINISHED).exists() or not (folder / METADATA).is_file():
         return ""
     with contextlib.suppress(ValueError, KeyError):
-        return json.loads((folder / METADATA).read_text(encoding="utf-8"))["fingerprint"]
+        return bounded.read_json(folder / METADATA)["fingerprint"]
     return ""
 
 
@@ -381,7 +382,7 @@ def stored_format(folder) -> Format | None:
     path = pathlib.Path(folder) / METADATA
     if not path.is_file():
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = bounded.read_json(path)
     # A dataset of an older version lacks what came later.
     values = {field.name: values[field.name] for field in dataclasses.fields(Format) if field.name in values}
     return Format(**values | {"trait_names": tuple(values["trait_names"])})

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 
+from data_pipelines import bounded
 from data_pipelines.content import Known
 from data_pipelines.dataset import disk_space, growth, packing
 from data_pipelines.dataset.clip_keys import clip_key
@@ -14,17 +15,14 @@ from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import is_url
 
-# What the checks need of the quality table; tables of older versions lack columns that came later.
+# What the checks and the report need of the quality table; tables of older versions lack columns that came later.
 TEXT = ("clip_id", "person_id", "path", "verdict", "reason")
-NUMBERS = ("n_decoded", "n_kept", "n_two_faces", "n_gaps", "jitter", "brightness", "sharpness", "fps")
+NUMBERS = ("n_decoded", "n_found", "n_kept", "n_two_faces", "n_gaps", "share_found", "jitter", "brightness", "sharpness", "fps")
 
 
 def read_quality_table(path) -> pd.DataFrame:
     """The quality table; raises InputError when the file is none."""
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        raise InputError(f"{path} cannot be read as a table ({str(error).strip().splitlines()[0]}).") from error
+    table = bounded.read_table(path).to_pandas()
     for name in TEXT + NUMBERS:
         if name not in table:
             raise InputError(f"{path} is not a quality table: it has no column {name!r}.")

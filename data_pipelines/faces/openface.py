@@ -105,7 +105,8 @@ class OpenFaceVideo:
         self.n_holes = len(self._times.holes) if self._timed else 0
         self._resample_fps, self._slower = resampling_rate(fps, self._source_fps)
         self.fps, self.note, self.n_repeated = self._resample_fps or self._source_fps, "", 0
-        self._take(self._people())
+        self._chosen = _choose(self._people(), self._images)
+        self._count()
 
     def _people(self):
         faces = {}
@@ -118,31 +119,13 @@ class OpenFaceVideo:
         self.n_two_faces = sum(n > 1 for n in seen_in.values())
         return find_people(faces, lambda face, frame: read_image(self._images[face][frame]), self._seconds)
 
-    def _take(self, people):
-        """Chooses the first of the people, and counts what that leaves out."""
-        person, others = (people[0], people[1:]) if people else ([], [])
-        self._numbers = sorted({piece.face for piece in person}) or [min(self._images)]
-        self._faces_of = {frame: piece.face for piece in person for frame in piece.frames}  # {frame: number of the face}
-        self._borders = {piece.frames[0] for piece in person[1:]}
-        elsewhere = {(piece.face, frame) for other in others for piece in other for frame in piece.frames}
-        own = [(face, frame) for face in self._numbers for frame in self._images[face] if (face, frame) not in elsewhere]
-        rows = [(face, frame) for face in self._numbers for frame in self._tables.get(face, {})]
-        self._n_only_others = len({frame for _, frame in elsewhere} - self._faces_of.keys())
-        sizes = [sum(len(piece.frames) for piece in found) for found in people]
-        self._shares = {
-            "n_people": sum(size >= COUNTS * sizes[0] for size in sizes),
-            "other_share": sizes[1] / (sizes[0] + sizes[1]) if len(sizes) > 1 else 0.0,
-        }
-        self._failed = [pair for pair in own if pair[1] not in self._faces_of]
-        self.n_images = len(self._faces_of) + len(self._failed)
-        self._imageless = sum(
-            self._fault(self._tables[face][frame]) == "" for face, frame in rows if frame not in self._images[face]
-        )
-        known = [
-            self._tables[face][frame].confidence
-            for frame, face in self._faces_of.items()
-            if frame in self._tables.get(face, {})
-        ]
+    def _count(self):
+        """Counts what the choice leaves out."""
+        chosen = self._chosen
+        self.n_images = len(chosen.faces_of) + len(chosen.failed)
+        rows = {(face, frame): row for face in chosen.numbers for frame, row in self._tables.get(face, {}).items()}
+        self._imageless = sum(self._fault(row) == "" and frame not in self._images[face] for (face, frame), row in rows.items())
+        known = [rows[pair].confidence for pair in ((face, frame) for frame, face in chosen.faces_of.items()) if pair in rows]
         self.mean_confidence = sum(known) / len(known) if known else float("nan")
 
     def _fault(self, row):
@@ -164,7 +147,7 @@ class OpenFaceVideo:
         return resampled(frames, self._resample_fps) if self._resample_fps else frames
 
     def _frames(self):
-        faults = collections.Counter(self._fault(self._tables.get(face, {}).get(frame)) for face, frame in self._failed)
+        faults = collections.Counter(self._fault(self._tables.get(face, {}).get(frame)) for face, frame in self._chosen.failed)
         self.n_repeated, still, index = 0, Stillness(), 0
         for picture, seconds, numbers in still.left_out(self._usable(faults), _thumbnail):
             index += numbers
@@ -177,10 +160,10 @@ class OpenFaceVideo:
     def _usable(self, faults):
         """Yields (_Picture, seconds, how far the index goes on), and counts in `faults` what cannot be used."""
         extra, last, before = 0, self._first, -1.0
-        for frame in sorted(self._faces_of):
+        for frame in sorted(self._chosen.faces_of):
             # The index jumps also where the numbers of the frames follow one another.
-            extra += frame in self._borders or (self._timed and frame in self._times.holes)
-            image, seconds = read_image(self._images[self._faces_of[frame]][frame]), self._seconds(frame)
+            extra += frame in self._chosen.borders or (self._timed and frame in self._times.holes)
+            image, seconds = read_image(self._images[self._chosen.faces_of[frame]][frame]), self._seconds(frame)
             if image is None or image.max() < BLACK:
                 faults["unreadable" if image is None else "black"] += 1
             elif seconds <= before:
@@ -200,7 +183,7 @@ class OpenFaceVideo:
             notes.append("OpenFace's CSV is missing, so nobody knows which frames it failed at")
         if self._damaged:
             notes.append(f"{self._damaged} lines of OpenFace's CSV are damaged")
-        notes += self._remarks_on_people()
+        notes += self._chosen.remarks(len(self._images), self.n_decoded)
         if self.n_repeated:
             notes.append(f"repeated images, left out: {self.n_repeated}")
         if self._slower:
@@ -211,29 +194,68 @@ class OpenFaceVideo:
             notes.append(f"OpenFace's CSV has no timestamps, {FOLDER_FPS:g} frames per second are taken")
         return "; ".join(notes)
 
-    def _remarks_on_people(self):
-        numbers = " and ".join(map(str, self._numbers[:5])) + (" and more" if len(self._numbers) > 5 else "")
-        if len(self._numbers) > 1:
-            yield f"OpenFace gave one person's face the numbers {numbers} in turn, which were joined with a gap at each change"
-        elif len(self._images) > 1:
-            yield f"OpenFace saw {len(self._images)} faces, number {numbers} with the most good frames was taken"
-        if self._n_only_others:
-            yield (
-                f"{self._n_only_others} of the video's {self.n_decoded} frames show another person, or one who could not be "
-                "recognised as the same, and were left out"
-            )
-
     def complete(self, row):
         """The clip's QualityRow with what only OpenFace knows: all frames of the video, several faces, and how sure it was."""
         # Of resampled frames: as many as the whole video would have.
         scale = self._resample_fps / self._source_fps if self._resample_fps else 1
-        values = self._shares | {
+        values = self._chosen.shares | {
             "n_decoded": max(row.n_found, round(self.n_decoded * scale)),
             "n_two_faces": self.n_two_faces,
             "mean_confidence": self.mean_confidence,
         }
         known = {field.name for field in dataclasses.fields(row)}
         return dataclasses.replace(row, **{name: value for name, value in values.items() if name in known})
+
+
+class _Chosen(NamedTuple):
+    """The person who is taken of those that OpenFace saw.
+
+    numbers: OpenFace's of the face, which may change; faces_of: {frame: number}; borders: frames at which another piece begins;
+    failed: [(number, frame)] of images that cannot be used; n_only_others: frames that show others alone; shares: what the
+    quality row says of the others.
+    """
+
+    numbers: list[int]
+    faces_of: dict[int, int]
+    borders: set[int]
+    failed: list[tuple[int, int]]
+    n_only_others: int
+    shares: dict[str, float]
+
+    def remarks(self, n_faces: int, n_decoded: int):
+        """Yields what the note says of people: of `n_faces` numbers that OpenFace gave, in `n_decoded` frames."""
+        numbers = " and ".join(map(str, self.numbers[:5])) + (" and more" if len(self.numbers) > 5 else "")
+        if len(self.numbers) > 1:
+            yield f"OpenFace gave one person's face the numbers {numbers} in turn, which were joined with a gap at each change"
+        elif n_faces > 1:
+            yield f"OpenFace saw {n_faces} faces, number {numbers} with the most good frames was taken"
+        if self.n_only_others:
+            yield (
+                f"{self.n_only_others} of the video's {n_decoded} frames show another person, or one who could not be "
+                "recognised as the same, and were left out"
+            )
+
+
+def _choose(people, images) -> _Chosen:
+    """Takes the first of the people, as `find_people` gives them; images: as of `_images`."""
+    person, others = (people[0], people[1:]) if people else ([], [])
+    numbers = sorted({piece.face for piece in person}) or [min(images)]
+    faces_of = {frame: piece.face for piece in person for frame in piece.frames}
+    elsewhere = {(piece.face, frame) for other in others for piece in other for frame in piece.frames}
+    own = [(face, frame) for face in numbers for frame in images[face] if (face, frame) not in elsewhere]
+    sizes = [sum(len(piece.frames) for piece in found) for found in people]
+    shares = {
+        "n_people": sum(size >= COUNTS * sizes[0] for size in sizes),
+        "other_share": sizes[1] / (sizes[0] + sizes[1]) if len(sizes) > 1 else 0.0,
+    }
+    return _Chosen(
+        numbers=numbers,
+        faces_of=faces_of,
+        borders={piece.frames[0] for piece in person[1:]},
+        failed=[pair for pair in own if pair[1] not in faces_of],
+        n_only_others=len({frame for _, frame in elsewhere} - faces_of.keys()),
+        shares=shares,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -161,9 +161,12 @@ class Video:
 
 
 def read_image(path) -> np.ndarray | None:
-    """RGB uint8 [H, W, 3] of an image file, or None when it is none."""
+    """RGB uint8 [H, W, 3] of an image file, or None when it is none, or has more pixels than OpenCV reads."""
     data = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every unicode path on every platform
-    return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    try:
+        return cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    except cv2.error:
+        return None
 
 
 def quiet() -> None:

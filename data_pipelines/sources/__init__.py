@@ -11,6 +11,7 @@ import pathlib
 
 import pandas as pd
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.faces.quality import QualityRow, quality_table
 from data_pipelines.files import atomic_path, write_text
@@ -78,7 +79,7 @@ def make_manifest(name: str, settings: SourceSettings, place) -> Collection:
 
 def add_left_out(manifest_json, quality_path) -> int:
     """Adds a row to the quality table for each file that the source left out of the manifest; returns how many there are."""
-    provenance = json.loads(pathlib.Path(manifest_json).read_text(encoding="utf-8"))
+    provenance = bounded.read_json(manifest_json)
     rows = [
         QualityRow(file, "", str(pathlib.Path(provenance["source"], file))).left_out(f"Left out, as {reason}.")
         for file, reason in provenance["left_out"].items()

@@ -17,7 +17,7 @@ import zlib
 import cv2
 import numpy as np
 
-from data_pipelines import progress
+from data_pipelines import bounded, progress
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, write_text
 from data_pipelines.progress import Progress
@@ -137,8 +137,7 @@ def true_tracks(directory, clip_id: str) -> np.ndarray:
     path = pathlib.Path(directory) / "tracks" / f"{clip_id}.npz"
     if not path.exists():
         raise InputError(f"{directory} has no true tracks of the clip {clip_id!r}; is it a finished synthetic bench?")
-    with np.load(path) as stored:
-        return stored["tracks"]
+    return bounded.read_arrays(path)["tracks"]
 
 
 def oracle_features(directory) -> tuple[list[str], np.ndarray]:
@@ -253,7 +252,4 @@ def _read_stamp(directory):
     path = directory / STAMP
     if not path.exists():
         return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is damaged; delete {directory} and run the same command again.") from error
+    return bounded.read_json(path, fix=f"delete {directory} and run the same command again")

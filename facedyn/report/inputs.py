@@ -8,8 +8,8 @@ import pathlib
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
+from data_pipelines import bounded
 from data_pipelines.faces.quality import frames_seen
 from facedyn.report import tables
 from facedyn.store import metrics_log, representations, scores, stamps
@@ -85,11 +85,8 @@ def load(workdir, pictures: bool) -> Inputs:
     """Reads what there is; `pictures` False leaves the examples out."""
     workdir = pathlib.Path(workdir)
 
-    def table(path):
-        return pd.read_parquet(path) if path.is_file() else None
-
     def texts(path):
-        return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+        return bounded.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
     examples, weights = workdir / "representations" / "examples.npz", workdir / "traits" / "weights_by_site.csv"
     scored = scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores()
@@ -98,24 +95,32 @@ def load(workdir, pictures: bool) -> Inputs:
         scores=scored,
         stamps={stage: stamp for stage, stamp in found.items() if stamp},
         log=metrics_log.read_metrics(workdir),
-        quality=table(workdir / "quality.parquet"),
+        quality=_quality(workdir / "quality.parquet"),
         doctor=texts(workdir / "doctor.csv"),
         predictions=_predictions(workdir / "traits" / "predictions.parquet", tables.headline(scored)),
         folds=texts(workdir / "traits" / "folds.csv"),
-        weights=pd.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
+        weights=bounded.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
         if weights.is_file()
         else None,
         representations=representations.read_rows(workdir / representations.FOLDER),
-        examples=dict(np.load(examples)) if pictures and examples.is_file() else None,
+        examples=bounded.read_arrays(examples) if pictures and examples.is_file() else None,
     )
+
+
+def _quality(path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    from data_pipelines.doctor.check_dataset import read_quality_table
+
+    return read_quality_table(path)
 
 
 def _predictions(path, headline) -> pd.DataFrame | None:
     """The headline's rows alone: what every method predicts of thousands of people would fill the memory."""
     if headline is None or not path.is_file():
         return None
-    columns = [name for name in pq.read_schema(path).names if name in headline._fields and name != "seed"]
-    return pd.read_parquet(path, filters=[(name, "=", getattr(headline, name)) for name in columns])
+    columns = [name for name in bounded.columns_of(path) if name in headline._fields and name != "seed"]
+    return bounded.read_table(path, filters=[(name, "=", getattr(headline, name)) for name in columns]).to_pandas()
 
 
 def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:

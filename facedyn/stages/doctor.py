@@ -4,7 +4,6 @@ Only looks: nothing that another stage reads is changed but the doctor's own row
 """
 
 import csv
-import json
 import pathlib
 import sys
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data_pipelines import bounded
 from data_pipelines.doctor import ERROR, examine
 from data_pipelines.doctor.defects import counted
 from data_pipelines.errors import InputError
@@ -87,7 +87,7 @@ def _listing(manifest, workdir) -> dict:
     if manifest != workdir / "manifest.csv" or not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(bounded.read_json(path))
     except ValueError as error:
         raise InputError(f"{path} is not what prepare writes there ({error}); remove it and run prepare again.") from error
 

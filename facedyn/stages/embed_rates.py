@@ -9,6 +9,7 @@ import statistics
 
 import pandas as pd
 
+from data_pipelines import bounded
 from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
 from data_pipelines.faces.openface import OpenFaceVideo, find_outputs
@@ -39,7 +40,7 @@ def training_fps(config, workdir) -> float:
 
 def _rates_of_table(path):
     try:
-        table = pd.read_parquet(path, columns=["verdict", "fps"])
+        table = bounded.read_table(path, columns=["verdict", "fps"]).to_pandas()
     except (OSError, ValueError):
         return []
     return table.loc[table["verdict"] == "ok", "fps"].tolist()

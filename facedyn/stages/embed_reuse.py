@@ -10,9 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data_pipelines import content
+from data_pipelines import bounded, content
 from data_pipelines.dataset.clip_keys import clip_keys
 from data_pipelines.errors import InputError
 from facedyn.store.scores import ScoreKey
@@ -76,7 +75,7 @@ def read(out) -> Tables | None:
     """The tables that lie at `out`; None where there is none, or it is none of `embed`."""
     beside, out = places(out), pathlib.Path(out)
     try:
-        table = pq.read_table(beside.representations)
+        table = bounded.read_table(beside.representations)
         about = json.loads((table.schema.metadata or {})[METADATA])
         rows = table.to_pandas()
         rows["representation"] = [np.asarray(row, np.float32) for row in rows["representation"]]
@@ -90,7 +89,7 @@ def read(out) -> Tables | None:
 
 def _read(path) -> pd.DataFrame:
     if path.suffix != ".csv":
-        return pd.read_parquet(path)
+        return bounded.read_table(path).to_pandas()
     texts = ("clip_id", "person_id", "unit_id", "path", "verdict", "reason", *ScoreKey._fields, "trait")
     table = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values={})
     return table.assign(**{name: pd.to_numeric(table[name], "coerce") for name in table if name not in texts})

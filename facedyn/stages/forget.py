@@ -11,16 +11,16 @@ import pathlib
 import shutil
 from functools import partial
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipelines import bounded
 from data_pipelines.dataset import forgetting
 from data_pipelines.dataset.face_clips import NAME, open_face_clips
 from data_pipelines.dataset.forgetting import IDS, PERSON, Person
 from data_pipelines.errors import InputError
-from data_pipelines.files import write_text
+from data_pipelines.files import check_size, write_text
 from data_pipelines.manifest import read_manifest
 from data_pipelines.paths import visible
 from data_pipelines.prepare import fingerprint_of
@@ -140,7 +140,7 @@ def _people(config, workdir) -> set[str]:
 
 def _read_journal(workdir) -> dict | None:
     path = workdir / JOURNAL
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return bounded.read_json(path) if path.is_file() else None
 
 
 def _datasets(config, workdir) -> list[pathlib.Path]:
@@ -194,8 +194,9 @@ def _table(path) -> pd.DataFrame | None:
     if path.suffix == ".parquet":
         with contextlib.suppress(pa.ArrowInvalid):
             columns = [name for name in names if name in pq.read_schema(path).names]
-            return pd.read_parquet(path, columns=columns).astype(str)
+            return bounded.read_table(path, columns=columns).to_pandas().astype(str)
     if path.suffix == ".csv":
+        check_size(path, bounded.MAX_TEXT_TABLE, "The table")
         with contextlib.suppress(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
             return table.rename(columns=str.strip)
@@ -206,8 +207,7 @@ def _names_in_examples(workdir, who) -> bool:
     path = workdir / "representations" / "examples.npz"
     if not path.is_file():
         return False
-    with np.load(path) as stored:
-        return who.person_id in set(stored[PERSON].astype(str))
+    return who.person_id in set(bounded.read_arrays(path)[PERSON].astype(str))
 
 
 def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
@@ -251,7 +251,7 @@ def _heads(config, workdir, person) -> dict[str, str]:
     folds = workdir / "traits" / "folds.csv"
     if not folds.is_file() or not (workdir / "traits" / "heads").is_dir():
         return {}
-    table = pd.read_csv(folds, dtype={PERSON: str})
+    table = bounded.read_csv(folds, dtype={PERSON: str})
     own = table[table[PERSON] == person]
     if config.traits.protocol == "official":
         own = own[own["fold"] < 0]
@@ -349,7 +349,7 @@ def _restamp(config, workdir, before: dict) -> None:
     new = {old: _fingerprint(place) for place, old in before.items() if old}
     site_files.rename_datasets(workdir, {old: name for old, name in new.items() if name})
     for path in (workdir / "stages").glob("*.json"):
-        stamp = json.loads(path.read_text(encoding="utf-8"))
+        stamp = bounded.read_json(path)
         named_there = stamp["relevant"].get("dataset", "").split("+")
         stamp["relevant"]["dataset"] = "+".join(new.get(name) or name for name in named_there)
         write_text(path, json.dumps(stamp, indent=1) + "\n")

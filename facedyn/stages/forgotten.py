@@ -9,9 +9,8 @@ import os
 import pathlib
 import zipfile
 
-import numpy as np
-
-from data_pipelines import content
+from data_pipelines import bounded, content
+from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
 from facedyn.store import site_files
 
@@ -46,7 +45,11 @@ def still_learnt(workdir, person_id: str) -> list[str] | None:
 def _read(workdir):
     path = pathlib.Path(workdir) / FILE
     if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
+        stored = bounded.read_json(path)
+        holds = {"salt": str, "people": list}
+        if not isinstance(stored, dict) or not all(isinstance(stored.get(name), kind) for name, kind in holds.items()):
+            raise InputError(f"{path} is not what forget writes there: without it, who was forgotten before is not known.")
+        return stored
     return {"salt": os.urandom(16).hex(), "people": []}
 
 
@@ -64,7 +67,8 @@ def _state(workdir, name) -> str:
     }
     arrays = []
     for file in filter(zipfile.is_zipfile, sorted(place.rglob("*.npz"))):
-        with np.load(file) as stored:  # the data set that is named in it gets another name when somebody is forgotten
-            names = sorted(set(stored) - {site_files.LEARNT_FROM})
-            arrays.append([(array, hashlib.sha256(stored[array].tobytes()).hexdigest()) for array in names])
+        stored = bounded.read_arrays(file)
+        # The data set that is named in it gets another name when somebody is forgotten.
+        names = sorted(set(stored) - {site_files.LEARNT_FROM})
+        arrays.append([(array, hashlib.sha256(stored[array].tobytes()).hexdigest()) for array in names])
     return content.named([content.of_files(files) if files else "", arrays]) if files or arrays else ""

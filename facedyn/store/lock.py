@@ -22,12 +22,14 @@ from data_pipelines import progress
 from data_pipelines.errors import InputError
 
 LOCK = "lock"
+MAX_CHARACTERS = 2**16  # of the text in it
 BEAT_SECONDS = 5.0  # between two signs of life
 PATIENCE_SECONDS = 1.0  # for one who holds it for a moment, as doctor does
 POLL_SECONDS = 0.1
 # What the operating system answers when somebody else holds the lock, and where there are no locks.
 TAKEN = (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Windows keeps others from reading what is locked: a byte far behind the text.
 LOCKED_BYTE = 2**30
@@ -57,6 +59,11 @@ def held(folder, wait: bool = False, note=progress.note):
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise InputError(f"The folder {folder} cannot be made ({error.strerror}): name another --workdir.") from error
+    try:
         lock = _acquire(folder / LOCK, wait, note)
     except OSError as error:
         if error.errno not in READ_ONLY:
@@ -71,8 +78,8 @@ def held(folder, wait: bool = False, note=progress.note):
 
 def holder(folder) -> Holder | None:
     """Who has written to the folder's lock, alive or not; None where nobody has."""
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return Holder(**json.loads((pathlib.Path(folder) / LOCK).read_text(encoding="utf-8")))
+    with contextlib.suppress(OSError, ValueError, TypeError), open(pathlib.Path(folder) / LOCK, encoding="utf-8") as file:
+        return Holder(**json.loads(file.read(MAX_CHARACTERS)))
     return None
 
 

@@ -8,8 +8,9 @@ import math
 import pathlib
 import time
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
-from data_pipelines.files import write_text
+from data_pipelines.files import check_size, write_text
 
 
 class MetricsLog:
@@ -34,8 +35,7 @@ class MetricsLog:
     def rewind(self, step: int) -> None:
         """Drops this label's lines after `step`, and a line cut off by a kill: a resumed run writes them again."""
         if self._path.is_file():
-            rows = [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            kept = [r for r in rows if r["step"] <= step or any(r.get(k) != v for k, v in self._labels.items())]
+            kept = [r for r in _lines(self._path) if r["step"] <= step or any(r.get(k) != v for k, v in self._labels.items())]
             write_text(self._path, "".join(json.dumps(r) + "\n" for r in kept))
 
     def write(self, step: int, **figures: float) -> None:
@@ -59,5 +59,15 @@ def read_metrics(workdir, stage: str = "") -> list[dict]:
     path = pathlib.Path(workdir) / "metrics.jsonl"
     if not path.is_file():
         return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    return [row for row in rows if not stage or row["stage"] == stage]
+    return [row for row in _lines(path) if not stage or row["stage"] == stage]
+
+
+def _lines(path) -> list[dict]:
+    check_size(path, bounded.MAX_LINES, "The log")
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        if all(isinstance(row.get("stage"), str) and isinstance(row.get("step"), int) for row in rows):
+            return rows
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise InputError(f"{path} is damaged: delete it, and the report does without what was logged there.")

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 
@@ -111,8 +112,7 @@ def read_parts(folder, keep=None) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def _read(part, names) -> pa.Table:
-    with pq.ParquetFile(part) as file:
-        return file.read(columns=names)
+    return bounded.read_table(part, columns=names)
 
 
 def _parts(folder) -> list[pathlib.Path]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from facedyn.core import verdicts
@@ -111,10 +112,13 @@ def load_scores(workdir) -> pd.DataFrame:
     path = scores_path(workdir)
     if not path.is_file():
         raise InputError(f"There is no scores.csv in {workdir}; run pretrain, fit or traits first.")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = bounded.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(table.columns) != COLUMNS:
         raise InputError(f"{path} is not a table of scores: its columns must be {','.join(COLUMNS)}; delete it and run again.")
-    return _typed(table)
+    try:
+        return _typed(table)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): delete it, and run the stages again.") from error
 
 
 def replace_scores(workdir, stage: str, rows: list[dict]) -> None:

@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, write_text
 from facedyn.store import representations
@@ -35,6 +36,7 @@ def learnt_from(path) -> dict | None:
     """As given to `write`; {} of a file that does not say, None where there is none. Raises InputError for a broken file."""
     if not path.is_file():
         return None
+    bounded.check_arrays(path)
     try:
         with np.load(path) as stored:
             return json.loads(str(stored[LEARNT_FROM])) if LEARNT_FROM in stored else {}
@@ -60,7 +62,7 @@ def write_people(workdir, people) -> None:
 def people(workdir) -> list[str] | None:
     """As given to `write_people`; None where it was not noted."""
     path = pathlib.Path(workdir) / FOLDER / PEOPLE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return bounded.read_json(path) if path.is_file() else None
 
 
 def rename_datasets(workdir, new: dict[str, str]) -> None:
@@ -68,6 +70,4 @@ def rename_datasets(workdir, new: dict[str, str]) -> None:
     for file in sorted((pathlib.Path(workdir) / FOLDER).glob("scale_*.npz")):
         before = learnt_from(file) if zipfile.is_zipfile(file) else {}
         if before.get("dataset") in new:
-            with np.load(file) as stored:
-                arrays = dict(stored)
-            write(file, arrays, before | {"dataset": new[before["dataset"]]})
+            write(file, bounded.read_arrays(file), before | {"dataset": new[before["dataset"]]})

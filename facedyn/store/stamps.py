@@ -16,9 +16,9 @@ import subprocess
 import sys
 
 import facedyn
-from data_pipelines import content
+from data_pipelines import bounded, content
 from data_pipelines.errors import InputError
-from data_pipelines.files import check_size, write_text
+from data_pipelines.files import write_text
 from facedyn.config import BY_CONTENT, config_hash, default_config, effective, flatten, from_flat
 
 # The settings that each stage's result depends on; a trailing dot stands for a whole section.
@@ -33,9 +33,11 @@ DEPENDS = {
 
 # Of what lies in a WORKDIR: raised when tables, settings or files of learnt state get other names or meanings.
 FORMAT = 2
-MAX_BYTES = 64 << 20
 # Settings that only add to a stage's result: it need not be made anew, nor in another WORKDIR.
 ADDS = ("fit.controls",)
+# What a stamp of this format holds, beside the name of its stage.
+HOLDS = {"config": dict, "relevant": dict, "versions": dict, "summary": dict, "config_hash": str, "command": str}
+HOLDS |= {"started": str, "finished": str}
 INIT_FROM, CONTENT = "pretrain.init_from", r"([0-9a-f]{32})?"
 
 
@@ -49,17 +51,20 @@ def read_stamp(workdir, stage: str) -> dict | None:
     path = stamp_path(workdir, stage)
     if not path.is_file():
         return None
-    check_size(path, MAX_BYTES, "The stamp")
-    try:
-        stamp = dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): delete it, and the stage is run again.") from error
+    fix = "delete it, and the stage is run again"
+    stamp = bounded.read_json(path, fix=fix)
+    if not isinstance(stamp, dict):
+        raise InputError(f"{path} is damaged (it holds no settings): {fix}.")
     if stamp.get("format", 1) != FORMAT:
-        made_by = stamp.get("versions", {}).get("facedyn", "an unknown version")
+        versions_there = stamp.get("versions")
+        made_by = dict(versions_there if isinstance(versions_there, dict) else {}).get("facedyn", "an unknown version")
         raise InputError(
             f"{workdir} was made by facedyn {made_by}, whose files facedyn {facedyn.__version__} does not read: "
             "use another --workdir, or that version."
         )
+    for name, kind in HOLDS.items():
+        if not isinstance(stamp.get(name), kind):
+            raise InputError(f"{path} is damaged ({name!r} is missing or of another kind): {fix}.")
     return stamp
 
 

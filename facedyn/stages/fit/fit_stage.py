@@ -11,6 +11,7 @@ from functools import partial
 
 import numpy as np
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
@@ -265,7 +266,7 @@ def _mean(values) -> float:
 def _write_examples(config, fitting, of_everyone, face_clips, units, folder, scale):
     """Dynamic representations of some people before and after their filters, for the report's pictures."""
     path = folder / "examples.npz"
-    before = dict(np.load(path)) if path.is_file() else {}
+    before = bounded.read_arrays(path) if path.is_file() else {}
     if scale in before.get("scale", ()):
         return
     chosen = {u.person_id: u for u in reversed(units)}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from facedyn.config import effective
 from facedyn.core import blocks, person_filters, unet
@@ -100,6 +101,7 @@ def load(path, names: list[str], length: int, params) -> Shared | None:
     """What was kept in `path`; None where nothing is, or where it is of other sites or another length of representation."""
     if not path.is_file():
         return None
+    bounded.check_arrays(path)
     with np.load(path) as stored:
         if stored["sites"].tolist() != names or stored["scaling"].shape not in ((2, length), (2, 0)):
             return None

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, write_text
 from facedyn.core import banded_ridge, trait_heads
@@ -125,7 +126,7 @@ def load_heads(workdir) -> dict[str, SavedHead]:
     folder = pathlib.Path(workdir) / FOLDER
     if not (folder / DESCRIPTION).is_file():
         raise InputError(f"There are no trait heads in {workdir}; run the stage `traits` on people with labels first.")
-    described = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    described = bounded.read_json(folder / DESCRIPTION)
     return {
         name: SavedHead(
             checkpoints.load_pytree(folder / name),
