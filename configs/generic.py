@@ -32,9 +32,7 @@ def get_config():
     config.fit.solver = "least_squares"
     config.fit.filter_kind = "low_rank"
     config.fit.filter_sites = "all"
-    config.fit.rank = 16  # the file grows with it: 3.5 MB at 16, 7 MB at 32
     config.fit.ridge = 0.0
-    config.fit.innovations = True
 
     config.report.title = "The model in the package"
     return config
