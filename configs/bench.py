@@ -40,7 +40,7 @@ def get_config():
     config.fit.filter_sites = "all"
     config.fit.ridge = 0.0
     config.fit.max_frames = 1024  # all there are
-    config.fit.controls = ("time_shuffled", "untrained")
+    config.fit.controls = ("time_shuffled", "swapped_dynamics", "untrained")
 
     config.traits.splits = ("test",)
 

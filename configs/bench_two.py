@@ -36,7 +36,7 @@ def get_config():
 
     config.fit.splits = ("test",)
     config.fit.max_frames = 1024  # all there are
-    config.fit.controls = ("time_shuffled", "untrained")
+    config.fit.controls = ("time_shuffled", "swapped_dynamics", "untrained")
 
     config.traits.splits = ("test",)
 

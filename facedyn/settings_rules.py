@@ -84,6 +84,8 @@ def _filters(config):
         yield f"config.fit.blocks={','.join(fit.blocks)} must begin with filters, from which the fit's quality is computed."
     if tuple(fit.blocks) != ("filters",) and fit.solver != "least_squares":
         yield f"config.fit.solver={fit.solver} finds filters alone: set config.fit.blocks=filters, or use least_squares."
+    if "swapped_dynamics" in fit.controls and fit.solver != "least_squares":
+        yield f"config.fit.controls=swapped_dynamics needs config.fit.solver=least_squares, not {fit.solver}; leave it out."
     if fit.solver == "gauss_newton" and not fit.ridge:
         yield "config.fit.ridge=0 is for config.fit.solver=least_squares; gauss_newton needs one above 0, for example 20."
     known = site_names(len(config.model.channels))

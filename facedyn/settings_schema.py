@@ -215,8 +215,8 @@ SETTINGS = {
     "fit.steps_per_call": Setting(0, "as in pretrain", least=0, effect=False),
     "fit.controls": Setting(
         (),
-        "further fits for comparison: frames in random order, the untrained generic model",
-        ("time_shuffled", "untrained"),
+        "further fits for comparison: frames in random order, somebody else's course in time, the untrained generic model",
+        ("time_shuffled", "swapped_dynamics", "untrained"),
         of=str,
         distinct=True,
     ),

@@ -27,7 +27,7 @@ STARTS = tuple(np.arange(-6.0, 4.0))
 LOWEST, HIGHEST = -9.0, 5.0
 STEPS, TOLERANCE = 30, 1e-3  # of L-BFGS, at most; fall of the log of the error that is worth another step
 # How much the log of the error may rise for the variance of the log strengths: with few people equal ones are the better guess.
-# Set on the demo's people (docs/method.md).
+# From 0.005 to 0.2 it hardly matters on either bench (docs/method.md).
 PRIOR = 0.02
 # The intercept is one more band, of equal features, with so much strength that it is as good as free.
 INTERCEPT = 100.0

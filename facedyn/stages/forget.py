@@ -27,8 +27,10 @@ from data_pipelines.prepare import fingerprint_of
 from data_pipelines.sources.listing import named
 from facedyn.config import BY_CONTENT, default_config, flatten
 from facedyn.stages import forgotten
+from facedyn.stages.fit.swapped import NAME as SWAPPED
 from facedyn.stages.runtime.data_settings import data_dir, prepare_settings, pretrain_data_dir
 from facedyn.store import lock, site_files, stamps
+from facedyn.store.representations import FOLDER
 
 JOURNAL = "forgetting.json"
 # What was learnt for everybody beside the generic model; the second is where an older version kept it.
@@ -96,11 +98,15 @@ def _list(config, workdir, person) -> dict:
 
 
 def _whole(workdir, person) -> list[pathlib.Path]:
-    """What is deleted as a whole: the report, doctor.csv where it names the person, synthetic videos and tracks."""
+    """What is deleted as a whole: the report, doctor.csv where it names the person, synthetic videos and tracks.
+
+    Also the control in which anyone may have this person's course in time; the next fit makes it again, without.
+    """
     doctor = workdir / "doctor.csv"
     found = [workdir / "report"] if (workdir / "report").exists() else []
     found += [doctor] if doctor.exists() and person.is_named_in(doctor.read_text(encoding="utf-8")) else []
-    return found + _synthetic(workdir, person)
+    swapped = workdir / FOLDER / SWAPPED
+    return found + [swapped] * swapped.exists() + _synthetic(workdir, person)
 
 
 def _config(workdir):

@@ -18,7 +18,7 @@ from data_pipelines.files import atomic_path
 
 FOLDER = "representations"
 # Tables of controls lie in folders of these names within it.
-CONTROLS = ("time_shuffled", "untrained")
+CONTROLS = ("time_shuffled", "swapped_dynamics", "untrained")
 COLUMNS = (
     ("unit_id", pa.string()),
     ("person_id", pa.string()),

@@ -16,7 +16,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
-from facedyn.stages.fit import batching, fit_scores, shared
+from facedyn.stages.fit import batching, fit_scores, shared, swapped
 from facedyn.stages.fit.batching import FitResult, Fitting, Parts, Shape
 from facedyn.stages.fit.fit_scores import HALVES
 from facedyn.stages.fit.units import UNITS, evenly, frames_of, plan
@@ -86,13 +86,23 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
     units, left_out = plan_all(config, fitting, face_clips)
     # From all there is to do, not from what is left of it: a run that goes on compiles and computes the same.
     people = _chunk_sizes(config, fitting, units)
+    half_length, donors = config.rank_loss.half_length, {}
     untrained = [control for control in config.fit.controls if control == shared.UNTRAINED]
     trained = ["", *(control for control in config.fit.controls if control not in untrained)]
     for scale, of_scale in units.items():
+        if swapped.NAME in config.fit.controls:
+            donors = swapped.choose_donors(of_scale, people, scale, half_length)
         for controls in (trained, untrained) if untrained else (trained,):
             of_controls = {control: models(scale, control) for control in controls}
             tables = [
-                Table(folder, scale, control, half, log(scale=scale, half=half, control=control) if log else None)
+                Table(
+                    folder,
+                    scale,
+                    control,
+                    half,
+                    log(scale=scale, half=half, control=control) if log else None,
+                    donors if control == swapped.NAME else None,
+                )
                 for control in controls
                 for half in range(3 if config.fit.split_half else 1)
             ]
@@ -114,7 +124,8 @@ def _chunk_sizes(config, fitting, units) -> dict[Shape, int]:
 class Table:
     """A table of representations that a fit adds to: of a scale, a control ('' for none) and a half (0: of all frames)."""
 
-    def __init__(self, folder, scale: int, control: str, half: int, log: MetricsLog | None):
+    def __init__(self, folder, scale: int, control: str, half: int, log: MetricsLog | None, donors: dict | None = None):
+        self.donors = donors  # {(unit_id, half): FitUnit}, in whose absence a unit has no row here
         self.scale, self.control, self.half, self.log = scale, control, half, log
         self.folder = pathlib.Path(folder) / control / HALVES if half else pathlib.Path(folder) / control
         rows = representations.read_rows(self.folder)
@@ -130,7 +141,8 @@ class Table:
 
     def lacks(self, parts: Parts) -> bool:
         """Whether a unit's row is still to be made."""
-        return self.half in parts and self.row_id(parts[self.half]) not in self.there
+        there = self.half in parts and (self.donors is None or (parts[self.half].unit_id, self.half) in self.donors)
+        return there and self.row_id(parts[self.half]) not in self.there
 
     def add(self, units, found: FitResult, uses_all: bool, settings: str) -> dict[str, float]:
         """Writes a part of the units (None: not of this part); returns the means of the figures."""
@@ -175,6 +187,14 @@ def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, c
             of_chunk,
         )
 
+    def of_donors(table, of_half, batch, sources, shape):
+        """The batch with somebody else's course in time."""
+        others = [unit and table.donors[unit.unit_id, table.half] for unit in of_half]
+        theirs = [batching.sources_of({0: other}, scale, half_length) if other else {} for other in others]
+        states = fitting.load(on_devices[""], face_clips, theirs, len(frames), shape.frames)
+        of_others = batching.batch_of(states, others, theirs, shape, scale, half_length)
+        return swapped.swapped_batch(batch, sources, of_others, theirs)
+
     if todo:
         compilation_cache.say_first_use("fit")
     chunks = chunks_of(todo)
@@ -193,6 +213,8 @@ def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, c
                 if any(unit is not None for unit in of_half):
                     seed = config.seed if table.control == shared.SHUFFLED else None
                     batch = batching.batch_of(frames, of_half, sources, shape, scale, half_length, seed)
+                    if table.donors is not None:
+                        batch = of_donors(table, of_half, batch, sources, shape)
                     figures = table.add(of_half, fitting.fit(on_devices[table.control], batch), fitting.uses_all, settings)
                     note = _note(figures) if note is None else note  # of all frames, as long as there is something to do
                     if table.log:

@@ -15,7 +15,7 @@ from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from facedyn.config import effective
 from facedyn.core import blocks, person_filters, unet
-from facedyn.stages.fit import closed_form, iterative
+from facedyn.stages.fit import closed_form, iterative, swapped
 from facedyn.stages.fit.batching import Fitting
 from facedyn.stages.fit.closed_form import Shared
 from facedyn.stages.fit.learning import SHUFFLED, generic_pool, learn
@@ -157,7 +157,7 @@ class Models:
         self._of, self._pool, self._params = map(functools.cache, (self._find, self._find_pool, self._find_params))
 
     def __call__(self, scale: int, control: str = ""):
-        return self._of(scale, control)
+        return self._of(scale, "" if control == swapped.NAME else control)
 
     def others(self) -> list[str]:
         """People from whom something was learnt for everybody though the generic model has not seen them."""

@@ -54,10 +54,15 @@ class Samples:
         return np.pad(blocks, (0, width - len(blocks)), constant_values=1.0)
 
     def bands_for(self, width: int) -> np.ndarray:
-        """int [width], for whole blocks side by side; what stands behind them is one more band."""
+        """int [width], for the blocks of all scales and tasks side by side: a band is a block at a scale.
+
+        Band n is of the block n % B of this representation's B; what stands behind the blocks is one more band.
+        """
         own = np.zeros(width, int) if self.bands is None else self.bands
+        several, scales = own.max() + 1, len({scale for scale, _ in self.blocks}) or 1
         blocks = np.tile(own, width // len(own))
-        return np.pad(blocks, (0, width - len(blocks)), constant_values=own.max() + 1)
+        blocks = blocks + several * (np.arange(len(blocks)) * scales // max(len(blocks), 1))
+        return np.pad(blocks, (0, width - len(blocks)), constant_values=blocks.max() + 1)
 
     def as_scored(self, predictions) -> np.ndarray:
         """Predictions [R, T] averaged for each of what is scored: float32 [P, T]."""

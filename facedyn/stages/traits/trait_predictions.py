@@ -125,11 +125,11 @@ def _block_by_block(samples, x, row_fold, key) -> dict[ScoreKey, np.ndarray]:
     """{`key` with the block's name: predictions [R, T]} from each block alone, where there are several."""
     bands, weights, found = samples.bands_for(x.shape[1]), samples.weights_for(x.shape[1]), {}
     for number, name in enumerate(samples.names if len(samples.names) > 1 else ()):
-        chosen = bands == number
+        chosen = bands % len(samples.names) == number
         if chosen.any():
-            own, single = None if weights is None else weights[chosen], np.zeros(chosen.sum(), int)
+            own, of_scales = None if weights is None else weights[chosen], bands[chosen] // len(samples.names)
             found[key._replace(block=name)] = banded_ridge.cross_validate(
-                x[:, chosen], samples.labels, samples.owner, row_fold, single, own
+                x[:, chosen], samples.labels, samples.owner, row_fold, of_scales, own
             )
     return found
 
