@@ -40,7 +40,7 @@ class FakeFaceClips:
     """What `traits` uses of FaceClipsReader: two clips a person and task, noise for frames."""
 
     def __init__(self, labels, trait_names=TRAITS, tasks=TASKS, size=8, splits=()):
-        self.trait_names, self.image_size, self.channels = tuple(trait_names), size, 3
+        self.trait_names, self.image_size, self.channels, self.appearance = tuple(trait_names), size, 3, "own"
         self.clips = tuple(
             ClipInfo(
                 f"{person}-{task}-{take}",

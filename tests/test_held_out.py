@@ -17,7 +17,7 @@ PEOPLE, SIZE = 30, 8
 class Clips:
     """Two clips a person, the first with a gap; counts the frames that were handed out."""
 
-    image_size, channels = SIZE, 3
+    image_size, channels, appearance = SIZE, 3, "own"
 
     def __init__(self, people=PEOPLE, frames=14):
         numbers = np.arange(frames, dtype=np.int32)

@@ -4,7 +4,7 @@ import fake_workdir as fake
 import numpy as np
 import pytest
 
-from facedyn.stages.fit import fit_scores
+from facedyn.stages.fit import fit_scores, shared
 from facedyn.store import representations
 
 N, D = 12, 16
@@ -16,7 +16,7 @@ def identify(tmp_path):
 
     def run(rows, vectors, **settings):
         representations.write_part(tmp_path, rows, np.asarray(vectors, np.float32))
-        found = fit_scores.score_rows(fake.small_config(**settings), tmp_path)
+        found = fit_scores.score_rows(config := fake.small_config(**settings), tmp_path, shared.features(config))
         return {(row["method"], row["metric"]): row for row in found if row["scales"] == "1" and row["unit"]}
 
     return run

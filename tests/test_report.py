@@ -384,15 +384,14 @@ def test_worst_clips_are_those_that_lost_or_had_flagged_most(full_workdir):
     assert len(left_out(table)) == 2
 
 
-def test_weights_are_summed_over_tasks_for_each_site_and_scale(full):
+def test_shares_are_summed_for_each_site_scale_and_task(full):
     table, text = pd.read_csv(full[0] / "traits" / "weights_by_site.csv"), full[1]
-    own = table[table["trait"] == "openness"]
-    part = text[text.index("<span>openness: PCC") :]
-    cells = re.findall(r"<td[^>]*>([^<]*)</td>", part[: part.index("</table>")])
-    by_scale = own.pivot_table("share_of_prediction", "site", "scale", "sum").loc[["skip0", "bottleneck"]]
-    for row, site in enumerate(by_scale.index):
-        assert cells[3 * row : 3 * row + 3] == [page.percent(x) for x in (*by_scale.loc[site], by_scale.loc[site].sum())]
-    assert cells[-1] == "100 %"
+    part = text[text.index("What the head takes") :]
+    for what, column in (("site of the U-net", "site"), ("scale", "scale"), ("task", "task")):
+        of_column = part[part.index(f"predictions, by {what}.") :]
+        cells = re.findall(r"<td[^>]*>([^<]*)</td>", of_column[: of_column.index("</table>")])
+        shares = table.pivot_table("share_of_prediction", "trait", column, "sum", sort=False)
+        assert cells == [page.percent(share) for share in shares.to_numpy().reshape(-1)]
 
 
 def test_command_hashes_and_seed_are_there(full):
@@ -405,22 +404,27 @@ def test_command_hashes_and_seed_are_there(full):
     assert report_views.split_of(other).hash != split.hash
 
 
-@pytest.mark.parametrize(
-    ("interval", "words"),
-    [
-        ((0.5, 0.6), "clearly lower."),
-        ((0.7, 0.8), "the intervals overlap. They hold"),
-        ((0.9, 0.95), "clearly higher. They hold"),
-    ],
-)
-def test_control_of_identification_is_told_plainly(full, interval, words):
+def test_identification_by_each_block_stands_beside_its_controls(full):
+    """Across sessions where there are any, or else by halves, whose controls bear their own name as a method."""
     inputs = load(full[0], pictures=False)
-    low, high = interval
-    row = inputs["fit"][inputs["fit"]["metric"] == "top1"].iloc[0]
-    row = row.to_dict() | dict(method="time_shuffled", value=(low + high) / 2, low=low, high=high)
-    inputs = dataclasses.replace(inputs, scores=pd.concat([inputs.scores, pd.DataFrame([row])], ignore_index=True))
-    text = sections_learning.identification(inputs).body
-    assert f"[{low:.2f}, {high:.2f}] against 0.73 [0.71, 0.75]: {words}" in text
+    first = inputs["fit"][inputs["fit"]["metric"] == "top1"].iloc[0].to_dict() | dict(control="", block="", scales="1+2")
+    for kind, control in (("split_half", dict(method="swapped_dynamics")), ("cross_session", dict(control="swapped_dynamics"))):
+        rows, figures = [], {}
+        for number, block in enumerate(("", "filters", "spectrum")):
+            for of_control in (False, True):
+                value = 0.9 - 0.1 * number - 0.05 * of_control
+                rows.append(first | dict(method=kind, block=block, value=value) | (control if of_control else {}))
+                figures[block, of_control] = f"{value:.3f}"
+        scores = inputs.scores[inputs.scores["metric"] != "top1"]
+        own = dataclasses.replace(inputs, scores=pd.concat([scores, pd.DataFrame(rows)], ignore_index=True))
+        text = sections_learning.identification(own).body
+        text = text[text.index("Is it movement or looks?") :]
+        cells = [re.sub(r"<[^>]*>", " ", row) for row in re.findall(r"<tr>(.*?)</tr>", text)]
+        for block, row in zip(("all blocks", "filters", "spectrum"), cells[1:]):
+            name = block.replace("all blocks", "")
+            assert row.split()[0] == block.split()[0]
+            assert row.index(figures[name, False]) < row.index(figures[name, True])
+        assert "what identifies people there is looks" in text
 
 
 def test_ids_stand_beside_points_only_when_asked_for(full):

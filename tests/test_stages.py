@@ -19,7 +19,7 @@ from facedyn.command_line import STAGES, parse
 from facedyn.core import unet
 from facedyn.main import main
 from facedyn.stages import pretrain, run
-from facedyn.stages.fit import batching, fit_scores
+from facedyn.stages.fit import batching, fit_scores, shared
 from facedyn.stages.fit.units import FitUnit, n_frames, plan, split_centres
 from facedyn.stages.runtime import common, processes
 from facedyn.store import checkpoints, metrics_log, representations
@@ -114,19 +114,20 @@ def test_controls_are_fitted_beside_and_may_be_added_later(arguments, workdir, t
     assert hear().count("12 of 12 units are in the table already") == 2 * 3  # scales, halves
     rows, vectors = facedyn.load_representations(workdir)
     np.testing.assert_array_equal(facedyn.load_representations(tmp_path / "w")[1], vectors)
-    for control in representations.CONTROLS:
+    fitted = tuple(controls["fit__controls"].split(","))
+    for control in fitted:
         own_rows, own = representations.read_parts(tmp_path / "w" / "representations" / control)
         assert own_rows["unit_id"].tolist() == rows["unit_id"].tolist()
         assert (np.abs(own - vectors).max(1) > 1e-6).all()
     scores = facedyn.load_scores(tmp_path / "w")
     of_fit = scores[scores["stage"] == "fit"]
-    for method in ("split_half", *representations.CONTROLS):
+    for method in ("split_half", *fitted):
         metrics = set(of_fit.loc[of_fit["method"] == method, "metric"])
         assert {"top1", "mrr", "within_distance", "between_distance", "icc"} <= metrics
     assert main(arguments("traits", tmp_path / "w", **controls)) == 0
     scores = facedyn.load_scores(tmp_path / "w")
     of_traits = set(scores.loc[scores["stage"] == "traits", "method"])
-    assert {*representations.CONTROLS, "generic_feature", "representation_minus_time_shuffled"} <= of_traits
+    assert {*fitted, "generic_feature", "representation_minus_time_shuffled"} <= of_traits
     assert main(arguments("fit", tmp_path / "w", fit__controls="shuffled")) == 2
 
 
@@ -155,7 +156,7 @@ def test_people_are_told_apart_across_sessions(tmp_path, arguments):
             vectors.append(own + 0.01 * rng.normal(size=6))
     representations.write_part(tmp_path, rows, np.array(vectors, np.float32))
     config = parse(arguments("fit", tmp_path, fit__unit="session"))[1]
-    found = fit_scores.score_rows(config, tmp_path)
+    found = fit_scores.score_rows(config, tmp_path, shared.features(config))
     top1 = next(row for row in found if row["method"] == "cross_session" and row["metric"] == "top1")
     assert (top1["value"], top1["n"]) == (1.0, 7)  # p0 was seen once
 

@@ -82,7 +82,7 @@ def identification(inputs: Inputs) -> page.Section:
     """How well people are told apart by their filters: the table, and everyone's halves against everyone's."""
     title, name = "Identification", "identification"
     scored = inputs["fit"][inputs["fit"]["metric"].isin(IDENTIFICATION)]
-    entries = sorted(tables.pivot_metrics(scored), key=_place)
+    entries = sorted(tables.pivot_metrics(scored[scored["block"] == ""]), key=_place)
     halves, parts = inputs.views.halves, []
     if entries:
         body = [
@@ -99,7 +99,7 @@ def identification(inputs: Inputs) -> page.Section:
         breaks = [i for i in range(1, len(kinds)) if kinds[i] != kinds[i - 1]]
         parts.append(page.table(columns, body, words, numbers=range(1, len(columns)), lead=(0,), breaks=breaks))
         parts += _verdicts(inputs, tables.rows_of_key(scored[scored["metric"] == "top1"], entries[0]["key"]))
-        parts += [page.paragraph(words) for words in _against_controls(entries)]
+        parts += _movement_or_looks(scored)
     if halves is not None:
         svg = plots.matrix("halves", halves, "filters of the second half", "filters of the first half")
         everyone = inputs.representations["person_id"].nunique()
@@ -115,33 +115,48 @@ def identification(inputs: Inputs) -> page.Section:
     return page.section(name, title, *parts)
 
 
-def _against_controls(entries) -> list[str]:
-    """A sentence for each control of the split halves, all scales: does it identify less?"""
-    lead, found = entries[0], []
-    for entry in entries:
-        if entry["key"] != lead["key"]._replace(method=entry["key"].method) or not {"top1"} <= entry.keys() & lead.keys():
-            continue
-        if entry["key"].method not in CONTROLS:
-            continue
-        own, control = lead["top1"], entry["top1"]
-        verdict = "lower" if control.high < own.low else "higher" if control.low > own.high else ""
-        name = tables.method_name(entry["key"].method).capitalize()
-        words = f"{name}, the control, identify {tables.with_interval(*_interval(control), 2)}"
-        words += f" against {tables.with_interval(*_interval(own), 2)}: "
-        words += f"clearly {verdict}." if verdict else "the intervals overlap."
-        if entry["key"].method == "time_shuffled" and verdict != "lower":
-            words += " They hold a person's looks and no movement, so these figures alone do not show that movement identifies."
-        found.append(words)
-    return found
+# What a control that identifies people shows, or does not.
+SHOWN = {
+    "swapped_dynamics": (
+        "each person with his or her own covariance of states and somebody else's course in time; what identifies people there "
+        "is looks."
+    ),
+    "time_shuffled": (
+        "frames in random order have no movement, but what looks leave in the filters cancels there, too: a low figure proves "
+        "nothing."
+    ),
+    "untrained": "the U-net before it has learnt anything; what is above it is what the self-supervision added.",
+}
 
 
-def _interval(row):
-    return row.value, row.low, row.high
+def _movement_or_looks(scored) -> list[str]:
+    """Top-1 of all blocks and of each alone, the controls beside it, by the most telling way there is."""
+    top1 = scored[scored["metric"] == "top1"]
+    kind = next((kind for kind in tables.IDENTIFIED if (top1["method"] == kind).any()), "")
+    most = max(top1["scales"], key=lambda scales: len(scales.split("+")), default="")
+    top1 = top1[top1["scales"] == most]
+    # The halves' controls bear their own name as a method, the others' that of the way.
+    columns = {"": top1[(top1["method"] == kind) & (top1["control"] == "")]}
+    for control in CONTROLS:
+        of_halves = (top1["method"] == control) & (kind == "split_half")
+        own = top1[of_halves | ((top1["method"] == kind) & (top1["control"] == control))]
+        columns |= {control: own} if len(own) else {}
+    if not len(columns[""]):
+        return []
+    body = []
+    for block in dict.fromkeys(columns[""]["block"]):
+        cells = [next(own[own["block"] == block].itertuples(index=False), None) for own in columns.values()]
+        body.append([block.replace("_", " ") or "all blocks", *map(page.figure_cell, cells)])
+    row = next(columns[""].itertuples(index=False))
+    caption = f"Top-1 of {row.n} people, {tables.method_name(kind)}, all scales; chance {tables.number(row.chance)}."
+    head = ["block", "as filmed", *(tables.method_name(control) for control in list(columns)[1:])]
+    words = [page.paragraph(f"{tables.method_name(c).capitalize()}: {SHOWN[c]}", note=True) for c in list(columns)[1:]]
+    return [page.heading("Is it movement or looks?"), page.table(head, body, caption, numbers=range(1, len(head))), *words]
 
 
 def _place(entry):
-    """Split halves before what is found across sessions, controls behind what they are compared with; all scales first."""
-    key, methods = entry["key"], ("split_half", "cross_session")
+    """What is found across sessions before split halves, controls behind what they are compared with; all scales first."""
+    key, methods = entry["key"], tables.IDENTIFIED
     order = methods.index(key.method) if key.method in methods else len(methods)
     return order, key.method, key.control, -len(key.scale_numbers)
 

@@ -1,6 +1,7 @@
 """Sections on traits: key figures, the table with baselines, scatter plots, comparisons, where traits are read from."""
 
 from facedyn.core.verdicts import TOO_FEW
+from facedyn.features import block_and_site
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
 from facedyn.report.tables import number
@@ -53,11 +54,20 @@ def tiles(inputs: Inputs) -> str:
             figure = f"{number(before.value)} → {number(row.value)}" if row.verdict != TOO_FEW else "–"
             note = _with_verdict(tables.details(key), row)
             items.append(("Ranking accuracy, without → with person filters", figure, note))
-    found = inputs["fit"][(inputs["fit"]["metric"] == "top1") & (inputs["fit"]["method"] == "split_half")]
+    found = inputs["fit"][inputs["fit"]["metric"] == "top1"]
+    found = found[(found["control"] == "") & (found["block"] == "")]
+    kind = next((kind for kind in tables.IDENTIFIED if (found["method"] == kind).any()), "")
+    found = found[found["method"] == kind]
     if len(found):
         row = max(found.itertuples(index=False), key=lambda r: len(tables.key_of(r).scale_numbers))
         note = f"of {row.n} people, {tables.details(tables.key_of(row))}; chance {number(row.chance)}"
-        items.append(("Split-half identification, top-1", tables.key_figure(row), _with_verdict(note, row)))
+        items.append(
+            (
+                f"{tables.method_name(kind).capitalize()}: identification, top-1",
+                tables.key_figure(row),
+                _with_verdict(note, row),
+            )
+        )
     return page.tile_row(items)
 
 
@@ -132,7 +142,7 @@ def scatters(inputs: Inputs) -> page.Section:
 def comparison(inputs: Inputs) -> page.Section:
     """Intervals over scales, tasks, fusion, heads and baselines."""
     rows = tables.trait_means(inputs.scores)
-    rows = rows[rows["metric"] == "pcc"]
+    rows = rows[(rows["metric"] == "pcc") & (rows["block"] == "")]
     if not len(rows):
         return page.section("comparison", "Scales, tasks and fusion", page.paragraph("There are no trait scores to compare."))
     drawn = {group: [] for group in GROUPS}
@@ -151,7 +161,7 @@ def comparison(inputs: Inputs) -> page.Section:
 
 def _is_full(key, lead) -> bool:
     """Uses the scales and tasks of the headline."""
-    return (key.scales, key.tasks) == (lead.scales, lead.tasks)
+    return (key.scales, key.tasks, key.block) == (lead.scales, lead.tasks, "")
 
 
 def findings(inputs: Inputs) -> list[str]:
@@ -178,48 +188,49 @@ def _interval(row) -> str:
     return f"{number(row.value, 2)} [{number(row.low, 2)}, {number(row.high, 2)}]"
 
 
-def weights(inputs: Inputs) -> page.Section:
-    """A table of sites and scales a trait, one of tasks, and the shares of all weights to compare with."""
+def blocks(inputs: Inputs) -> page.Section:
+    """What each block of the representation predicts alone, and what the head takes from each block, site, scale and task."""
     title, name, table = "Where traits are read from", "weights", inputs.weights
+    parts, lead = _alone(inputs), tables.headline(inputs.scores)
     if table is None or not len(table):
         words = "There is no traits/weights_by_site.csv, which the stage traits writes with its ridge: run it again."
-        return page.section(name, title, page.paragraph(words))
+        return page.section(name, title, *parts, page.paragraph(words))
+    table = table.assign(block=[block_and_site(site)[0] for site in table["site"]], place=_sites(table))
     words = (
-        "Each filter weight has a weight in the saved ridge. A site's share is what it contributes to the variance of the "
-        "predictions, here of the people the ridge was fitted to; a share below 0 takes back what others add. It says what "
+        "Each feature has a weight in the saved ridge. The share of a block (site, scale, task) is what it contributes to the "
+        "variance of the predictions, here of the people the ridge was fitted to; a share below 0 offsets others. It says what "
         "the head uses, not how good the head is: where the interval of the PCC contains 0, it describes noise."
     )
-    first = table[table["trait"] == table["trait"].iloc[0]]
-    items = [
-        _by_scale(first.assign(part=first["weights"] / first["weights"].sum()), "part", "Share of all weights, to compare")
-    ]
-    items += [_by_scale(own, SHARE, f"{trait}{_figure(inputs, trait)}") for trait, own in table.groupby("trait", sort=False)]
-    parts = [page.paragraph(words), page.grid(items, 290)]
-    tasks = list(dict.fromkeys(table["task"]))
-    if len(tasks) > 1:
-        by_task = table.pivot_table(SHARE, "trait", "task", "sum", sort=False)
-        rows = [(str(trait), [float(by_task.loc[trait, task]) for task in tasks]) for trait in by_task.index]
-        parts.append(page.heading("By task"))
-        parts.append(
-            page.heat_table(["trait", *tasks], rows, "Share of the variance of the predictions, all sites and scales.")
-        )
+    parts += [page.heading("What the head takes"), page.paragraph(words)]
+    for column in ("block", "place", "scale", "task"):
+        columns = list(dict.fromkeys(table[column]))
+        if len(columns) > 1:
+            shares = table.pivot_table(SHARE, "trait", column, "sum", sort=False)[columns]
+            rows = [(f"{trait}{_figure(inputs, trait)}", list(map(float, shares.loc[trait]))) for trait in shares.index]
+            what = "site of the U-net" if column == "place" else column
+            caption = f"Share of the variance of the predictions, by {what}."
+            parts.append(page.heat_table(["trait", *(str(c).replace("_", " ") for c in columns)], rows, caption))
     note = "Sites run from the finest skip of the U-net to its bottleneck; more of each in traits/weights_by_site.csv."
-    if table["site"].str.endswith("_innovations").any():
-        note += " Innov.: the moments of the prediction errors of the site's filters, which have equal weight with the filters."
-    if table["site"].str.endswith("_step_correlations").any():
-        note += " Joint: correlations of what moves at the same moment, which again have the same say."
-    return page.section(name, title, *parts, page.paragraph(note, note=True))
+    return page.section(name, title, *parts, page.paragraph(note, note=True)) if lead else page.section(name, title, *parts)
 
 
-def _by_scale(table, column, caption) -> str:
-    sites, scales = list(dict.fromkeys(table["site"])), sorted(set(table["scale"]))
-    shares = table.pivot_table(column, "site", "scale", "sum").reindex(index=sites, columns=scales)
-    named = {
-        site: site.replace("_innovations", " innov.").replace("_step_correlations", " joint") for site in sites
-    }  # short enough for a phone
-    rows = [(named[site], [*map(float, shares.loc[site]), float(shares.loc[site].sum())]) for site in sites]
-    rows.append(("all", [*map(float, shares.sum()), float(shares.to_numpy().sum())]))
-    return page.heat_table(["site", *(f"scale {s}" for s in scales), "all"], rows, caption, totals=True)
+def _sites(table) -> list[str]:
+    return [block_and_site(site)[1] for site in table["site"]]
+
+
+def _alone(inputs) -> list[str]:
+    """A forest of the blocks' own PCC beside that of all together."""
+    rows = inputs["traits"]
+    rows = rows[(rows["trait"] == "mean") & (rows["metric"] == "pcc") & (rows["method"] == "representation")]
+    alone = rows[rows["block"] != ""].sort_values("value", ascending=False)
+    lead = tables.headline(inputs.scores)
+    if not len(alone) or lead is None:
+        return []
+    whole = tables.row_of(rows, lead, "pcc")
+    drawn = [("all blocks", [("all blocks", whole.value, whole.low, whole.high)])] if whole is not None else []
+    drawn.append(("one block", [(r.block.replace("_", " "), r.value, r.low, r.high) for r in alone.itertuples(index=False)]))
+    caption = "PCC of each block of the representation alone, mean over the traits, with its 95 % interval"
+    return [page.heading("What each block predicts alone"), plots.forest(drawn, caption)]
 
 
 def _figure(inputs, trait) -> str:

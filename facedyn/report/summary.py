@@ -11,13 +11,12 @@ import pandas as pd
 from data_pipelines.progress import counted
 from facedyn.core import verdicts
 from facedyn.core.verdicts import AT_CHANCE, TOO_FEW, USABLE, Verdict
+from facedyn.report import tables
 from facedyn.report.tables import headline, method_name, number, quoted, row_of, trait_means, with_interval
 from facedyn.store.representations import FOLDER
 from facedyn.store.scores import MINUS, PLUS, is_comparison, key_of, load_scores, verdict_of
 
 MAX_LINES = 12
-# Across sessions, tasks or clips says more than across the halves of the same clips.
-IDENTIFIED = ("cross_session", "cross_task", "cross_clip", "split_half")
 # Not what a representation has to be better than.
 NO_BASELINES = ("representation", "oracle", "fold_seed", "permuted_labels")
 
@@ -85,8 +84,8 @@ def _against_copy(scores) -> str:
 
 def _identification_row(scores):
     rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
-    rows = rows[rows["weighting"] == ""]
-    for method in IDENTIFIED:
+    rows = rows[rows["block"] == ""]
+    for method in tables.IDENTIFIED:
         own = sorted(rows[rows["method"] == method].itertuples(index=False), key=lambda row: len(key_of(row).scale_numbers))
         if own:
             return own[-1]

@@ -32,6 +32,8 @@ METRIC_NAMES |= {"within_distance": "distance within", "between_distance": "betw
 METRIC_HEADS = [METRIC_NAMES[m] for m in METRICS]
 
 # The methods that the figures are about come first in every table, then what they are compared with.
+# Ways to identify people, the most telling first: halves of the same clips share light, camera and expression.
+IDENTIFIED = ("cross_session", "cross_task", "cross_clip", "split_half")
 METHOD_ORDER = ("representation", "generic", "split_half")
 # What the fit is compared with: the generic model as it is or, in closed form, the filters that hold for everybody.
 WITHOUT = "without person filters"
@@ -41,6 +43,7 @@ METHOD_NAMES = {
     "representation_minus_generic": "with minus without filters",
     "same_identity": "same-identity look-up",
     "time_shuffled": "time-shuffled frames",
+    "swapped_dynamics": "somebody else's movement",
     "oracle": "oracle: true tracks",
     "copy_input": "copy of the input",
     "untrained": "untrained U-net",

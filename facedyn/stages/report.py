@@ -36,7 +36,7 @@ def run(config, workdir, read_only: bool = False, out: str = "") -> dict:
             sections_traits.trait_scores(inputs),
             sections_traits.scatters(inputs),
             sections_traits.comparison(inputs),
-            sections_traits.weights(inputs),
+            sections_traits.blocks(inputs),
             sections_learning.pretraining(inputs),
             sections_learning.personalisation(inputs),
             sections_learning.identification(inputs),
