@@ -183,12 +183,16 @@ SETTINGS = {
     ),
     "fit.rank": Setting(16, "principal components of a site's feature map that low_rank filters connect", least=1, most=4096),
     "fit.blocks": Setting(
-        BLOCKS,
+        tuple(name for name in BLOCKS if name != "amplitude"),
         "of the representation in closed form (least_squares), filters first; docs/method.md says what each holds",
         BLOCKS,
         of=str,
         some=True,
         distinct=True,
+    ),
+    "fit.whiten": Setting(
+        True,
+        "with low_rank: whiten states by each unit's own covariance, so that the size of movements, which is looks, is out",
     ),
     "fit.filter_sites": Setting(
         "all", "connections = every skip and the bottleneck; all adds the decoder's blocks; or names of sites"

@@ -139,6 +139,7 @@ TINY = {
     "fit.filter_kind": "pointwise",
     "fit.filter_sites": "connections",
     "fit.blocks": ("filters",),
+    "fit.whiten": False,
     "fit.steps": 3,
     "fit.batch_size": 4,
     "fit.min_frames": 8,

@@ -122,7 +122,7 @@ def whitened_by_loop(clips, lag):
     found = []
     for s in range(S):
         c = now[:, s].T @ now[:, s] / len(now)
-        c += (blocks.SHRINKAGE * np.trace(c) / K + blocks.FLOOR**2) * np.eye(K)
+        c += (low_rank.SHRINKAGE * np.trace(c) / K + low_rank.SMALLEST_VARIANCE) * np.eye(K)
         whiten = np.linalg.inv(np.linalg.cholesky(c))
         found.append(whiten @ (later[:, s].T @ earlier[:, s] / len(now)) @ whiten.T)
     return np.stack(found)

@@ -45,7 +45,7 @@ def settings(**fit):
     config.rank_loss.half_length = 2
     config.rank_loss.kind = "logistic"  # smooth: at a hinge rounding may decide on which side a pair of frames falls
     config.fit.solver, config.fit.filter_kind, config.fit.filter_sites = "adam", "pointwise", "connections"
-    config.fit.ridge, config.fit.blocks = 20.0, ("filters",)
+    config.fit.ridge, config.fit.blocks, config.fit.whiten = 20.0, ("filters",), False
     config.fit.steps, config.fit.batch_size = 4, 4
     config.fit.update(fit)
     return config

@@ -78,7 +78,7 @@ def test_nothing_passes_between_devices(reference):
     config, mesh = closed_form_settings(), fitting.mesh
     batch = test_fit_engine.batch_of(fitting, model, [{0: unit} for unit in UNITS[:4]], shape_of(), 4)
     (some,) = batching.groups_of(mesh, batch, 4)
-    normal_equations, errors = learning.compile_sums(mesh)
+    normal_equations, errors = learning.compile_sums(config, mesh)
     encode = closed_form.compile_encode(config, closed_form.sites_of(config), mesh)
     population, ridge = batching.to_devices(mesh, (model.population, model.ridge))
     for lowered in (
@@ -224,6 +224,32 @@ def test_the_blocks_stand_one_behind_the_other_and_are_of_all_frames(reference):
     vector = found[UNITS[2].unit_id][0]
     own = vector[:filters].reshape(model.population.shape)
     np.testing.assert_allclose(vector, blocks.represent(names, own, model.population, *rows), atol=1e-3)
+
+
+def test_whitened_states_are_those_of_the_unit_alone_and_amplitude_is_of_what_was_there(reference):
+    model, _, fitting = reference
+    names = ("filters", "step_correlations", "amplitude")
+    config = closed_form_settings(blocks=names, whiten=True)
+    whitening = shared.make_fitting(config)
+    found = fit_all(config, model, fitting=whitening)
+    batch = test_fit_engine.batch_of(fitting, model, [{0: unit} for unit in UNITS[:4]], shape_of(), 4)
+    sizes = [model.population.size, 9, 9]
+    for p, unit in enumerate(UNITS[:4]):
+        parts = [(batch.frames[p], *(x[p] for x in part)) for part in (batch.fitted, batch.held)]
+        states, *rows = low_rank.concatenate_rows(*parts)
+        whole = low_rank.whiten(states, *rows)
+        own = low_rank.solve(*low_rank.normal_equations(whole, *rows), model.population, np.full(3, 20.0))
+        expected = [blocks.filters(own, 0, whole, *rows), blocks.step_correlations(own, 0, whole, *rows)]
+        expected += [blocks.amplitude(own, 0, states, *rows)]
+        for part, one in zip(np.split(found[unit.unit_id][0], np.cumsum(sizes)[:-1]), expected):
+            np.testing.assert_allclose(part, np.asarray(one).reshape(-1), atol=2e-3)
+        now = np.asarray(whole)[np.asarray(rows[0])[: int(rows[2]), 2]]
+        centred = now - np.asarray(
+            low_rank.clip_means(now, rows[1][: int(rows[2])], np.ones(len(now), bool), rows[1][: int(rows[2])])
+        )
+        np.testing.assert_allclose(
+            np.einsum("nsi,nsj->sij", centred, centred) / len(now), np.eye(3)[None].repeat(3, 0), atol=0.1
+        )
 
 
 def test_the_spread_of_the_representation_is_that_of_the_generic_models_people(reference, tmp_path):

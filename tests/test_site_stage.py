@@ -19,6 +19,7 @@ CLOSED_FORM = dict(
     fit__filter_sites="all",
     fit__rank=3,
     fit__blocks="filters,innovations,step_correlations",
+    fit__whiten=True,
     fit__controls="time_shuffled,swapped_dynamics,untrained",
     traits__baselines="mean_predictor",
 )

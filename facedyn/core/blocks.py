@@ -5,8 +5,10 @@ reverse, as the mean of z_t+k z_t is that of z_t-k z_t, nor many small movements
 prediction errors) can. Nor does it say what moves at the same moment: `step_correlations`. How large movements are says
 `amplitude`, how long they last `autocorrelations`.
 
-All of these see how a movement shows on this person's face, which is looks. `whitened_covariances` do not see its size, as
-the states are whitened by the person's own covariance first; `spectrum` (their eigenvalues) does not see its direction either.
+How a movement shows on this person's face, its size in every coordinate and what goes with what at one moment, is looks. So
+blocks are asked of states that are whitened by the person's own covariance (`low_rank.whiten`; config.fit.whiten), but for
+`amplitude`, which is about just that. `whitened_covariances` whiten in any case; their eigenvalues, the `spectrum`, do not
+see the direction of a movement either.
 
 Coordinates are ordered, the leading principal component first: what a block says of the first r coordinates stands in it
 (`leading`), and is what a fit of rank r would have found, but for `filters` and `innovations`, where that is so nearly.
@@ -23,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from facedyn.core.low_rank import changes, clip_means, dynamics
+from facedyn.core.low_rank import changes, clip_means, dynamics, whiten
 from facedyn.core.person_filters import Slot
 
 # Whose moments are taken: the errors of the changes before and after the centre frame, and the step to the next frame.
@@ -33,8 +35,6 @@ MOMENTS = ("std", "skewness", "kurtosis")
 LAGS = (1, 2, 4, 8)
 # Added to what a logarithm is taken of, where states have a mean square of one: a still unit stays finite.
 FLOOR = 1e-3
-# Share of the mean variance that is added to every variance before states are whitened by them.
-SHRINKAGE = 1e-2
 # Numbers of leading coordinates that count by themselves (`spectrum`, `weights`), as far as the fit has so many.
 RANKS = (4, 8, 16, 32)
 # A sweep rotates every pair of coordinates once; after so many float32 has nothing left to gain (measured up to rank 32).
@@ -119,22 +119,6 @@ def amplitude(own, population, states, windows, clip, count):
     return jnp.where(count > 0, jnp.log(jnp.sqrt(variance) + FLOOR), 0)
 
 
-def whitening(covariance):
-    """W [K, K] with W C W' = 1 for a positive definite C [K, K], lower triangular: row r holds coordinates up to r only.
-
-    So the leading part of W whitens the leading part of C: a smaller rank is a part of a larger. By elimination without pivots;
-    not by LAPACK, for the reason in `low_rank.solve_positive_definite`.
-    """
-    k = len(covariance)
-
-    def eliminate(i, both):
-        share = jnp.where(jnp.arange(k) > i, both[:, i] / both[i, i], 0)
-        return both - share[:, None] * both[i][None]
-
-    both = jax.lax.fori_loop(0, k, eliminate, jnp.concatenate([covariance, jnp.eye(k)], 1))
-    return both[:, k:] / jnp.sqrt(jnp.diagonal(both))[:, None]
-
-
 def whitened_covariances(own, population, states, windows, clip, count):
     """Covariances of states LAGS apart, whitened by the unit's own covariance: [S, lags, K, K], rows the later state.
 
@@ -142,24 +126,15 @@ def whitened_covariances(own, population, states, windows, clip, count):
     and their correlations at one moment: of a state that keeps its value all are 1, of one without memory all are 0. A lag
     longer than the window gives 0. Zeros for a unit without rows.
     """
-    (n, s, k), length = (len(windows), *states.shape[1:]), windows.shape[-1]
-    weights = (jnp.arange(n) < count) / jnp.maximum(count, 1)
-
-    def covariance(later, earlier):
-        return jnp.einsum("n,nsi,nsj->sij", weights, later, earlier, precision="highest")
-
-    now = _centred(states[windows[:, length // 2]], windows, clip, count)
-    still = covariance(now, now)
-    ridge = SHRINKAGE * jnp.trace(still, axis1=1, axis2=2) / k + FLOOR**2
-    whiten = jax.vmap(whitening)(still + ridge[:, None, None] * jnp.eye(k)[None])
-    found = []
+    length, weights = windows.shape[-1], (jnp.arange(len(windows)) < count) / jnp.maximum(count, 1)
+    whitened, found = whiten(states, windows, clip, count), []
     for lag in LAGS:
         if lag >= length:
-            found.append(jnp.zeros((s, k, k)))
+            found.append(jnp.zeros((*states.shape[1:], states.shape[-1])))
             continue
         first = (length - lag) // 2
-        earlier, later = (_centred(states[windows[:, i]], windows, clip, count) for i in (first, first + lag))
-        found.append(jnp.einsum("sij,sjk,slk->sil", whiten, covariance(later, earlier), whiten, precision="highest"))
+        earlier, later = (_centred(whitened[windows[:, i]], windows, clip, count) for i in (first, first + lag))
+        found.append(jnp.einsum("n,nsi,nsj->sij", weights, later, earlier, precision="highest"))
     return jnp.stack(found, 1)
 
 
@@ -242,12 +217,14 @@ class Block(NamedTuple):
       compute: see the module; its result is [S, *shape].
       about: rank -> about how many leading coordinates each number is, an int array that can be broadcast to the shape.
       nested: whether what is about r coordinates is part of what is about more; else it stands by itself.
+      whitened: whether it is asked of the whitened states where there are such.
     """
 
     shape: Callable[[int], tuple[int, ...]]
     compute: Callable
     about: Callable[[int], np.ndarray]
     nested: bool = True
+    whitened: bool = True
 
 
 def _each(rank):
@@ -265,7 +242,7 @@ BLOCKS = {
         lambda rank: (rank * (rank - 1) // 2,), step_correlations, lambda rank: np.triu_indices(rank, 1)[1] + 1
     ),
     "autocorrelations": Block(lambda rank: (len(LAGS), rank), autocorrelations, _each),
-    "amplitude": Block(lambda rank: (rank,), amplitude, _each),
+    "amplitude": Block(lambda rank: (rank,), amplitude, _each, whitened=False),
     "whitened_covariances": Block(lambda rank: (len(LAGS), rank, rank), whitened_covariances, _of_pairs),
     "spectrum": Block(
         lambda rank: (len(LAGS), sum(r + r // 2 for r in ranks_of(rank))),
@@ -348,7 +325,13 @@ def sizes(names, sites, rank: int) -> list[int]:
     return [size for size in found if size]
 
 
-def represent(names, own, population, states, windows, clip, count):
-    """The representation of one unit, [D], in the order of `layout`."""
-    parts = [BLOCKS[name].compute(own, population, states, windows, clip, count) for name in names]
+def represent(names, own, population, states, windows, clip, count, unwhitened=None):
+    """The representation of one unit, [D], in the order of `layout`.
+
+    unwhitened: the states [T, S, K] before they were whitened, for the blocks that ask for these; None: `states`.
+    """
+    parts = []
+    for name in names:
+        chosen = states if BLOCKS[name].whitened or unwhitened is None else unwhitened
+        parts.append(BLOCKS[name].compute(own, population, chosen, windows, clip, count))
     return jnp.concatenate([part.reshape(-1) for part in parts])

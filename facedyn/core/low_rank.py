@@ -18,6 +18,8 @@ from facedyn.core.rank_loss import RankLoss, ranking_accuracy
 
 # Directions with less than this share of the leading one's variance are rounding, not components.
 MIN_VARIANCE = 1e-6
+# Share of the mean variance, and variance, that are added to every variance before states are whitened by them.
+SHRINKAGE, SMALLEST_VARIANCE = 1e-2, 1e-6
 
 
 def basis(maps, rank: int) -> np.ndarray:
@@ -52,6 +54,44 @@ def clip_means(now, clip, where, wanted):
     """
     own = ((wanted[:, None] == clip[None]) & where[None]).astype(now.dtype)
     return jnp.einsum("mn,nsk->msk", own, now, precision="highest") / jnp.maximum(own.sum(1), 1)[:, None, None]
+
+
+def whitening(covariance):
+    """W [K, K] with W C W' = 1 for a positive definite C [K, K], lower triangular: row r holds coordinates up to r only.
+
+    So the leading part of W whitens the leading part of C: a smaller rank is a part of a larger. By elimination without pivots;
+    not by LAPACK, for the reason in `solve_positive_definite`.
+    """
+    k = len(covariance)
+
+    def eliminate(i, both):
+        share = jnp.where(jnp.arange(k) > i, both[:, i] / both[i, i], 0)
+        return both - share[:, None] * both[i][None]
+
+    both = jax.lax.fori_loop(0, k, eliminate, jnp.concatenate([covariance, jnp.eye(k)], 1))
+    return both[:, k:] / jnp.sqrt(jnp.diagonal(both))[:, None]
+
+
+def own_whitening(states, windows, clip, count):
+    """`whitening` of the covariance of a unit's states over the first `count` rows, about the clips' means: [S, K, K].
+
+    Zeros for a unit without rows.
+    """
+    there = jnp.arange(len(windows)) < count
+    now = states[windows[:, windows.shape[-1] // 2]]
+    centred = jnp.where(there[:, None, None], now - clip_means(now, clip, there, clip), 0)
+    covariance = jnp.einsum("nsi,nsj->sij", centred, centred, precision="highest") / jnp.maximum(count, 1)
+    ridge = SHRINKAGE * jnp.trace(covariance, axis1=1, axis2=2) / states.shape[-1] + SMALLEST_VARIANCE
+    found = jax.vmap(whitening)(covariance + ridge[:, None, None] * jnp.eye(states.shape[-1])[None])
+    return jnp.where(count > 0, found, 0)
+
+
+def whiten(states, windows, clip, count):
+    """States [T, S, K] times the unit's `own_whitening`.
+
+    What is left of a person's face in them is the direction in which a movement shows; its size is 1 in every direction.
+    """
+    return jnp.einsum("sij,tsj->tsi", own_whitening(states, windows, clip, count), states, precision="highest")
 
 
 def normal_equations(states, windows, clip, count):

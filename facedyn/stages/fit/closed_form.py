@@ -103,20 +103,31 @@ def make_load(config, encode: Callable, mesh) -> Callable:
     return load
 
 
+def whitening(config) -> Callable:
+    """(states, rows, *other rows) -> [(states, *rows) of each], whitened by the first rows' covariance if config says so."""
+
+    def whitened(states, rows, *others):
+        own = low_rank.whiten(states, *rows) if config.fit.whiten else states
+        return [(own, *part) for part in (rows, *others)]
+
+    return whitened
+
+
 def compile_fit(config, mesh) -> Callable:
     """(population, ridge, states, fitted, held) -> (representation, loss, right order before, after, rows) of every unit."""
-    names = block_names(config)
+    names, whitened = block_names(config), whitening(config)
 
     def solve(population, ridge, rows):
         return low_rank.solve(*low_rank.normal_equations(*rows), population, ridge)
 
     def fit_one(population, ridge, states, fitted, held):
         """What is found in all rows; the figures are of filters that have not seen the rows held back."""
-        fitted, held = (states, *fitted), (states, *held)
+        fitted, held = whitened(states, fitted, held)
         figures = low_rank.held_back_quality(population, solve(population, ridge, fitted), fitted, held)
-        rows = low_rank.concatenate_rows(fitted, held)
-        own = solve(population, ridge, rows)
-        return blocks.represent(names, own, population, *rows), *figures
+        _, *rows = low_rank.concatenate_rows(fitted, held)
+        ((whole, *_),) = whitened(states, rows)
+        own = solve(population, ridge, (whole, *rows))
+        return blocks.represent(names, own, population, whole, *rows, unwhitened=states), *figures
 
     specs = SHARED, SHARED, EVERYONE, EVERYONE, EVERYONE
     return jax.jit(over_people(mesh, jax.vmap(fit_one, (None, None, 0, 0, 0)), *specs))
@@ -157,11 +168,15 @@ def make_fitting(config) -> Fitting:
         padded = np.pad(frames, ((0, -len(frames) % block), *[(0, 0)] * 3))
         states = [encode(shared.params, shared.basis, padded[i : i + block]) for i in range(0, len(padded), block)]
         states = np.concatenate(states)[: len(frames)]
-        centred = states[-1:] - states[:-1].mean(0)
+        centred, way_back = states[-1:] - states[:-1].mean(0), np.eye(c.rank)[None]
+        if c.whiten:
+            rows = np.arange(len(states) - 1)[:, None], np.zeros(len(states) - 1, int), len(states) - 1
+            own_whitening = np.asarray(low_rank.own_whitening(states, *rows))
+            centred, way_back = np.einsum("sij,tsj->tsi", own_whitening, centred), np.linalg.inv(own_whitening)
         by_site = person_filters.unflatten(np.asarray(vector), slots)
         own, population = np.stack([by_site[site.name] for site in sites]), np.asarray(shared.population)
         images = [
-            np.einsum("msk,skd->md", np.asarray(low_rank.dynamics(f, centred))[0], np.asarray(shared.readout))
+            np.einsum("msj,skj,skd->md", np.asarray(low_rank.dynamics(f, centred))[0], way_back, np.asarray(shared.readout))
             for f in (population, population + own)
         ]
         return [image.reshape(2, *window.shape[1:]) / len(sites) for image in images]

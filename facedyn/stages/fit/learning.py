@@ -165,7 +165,7 @@ class Pool:
 def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None) -> Shared:
     """`shared` with what depends on how people move: population filters, ridge, mean and spread of the representation."""
     mesh, sites = fitting.mesh, closed_form.sites_of(config)
-    normal_equations, errors = compile_sums(mesh)
+    normal_equations, errors = compile_sums(config, mesh)
 
     def total(f):
         """The sum of f(batch) over the people."""
@@ -209,13 +209,15 @@ def learn_scaling(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: in
     return np.stack([mean, std]).astype(np.float32)
 
 
-def compile_sums(mesh):
+def compile_sums(config, mesh):
     """(states, rows) -> normal equations of each unit; (population, states, fitted, held) -> errors with each of RIDGES."""
 
-    def errors(population, states, fitted, held):
-        return low_rank.held_back_errors(population, (states, *fitted), (states, *held), RIDGES)
+    whitened = closed_form.whitening(config)
 
-    normal_equations = jax.vmap(lambda states, rows: low_rank.normal_equations(states, *rows))
+    def errors(population, states, fitted, held):
+        return low_rank.held_back_errors(population, *whitened(states, fitted, held), RIDGES)
+
+    normal_equations = jax.vmap(lambda states, rows: low_rank.normal_equations(*whitened(states, rows)[0]))
     everyone = (EVERYONE,) * 3
     return (
         jax.jit(over_people(mesh, normal_equations, EVERYONE, EVERYONE)),

@@ -27,7 +27,7 @@ LEAST_SQUARES, LOW_RANK = "least_squares", "low_rank"
 UNTRAINED = "untrained"
 # Settings that what is learnt depends on, beside the generic model and the people; a dot ends a whole section.
 LEARNT_FROM = ("seed", "data.image_size", "data.channels", "data.appearance", "model.", "rank_loss.half_length")
-LEARNT_FROM += ("rank_loss.direction", "fit.rank", "fit.filter_sites", "fit.blocks")
+LEARNT_FROM += ("rank_loss.direction", "fit.rank", "fit.filter_sites", "fit.blocks", "fit.whiten")
 LEARNT_FROM += ("fit.ridge", "fit.max_frames", "fit.held_back")
 
 
