@@ -345,7 +345,8 @@ def test_shuffled_frames_get_population_filters_of_shuffled_frames(monkeypatch, 
     monkeypatch.setattr(shared, "load_generic", lambda *_: params)
     stamp = stamps.stamp_path(tmp_path, "pretrain")
     stamp.parent.mkdir()
-    stamp.write_text(json.dumps({"format": stamps.FORMAT, "summary": {"people": ["p1", "p2", "p5"]}}))
+    whole = {name: kind() for name, kind in stamps.HOLDS.items()}
+    stamp.write_text(json.dumps(whole | {"format": stamps.FORMAT, "summary": {"people": ["p1", "p2", "p5"]}}))
     clips = copy.copy(CLIPS)
     clips.metadata = {"fingerprint": "these"}
     learn_population = learning.learn_population
