@@ -58,10 +58,12 @@ def settings(appearance, people, pool, yunet_model, steps):
 def bases(maps, params, config, reader) -> dict[str, np.ndarray]:
     """{site: principal components [D, RANK]} of the pool's frames; the site 'pixels' is the frames themselves."""
     frames, clip = learning.spread_frames(reader, range(len(reader.clips)), BASIS_FRAMES)
+    parts = {site: [] for site in ("pixels", *(site.name for site in closed_form.sites_of(config)))}
+    for site, own in site_maps(maps, params, config, frames, list(parts)):
+        parts[site].append(own)
     found = {}
-    for site in ("pixels", *(site.name for site in closed_form.sites_of(config))):
-        own = np.concatenate([m for _, m in site_maps(maps, params, config, frames, [site])])
-        found[site] = low_rank.basis(learning.subtract_clip_means(own, clip), RANK)
+    for site in list(parts):
+        found[site] = low_rank.basis(learning.subtract_clip_means(np.concatenate(parts.pop(site)), clip), RANK)
     return found
 
 

@@ -290,4 +290,4 @@ def print_tables(appearance: str, model: str, path, ranks=RANKS) -> None:
             print(f"\n### {title}\n\n{table(by_rank)}\n", flush=True)
             if model == "trained":
                 print(f"Rank {RANK}, with the controls:\n\n{full}\n", flush=True)
-    pathlib.Path(path).with_suffix(".json").write_text(json.dumps(values))
+            pathlib.Path(path).with_suffix(".json").write_text(json.dumps(values))

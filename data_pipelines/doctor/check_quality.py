@@ -25,7 +25,7 @@ OTHER_SHARE = 1 / 3
 FROZEN_SHARE = 0.1
 # With a face that everybody shares: so many frames lost to hands and turns leave pieces, in which few windows fit.
 HIDDEN_SHARE = 0.1
-# Share of a motion's numbers that are cut off. Real clips have below 0.001 (benchmarks/RESULTS.md).
+# Share of a motion's numbers that are cut off. Real clips have 0.001 on average (benchmarks/RESULTS.md).
 BEYOND_SHARE = 0.01
 # Mean grey of a crop, of 255: darker, or brighter, and most pixels are at the end of the scale.
 DARK, BRIGHT = 40.0, 215.0
