@@ -4,6 +4,7 @@
 
 One command: it renders synthetic people, puts them and the GRID clips of ../shared/data into one manifest, runs prepare,
 pretrain and fit by configs/generic.py in a temporary folder, and exports the result. --workdir=DIR keeps the folder.
+--evaluate trains nothing: it measures the file that is there on the people of other sources and writes that into generic.json.
 
 The GRID clips: M. Cooke, J. Barker, S. Cunningham, X. Shao, "An audio-visual corpus for speech perception and automatic speech
 recognition", JASA 120, 2006, CC BY 4.0.
@@ -18,8 +19,10 @@ import tempfile
 import time
 
 from data_pipelines.synthetic.bench import SyntheticSettings, write_bench
+from facedyn import FacialDynamics
 from facedyn.command_line import parse
 from facedyn.config import config_hash
+from facedyn.core.identification import match_ranks
 from facedyn.main import main as facedyn
 from facedyn.store import portable
 
@@ -112,12 +115,44 @@ def description(out: pathlib.Path, rows: list[dict], options: list[str], seconds
     }
 
 
+def evaluate(data: pathlib.Path, out: pathlib.Path) -> dict:
+    """How many of the people who are not of GRID are identified from one session in the other, by block."""
+    with tempfile.TemporaryDirectory(prefix="facedyn-generic-") as folder:
+        ours = {row["clip_id"] for row in grid_clips(data)}
+        others = [row | {"path": (data / row["path"]).absolute()} for row in rows_of(data / "people.csv")]
+        others = [row for row in others if row["clip_id"] not in ours]
+        manifest = pathlib.Path(folder) / "others.csv"
+        with open(manifest, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, others[0].keys())
+            writer.writeheader()
+            writer.writerows(others)
+        model = FacialDynamics(out, level="session", settings={"data.workers": 0}, progress=True)
+        features = model.transform(manifest)
+    first, second = (features.xs(session, level="session") for session in ("s1", "s2"))
+    both = first.index.intersection(second.index)
+    found = {"people": len(both), "chance": 1 / len(both)}
+    for name in sorted({column.split(".")[2] for column in features}) + [""]:
+        own = [column for column in features if name in ("", column.split(".")[2])]
+        one, other = first.loc[both, own].to_numpy(), second.loc[both, own].to_numpy()
+        top1 = [float((match_ranks(*pair) == 1).mean()) for pair in ((one, other), (other, one))]
+        found[f"top1 of {name or 'all blocks'}"] = sum(top1) / 2
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "facedyn" / "models" / "generic.safetensors")
     parser.add_argument("--workdir", type=pathlib.Path, help="keeps what is made on the way")
+    parser.add_argument("--evaluate", action="store_true", help="only measures the file that is there")
     given, settings = parser.parse_known_args()
+    if given.evaluate:
+        about = given.out.with_suffix(".json")
+        found = evaluate(given.data.absolute(), given.out.absolute())
+        described = json.loads(about.read_text(encoding="utf-8")) | {"people of other sources": found}
+        about.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(found, indent=1))
+        return
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="facedyn-generic-") as temporary:
         workdir = given.workdir or pathlib.Path(temporary) / "run"

@@ -14,7 +14,7 @@ from data_pipelines import progress
 from data_pipelines.errors import InputError
 
 try:
-    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.base import BaseEstimator, TransformerMixin  # pyright: ignore[reportMissingImports]
 except ImportError:  # optional: `pip install scikit-learn`
 
     class TransformerMixin:

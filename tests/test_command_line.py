@@ -7,7 +7,7 @@ import pytest
 
 import facedyn
 from data_pipelines.errors import InputError
-from facedyn.command_line import parse, parser, usage
+from facedyn.command_line import ALL, parse, parser, read, usage
 from facedyn.config import check, config_hash, default_config, flatten
 from facedyn.main import main
 
@@ -132,6 +132,22 @@ def test_the_version_and_the_help(capsys):
     assert "did you mean 'embed'" in capsys.readouterr().err
     for stage in ("embed", "forget"):
         assert "--config=" not in usage(stage)
+
+
+def test_videos_may_be_named_without_an_option():
+    for args in (["embed", "v", "--out=t.csv"], ["embed", "--videos=v", "--out=t.csv"]):
+        assert read(args).options["videos"] == "v"
+    with pytest.raises(InputError, match="VIDEOS is missing, for example facedyn embed new_videos"):
+        read(["embed", "--out=t.csv"])
+    with pytest.raises(InputError, match="'w' is not understood"):
+        read(["embed", "v", "w", "--out=t.csv"])
+
+
+def test_how_much_is_said_is_an_option_of_every_stage():
+    for word, name in (("-q", "quiet"), ("-v", "verbose"), ("--no-progress", "no_progress")):
+        for stage in ALL:
+            assert vars(parser(stage).parse_known_args([word])[0])[name]
+            assert word in usage(stage)
 
 
 def test_the_shell_can_complete_every_setting():

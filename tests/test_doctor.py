@@ -189,7 +189,7 @@ def test_one_or_two_people_are_refused_before_anything_is_decoded(root, tmp_path
     (tmp_path / "m.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
     assert main(arguments(root, tmp_path / "m.csv", tmp_path / "w", stage)) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    assert error.count("facedyn: ") == 1
     assert f"has {n} p" in error
     assert "facedyn embed" in error
     assert not (tmp_path / "w" / "data").exists()
@@ -203,7 +203,7 @@ def test_few_people_are_warned_of_before_the_work(root, tmp_path, capsys):
     rows = [f"{e.clip_id},{e.person_id},{e.path}" for e in entries]
     (tmp_path / "m.csv").write_text("\n".join(["clip_id,person_id,path", *rows]) + "\n")
     main(arguments(root, tmp_path / "m.csv", tmp_path / "w", "prepare"))
-    assert "warning: Only 4 people" in capsys.readouterr().out
+    assert "warning: Only 4 people" in capsys.readouterr().err
 
 
 def test_doctor_and_its_page_know_the_same_defects(root):

@@ -281,7 +281,7 @@ def test_a_workdir_without_the_stage_before_is_said(stage, root, tmp_path, capsy
     for folder in ("absent", "empty"):
         assert main([stage, f"--config={root}/configs/demo.py", f"--workdir={tmp_path / folder}"]) == 2
         err = capsys.readouterr().err
-        assert err.count("\n") == 1
+        assert err.count("facedyn: ") == 1
         assert str(tmp_path / folder) in err
         assert "run the stage prepare first" in err
     assert not (tmp_path / "absent").exists()
