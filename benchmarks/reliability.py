@@ -143,7 +143,7 @@ def kill_row(stage: str, before, whole, seconds: float, kills: int, chance, fold
 def starts_row(before, whole, starts: int, chance, folder) -> str:
     """Two of the same command at random distances: one works, the other says who does and ends with 2."""
     wrong, worst = 0, 0.0
-    for _ in range(starts):
+    for done in range(1, starts + 1):
         workdir = folder / "twice"
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(before, workdir)
@@ -159,6 +159,7 @@ def starts_row(before, whole, starts: int, chance, folder) -> str:
         codes = sorted(code for _, code in ends)
         wrong += codes not in ([0, 2], [0, 0]) or any("Traceback" in text for text, _ in ends)
         worst = max(worst, difference(whole, tables(workdir)))
+        print(f"{done} double starts: exit codes {codes}, {wrong} went wrong, largest difference {worst:g}", flush=True)
     return f"| the same command twice, 0 to 6 s apart | {starts} | {wrong} went wrong, largest difference {worst:g} |"
 
 
