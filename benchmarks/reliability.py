@@ -1,9 +1,9 @@
 """Kills, double starts and moves of real runs: the final tables are compared with those of a run that nobody disturbed.
 
-    python benchmarks/reliability.py [--kills 20] [--starts 20] [--only prepare,pretrain,fit,traits,report,embed,starts,moved]
+    python benchmarks/reliability.py [--write] [--kills 20] [--starts 20] [--only prepare,...,embed,starts,moved]
 
 Runs `facedyn` as a user does, on small synthetic faces, in a temporary folder. `kill -9` falls at random moments of the time
-that a stage takes; after a few of them the same command runs to its end. A full call writes benchmarks/RELIABILITY.md.
+that a stage takes; after a few of them the same command runs to its end. `--write` puts the rows into RELIABILITY.md.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def kill_row(stage: str, before, whole, seconds: float, kills: int, chance, fold
 def starts_row(before, whole, starts: int, chance, folder) -> str:
     """Two of the same command at random distances: one works, the other says who does and ends with 2."""
     wrong, worst = 0, 0.0
-    for _ in range(starts):
+    for done in range(1, starts + 1):
         workdir = folder / "twice"
         shutil.rmtree(workdir, ignore_errors=True)
         shutil.copytree(before, workdir)
@@ -159,6 +159,7 @@ def starts_row(before, whole, starts: int, chance, folder) -> str:
         codes = sorted(code for _, code in ends)
         wrong += codes not in ([0, 2], [0, 0]) or any("Traceback" in text for text, _ in ends)
         worst = max(worst, difference(whole, tables(workdir)))
+        print(f"{done} double starts: exit codes {codes}, {wrong} went wrong, largest difference {worst:g}", flush=True)
     return f"| the same command twice, 0 to 6 s apart | {starts} | {wrong} went wrong, largest difference {worst:g} |"
 
 
@@ -182,6 +183,7 @@ def main():
     parser.add_argument("--starts", type=int, default=20)
     parser.add_argument("--only", default=",".join(EVERY))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="the rows into benchmarks/RELIABILITY.md")
     a = parser.parse_args()
     chance, only, rows = random.Random(a.seed), a.only.split(","), []
     with tempfile.TemporaryDirectory() as folder:
@@ -205,13 +207,19 @@ def main():
         if "moved" in only:
             rows.append(moved_row(workdir, folder))
             print(rows[-1], flush=True)
-    if only == list(EVERY):
-        of = machine()
-        head = f"# Reliability\n\nMade by `python benchmarks/reliability.py --kills {a.kills} --starts {a.starts}` "
-        head += f"on {of['date']}, {of['cores']} cores of a {of['cpu']}, JAX {of['jax']}"
-        head += ".\n\n| what was done | times | result |\n|---|---|---|\n"
-        PAGE.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+    if a.write:
+        write(rows, f"`benchmarks/reliability.py --only {a.only} --kills {a.kills} --starts {a.starts}`")
     return 0
+
+
+def write(rows, called: str) -> None:
+    """Puts the rows in the place of those of the same name on the page, with the command, the day and the machine."""
+    of, lines = machine(), PAGE.read_text(encoding="utf-8").splitlines()
+    for row in rows:
+        name = row.split("|")[1]
+        found = [i for i, line in enumerate(lines) if line.startswith(f"|{name}|")]
+        lines[found[0]] = f"{row} {called}, {of['date']}, {of['cores']} cores of a {of['cpu']} |"
+    PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ the message alone and exits with code 2; any other exception is a bug of ours an
 
 import re
 
-# A cell, a header or a name in somebody's file may be of any length, and hold line breaks.
+# A cell, a header or a name in somebody's file may be of any length, and hold line breaks or commands to the terminal.
 MAX_CHARACTERS = 2000
-BREAKS = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
+BREAKS = re.compile(r"[\x00-\x08\n-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 class InputError(ValueError):

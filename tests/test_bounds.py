@@ -78,6 +78,7 @@ def test_a_sentence_stays_one_line_of_bounded_length(tmp_path):
     assert len(str(error.value).splitlines()) == 1
     assert len(str(error.value)) < 2100
     assert str(InputError("two  spaces\u2028of a\r\nname")) == "two  spaces of a name"
+    assert str(InputError("a name\x1b[31m in red\x07\x9b2J")) == "a name [31m in red 2J"
 
 
 def long_text_table(path):
