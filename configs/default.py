@@ -17,4 +17,6 @@ def get_config():
     config = default_config()
 
     config.data.fps = 25.0  # faster videos are resampled: a scale is a number of frames, so frames must be equally far apart
+
+    config.fit.controls = ("swapped_dynamics", "untrained")  # is it movement or looks, and what is the training worth?
     return config

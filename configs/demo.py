@@ -39,6 +39,7 @@ def get_config():
     config.fit.filter_sites = "all"
     config.fit.ridge = 0.0
     config.fit.split_half = False
+    config.fit.controls = ("untrained",)
 
     config.traits.splits = ("test",)
     slow = ("rank_pooling", "optical_flow")

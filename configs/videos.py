@@ -36,5 +36,7 @@ def get_config():
     config.fit.filter_sites = "all"
     config.fit.ridge = 0.0
 
+    config.fit.controls = ("swapped_dynamics", "untrained")  # is it movement or looks, and what is the training worth?
+
     config.report.title = "Facial dynamics of my videos"
     return config

@@ -92,6 +92,8 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
     for scale, of_scale in units.items():
         if swapped.NAME in config.fit.controls:
             donors = swapped.choose_donors(of_scale, people, scale, half_length)
+            if not donors:
+                processes.log(f"fit: no {swapped.NAME} at scale {scale}, which needs {swapped.MIN_PEOPLE} people")
         for controls in (trained, untrained) if untrained else (trained,):
             of_controls = {control: models(scale, control) for control in controls}
             tables = [

@@ -6,7 +6,6 @@ off chooses the same; both halves of a person, and his or her sessions, get thos
 
 import numpy as np
 
-from data_pipelines.errors import InputError
 from facedyn.core.surrogates import swap_dynamics
 from facedyn.stages.fit import batching
 from facedyn.stages.fit.batching import Batch, Parts, Shape
@@ -20,14 +19,14 @@ MIN_PEOPLE = 3
 def choose_donors(units: list[Parts], shapes, scale: int, half_length: int) -> dict[tuple[str, int], FitUnit]:
     """{(unit_id, half): another person's unit of that half}, one that the arrays of the unit's shape have room for.
 
-    A unit for which there is none is not in it. shapes: of all units, ascending. Raises InputError for fewer than MIN_PEOPLE.
+    A unit for which there is none is not in it, and nobody's of fewer than MIN_PEOPLE. shapes: of all units, ascending.
     """
     by_person: dict[str, list[Parts]] = {}
     for parts in units:
         by_person.setdefault(next(iter(parts.values())).person_id, []).append(parts)
     people = sorted(by_person)
     if len(people) < MIN_PEOPLE:
-        raise InputError(f"config.fit.controls={NAME} needs at least {MIN_PEOPLE} people, not {len(people)}: leave it out.")
+        return {}
     sizes = {id(unit): _size(unit, scale, half_length) for parts in units for unit in parts.values()}
     found = {}
     for number, person in enumerate(people):
