@@ -18,11 +18,14 @@ from facedyn.core.verdicts import chance_level
 LEVELS = {"person": ("person_id",), "session": ("person_id", "session"), "clip": ("person_id", "clip_id")}
 # Fit units of which a row of a level can be made: the level's own, or smaller ones.
 UNITS_OF = {"person": ("person", "person_task", "session", "clip"), "session": ("session", "clip"), "clip": ("clip",)}
+LAGS = tuple(f"lag{lag}" for lag in blocks.LAGS)
 # Labels of a block's leading axes; an axis without labels is numbered.
 AXES = {
     "filters": (("before", "after"),),
     "innovations": (blocks.RESIDUALS, blocks.MOMENTS),
-    "autocorrelations": (tuple(f"lag{lag}" for lag in blocks.LAGS),),
+    "autocorrelations": (LAGS,),
+    "whitened_covariances": (LAGS,),
+    "spectrum": (LAGS,),
 }
 PAIRS = ("step_correlations",)  # their numbers are the pairs i < j of the coordinates
 

@@ -55,8 +55,10 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
     assert headline["value"] > 0.6
     assert headline["low"] > 0.3
     assert headline["n"] == N
-    assert summary["pcc"] == pytest.approx(headline["value"], abs=1e-5)
-    assert headline["verdict"] == "usable"
+    banded = mean_pcc(scores, HEADLINE._replace(head="banded_ridge"))  # which leads
+    assert banded["value"] > 0.6
+    assert summary["pcc"] == pytest.approx(banded["value"], abs=1e-5)
+    assert headline["verdict"] == banded["verdict"] == "usable"
     for key in (ScoreKey("mean_face", "ridge"), ScoreKey("mean_predictor")):
         row = mean_pcc(scores, key)
         assert row["verdict"] == ""
@@ -66,7 +68,7 @@ def test_planted_signal_is_found_and_every_setting_scored(run_stage, tmp_path):
     fused = {HEADLINE._replace(scales=s, fusion=f) for s in ("1", "2", "1+2") for f in FUSIONS}
     fused |= {HEADLINE._replace(tasks=t, fusion=f) for t in fake.TASKS for f in FUSIONS}
     single = {HEADLINE._replace(scales=s, tasks=t, fusion="") for s in "12" for t in fake.TASKS}
-    assert keys_of(scores) == fused | single | {HEADLINE._replace(head="mlp")}
+    assert keys_of(scores) == fused | single | {HEADLINE._replace(head=head) for head in ("mlp", "banded_ridge")}
     assert set(scores["metric"]) == {"pcc", "ccc", "acc", "rmse", "r2", "pcc_sd"}
     assert set(scores["trait"]) == {*fake.TRAITS, "mean"}
     spread = scores[scores["metric"] == "pcc_sd"]
