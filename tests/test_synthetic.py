@@ -15,9 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from data_pipelines.errors import InputError
 from data_pipelines.synthetic import bench, dynamics, rendering
 from data_pipelines.synthetic.appearance import Appearance, draw_appearance
-from data_pipelines.synthetic.bench import SyntheticSettings, write_bench
+from data_pipelines.synthetic.bench import SyntheticSettings, oracle_features, write_bench
 from data_pipelines.synthetic.dynamics import INDEX, TRAITS, UNITS, draw_dynamics, person_dynamics, simulate, true_traits
 from data_pipelines.synthetic.track_statistics import dynamics_statistics, time_asymmetry
+from data_pipelines.synthetic.worlds import WORLDS
 
 SMALL = SyntheticSettings(people=2, pretrain_people=3, clips_per_task=1, frames=(8, 24), size=16)
 
@@ -384,3 +385,51 @@ def test_oracle_features_are_of_the_scored_people(small_bench):
     assert ids == sorted({row["person_id"] for row in read_rows(manifest) if row["split"] == "test"})
     assert features.shape == (2, len(features[0]))
     assert np.isfinite(features).all()
+
+
+@pytest.fixture(scope="module")
+def warped(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("warped")
+    settings = SyntheticSettings(world="warped", people=3, pretrain_people=2, clips_per_task=1, frames=(20, 24), size=32)
+    write_bench(folder, settings, workers=1, note=lambda *_: None)
+    return folder, settings
+
+
+def test_the_second_world_is_a_bench_like_the_first(warped, tmp_path):
+    folder, settings = warped
+    write_bench(tmp_path, settings, workers=2, note=lambda *_: None)
+    for path in sorted(folder.rglob("*.npz")):
+        with np.load(path) as one, np.load(tmp_path / path.relative_to(folder)) as other:
+            np.testing.assert_array_equal(one["tracks"], other["tracks"])
+    people, features = oracle_features(folder)
+    assert people == ["p001", "p002", "p003"]
+    assert features.shape == (3, 7 * 12 + 3)
+    with pytest.raises(InputError, match="no synthetic world 'photographed'"):
+        SyntheticSettings(world="photographed").check()
+    with pytest.raises(InputError, match="other settings"):
+        write_bench(folder, dataclasses.replace(settings, world="drawn"), workers=1, note=lambda *_: None)
+
+
+def test_traits_of_the_second_world_are_standardised_and_what_moves_says_them():
+    world, random = WORLDS["warped"], np.random.default_rng(0)
+    people = [world.draw_dynamics(random) for _ in range(400)]
+    traits = np.array([world.true_traits(person) for person in people])
+    np.testing.assert_allclose(traits.mean(0), 0, atol=0.2)
+    np.testing.assert_allclose(traits.std(0), 1, atol=0.15)
+    statistics = np.array([world.statistics([world.simulate(p, "talk", 400, 25.0, random)]) for p in people[:150]])
+    z = (statistics - statistics.mean(0)) / statistics.std(0)
+    for trait in traits[:150].T:
+        fitted = z[:100].T @ np.linalg.solve(z[:100] @ z[:100].T + 100 * np.eye(100), trait[:100] - trait[:100].mean())
+        assert np.corrcoef(z[100:] @ fitted, trait[100:])[0, 1] > 0.3
+
+
+def test_faces_of_the_second_world_move_as_the_tracks_say_and_look_alike_only_by_movement():
+    world = WORLDS["warped"]
+    looks = [world.draw_appearance(np.random.default_rng(seed)) for seed in (0, 1)]
+    still, open_ = np.zeros((2, 12), np.float32), np.zeros((2, 12), np.float32)
+    open_[:, 0] = 1.0  # the jaw
+    frames = [world.render(looks[0], tracks, 64, np.random.default_rng(1)).astype(float) for tracks in (still, open_)]
+    change = np.abs(frames[1].mean(0) - frames[0].mean(0)).mean(-1)
+    assert change[40:].mean() > 3 * change[:24].mean()  # below the nose
+    other = world.render(looks[1], still, 64, np.random.default_rng(1)).astype(float)
+    assert np.abs(other - frames[0]).mean() > 3 * np.abs(frames[0][0] - frames[0][1]).mean()

@@ -149,7 +149,8 @@ def ranking_accuracy(maps, windows, settings: RankLoss, where=None):
 
     NaN for a window without a pair.
 
-    >>> windows = jnp.linspace(0, 1, 9).reshape(1, 9, 1, 1, 1) * jnp.ones((4, 4, 1))  # a face that brightens
+    >>> brighter = jnp.linspace(0, 1, 9).reshape(1, 9, 1, 1, 1)  # a face, frame by frame
+    >>> windows = jnp.broadcast_to(brighter, (1, 9, 4, 4, 1))
     >>> float(ranking_accuracy(jnp.ones((1, 2, 4, 4, 1)), windows, RankLoss(normalise=False))[0])
     1.0
     """
