@@ -140,6 +140,7 @@ TINY = {
     "fit.filter_sites": "connections",
     "fit.blocks": ("filters",),
     "fit.whiten": False,
+    "fit.controls": (),
     "fit.steps": 3,
     "fit.batch_size": 4,
     "fit.min_frames": 8,

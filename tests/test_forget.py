@@ -115,7 +115,7 @@ def test_the_next_run_refits_nobody_and_scores_without_the_person(copied, needle
         assert main(arguments("run", copied)) == 0
     finally:
         blob_manifest.write_text(whole)
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert f"The dataset in {copied / 'data'} is up to date." in said
     assert "pretrain: done before, unchanged" in said
     assert said.count("11 of 11 units are in the table already") == 2 * 3  # scales, halves
