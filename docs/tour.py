@@ -49,8 +49,8 @@ print(f"{POOL} + {PEOPLE} people, {FRAMES} frames each, {people[0].shape[1:]}")
 # %% [markdown]
 # ## The rank loss
 #
-# A dynamic representation has a map for the frames before the centre frame and one for those after. Each must put its
-# frames in their order in time.
+# A dynamic representation has a map for the frames before the centre frame and one for those after. Each must rank its
+# frames in temporal order.
 
 # %%
 SCALE, LOSS = 2, RankLoss(half_length=4)
@@ -169,4 +169,4 @@ print(f"{PICTURE}: {pathlib.Path(PICTURE).stat().st_size / 1000:.0f} kB")
 # ## From here
 #
 # The stages do this with files, several scales, held-back frames, controls, traits and a report: `facedyn run
-# --config=configs/demo.py --workdir=runs/demo`. A network or a loss of one's own: `tests/fork_example.py`.
+# --config=configs/demo.py --workdir=runs/demo`. Your own network or loss: `docs/fork.md`, `tests/fork_example.py`.
