@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py --workdir=W [--only base,logistic] [--config.NAME=VALUE ...] [--out ablation.json]
 
-The dataset is made once; a generic model once for each group of variants that learn it alike. A second call does nothing
+The dataset is made once; a generic model once for each group of variants that share it. A second call does nothing
 again. Columns: held-back ranking accuracy gained over the generic model, at the largest scale; split-half identification, all
 scales; mean trait PCC of the ridge, all scales and tasks.
 """
@@ -46,11 +46,11 @@ def config_of(flags):
 
 
 def group_of(config) -> str:
-    """Names the variants whose generic models are alike, whatever scales they take of them."""
-    alike = config.copy_and_resolve_references()
-    with alike.unlocked():
-        alike.rank_loss.scales = ()
-    return config_hash(alike, GENERIC)
+    """Names the variants whose generic models are equal, whatever scales they take of them."""
+    reduced = config.copy_and_resolve_references()
+    with reduced.unlocked():
+        reduced.rank_loss.scales = ()
+    return config_hash(reduced, GENERIC)
 
 
 def main():

@@ -8,7 +8,7 @@ code 0, a row in the quality table for every copy, a reason for each that is lef
 
 A crop counts as another clip's when it is nearer to one of the crops of that clip, undamaged, than to all of its own clip, and
 looks like it at all (a correlation of 0.6; two crops of one clip have 0.72 and more). One that looks like no clip is counted as
-spoiled: some decoders, VP8's above all, do not see that what they decode was damaged.
+damaged: some decoders, above all VP8's, do not notice damaged input.
 """
 
 import argparse
@@ -37,7 +37,7 @@ CLIPS = {  # a person each
     "f.ts": ("clips/pyfeat_single_face.mp4", "mpeg2video", {}),
 }
 FRAMES, WIDTH = 40, 320
-ALIKE = 0.6
+SIMILAR = 0.6
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
@@ -108,8 +108,8 @@ def crops_shown(data, sources):
         if clip_id != own:
             likeness = {source: (shown @ crops[source].T).max(1) for source in sources}
             others = np.max([value for source, value in likeness.items() if source != own], axis=0)
-            foreign = (others > likeness[own]) & (others > ALIKE)
-            found[clip_id] = len(shown), int(foreign.sum()), int((np.maximum(others, likeness[own]) <= ALIKE).sum())
+            foreign = (others > likeness[own]) & (others > SIMILAR)
+            found[clip_id] = len(shown), int(foreign.sum()), int((np.maximum(others, likeness[own]) <= SIMILAR).sum())
     return found
 
 
@@ -141,9 +141,9 @@ def run(arguments, folder):
     figures["left out without a reason"] = int(((table.verdict != "ok") & (table.reason == "")).sum())
     figures["crops"] = int(table.n_kept.sum())
     figures["crops of another clip"] = sum(foreign for _, foreign, _ in shown.values())
-    figures["spoiled crops"] = sum(spoiled for _, _, spoiled in shown.values())
+    figures["damaged crops"] = sum(broken for _, _, broken in shown.values())
     figures["copies with crops of another clip"] = [clip_id for clip_id, (_, foreign, _) in shown.items() if foreign]
-    figures["copies with spoiled crops"] = [clip_id for clip_id, (_, _, spoiled) in shown.items() if spoiled]
+    figures["copies with damaged crops"] = [clip_id for clip_id, (_, _, broken) in shown.items() if broken]
     figures["by kind"] = {
         kind: {
             verdict: sum(table.verdict[c] == verdict for c, k in kinds.items() if k == kind) for verdict in ("ok", "left_out")

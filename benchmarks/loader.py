@@ -5,7 +5,7 @@
 Makes a dataset in a temporary folder: moving texture with sensor noise. Then, for each size of the face, with the model and
 the loader of configs/demo.py:
 - windows a second of the loader alone, by threads: out of the cache, and `cold`, as from a dataset larger than any cache,
-  where every window reads its records anew;
+  where every window reads its records again;
 - the compiled step of `pretrain`, cold: the share of the time that is not spent waiting for the next batch, and the time of
   the same step on batches that lie in memory over its time with the loader, which competes for the same cores;
 - the chunks of `fit` (32 pixels), cold, with one chunk loaded ahead as the stage does it: the same two shares.

@@ -2,7 +2,7 @@
 
 A unit is half of a person's clips (every other one, which are the two sessions of PEOPLE.csv); each person's one half is looked
 up among everybody's other halves, and the reverse. Figures are the share that is found at once, mean over both directions, with
-a 95 % interval by person (bootstrap). Controls, of all blocks alike:
+a 95 % interval by person (bootstrap). Controls, for every block:
 
 - time_shuffled: the frames of each clip in random order, population filters included;
 - swapped: this person's covariance, the course in time of another (`facedyn.core.surrogates`), several draws;
@@ -151,7 +151,7 @@ def learn(units) -> tuple[np.ndarray, np.ndarray]:
 
 
 def features(learnt, units) -> dict[str, np.ndarray]:
-    """{block: [U, D]}, and of all blocks side by side, each block counting alike."""
+    """{block: [U, D]}, and of all blocks side by side, each block with equal weight."""
     states, rows, _ = padded(units)
     found = {name: np.asarray(x).reshape(len(units), -1) for name, x in _blocks(*learnt, states, rows).items()}
     return {name: x for name, x in found.items() if x.shape[1]}
@@ -253,7 +253,7 @@ def written(values) -> str:
 
 
 def table(found: dict) -> str:
-    """Markdown: a row a block, a column a control."""
+    """Markdown: one row per block, one column per control."""
     lines = ["| block | " + " | ".join(found) + " |", "|---" * (len(found) + 1) + "|"]
     for name in next(iter(found.values())):
         cells = [

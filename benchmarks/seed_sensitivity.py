@@ -38,7 +38,7 @@ DRAWING = ("adam",)
 
 
 def by_person(folder: pathlib.Path) -> pd.DataFrame:
-    """A row a person with all scales and tasks, z-scored."""
+    """One row per person with all scales and tasks, z-scored."""
     rows, vectors = load_representations(folder)
     people = sorted(set(rows["person_id"].astype(str)))
     blocks = trait_features.blocks_by_person(rows, vectors, people)

@@ -1,4 +1,4 @@
-"""The bench with one change: everyone looks alike, also in the generic model's pool. Tracks and traits are the same.
+"""The bench with one change: everyone looks the same, also in the generic model's pool. Tracks and traits are the same.
 
     facedyn run --config=configs/bench_same_appearance.py --workdir=runs/bench_same_appearance
 
@@ -15,5 +15,5 @@ def get_config():
 
     config.data.synthetic.same_appearance = True
 
-    config.report.title = "Bench: synthetic faces that look alike and move as they do"
+    config.report.title = "Bench: synthetic faces that look the same and move differently"
     return config

@@ -16,13 +16,13 @@ CHANGES = {
     "gpu": HALF,  # one process, all GPUs of the machine
     "tpu": HALF,  # one process, all chips of the host
     "tpu_pod": HALF | {"distributed.coordinator": "auto"},  # a process on every host of the slice
-    "slurm": HALF | {"distributed.coordinator": "auto"},  # a process a task, told by srun
+    "slurm": HALF | {"distributed.coordinator": "auto"},  # one process per task, told by srun
 }
 
 
 def get_config(name="gpu"):
     if name not in CHANGES:
-        raise ValueError(f"{name!r} is no way to launch; they are {', '.join(CHANGES)}.")
+        raise ValueError(f"{name!r} is an unknown variant; the variants are {', '.join(CHANGES)}.")
     config = load_config(str(pathlib.Path(__file__).with_name("default.py")))
     config.update_from_flattened_dict(CHANGES[name])
     return config

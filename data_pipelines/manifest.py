@@ -63,7 +63,7 @@ def read_manifest(path, trait_names=()) -> list[ClipEntry]:
     for column in ("clip_id", "person_id"):
         check_ids(path, column, [(line, getattr(entry, column)) for line, entry in zip(lines, entries)])
     if not entries:
-        raise InputError(f"The manifest {path} has a header but no clips; add a row a clip.")
+        raise InputError(f"The manifest {path} has a header but no clips; add one row per clip.")
     return entries
 
 

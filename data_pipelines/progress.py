@@ -107,7 +107,7 @@ class Progress:
             self._show(final=True)
 
     def advance(self, n: int = 1, note: str | None = None) -> None:
-        """Counts `n` more as done; `note` (loss, current item) is shown behind the figures, until there is another."""
+        """Counts `n` more as done; `note` (loss, current item) is shown after the figures, until there is another."""
         self.done += n
         self._inside = "" if n else self._inside
         self._note = self._note if note is None else note
@@ -126,7 +126,7 @@ class Progress:
         return (self.done - self._already) / seconds if seconds > 0 else 0.0
 
     def seconds_left(self) -> float | None:
-        """By the steps behind the first one; None where nothing is known yet."""
+        """By the steps after the first one; None where nothing is known yet."""
         if self._first is None:
             return None
         counted, since = self._first

@@ -1,11 +1,10 @@
 # %% [markdown]
 # # A tour of facedyn
 #
-# From faces to representations by the pure core alone, on synthetic faces: the rank loss, the generic model, the person
-# filters, and whether a person is found again. Cells are marked by `# %%`: open the file in an editor that knows them, or
-# run it whole:
-#
-#     python docs/tour.py
+# From faces to representations with the pure core alone, on synthetic faces: the rank loss, the generic model, the person
+# filters, and whether a person is found again. Install the package first (`pip install -e .`). The tour is a script and a
+# notebook with the same cells: `python docs/tour.py`, or open `docs/tour.ipynb`. `docs/make_notebook.py` makes the notebook
+# from the script.
 
 # %%
 import pathlib
@@ -31,7 +30,7 @@ PICTURE = "dynamics.png"
 # %% [markdown]
 # ## Faces
 #
-# Looks and movement of a person come from separate random numbers. Nothing is downloaded, nobody is filmed.
+# A person's looks and movement come from separate random numbers. Nothing is downloaded; the faces show nobody.
 
 
 # %%
@@ -49,8 +48,8 @@ print(f"{POOL} + {PEOPLE} people, {FRAMES} frames each, {people[0].shape[1:]}")
 # %% [markdown]
 # ## The rank loss
 #
-# A dynamic representation has a map for the frames before the centre frame and one for those after. Each must put its
-# frames in their order in time.
+# A dynamic representation has a map for the frames before the centre frame and one for those after. Each must rank its
+# frames in temporal order.
 
 # %%
 SCALE, LOSS = 2, RankLoss(half_length=4)
@@ -129,7 +128,7 @@ print(f"representations {one.shape}; the nearest second half is the same person'
 # ## A picture
 #
 # Each row is a person: a frame before, the map for the frames before, the centre frame, the map for the frames after, a frame
-# after. The maps lie over the centre frame: red where the frames get brighter in time, blue where they get darker.
+# after. The maps are drawn over the centre frame: red where the frames get brighter in time, blue where they get darker.
 
 # %%
 matplotlib.use("Agg")
@@ -164,9 +163,10 @@ figure.canvas.draw()
 Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(256).save(PICTURE, optimize=True)
 plt.close(figure)
 print(f"{PICTURE}: {pathlib.Path(PICTURE).stat().st_size / 1000:.0f} kB")
+Image.open(PICTURE)  # shown in the notebook
 
 # %% [markdown]
 # ## From here
 #
 # The stages do this with files, several scales, held-back frames, controls, traits and a report: `facedyn run
-# --config=configs/demo.py --workdir=runs/demo`. A network or a loss of one's own: `tests/fork_example.py`.
+# --config=configs/demo.py --workdir=runs/demo`. Your own network or loss: `docs/fork.md`, `tests/fork_example.py`.

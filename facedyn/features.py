@@ -72,7 +72,7 @@ def _places(slot):
 
 
 def wide(rows, vectors, slots, scales, level: str, scaling=None) -> pd.DataFrame:
-    """The table of features: a row a person, session or clip that has all scales; float32, without NaN.
+    """The table of features: one row per person, session or clip that has all scales; float32, without NaN.
 
     Several units of a row count as their mean, weighted by their frames.
 
@@ -172,7 +172,7 @@ def check_level(level: str, unit: str | None = None) -> None:
 
 
 def load_features(workdir, level: str = "person", return_quality: bool = False):
-    """Features of the people of a finished fit, ready for scikit-learn: a row a person, a named column a feature.
+    """Features of the people of a finished fit, ready for scikit-learn: one row per person, one named column per feature.
 
     Args:
       workdir: of a run whose stage fit is done.

@@ -136,7 +136,7 @@ SETTINGS = {
     "data.synthetic.size": Setting(32, "side of the rendered face, pixels", least=16, most=2048),
     "data.synthetic.trait_noise": Setting(0.3, "standard deviation of the noise added to the standardised traits", least=0),
     "data.synthetic.same_appearance": Setting(
-        False, "everyone looks alike and moves as before: what tells people apart is movement"
+        False, "everyone has the same looks and moves as before: only movement tells people apart"
     ),
     # ---- model
     "model.channels": Setting(

@@ -71,8 +71,8 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
       progress: whether progress is written to stderr.
 
     Beside the features there are then DataFrames: `quality_` (rows as the features have them, also of those without any:
-    n_frames, seconds, ranking_accuracy, reliable, reason), `videos_` (a row a video; `reason` says why one was left
-    out), `representations_` (the long table, a row a fit unit and scale, not standardised), `predictions_` (of the model's
+    n_frames, seconds, ranking_accuracy, reliable, reason), `videos_` (one row per video; `reason` says why one was left
+    out), `representations_` (the long table, one row per fit unit and scale, not standardised), `predictions_` (of the model's
     trait heads, where it has some).
     """
 

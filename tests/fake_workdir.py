@@ -129,7 +129,7 @@ def write_weights(workdir, traits=TRAITS, scales=(1, 2), tasks=TASKS, sites=("sk
 
 
 def write_doctor(workdir, item):
-    """doctor.csv with a defect of six clips, one of them `item`, and a remark."""
+    """doctor.csv with a defect of six clips, one of them `item`, and a warning."""
     what, fix = "6 of 48 (12.5 %) clips were prepared from another file.", "Run prepare again."
     rows = [("error", "stale_frames", name, "", what, fix) for name in (item, *people_ids(5))]
     rows.append(("warning", "label_gaps", "p001", "", "Labels lack: openness in 1 clip.", "Fill the cells that are known."))

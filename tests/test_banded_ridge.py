@@ -32,7 +32,7 @@ def test_errors_are_those_of_refits_without_each_person():
     found = banded_ridge.errors(strengths, kernels, y, banded_ridge.members_of(people))
     np.testing.assert_allclose(found, ((y - left_out) ** 2).mean(0), rtol=2e-3)
     single = banded_ridge.members_of(np.arange(N))
-    wide = np.pad(single, ((0, 0), (0, 1)), constant_values=-1)  # the general way, for a row a person
+    wide = np.pad(single, ((0, 0), (0, 1)), constant_values=-1)  # the general way, for one row per person
     by_rows, by_people = (banded_ridge.errors(strengths, kernels, y, members) for members in (single, wide))
     np.testing.assert_allclose(by_rows, by_people, rtol=1e-4)
 

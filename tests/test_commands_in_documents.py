@@ -18,6 +18,8 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "MODEL_CARD.md",
     "docs/data.md",
+    "docs/fork.md",
+    "docs/index.md",
     "docs/launching.md",
     "docs/method.md",
     "docs/processes.md",

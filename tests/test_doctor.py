@@ -207,7 +207,7 @@ def test_few_people_are_warned_of_before_the_work(root, tmp_path, capsys):
 
 
 def test_doctor_and_its_page_know_the_same_defects(root):
-    """docs/data.md has a row a kind, with its severity and how to fix it."""
+    """docs/data.md has one row per kind, with its severity and how to fix it."""
     page = (root / "docs" / "data.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
     listed = {row[1].strip("`"): (row[2], row[4]) for row in rows if len(row) == 6 and row[2] in ("error", "warning")}

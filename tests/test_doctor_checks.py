@@ -336,7 +336,7 @@ def test_examine_needs_no_more_than_a_manifest(tmp_path):
     assert findings.baseline == ""
     os.truncate(entries[0].path, 0)
     again = doctor.examine(entries, PrepareSettings(), data_dir=tmp_path, quality_path=tmp_path / "none.parquet")
-    assert again.defects[0].kind == "empty_file"  # what spoils comes first
+    assert again.defects[0].kind == "empty_file"  # errors come first
 
 
 def test_the_manifest_of_a_user_is_read_as_prepare_reads_it(blob_manifest):

@@ -1,5 +1,7 @@
 """The documents keep their word: the examples in them run."""
 
+import json
+import runpy
 import shutil
 
 import numpy as np
@@ -75,8 +77,24 @@ def test_the_python_examples_of_other_documents(root, inside, name):
     path = root / name
     names = run_python(path, "\n".join(blocks(path, "python")), NOT_HERE)
     assert list(names["features"].index) == ["cleo", "dan"]
-    if name == "README.md":
-        assert names["representations"].shape == (3, 1024)  # the fork's
+
+
+def test_the_fork(root):
+    path = root / "docs" / "fork.md"
+    assert run_python(path, "\n".join(blocks(path, "python")), {})["representations"].shape == (3, 1024)
+
+
+def test_the_notebook_is_the_tour(root):
+    """docs/tour.ipynb has the cells of docs/tour.py as `python docs/make_notebook.py` writes them: no outputs, no paths."""
+    made = runpy.run_path(str(root / "docs" / "make_notebook.py"))
+    script = (root / "docs" / "tour.py").read_text(encoding="utf-8")
+    text = (root / "docs" / "tour.ipynb").read_text(encoding="utf-8")
+    assert text == made["notebook"](script)
+    cells = json.loads(text)["cells"]
+    assert [cell["cell_type"] for cell in cells[:2]] == ["markdown", "code"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    compile("\n".join(code), "tour.ipynb", "exec")
+    assert sum("def " in source for source in code) > 2
 
 
 def test_the_tour(root, inside, capsys):

@@ -248,7 +248,7 @@ def test_a_repeat_computes_nothing_and_people_who_are_the_same_are_kept(people_o
     assert np.abs(of(first, "p07") - of(second, "p07")).max() > 0
     whole = out.with_name("whole.parquet")
     shutil.move(out, whole)
-    assert run() == 0  # all anew: the same table
+    assert run() == 0  # all again: the same table
     pd.testing.assert_frame_equal(pd.read_parquet(long), second, atol=1e-5)
 
 

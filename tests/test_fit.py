@@ -229,7 +229,7 @@ def test_gauss_newton_is_the_damped_least_squares_solution(model, people, kind):
         filters = person_filters.unflatten(vector, slots)
         return rank_loss(model.decode(model.encode(windows[:, 2]), person_filters.tap(filters, kind)), windows, SETTINGS)
 
-    for own, theirs in list(zip(people, found))[:1]:  # every length compiles anew
+    for own, theirs in list(zip(people, found))[:1]:  # every length compiles again
         windows = jnp.asarray(own[windows_of(own)])
         loss = np.asarray(losses(zero, windows), np.float64)
         gradients = np.asarray(jax.jacrev(losses)(zero, windows), np.float64)  # [rows, D]

@@ -20,7 +20,7 @@ from facedyn.stages.runtime import processes, stopping
 from facedyn.store import checkpoints, lock, representations
 from facedyn.store.metrics_log import read_metrics
 
-# On top of the settings that all tests share: one scale, a part a person, so that there is time to kill a run between two.
+# On top of the settings that all tests share: one scale, one part per person, so that there is time to kill a run between two.
 SMALL = dict(
     data__traits="",
     rank_loss__scales="1",

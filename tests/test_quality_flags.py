@@ -147,16 +147,16 @@ def test_an_older_version_and_other_thresholds_are_not_taken_over(tmp_path, monk
     assert clip_key(entry, dataclasses.replace(SETTINGS, max_turn=2.0)) == clip_key(entry, SETTINGS)  # nothing is detected
 
 
-def test_a_real_face_has_a_flag_only_when_it_is_spoilt(shared, tmp_path):
+def test_a_real_face_has_a_flag_only_when_it_is_damaged(shared, tmp_path):
     settings = PrepareSettings(yunet_model=str(shared / "models" / "yunet.onnx"))
     frames = [image for _, _, image in Video(shared / "data" / "clips" / "grid_bbaf2n.mpg")][:20]
-    spoilt = {
+    damaged = {
         "": frames,
         "n_blurred": [cv2.GaussianBlur(frame, (0, 0), 3) for frame in frames],
         "n_dark": [frame // 8 for frame in frames],
         "n_tiny": [cv2.resize(frame, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA) for frame in frames],
     }
-    for name, changed in spoilt.items():
+    for name, changed in damaged.items():
         write_video(tmp_path / f"{name}.avi", np.stack(changed))
         row = process_clip(ClipEntry("a", "p", tmp_path / f"{name}.avi"), settings, [].append).row
         assert row.n_found == 20, name

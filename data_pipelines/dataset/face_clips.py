@@ -1,7 +1,7 @@
 """The dataset of face clips as it lies on the disk, and the reader of it: ArrayRecord shards in TFDS's format, no TensorFlow.
 
 A record is a stretch of a clip, short enough that a window costs little more than its own frames. Beside the shards lies the
-index, a row a record with all but the frames, in as many files as there were additions (`packing.py` writes them). Frames
+index, one row per record with all but the frames, in as many files as there were additions (`packing.py` writes them). Frames
 stay encoded until the very ones asked for are decoded. TFDS reads the shards, too: `tfds.builder_from_directory(folder)`.
 """
 
@@ -88,7 +88,7 @@ class ClipInfo:
 class Index:
     """The index in memory: its records ordered by clip, and by place in the clip.
 
-    table: a row a record, without the frames' numbers; frame_numbers: int32, those of all records one behind the other;
+    table: one row per record, without the frames' numbers; frame_numbers: int32, those of all records one after the other;
     first_frame [R + 1]: where each record's begin; first_record [N + 1]: where each clip's records begin.
     """
 
@@ -130,7 +130,7 @@ class FaceClipsReader:
 
     @property
     def index(self) -> pd.DataFrame:
-        """A row a record with all but the frames and their numbers."""
+        """One row per record with all but the frames and their numbers."""
         return self._index.table.to_pandas()
 
     def records(self, i: int) -> range:

@@ -17,7 +17,7 @@ MANY_PEOPLE = 20
 
 
 def id_defects(entries) -> list:
-    """Ids that look alike, and people with a single clip."""
+    """Ids that look the same, and people with a single clip."""
     people = collections.Counter(entry.person_id for entry in entries)
     defects = []
     for kind, ids, words in (

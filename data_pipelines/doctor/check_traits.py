@@ -14,7 +14,7 @@ FEW_LABELLED = 20
 
 
 def trait_defects(entries, trait_names) -> list:
-    """Defects of the labels, a line a trait for those that concern its values."""
+    """Defects of the labels, one line per trait for those that concern its values."""
     labels = label_matrix(entries, trait_names)
     ids, people = [e.clip_id for e in entries], np.array([e.person_id for e in entries], object)
     defects = []
@@ -73,11 +73,11 @@ def _gaps(labels, ids, people, trait_names):
         for t in incomplete:
             together.setdefault(known[:, t].tobytes(), []).append(t)
         parts = []
-        for alike in together.values():
-            without = set(people) - set(people[known[:, alike[0]]])
+        for same in together.values():
+            without = set(people) - set(people[known[:, same[0]]])
             lost = f" ({len(without)} people have none)" if without else ""
-            lacking = share((~known[:, alike[0]]).sum(), len(ids))
-            parts.append(f"{named(trait_names[t] for t in alike)} in {lacking} clips{lost}")
+            lacking = share((~known[:, same[0]]).sum(), len(ids))
+            parts.append(f"{named(trait_names[t] for t in same)} in {lacking} clips{lost}")
         gaps = ~known[:, incomplete].all(1)
         items = [(ids[i], ", ".join(trait_names[t] for t in incomplete if not known[i, t])) for i in np.flatnonzero(gaps)]
         defects.append(defect("label_gaps", f"Labels lack: {'; '.join(parts)}.", items))

@@ -115,7 +115,7 @@ KINDS = {
     "broken_dataset": (ERROR, "Remove the dataset's folder and run prepare again."),
     "stale_frames": (ERROR, "Run prepare again: it makes the crops of these clips again and reuses the rest."),
     "stale_labels": (ERROR, "Run prepare again: it reuses the frames and only writes the labels again."),
-    "not_in_dataset": (ERROR, "Run prepare again: it adds what is new and takes over the rest."),
+    "not_in_dataset": (ERROR, "Run prepare again: it adds what is new and reuses the rest."),
     "not_in_manifest": (ERROR, "Run prepare again, or use the manifest that the dataset was made from."),
 }
 

@@ -94,7 +94,7 @@ def people(tracks, vectors, describer, which: str = "auto") -> list[Person]:
     vectors: {track: vector or None}, the mean of what `describer` said of it. `which` = 'left' or 'right': only faces whose
     middle lies in that half of the frame. Tracks `by_chance` never count.
 
-    A track joins the person it is most alike, when it is alike enough and they are never seen at once. Where the face was only
+    A track joins the person it is most similar to, if similar enough and never seen together with it. Where the face was only
     hidden for some seconds, in the same shot, and comes back at the same place, less likeness is enough.
     """
     tracks = [track for track in tracks if not by_chance(track) and _in_half(track, which)]

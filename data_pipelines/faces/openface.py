@@ -183,7 +183,7 @@ class OpenFaceVideo:
             notes.append("OpenFace's CSV is missing, so nobody knows which frames it failed at")
         if self._damaged:
             notes.append(f"{self._damaged} lines of OpenFace's CSV are damaged")
-        notes += self._chosen.remarks(len(self._images), self.n_decoded)
+        notes += self._chosen.notes(len(self._images), self.n_decoded)
         if self.n_repeated:
             notes.append(f"repeated images, left out: {self.n_repeated}")
         if self._slower:
@@ -222,7 +222,7 @@ class _Chosen(NamedTuple):
     n_only_others: int
     shares: dict[str, float]
 
-    def remarks(self, n_faces: int, n_decoded: int):
+    def notes(self, n_faces: int, n_decoded: int):
         """Yields what the note says of people: of `n_faces` numbers that OpenFace gave, in `n_decoded` frames."""
         numbers = " and ".join(map(str, self.numbers[:5])) + (" and more" if len(self.numbers) > 5 else "")
         if len(self.numbers) > 1:

@@ -83,7 +83,7 @@ def _grow(first, free, pieces, distances, seconds):
             related[i] |= _related(pieces[i], pieces[new], seconds)
             overlaps[i] |= _overlap(pieces[i], pieces[new])
         rivals = [i for i in others if overlaps[i]]
-        # Of two people who look alike, a piece is the one's to whom it is nearer.
+        # Of two people who look similar, a piece is the one's to whom it is nearer.
         rival = distances[:, rivals].min(1) if rivals else np.full(len(pieces), np.inf)
         limit = np.where(related, SAME_NEARBY, SAME)
         joining = [i for i in others if not overlaps[i] and near[i] < limit[i] and near[i] <= rival[i]]

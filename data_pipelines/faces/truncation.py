@@ -28,7 +28,7 @@ def _boxes_end(file, size):
         file.seek(place)
         head = file.read(16)
         length, name = struct.unpack_from(">I4s", head)
-        if name not in BOXES or length == 0:  # rubbish behind the video, or a box up to the end
+        if name not in BOXES or length == 0:  # rubbish after the video, or a box up to the end
             return place
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack_from(">Q", head, 8)
@@ -49,7 +49,7 @@ def _matroska_end(head):
 
 
 def _number(data, place):
-    """(EBML number, the byte behind it); -1 for 'unknown' or none."""
+    """(EBML number, the byte after it); -1 for 'unknown' or none."""
     first = data[place] if place < len(data) else 0
     n = 9 - first.bit_length()
     if n > 8 or place + n > len(data):

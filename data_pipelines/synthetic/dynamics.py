@@ -91,7 +91,7 @@ class PersonDynamics:
 
 @dataclasses.dataclass(frozen=True)
 class TaskProfile:
-    """What a task asks of every face alike. Arrays have one value a unit."""
+    """What a task asks of every face. Arrays have one value a unit."""
 
     mean: np.ndarray
     gain: np.ndarray  # multiplies the spread

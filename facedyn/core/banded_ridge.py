@@ -174,7 +174,7 @@ def errors(log_strengths, kernels, y, members):
     constant = INTERCEPT * counts[:, None] * counts[None]
     inverse = inverse_positive_definite(jnp.tensordot(jnp.exp(log_strengths), kernels, 1) + constant + jnp.eye(len(y)))
     dual = jnp.matmul(inverse, y, precision="highest")
-    if members.shape[1] == 1:  # a row a person
+    if members.shape[1] == 1:  # one row per person
         residuals = jnp.where(there, dual[members[:, 0]] / jnp.diagonal(inverse)[members[:, 0]][:, None], 0.0)
         return jnp.sum(residuals**2, 0) / jnp.sum(there)
     both = there[:, :, None] & there[:, None, :]

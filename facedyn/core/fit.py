@@ -44,7 +44,7 @@ class Units(NamedTuple):
       windows: [P, N, 2n+1] int32: row i is the window frames[windows[i]].
       count: [P] int32: rows from `count` on are padding.
       features: tuple of [P, N, h, w, c]: the frozen encoder's features of the centre frames; () when they are
-        computed anew at every use.
+        computed again at every use.
     """
 
     frames: jax.Array
@@ -112,7 +112,7 @@ def keep_features(model: Model, features, units: Units, start, block: int):
     is several times slower on CPU.
     """
     centres = units.windows[:, :, units.windows.shape[-1] // 2]
-    # Near the end both slices begin earlier, alike: some rows are computed twice.
+    # Near the end both slices begin earlier, by the same number: some rows are computed twice.
     centres = jax.lax.dynamic_slice_in_dim(centres, start, block, 1)
     frames = jax.vmap(lambda frames, rows: frames[rows])(units.frames, centres)  # [P, block, H, W, C]
     new = model.encode(frames.reshape(-1, *frames.shape[2:]))

@@ -41,7 +41,7 @@ def match_ranks(queries, gallery, weights=None):
     """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
 
     Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
-    distance. Ties are counted against the method, so representations that are all alike score nothing.
+    distance. Ties are counted against the method, so representations that are all equal score nothing.
 
     Args: queries, gallery [N, D], finite; weights as of `similarities`.
     Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.

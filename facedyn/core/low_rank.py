@@ -123,7 +123,7 @@ def solve(xtx, xty, population, ridge):
 
         min_A  sum_t |y_t - (population + A) z_t|^2 + ridge |A|^2
 
-    Like every person filter, A is what the person adds to what holds for all (`population`). The ridge is counted in frames, as
+    Like every person filter, A is what the person adds to `population`, the mean filters. The ridge is counted in frames, as
     states have a mean square of one: a unit of fewer frames than that stays near zero filters, and one without any is there.
     """
     left = xtx + jnp.asarray(ridge)[..., None, None] * jnp.eye(xtx.shape[-1])[None]
@@ -157,7 +157,7 @@ def quality(filters, states, windows, centred, count):
     """Sums over the first `count` rows: (squared error of the expected changes, ranking accuracy, rows).
 
     `centred` [N, S, K]: the rows' states as they differ from the clip's mean. The accuracy is that of the rank loss with
-    the states as frames and the expected changes as dynamic representation; each site counts alike.
+    the states as frames and the expected changes as dynamic representation; each site has equal weight.
     """
     where = jnp.arange(len(windows)) < count
     maps, (_, change) = dynamics(filters, centred), changes(states, windows)

@@ -21,7 +21,7 @@ class Solver(NamedTuple):
 
     Attributes:
       init: (filters, capacity) -> state.
-      draws: key -> array with a row a step, drawn once for all units (common random numbers).
+      draws: key -> array with one row per step, drawn once for all units (common random numbers).
       rows: (draws, step, count) -> (rows [B] int32, where [B] bool): centre frames of this step.
       update: (objective, rows, where, step, state, filters) -> (state, filters).
       finish: (state, filters) -> filters.
@@ -93,9 +93,9 @@ def gauss_newton(ridge: float, batch_size: int) -> Solver:
         min_f  sum_r (l_r + sum_s <g_r,s, f_s>)^2 + ridge * S * sum_s m_s |f_s|^2,    m_s = mean_r |g_r,s|^2, S sites,
 
     are f_s = -sum_r a_r g_r,s / m_s with (K + ridge * S * I) a = l, K_rt = sum_s <g_r,s, g_t,s> / m_s: a linear system
-    as large as there are rows, whatever the number of weights. Every site counts alike, however steep the loss is there.
+    as large as there are rows, whatever the number of weights. Every site has equal weight, however steep the loss is there.
     Damping is counted in rows: a unit of fewer rows than that stays near the generic model. The curvature is that of the
-    empirical Fisher information (Amari 1998); with the hinge, rows that are in order already have no say.
+    empirical Fisher information (Amari 1998); with the hinge, rows that are in order already have no influence.
 
     Where one gradient sums up what every row asks for, this asks what serves them all, so that rows which say the same
     do not count twice. It works for any non-negative loss and any kind of filter, and costs a gradient's single pass.

@@ -165,8 +165,8 @@ def histogram(name, values, xlabel, ylabel) -> str:
 def people_map(name, title, coordinates, shares, colours=None, names=None, caption="") -> str:
     """People in the plane of two principal components.
 
-    Args: coordinates [P, 2]; shares: of the variance, 2; colours: float [P], low blue and high orange, NaN grey, None = all
-      alike; names: texts beside the points.
+    Args: coordinates [P, 2]; shares: of the variance, 2; colours: float [P], low blue and high orange, NaN grey, None = one
+      colour; names: texts beside the points.
     """
 
     def paint(axes):
@@ -175,7 +175,7 @@ def people_map(name, title, coordinates, shares, colours=None, names=None, capti
         else:
             known = np.isfinite(colours)
             axes.scatter(*coordinates[~known].T, s=15, color=GRID, linewidths=0)
-            # The middle nine tenths take the whole range of colours: one odd label would leave the others alike.
+            # The middle nine tenths take the whole range of colours: with one odd label all others would look the same.
             low, high = np.quantile(colours[known], (0.05, 0.95)) if known.any() else (0.0, 1.0)
             marks = [
                 axes.scatter(*coordinates[known].T, s=17, c=colours[known], cmap=LOW_HIGH, vmin=low, vmax=high, linewidths=0)

@@ -86,7 +86,7 @@ def _card(inputs, clip_id, words) -> str:
 
 
 def doctor(inputs: Inputs) -> page.Section:
-    """A row a finding, errors first, and what looking up a person's label would score."""
+    """One row per finding, errors first, and what looking up a person's label would score."""
     title, name, table = "The data set's doctor", "doctor", inputs.doctor
     if table is None:
         words = "The data set was not examined: facedyn doctor writes doctor.csv, with the same options as the other stages."

@@ -69,7 +69,7 @@ def personalisation(inputs: Inputs) -> page.Section:
         if known.any():
             items.append(plots.before_after(f"fitted{scale}", f"Scale {scale}", before[known], after[known]))
     words = (
-        "Ranking accuracy on frames that were held back from the fit, a point a fit unit; above the line the filters helped. "
+        "Ranking accuracy on frames held back from the fit, one point per fit unit; above the line the filters helped. "
         f"Without person filters means {inputs.without_filters} alone."
     )
     parts = [page.figure(page.grid(items, 270), words)] if items else [page.paragraph("No frames were held back from the fit.")]
@@ -130,7 +130,7 @@ SHOWN = {
 
 
 def _movement_or_looks(scored) -> list[str]:
-    """Top-1 of all blocks and of each alone, the controls beside it, by the most telling way there is."""
+    """Top-1 of all blocks and of each alone, the controls beside it, by the most informative way there is."""
     top1 = scored[scored["metric"] == "top1"]
     kind = next((kind for kind in tables.IDENTIFIED if (top1["method"] == kind).any()), "")
     most = max(top1["scales"], key=lambda scales: len(scales.split("+")), default="")
@@ -189,7 +189,7 @@ def _verdicts(inputs: Inputs, rows) -> list[str]:
 
 
 def dynamics(inputs: Inputs, faces: bool) -> page.Section:
-    """Small multiples, a figure a person and scale; the first person's are open."""
+    """Small multiples, one figure per person and scale; the first person's are open."""
     title, name, examples = "Dynamic representations", "dynamics", inputs.examples
     if not faces:
         words = "Left out: config.report.faces is False, so no picture of a person is here."
@@ -197,7 +197,7 @@ def dynamics(inputs: Inputs, faces: bool) -> page.Section:
     if examples is None or not len(examples["frame"]):
         return page.section(name, title, page.paragraph("There are no examples: the stage fit has not written any."))
     words = (
-        "From the centre frame alone the model draws what changes around it, here over that frame in grey: one map for the "
+        "From the centre frame alone the model predicts what changes around it, here over that frame in grey: one map for the "
         "frames before, one for those after. Red gets brighter as time goes on, blue darker. Below the maps with person "
         f"filters are those without, by {inputs.without_filters}, for the same frame, and the difference, in stronger colours."
     )
@@ -268,13 +268,13 @@ def _ordinal(scale):
 
 
 def people(inputs: Inputs, names: bool) -> page.Section:
-    """A map a trait, or one without colour; `names` writes ids beside the points, on a map of their own."""
+    """One map per trait, or one without colour; `names` writes ids beside the points, on a map of their own."""
     title, name, found = "Map of people", "people", inputs.views.people_map
     if found is None:
         return page.section(name, title, page.paragraph("Fewer than three people have person filters: there is no map."))
     coordinates, shares, parts = found.coordinates, found.shares, []
     labels = _labels(inputs.predictions, found.people)
-    plane = "Principal components of the z-scored representations, all scales and tasks side by side; a point a person. "
+    plane = "Principal components of the z-scored representations, all scales and tasks side by side; one point per person. "
     everyone = inputs.representations["person_id"].nunique()
     plane += f"Drawn are {len(coordinates)} of {everyone} people. " * (len(coordinates) < everyone)
     plane += f"The two components hold {100 * shares.sum():.0f} % of the variance."

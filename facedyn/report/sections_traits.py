@@ -135,7 +135,7 @@ def scatters(inputs: Inputs) -> page.Section:
         row = tables.row_of(inputs["traits"][inputs["traits"]["trait"] == trait], lead, "pcc")
         caption = f"PCC {tables.with_interval(row.value, row.low, row.high, 2)}" if row is not None else ""
         items.append(plots.scatter(f"scatter{i}", trait, own["label"].to_numpy(), own["prediction"].to_numpy(), caption))
-    caption = f"A point a person, predicted by a head that never saw him or her; {', '.join(tables.describe(lead))}."
+    caption = f"One point per person, predicted by a head that never saw him or her; {', '.join(tables.describe(lead))}."
     return page.section("scatter", "Predicted and labelled", page.figure(page.grid(items, 270), caption))
 
 

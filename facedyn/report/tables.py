@@ -32,10 +32,10 @@ METRIC_NAMES |= {"within_distance": "distance within", "between_distance": "betw
 METRIC_HEADS = [METRIC_NAMES[m] for m in METRICS]
 
 # The methods that the figures are about come first in every table, then what they are compared with.
-# Ways to identify people, the most telling first: halves of the same clips share light, camera and expression.
+# Ways to identify people, the most informative first: halves of the same clips share light, camera and expression.
 IDENTIFIED = ("cross_session", "cross_task", "cross_clip", "split_half")
 METHOD_ORDER = ("representation", "generic", "split_half")
-# What the fit is compared with: the generic model as it is or, in closed form, the filters that hold for everybody.
+# What the fit is compared with: the generic model as it is or, in closed form, the population filters.
 WITHOUT = "without person filters"
 METHOD_NAMES = {
     "representation": "person filters",
@@ -88,7 +88,7 @@ def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
     heads, fused = {"banded_ridge": 0, "ridge": 1, "mlp": 2}, {"features": 0, "": 0, "predictions": 1}
 
     def place(row):
-        key, first = key_of(row), row.method.split(PLUS)[0]  # fused ones come behind the method itself
+        key, first = key_of(row), row.method.split(PLUS)[0]  # fused ones come after the method itself
         method = (METHOD_ORDER.index(first) if first in METHOD_ORDER else len(METHOD_ORDER), row.method != first)
         choice = heads.get(key.head, 3), fused.get(key.fusion, 2)
         scales = key.scale_numbers

@@ -26,7 +26,7 @@ COLUMNS = ("severity", "kind", "item", "detail", "what", "fix")
 
 
 def run(config, workdir) -> dict:
-    """Prints the defects, writes doctor.csv (a row a clip, person or trait that has one) and the baselines' scores.
+    """Prints the defects, writes doctor.csv (one row per clip, person or trait that has one) and the baselines' scores.
 
     Returns: summary with `exit_code`, 1 when there is an error, else 0.
     Raises InputError where there is no manifest to look at, or it cannot be read.
@@ -101,7 +101,7 @@ def _write(path, defects):
 
 
 def _show(defects, baseline):
-    """A table on a terminal, else a line a defect that grep can find; the baselines where no defect has said them."""
+    """A table on a terminal, else one line per defect that grep can find; the baselines where no defect has said them."""
     if not sys.stdout.isatty():
         for d in defects:
             print(f"{d.severity} {d.kind} [{d.subject}]: {d.what} Fix: {d.fix}")

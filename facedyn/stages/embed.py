@@ -1,6 +1,6 @@
 """The command `embed`: videos of new people -> features, by a trained model, and what is known of their quality.
 
-Beside OUT lie, named after it: `.quality` (a row as OUT has them), `.videos` (a row a video), `.representations.parquet` (the
+Beside OUT, named after it: `.quality` (a row as OUT has them), `.videos` (one row per video), `.representations.parquet` (the
 long table, by which a repeat computes nothing again) and, where the model has trait heads, `.predictions`.
 """
 

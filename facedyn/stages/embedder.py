@@ -30,8 +30,8 @@ class Embedded(NamedTuple):
     """What comes of some videos.
 
     Attributes:
-      table: a row a fit unit and scale, as the table of representations has them, and `verdict`, `representation`.
-      videos: a row a video; `reason` says why one was left out.
+      table: one row per fit unit and scale, as the table of representations has them, and `verdict`, `representation`.
+      videos: one row per video; `reason` says why one was left out.
       predictions: person_id, head, scales, tasks, fusion, note, trait, prediction; no rows where the model has no heads.
       seconds: {name of a row of the features: seconds of video}.
     """

@@ -1,4 +1,4 @@
-"""Takes a person out of all that lies in WORKDIR, and says what was learnt from him or her and must be trained anew.
+"""Takes a person out of all that lies in WORKDIR, and says what was learnt from him or her and must be retrained.
 
 What is to be done is written to WORKDIR/forgetting.json first and that file deleted last: a kill in between loses nothing.
 """
@@ -33,7 +33,7 @@ from facedyn.store import lock, site_files, stamps
 from facedyn.store.representations import FOLDER
 
 JOURNAL = "forgetting.json"
-# What was learnt for everybody beside the generic model; the second is where an older version kept it.
+# What was learnt for all people beside the generic model; the second is where an older version kept it.
 SHARED = (f"{site_files.FOLDER}/scale_*.npz", "generic/*/patterns_*.npz")
 # Stages whose tables or figures held the person: done again by the next run. The models are not touched.
 AGAIN = ("fit", "traits", "report")

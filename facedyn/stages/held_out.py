@@ -92,7 +92,7 @@ class HeldOut:
 
 
 def _evenly(clips, most: int) -> list[tuple[int, int]]:
-    """(record, centre) of at most so many windows, evenly spaced over `clips` [(record, centres)] one behind the other."""
+    """(record, centre) of at most so many windows, evenly spaced over `clips` [(record, centres)] one after the other."""
     ends = np.cumsum([len(centres) for _, centres in clips])
     found = []
     for i in np.unique(np.linspace(0, ends[-1] - 1, most).round().astype(int)) if ends[-1] else ():

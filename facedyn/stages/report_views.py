@@ -67,7 +67,7 @@ def halves(folder, weights=None) -> np.ndarray | None:
     first, second, scales = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
     if len(first) < 2:
         return None
-    order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that people who are alike stand together
+    order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that similar people stand together
     weights = None if weights is None else np.tile(weights, len(scales))
     return np.asarray(identification.similarities(first, second, weights))[np.ix_(order, order)]
 

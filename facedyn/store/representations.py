@@ -1,4 +1,4 @@
-"""The table of representations: WORKDIR/representations/part-*.parquet, a row a fit unit and scale.
+"""The table of representations: WORKDIR/representations/part-*.parquet, one row per fit unit and scale.
 
 Parts are written whole or not at all and never touched again, so a broken-off fit resumes by reading which rows exist.
 """

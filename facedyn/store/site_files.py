@@ -55,7 +55,7 @@ def scaling(workdir, scale: int) -> np.ndarray | None:
 
 
 def write_people(workdir, people) -> None:
-    """Keeps the ids of those from whom, beside the generic model's people, something was learnt for everybody."""
+    """Keeps the ids of those from whom, beside the generic model's people, something was learnt for all people."""
     write_text(pathlib.Path(workdir) / FOLDER / PEOPLE, json.dumps(sorted(people), ensure_ascii=False) + "\n")
 
 

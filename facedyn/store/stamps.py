@@ -33,7 +33,7 @@ DEPENDS = {
 
 # Of what lies in a WORKDIR: raised when tables, settings or files of learnt state get other names or meanings.
 FORMAT = 2
-# Settings that only add to a stage's result: it need not be made anew, nor in another WORKDIR.
+# Settings that only add to a stage's result: it need not be made again, nor in another WORKDIR.
 ADDS = ("fit.controls",)
 # What a stamp of this format holds, beside the name of its stage.
 HOLDS = {"config": dict, "relevant": dict, "versions": dict, "summary": dict, "config_hash": str, "command": str}

@@ -148,7 +148,7 @@ def chunk_people(config, fitting: Fitting, shape: Shape, most: int) -> int:
 
 
 def sources_of(parts: Parts, scale: int, half_length: int) -> dict[int, np.ndarray]:
-    """{record: positions, ascending} of all frames that some part of a unit needs; one behind the other they are its frames."""
+    """{record: positions, ascending} of all frames that some part of a unit needs; one after the other they are its frames."""
     rows = [rows for unit in parts.values() for rows in (unit.fitted, unit.held_back)]
     return frames_of(np.concatenate([np.zeros((0, 2), np.int64), *rows]), scale, half_length)
 
@@ -254,7 +254,7 @@ def load_frames(reader, sources, people: int, n_frames: int) -> np.ndarray:
 
 
 def stream_frames(reader, sources, block: int) -> Iterator[np.ndarray]:
-    """The frames of all units one behind the other, `block` at a time, [block, H, W, C]; the last of them zeros.
+    """The frames of all units one after the other, `block` at a time, [block, H, W, C]; the last of them zeros.
 
     Blocks are decoded while the caller computes with earlier ones; no more than a few exist at once.
     """

@@ -133,7 +133,7 @@ def _across(kind, rows, vectors, scales):
 
     Of the people who have two with all scales; units of one session count as their mean; someone with fewer than the others
     takes turns again. kind: the column of the table, 'session', 'task' or 'unit_id'. From a task's vectors their mean over
-    the people is taken first, because a task moves all people alike.
+    the people is taken first, because a task moves all people in the same way.
     """
     keep = (rows["scale"].isin(scales) & rows["finite"] & (rows[kind] != "")).to_numpy(bool)
     kept, parts = vectors[keep], {}  # {(person, session): {scale: vector}}

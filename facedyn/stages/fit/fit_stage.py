@@ -169,7 +169,7 @@ class Table:
 def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, chunks_of, settings) -> None:
     """Fits those of this process's share of the units that lack a row in some of the tables, a chunk at a time.
 
-    SIGTERM ends it behind the chunk in hand, and so does the end of another process. of_controls: {control: what `fitting`
+    SIGTERM ends it after the current chunk, and so does the end of another process. of_controls: {control: what `fitting`
     needs}, all of the same U-net.
     """
     scale, half_length = tables[0].scale, config.rank_loss.half_length

@@ -160,7 +160,7 @@ class Models:
         return self._of(scale, "" if control == swapped.NAME else control)
 
     def others(self) -> list[str]:
-        """People from whom something was learnt for everybody though the generic model has not seen them."""
+        """People from whom something was learnt for all people though the generic model has not seen them."""
         if not is_closed_form(self._config) or not self._pool_is_own():
             return []
         reader, records = self._pool()

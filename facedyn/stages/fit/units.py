@@ -1,7 +1,7 @@
 """Which frames belong to which fit unit: the plan of a fit, and the windows of its units, on the host.
 
 A unit's centre frames are split clip by clip: a share at each clip's end is held back for the quality columns, with so
-much left out between that no frame is in a window of both. For identification the rest is cut into two halves alike.
+much left out between that no frame is in a window of both. For identification the rest is cut into two equal halves.
 """
 
 import dataclasses

@@ -24,7 +24,7 @@ from facedyn.stages.runtime import messages, stopping
 
 # A process that fails leaves others in the midst of a computation; after so long they are ended as well.
 SHUTDOWN_SECONDS = 30
-# A process that was asked to stop waits so long for the others to leave too: one that compiles gets to know behind it.
+# A process that was asked to stop waits so long for the others to leave too: one that compiles notices after compiling.
 STOPPING_SECONDS = 300
 POLL_SECONDS = 0.05
 ENDED, LEFT = "facedyn/ended", "facedyn/left"
@@ -116,7 +116,7 @@ def gather(value) -> list:
 
 
 def others_ended() -> bool:
-    """Whether another process has ended early: then this one should finish the part in hand and call `gather`."""
+    """Whether another process has ended early: then this one should finish its current chunk and call `gather`."""
     return jax.process_count() > 1 and bool(distributed.global_state.client.key_value_dir_get(ENDED))
 
 
@@ -162,7 +162,7 @@ class Vote:
 
 
 def share(weights, index: int, count: int) -> list[int]:
-    """Which items process `index` of `count` takes: positions, ascending, of a split alike in weight.
+    """Which items process `index` of `count` takes: positions, ascending, of a split into shares of nearly equal weight.
 
     The heaviest item goes first, to whom has least: it depends on the weights and their order alone. Over all
     processes every item is taken once.
@@ -177,7 +177,7 @@ def share(weights, index: int, count: int) -> list[int]:
 
 
 def own_partition(items, weight) -> list:
-    """This process's share of a list, alike in `weight(item)` with the others'."""
+    """This process's share of a list; the shares have nearly equal sums of `weight(item)`."""
     chosen = share([weight(item) for item in items], jax.process_index(), jax.process_count())
     return [items[i] for i in chosen]
 

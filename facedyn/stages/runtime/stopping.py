@@ -1,4 +1,4 @@
-"""SIGTERM: what a scheduler sends before it takes the machine away. The part in hand is finished, then the run ends.
+"""SIGTERM: what a scheduler sends before it takes the machine away. The current chunk is finished, then the run ends.
 
 What was asked lives in the installed handler itself, so nothing stays behind when the handler goes. Imports no JAX.
 """
@@ -13,7 +13,7 @@ class Stopped(BaseException):
 
 
 class _Handler:
-    """Ends the run at once, or, while a part is in hand, remembers that it was asked; the second time at once."""
+    """Ends the run at once, or, while a chunk is being computed, remembers that it was asked; the second time at once."""
 
     def __init__(self):
         self.patient, self.asked = False, False

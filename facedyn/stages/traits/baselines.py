@@ -24,7 +24,7 @@ from facedyn.stages.traits.trait_predictions import Scored
 from facedyn.store import representations
 from facedyn.store.scores import PLUS, TRANSDUCTIVE, ScoreKey, joined
 
-# Baselines that are a vector a person, read from frames; the others need none.
+# Baselines that are one vector per person, read from frames; the others need none.
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
 NAMES = ("mean_predictor", "same_identity", *ON_PIXELS, "permuted_labels", "oracle")
 # Side of the grey faces that movement is taken from, pixels.
@@ -101,7 +101,7 @@ def fused(config, found) -> dict[str, ScoreKey]:
 
 
 def side_by_side(x, other) -> np.ndarray:
-    """Two feature sets for one ridge, each with about the same say: the narrower one's columns are repeated.
+    """Two feature sets for one ridge, with about equal weight: the narrower one's columns are repeated.
 
     The ridge z-scores each column, so that the wider set would outvote the narrower one. x [N, D], other [N, d].
     """

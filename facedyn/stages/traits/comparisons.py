@@ -12,12 +12,12 @@ from facedyn.stages.traits import trait_protocol, trait_scores
 from facedyn.stages.traits.trait_predictions import Scored
 from facedyn.store.scores import MINUS, ScoreKey
 
-# Baselines that see looks alone: what they score is to be read beside what they score on permuted labels.
+# Baselines that see appearance only: what they score is to be read beside what they score on permuted labels.
 APPEARANCE_BASELINES = ("mean_face", "generic_feature")
 
 
 def permuted_labels(labels, people, fold, seed: int) -> np.ndarray:
-    """The labels [N, T] of people [N] dealt out anew, each fold's mean kept near the others' as `cv.person_folds` does.
+    """The labels [N, T] of people [N] dealt out again, each fold's mean kept near the others' as `cv.person_folds` does.
 
     Unequal fold means alone would give a PCC well below 0. Where folds are none of its making, such as official splits, labels
     are dealt out among all. Someone with several rows gets those of one other person: what it tells to know a person again

@@ -56,7 +56,7 @@ class Samples:
     def bands_for(self, width: int) -> np.ndarray:
         """int [width], for the blocks of all scales and tasks side by side: a band is a block at a scale.
 
-        Band n is of the block n % B of this representation's B; what stands behind the blocks is one more band.
+        Band n is of the block n % B of this representation's B; what comes after the blocks is one more band.
         """
         own = np.zeros(width, int) if self.bands is None else self.bands
         several, scales = own.max() + 1, len({scale for scale, _ in self.blocks}) or 1
@@ -112,13 +112,13 @@ def blocks_by_person(rows, vectors, people) -> dict[tuple[int, str], np.ndarray]
 
 
 def samples_by_person(rows, vectors, people, labels) -> Samples:
-    """A row a person. labels [P, T]."""
+    """One row per person. labels [P, T]."""
     number = np.arange(len(people))
     return Samples(len(people), number, number, labels, blocks_by_person(rows, vectors, people))
 
 
 def samples_by_unit(rows, vectors, people, unit_labels, labels) -> Samples:
-    """A row a fit unit, with its own label, counted for its person.
+    """One row per fit unit, with its own label, counted for its person.
 
     Args: unit_labels: {unit_id: [T]}; a unit that is not in it is left out; labels [P, T] count where a unit has none.
     """

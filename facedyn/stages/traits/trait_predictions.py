@@ -84,7 +84,7 @@ def mlp_settings(config) -> mlp_validation.MlpSettings:
 def predict(config, samples, fold, marks: dict) -> Predicted:
     """All out-of-fold predictions from the representations, for each of what is scored.
 
-    Args: samples: a row a person or a unit; fold int [P]; marks: columns that all keys have, {'aggregate': ..., 'note': ...}.
+    Args: samples: one row per person or unit; fold int [P]; marks: columns that all keys have, {'aggregate': ..., 'note': ...}.
     """
     row_fold, sets = fold[samples.row_of], trait_features.feature_sets(samples.blocks)
     ridge, scored, findings, networks, head = "ridge" in config.traits.heads, {}, {}, {}, None

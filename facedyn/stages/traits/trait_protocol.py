@@ -54,7 +54,7 @@ def choose_subjects(config, face_clips, records, rows, people, labels, trait_nam
 
 
 def samples(config, subjects: Subjects, rows, vectors) -> trait_features.Samples:
-    """What heads are fitted to, a row a person or a fit unit, from a table of representations."""
+    """What heads are fitted to, one row per person or fit unit, from a table of representations."""
     if config.traits.aggregate == "person":
         found = trait_features.samples_by_person(rows, vectors, subjects.ids, subjects.labels)
     elif config.traits.aggregate == "clip":

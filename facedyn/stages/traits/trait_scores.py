@@ -86,9 +86,9 @@ def spread_rows(networks, labels, person) -> list[dict]:
 
 
 def write_predictions(workdir, predictions, subjects, trait_names, folds, seeds) -> None:
-    """traits/predictions.parquet: a row a key (of which it has KEY_COLUMNS), seed, trait and person with label and prediction.
+    """traits/predictions.parquet: one row per key (its KEY_COLUMNS), seed, trait and person with label and prediction.
 
-    Where units are scored by themselves, a row a unit, named in a further column unit_id. A row group a key, so that neither
+    Where units are scored by themselves, one row per unit, named in the column unit_id. One row group per key, so that neither
     this nor a reader of one of them holds the whole table.
 
     Args: predictions: {key: [S, P, T]}; subjects: `trait_protocol.Subjects`; folds int [S, P].
