@@ -2,7 +2,7 @@
 
 A unit is half of a person's clips (every other one, which are the two sessions of PEOPLE.csv); each person's one half is looked
 up among everybody's other halves, and the reverse. Figures are the share that is found at once, mean over both directions, with
-a 95 % interval by person (bootstrap). Controls, for every block:
+a 95 % interval by person (bootstrap). Controls, of all blocks alike:
 
 - time_shuffled: the frames of each clip in random order, population filters included;
 - swapped: this person's covariance, the course in time of another (`facedyn.core.surrogates`), several draws;
@@ -10,7 +10,10 @@ a 95 % interval by person (bootstrap). Controls, for every block:
 - reversed: looked up are halves that are played backwards, among those played forwards;
 - seconds: only the first so many of each half, from several clips in turn; beside it, the same of swapped states.
 
-Blocks are computed of states as they are, and of states whitened by the unit's own covariance.
+Blocks are computed of states as they are, and of states whitened as the fit does it (`low_rank.whiten`, config.fit.whiten):
+by the covariance of the unit's centre frames; `amplitude` is of the states as they are in both. `all blocks` are the default
+config.fit.blocks. Features count by `blocks.weights`, those of a block alone, too, which gives the figures that the fit itself
+reports; in further tables each counts alike.
 """
 
 import functools
@@ -25,19 +28,22 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
-from facedyn.core import identification, low_rank, surrogates
-from facedyn.core.blocks import BLOCKS
+from facedyn.config import default_config
+from facedyn.core import blocks, identification, low_rank, surrogates
 from facedyn.stages.fit.learning import POPULATION_RIDGE, RIDGES
 from facedyn.stages.fit.units import evenly
 
 SCALE, HALF_LENGTH, FPS = 1, 4, 25
-RANKS, RANK = (8, 16, 32), 16
-SECONDS = (1, 2, 4, 8)
+RANK = 16  # the default
+SECONDS, SECONDS_SWAPPED = (1, 2, 4, 8), (1, 8)
 DRAWS, RESAMPLES = 3, 2000
 MAX_ROWS = 512  # of a unit, evenly spaced, as config.fit.max_frames has it
 SITES = {"U-net": None, "pixels": ("pixels",)}  # None: all sites of the U-net
 HELD_BACK = 0.2
-ALL = "all blocks"
+MIN_FRAMES = 1024  # that units are padded to, so that what is compiled serves all controls
+NAMES, ALL = tuple(blocks.BLOCKS), "all blocks"
+WEIGHTINGS = ("weighted as in the fit", "features alike")
+WITH_INTERVAL = ("ordered", "time_shuffled", "swapped")
 
 
 class Unit(NamedTuple):
@@ -84,10 +90,6 @@ def unit_of(clips, rank: int, frames: int | None = None) -> Unit:
     return Unit(np.concatenate(states), evenly(np.concatenate(windows), MAX_ROWS), np.concatenate(clip))
 
 
-def whitened(unit: Unit) -> Unit:
-    return unit._replace(states=surrogates.whiten(unit.states, unit.clip))
-
-
 def shuffled(unit: Unit, rng) -> Unit:
     """The frames of each clip in random order."""
     order = np.concatenate([rng.permutation(np.flatnonzero(unit.clip == number)) for number in np.unique(unit.clip)])
@@ -104,8 +106,7 @@ def reverse(unit: Unit) -> Unit:
 
 def padded(units, held_back: float = 0.0):
     """(states [U, T, S, K], rows in the fit, rows held back), each (windows [U, N, 2n+1], clip [U, N], count [U])."""
-    frames = 2 ** int(np.ceil(np.log2(max(len(unit.states) for unit in units))))
-    most = min(frames, MAX_ROWS)
+    frames, most = max(MIN_FRAMES, *(len(unit.states) for unit in units)), MAX_ROWS
     states = np.zeros((len(units), frames, *units[0].states.shape[1:]), np.float32)
     parts = [
         (np.zeros((len(units), most, 2 * HALF_LENGTH + 1), np.int32), np.zeros((len(units), most), np.int32)) for _ in "12"
@@ -121,61 +122,57 @@ def padded(units, held_back: float = 0.0):
     return states, (*parts[0], counts[0]), (*parts[1], counts[1])
 
 
-@jax.jit
-def _normal_equations(states, rows):
-    return jax.vmap(lambda s, r: low_rank.normal_equations(s, *r))(states, rows)
+def _space(white: bool, states, rows):
+    """The unit's states as the fit sees them, by the rows that it is fitted to."""
+    return low_rank.whiten(states, *rows) if white else states
 
 
-@jax.jit
-def _errors(population, states, fitted, held):
-    one = lambda s, f, h: low_rank.held_back_errors(population, (s, *f), (s, *h), RIDGES)  # noqa: E731
-    return jax.vmap(one)(states, fitted, held)
+@functools.partial(jax.jit, static_argnames="white")
+def _normal_equations(white, states, rows):
+    return jax.vmap(lambda s, r: low_rank.normal_equations(_space(white, s, r), *r))(states, rows)
 
 
-@jax.jit
-def _blocks(population, ridge, states, rows):
+@functools.partial(jax.jit, static_argnames="white")
+def _errors(white, population, states, fitted, held):
+    def of_unit(states, fitted, held):
+        own = _space(white, states, fitted)
+        return low_rank.held_back_errors(population, (own, *fitted), (own, *held), RIDGES)
+
+    return jax.vmap(of_unit)(states, fitted, held)
+
+
+@functools.partial(jax.jit, static_argnames="white")
+def _representations(white, population, ridge, states, rows):
     def of_unit(states, rows):
-        own = low_rank.solve(*low_rank.normal_equations(states, *rows), population, ridge)
-        return {name: block.compute(own, population, states, *rows) for name, block in BLOCKS.items()}
+        own = _space(white, states, rows)
+        filters = low_rank.solve(*low_rank.normal_equations(own, *rows), population, ridge)
+        return blocks.represent(NAMES, filters, population, own, *rows, unwhitened=states)
 
     return jax.vmap(of_unit)(states, rows)
 
 
-def learn(units) -> tuple[np.ndarray, np.ndarray]:
+def learn(units, white: bool) -> tuple[np.ndarray, np.ndarray]:
     """(population filters [S, 2, K, K], ridge [S]) of the pool's people, as the stage fit learns them."""
     states, fitted, held = padded(units, HELD_BACK)
-    xtx, xty = (np.asarray(x, np.float64).sum(0).astype(np.float32) for x in _normal_equations(states, fitted))
+    xtx, xty = (np.asarray(x, np.float64).sum(0).astype(np.float32) for x in _normal_equations(white, states, fitted))
     population = np.asarray(low_rank.solve(xtx, xty, np.zeros_like(xty), np.full(len(xtx), POPULATION_RIDGE, np.float32)))
-    errors = np.asarray(_errors(population, states, fitted, held)).sum(0)
+    errors = np.asarray(_errors(white, population, states, fitted, held)).sum(0)
     return population, RIDGES[errors.argmin(0)]
 
 
-def features(learnt, units) -> dict[str, np.ndarray]:
-    """{block: [U, D]}, and of all blocks side by side, each block with equal weight."""
-    states, rows, _ = padded(units)
-    found = {name: np.asarray(x).reshape(len(units), -1) for name, x in _blocks(*learnt, states, rows).items()}
-    return {name: x for name, x in found.items() if x.shape[1]}
+def hits(queries, gallery, sites: int, rank: int) -> dict[tuple[str, str], np.ndarray]:
+    """{(weighting, block): who is found at once [P], mean over both directions} of two measurements [P, D] of everybody."""
+    band, found = blocks.bands(NAMES, range(sites), rank), {}
+    for name, names in [*((name, (name,)) for name in NAMES), (ALL, tuple(default_config().fit.blocks))]:
+        columns = np.concatenate([np.flatnonzero(band == NAMES.index(one)) for one in names])
+        a, b = queries[:, columns], gallery[:, columns]
+        for weighting, weights in zip(WEIGHTINGS, (blocks.weights(names, range(sites), rank), np.ones(len(columns)))):
+            ranks = [np.asarray(identification.match_ranks(*pair, np.float32(weights))) for pair in ((a, b), (b, a))]
+            found[weighting, name] = np.mean(np.array(ranks) == 1, 0)
+    return found
 
 
-def hits(queries, gallery) -> dict[str, np.ndarray]:
-    """{block: who is found at once [P], mean over both directions} of two measurements of everybody."""
-    names = [*queries, ALL]
-    weights = {name: np.ones(x.shape[1], np.float32) for name, x in queries.items()}
-    weights[ALL] = np.concatenate([np.full(x.shape[1], x.shape[1] ** -0.5, np.float32) for x in queries.values()])
-    queries, gallery = (of | {ALL: np.concatenate(list(of.values()), 1)} for of in (queries, gallery))
-    return {
-        name: np.mean(
-            [
-                np.asarray(identification.match_ranks(a[name], b[name], weights[name])) == 1
-                for a, b in ((queries, gallery), (gallery, queries))
-            ],
-            0,
-        )
-        for name in names
-    }
-
-
-def mean_hits(draws) -> dict[str, np.ndarray]:
+def mean_hits(draws) -> dict[tuple[str, str], np.ndarray]:
     """Mean over several draws of `hits`."""
     return {name: np.mean([draw[name] for draw in draws], 0) for name in draws[0]}
 
@@ -191,18 +188,18 @@ class Bench:
 
     def __init__(self, path, sites, rank: int, white: bool, seed: int = 0):
         self.people, self.pool = load(path, sites)
-        self.rank, self.space = rank, whitened if white else lambda unit: unit
+        self.rank, self.white = rank, white
         self.rng = np.random.default_rng(seed)
         pool = [unit_of(clips, rank) for clips in self.pool.values()]
         self.pool_units = [unit for unit in pool if len(unit.windows)]
 
     @functools.cached_property
     def learnt(self):
-        return learn([self.space(unit) for unit in self.pool_units])
+        return learn(self.pool_units, self.white)
 
     @functools.cached_property
     def learnt_of_shuffled(self):
-        return learn([self.space(shuffled(unit, self.rng)) for unit in self.pool_units])
+        return learn([shuffled(unit, self.rng) for unit in self.pool_units], self.white)
 
     def halves(self, seconds: float | None = None, turn: int = 0, in_order: bool = False) -> list[list[Unit]]:
         """Both halves of everybody: every other clip, or the first and the last; `turn`: with which of them to begin."""
@@ -218,8 +215,12 @@ class Bench:
             found.append([unit_of(clips, self.rank, frames) for clips in own])
         return found
 
-    def identified(self, halves, learnt=None) -> dict[str, np.ndarray]:
-        return hits(*(features(learnt or self.learnt, [self.space(unit) for unit in half]) for half in halves))
+    def identified(self, halves, learnt=None) -> dict[tuple[str, str], np.ndarray]:
+        found = []
+        for half in halves:
+            states, rows, _ = padded(half)
+            found.append(np.asarray(_representations(self.white, *(learnt or self.learnt), states, rows)))
+        return hits(*found, sites=states.shape[2], rank=self.rank)
 
     def swap(self, halves):
         """Each half with the course in time of somebody else's, another one in each half."""
@@ -232,19 +233,22 @@ class Bench:
             found.append([swapped(own, half[other]) for own, other in zip(half, others)])
         return found
 
-    def controls(self) -> dict[str, dict[str, np.ndarray]]:
-        """{control: `hits`}."""
+    def controls(self) -> dict[str, dict]:
+        """{control: `hits`}; of states as they are the three first alone."""
         whole = self.halves()
         found = {"ordered": self.identified(whole)}
         shuffles = [[[shuffled(unit, self.rng) for unit in half] for half in whole] for _ in range(DRAWS)]
         found["time_shuffled"] = mean_hits([self.identified(x, self.learnt_of_shuffled) for x in shuffles])
         found["swapped"] = mean_hits([self.identified(self.swap(whole)) for _ in range(DRAWS)])
+        if not self.white:
+            return found
         found["first/last clips"] = self.identified(self.halves(in_order=True))
         found["reversed"] = self.identified([[reverse(unit) for unit in whole[0]], whole[1]])
         for seconds in SECONDS:
             turns = [self.halves(seconds, turn) for turn in range(DRAWS)]
             found[f"{seconds} s"] = mean_hits([self.identified(x) for x in turns])
-            found[f"{seconds} s swapped"] = mean_hits([self.identified(self.swap(x)) for x in turns])
+            if seconds in SECONDS_SWAPPED:
+                found[f"{seconds} s swapped"] = mean_hits([self.identified(self.swap(x)) for x in turns])
         return found
 
 
@@ -252,42 +256,33 @@ def written(values) -> str:
     return "{:.2f} [{:.2f}, {:.2f}]".format(*interval(values))
 
 
-def table(found: dict) -> str:
-    """Markdown: one row per block, one column per control."""
+def table(found: dict, weighting: str) -> str:
+    """Markdown: a row a block, a column a control."""
     lines = ["| block | " + " | ".join(found) + " |", "|---" * (len(found) + 1) + "|"]
-    for name in next(iter(found.values())):
+    for name in (*NAMES, ALL):
         cells = [
-            written(of[name]) if control in ("ordered", "time_shuffled", "swapped") else f"{of[name].mean():.2f}"
+            written(of[weighting, name]) if control in WITH_INTERVAL else f"{of[weighting, name].mean():.2f}"
             for control, of in found.items()
         ]
         lines.append("| " + " | ".join((name, *cells)) + " |")
     return "\n".join(lines)
 
 
-def print_tables(appearance: str, model: str, path, ranks=RANKS) -> None:
-    """All tables of a file of states; untrained models only get the headline figure. The values also go to PATH's .json."""
-    values = {}
-    for sites_name, sites in SITES.items():
-        if sites_name == "pixels" and model != "trained":
+def print_tables(appearance: str, model: str, path, sites=tuple(SITES), whitened=(True, False)) -> None:
+    """The tables of a file of states; untrained models only get the headline figure. The values also go to PATH's .json."""
+    file = pathlib.Path(path).with_suffix(".json")
+    values = json.loads(file.read_text()) if file.exists() else {}
+    for chosen in sites:
+        if chosen == "pixels" and model != "trained":
             continue  # which are the same
-        for white in (False, True):
-            by_rank = {}
-            for rank in ranks:
-                bench = Bench(path, sites, rank, white)
-                if rank == RANK and model == "trained":
-                    found = bench.controls()
-                    by_rank[f"rank {rank}"] = found["ordered"]
-                    full = table(found)
-                else:
-                    by_rank[f"rank {rank}"] = bench.identified(bench.halves())
-                    found = {"ordered": by_rank[f"rank {rank}"]}
-                for control, of in found.items():
-                    values |= {f"{sites_name}/{white}/{rank}/{control}/{b}": v.tolist() for b, v in of.items()}
-            states = "whitened states" if white else "states as they are"
-            title = (
-                f"{appearance}, {model}, {sites_name}, {states}: {len(bench.people)} people, chance {1 / len(bench.people):.2f}"
-            )
-            print(f"\n### {title}\n\n{table(by_rank)}\n", flush=True)
-            if model == "trained":
-                print(f"Rank {RANK}, with the controls:\n\n{full}\n", flush=True)
-            pathlib.Path(path).with_suffix(".json").write_text(json.dumps(values))
+        for white in whitened:
+            bench = Bench(path, SITES[chosen], RANK, white)
+            found = bench.controls() if model == "trained" else {"ordered": bench.identified(bench.halves())}
+            space, people = "whitened states" if white else "states as they are", len(bench.people)
+            title = f"{appearance}, {model}, {chosen}, {space}, rank {RANK}"
+            for weighting in WEIGHTINGS:
+                print(f"\n### {title}, {weighting}: {people} people, chance {1 / people:.2f}\n", flush=True)
+                print(table(found, weighting), flush=True)
+            for control, of in found.items():
+                values |= {"/".join((chosen, space, control, *which)): hit.tolist() for which, hit in of.items()}
+            file.write_text(json.dumps(values))
