@@ -183,40 +183,48 @@ def _finite_mean(losses, scale: int, step: int) -> float:
     return mean
 
 
-def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int, compiled: Compiled):
-    """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
-    c, settings, model = config.pretrain, compiled.settings, compiled.model
-    directory = common.generic_dir(workdir, scale)
-    if (directory / "best").is_dir():
-        processes.log(f"pretrain: the generic model of scale {scale} is there already")
-        return load_generic(config, workdir, scale), "done before"
-    mesh, first = compiled.mesh, processes.is_first()
-    if c.batch_size % mesh.size:
-        raise InputError(f"config.pretrain.batch_size={c.batch_size} must be a multiple of the {mesh.size} devices.")
-    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
-    transform, update = compiled.transform, compiled.update
-
-    params = _start_params(config, model, scale)
-    if not c.steps:
-        if first:
-            checkpoints.save_pytree(directory / "best", params)
-        return params, 0
-    state = _replicated_state(params, transform, replicated)
-    series = checkpoints.Series(directory / "steps")
-    log = MetricsLog(workdir, config.tensorboard, stage="pretrain", scale=scale) if first else None
+def _latest(series, state, log: MetricsLog | None, scale: int):
+    """The state that a run of before has left, or `state` where there is none; the log goes back to it."""
     latest = series.latest_step()
     if latest is not None:
         state = series.restore(latest, state)
         processes.log(f"pretrain: scale {scale} goes on from step {latest}")
-    if first:
+    if log:
         log.rewind(latest or 0)
+    return state
+
+
+def _save_best(directory, params, log: MetricsLog | None = None):
+    """Keeps the parameters of the best step, and ends the log."""
+    if processes.is_first():
+        if log:
+            log.close()
+        checkpoints.save_pytree(directory / "best", params)
+
+
+def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int, compiled: Compiled):
+    """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
+    c, directory = config.pretrain, common.generic_dir(workdir, scale)
+    if (directory / "best").is_dir():
+        processes.log(f"pretrain: the generic model of scale {scale} is there already")
+        return load_generic(config, workdir, scale), "done before"
+    mesh = compiled.mesh
+    if c.batch_size % mesh.size:
+        raise InputError(f"config.pretrain.batch_size={c.batch_size} must be a multiple of the {mesh.size} devices.")
+    replicated, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "data"))
+    params = _start_params(config, compiled.model, scale)
+    if not c.steps:
+        _save_best(directory, params)
+        return params, 0
+    series = checkpoints.Series(directory / "steps")
+    log = MetricsLog(workdir, config.tensorboard, stage="pretrain", scale=scale) if processes.is_first() else None
+    state = _latest(series, _replicated_state(params, compiled.transform, replicated), log, scale)
     progressed = {name: state.pop(name) for name in ("best", "since_best")}
     best, since_best, step = float(progressed["best"]), int(progressed["since_best"]), int(state["step"])
 
-    held_out = HeldOut(face_clips, validation, scale, settings.half_length, c.eval_windows)
+    held_out = HeldOut(face_clips, validation, scale, compiled.settings.half_length, c.eval_windows)
     batches = _batches(config, face_clips, training, scale, step)
-    total = sum(x.size for x in jax.tree.leaves(params))
-    size = f"{total:,} parameters, {c.steps} steps of {c.batch_size} windows"
+    size = f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters, {c.steps} steps of {c.batch_size} windows"
     processes.log(f"pretrain: scale {scale}, {size}, {len(held_out.people)} validation people")
 
     def save(metrics=None):
@@ -236,7 +244,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
                 raise Stopped
             taken = steps_of_call(step, compiled.calls, c.eval_every, c.steps)
             stack = np.stack([b["windows"] for b in itertools.islice(batches, taken)])
-            state, of_call = update(state, jax.make_array_from_process_local_data(split, stack))
+            state, of_call = compiled.update(state, jax.make_array_from_process_local_data(split, stack))
             losses.append(of_call)
             step += taken
             progress.advance(taken)
@@ -246,13 +254,11 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
             losses.clear()
             accuracy = float(held_out.accuracies([(compiled.model_accuracy, state["params"])])[0].mean())
             best, since_best = (accuracy, 0) if accuracy > best else (best, since_best + 1)
-            if first:
+            if log:
                 log.write(step, loss=mean_loss, ranking_accuracy=accuracy)
             progress.advance(0, f"loss {mean_loss:.3f}, ranking accuracy {accuracy:.3f} on validation people")
             save({"ranking_accuracy": accuracy})
     params = jax.tree.map(np.asarray, series.restore(series.best_step(), state | progressed)["params"])
     series.close()
-    if first:
-        log.close()
-        checkpoints.save_pytree(directory / "best", params)
+    _save_best(directory, params, log)
     return params, step
