@@ -13,7 +13,7 @@ from data_pipelines.remote import is_url
 from facedyn.core import identification
 from facedyn.core.pca import leading_coordinates
 from facedyn.report.inputs import PeopleMap, SplitOfData, Views, left_out, worst_used
-from facedyn.stages.fit import fit_scores, shared
+from facedyn.stages.fit import fit_scores
 from facedyn.stages.fit.units import evenly
 from facedyn.stages.runtime import common
 from facedyn.stages.traits import trait_features
@@ -39,7 +39,7 @@ def views(config, workdir, quality) -> Views:
         clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
     return Views(
         people_map(folder),
-        halves(folder, shared.feature_weights(config)),
+        halves(folder),
         clips,
         split_of(face_clips) if face_clips else None,
         no_data,
@@ -56,20 +56,16 @@ def people_map(folder) -> PeopleMap | None:
     return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
 
 
-def halves(folder, weights=None) -> np.ndarray | None:
-    """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component.
-
-    weights: [D] that standardised numbers of a representation are multiplied with, None for ones.
-    """
+def halves(folder) -> np.ndarray | None:
+    """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component."""
     rows, vectors = representations.read_parts(folder / fit_scores.HALVES, _keep_people(PEOPLE_IN_MATRIX))
     if not len(rows):
         return None
-    first, second, scales = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
+    first, second, _ = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
     if len(first) < 2:
         return None
     order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that similar people stand together
-    weights = None if weights is None else np.tile(weights, len(scales))
-    return np.asarray(identification.similarities(first, second, weights))[np.ix_(order, order)]
+    return np.asarray(identification.similarities(first, second))[np.ix_(order, order)]
 
 
 def _keep_people(most):

@@ -23,7 +23,7 @@ def score_rows(config, folder, features: Features, control: str = "") -> list[di
 
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
     the units keep them apart, across sessions and across tasks; across clips where there are neither. Identification is by all
-    blocks of the representation, and by each alone.
+    blocks of the representation, and by each alone. All numbers count alike: the weights that heads use are chosen for traits.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
@@ -42,12 +42,11 @@ def _of_all_blocks(config, rows, vectors, pair, method, features: Features, cont
     """Rows of the whole representation, and the look-up alone by each of its blocks where there are several."""
     if len(vectors) and vectors.shape[1] != len(features.bands):  # of another fit than config says
         features = Features((), np.zeros(vectors.shape[1], int), None)
-    found = _identification_rows(config, rows, vectors, pair, method, control, features.weights)
+    found = _identification_rows(config, rows, vectors, pair, method, control)
     for number, name in enumerate(features.names if len(features.names) > 1 and found else ()):
         chosen = features.bands == number
         if chosen.any():
-            weights = None if features.weights is None else features.weights[chosen]
-            own = _identification_rows(config, rows, vectors[:, chosen], pair, method, control, weights, look_up_only=True)
+            own = _identification_rows(config, rows, vectors[:, chosen], pair, method, control, look_up_only=True)
             found += [row | {"block": name} for row in own]
     return found
 
@@ -71,21 +70,20 @@ def _ranking_rows(config, rows, control) -> list[dict]:
     return found
 
 
-def _identification_rows(config, table, vectors, pair, method, control="", weights=None, look_up_only=False) -> list[dict]:
+def _identification_rows(config, table, vectors, pair, method, control="", look_up_only=False) -> list[dict]:
     """Top-1, mean reciprocal rank, distances within and between people, ICC of leading components; by scale and by all.
 
     pair: (table, vectors, scales) -> rounds of queries and gallery, [N, D] each, of the same N people, and the scales whose
-    vectors stand side by side in them; a person's figures are the means over the rounds. weights: of a vector's numbers, [D].
+    vectors stand side by side in them; a person's figures are the means over the rounds.
     """
     found, key, n = [], keys.key(config.seed, "fit_intervals"), config.traits.bootstrap
     scales = sorted(table["scale"].unique())
     for chosen in [[s] for s in scales] + ([scales] if len(scales) > 1 else []):
         ranks, distances, leading = [], [], []
-        for queries, gallery, side_by_side in pair(table, vectors, chosen):
+        for queries, gallery, _ in pair(table, vectors, chosen):
             if len(queries) > 1:
-                of_all = None if weights is None else np.tile(weights, len(side_by_side))
-                ranks.append(identification.match_ranks(queries, gallery, of_all))
-                distances.append(identification.distances(queries, gallery, of_all))
+                ranks.append(identification.match_ranks(queries, gallery))
+                distances.append(identification.distances(queries, gallery))
                 if not look_up_only:
                     leading.append(identification.leading_components(queries, gallery, COMPONENTS))
         if not ranks:
