@@ -2,10 +2,10 @@
 
     facedyn run --config=configs/bench.py --workdir=runs/bench
 
-2 CPU cores, other work beside it: 22 minutes (prepare 4, pretrain 2, fit with both controls 12, traits 4). Mean trait PCC
-0.666 [0.629, 0.700]; linear_dynamics 0.551 [0.503, 0.597], paired difference 0.115 [0.070, 0.161]; true tracks 0.839.
-Split-half identification 0.98 [0.96, 0.995] of 200, of time-shuffled frames 0.63 (scale 1: 0.99 and 0.485). All figures:
-benchmarks/RESULTS.md; what they mean: docs/method.md. One change at a time: configs/ablation.py.
+Mean trait PCC 0.688 [0.652, 0.724]; linear_dynamics 0.563 [0.520, 0.605], paired difference 0.125 [0.086, 0.164]; true tracks
+0.839; with somebody else's movement -0.007 [-0.073, 0.061]. Split-half identification 0.740 [0.680, 0.795] of 200, with somebody
+else's movement 0.025 [0.005, 0.050]. All figures: benchmarks/RESULTS.md; what they mean: docs/method.md. One change at a time:
+configs/ablation.py.
 """
 
 from facedyn.config import default_config

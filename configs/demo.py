@@ -4,7 +4,7 @@
 
 2 CPU cores: 2 minutes on the fastest machine that was tried (prepare 22 s, pretrain 24, fit 47, traits 24), 7.5 on the
 slowest. Ranking accuracy on held-out people 0.85 at scale 1 and 0.80 at scale 2 (copied input 0.76 and 0.74); mean trait PCC
-0.59 [0.53, 0.63], linear_dynamics 0.54 [0.47, 0.61], mean face -0.06 [-0.15, 0.03], true tracks 0.83 [0.79, 0.85].
+0.65 [0.60, 0.70], linear_dynamics 0.54 [0.47, 0.61], mean face -0.06 [-0.15, 0.03], true tracks 0.83 [0.79, 0.85].
 """
 
 from facedyn.config import default_config

@@ -3,8 +3,8 @@
   facedyn run --config=configs/videos.py --config.data.manifest=my_clips.csv --workdir=runs/my_clips
 
 31 clips of 29 people (8,703 frames), 2 shared CPU cores: 12 minutes with YuNet. Ranking accuracy on 4 held-out people
-0.89 at scale 1 and 0.85 at scale 2 (copied input 0.75 and 0.76). Filters and halves of all 29: 1 minute more. Their halves are
-identified at 0.76 [0.59, 0.90], those of time-shuffled frames at 0.93 [0.83, 1.00]: by looks, not by movement.
+0.89 at scale 1 and 0.85 at scale 2 (copied input 0.75 and 0.76). Whether people are identified by movement or by looks says the
+control swapped_dynamics; data.appearance=motion takes looks out of the pictures (docs/data.md).
 
 The manifest is a CSV with the columns clip_id,person_id,path; more of its columns: docs/data.md. Videos of over 25 frames a
 second are resampled to that, because a scale is a number of frames (docs/data.md, "Frame rates").
