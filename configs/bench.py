@@ -3,9 +3,9 @@
     facedyn run --config=configs/bench.py --workdir=runs/bench
 
 Mean trait PCC 0.688 [0.652, 0.724]; linear_dynamics 0.563 [0.520, 0.605], paired difference 0.125 [0.086, 0.164]; true tracks
-0.839; with somebody else's movement -0.007 [-0.073, 0.061]. Split-half identification 0.740 [0.680, 0.795] of 200, with somebody
-else's movement 0.025 [0.005, 0.050]. All figures: benchmarks/RESULTS.md; what they mean: docs/method.md. One change at a time:
-configs/ablation.py.
+0.839; with somebody else's movement -0.007 [-0.073, 0.061]. Split-half identification 0.740 [0.680, 0.795] of 200, with
+somebody else's movement 0.025 [0.005, 0.050]. All figures: benchmarks/RESULTS.md; what they mean: docs/method.md. One change at
+a time: configs/ablation.py.
 """
 
 from facedyn.config import default_config
