@@ -160,10 +160,11 @@ for axis, title in zip(axes[0], ("frame before", "map before", "centre frame", "
     axis.set_title(title, fontsize=9)
 figure.canvas.draw()
 # A palette of 256 colours takes a third of the bytes.
-Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(256).save(PICTURE, optimize=True)
+drawing = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]).quantize(256)
+drawing.save(PICTURE, optimize=True)
 plt.close(figure)
 print(f"{PICTURE}: {pathlib.Path(PICTURE).stat().st_size / 1000:.0f} kB")
-Image.open(PICTURE)  # shown in the notebook
+drawing.convert("RGB")  # shown in the notebook
 
 # %% [markdown]
 # ## From here
