@@ -38,7 +38,7 @@ def own_loss(maps, windows):  # [B, 1, H, W, 1], [B, 5, H, W, 1] -> [B]: how the
 
 
 def fit_people(params, frames):  # frames of everyone [P, T, H, W, 1] uint8 -> representations [P, 128]
-    windows = jnp.arange(frames.shape[1] - 2 * HALF)[:, None] + jnp.arange(2 * HALF + 1)
+    windows = jnp.arange(frames.shape[1] - 2 * HALF)[:, None] + jnp.arange(2 * HALF + 1)[None]
     model, adam = fit.Model(partial(encode, params), partial(decode, params)), solvers.make("adam", **ADAM)
     fitted = fit.fit_people(model, own_loss, adam, SITES, "pointwise")
     filters = fitted(fit.equal_units(frames, windows), jax.random.key(0))

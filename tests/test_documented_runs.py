@@ -81,7 +81,7 @@ def test_an_accelerators_command(root, blob_manifest, tmp_path, monkeypatch, doc
     there = {"clips.csv": blob_manifest, f"runs/{name}": tmp_path / "w"}
     rows, vectors = run(words, there, SMALL | {"data.traits": "calm,bold", "rank_loss.scales": 1})
     assert rows["person_id"].nunique() == 12
-    assert vectors.shape == (12, 3 * (2 * 3 * 3 + 9 * 3))  # in closed form, with innovations
+    assert vectors.shape == (12, 3 * 2 * 3 * 3)  # filters in closed form
     assert np.isfinite(vectors).all()
 
 

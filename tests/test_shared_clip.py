@@ -16,7 +16,7 @@ from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import fingerprint_of, prepare_face_clips
 from facedyn.config import check, default_config
 from facedyn.report import plots
-from facedyn.stages import embed
+from facedyn.stages import embed_model
 from facedyn.stages.runtime import common
 from facedyn.stages.runtime.data_settings import prepare_settings
 from facedyn.stages.traits import clip_features
@@ -156,7 +156,7 @@ def test_memory_does_not_hold_the_crops(tmp_path):
 
 def test_embed_and_exported_models_keep_to_their_appearance(tmp_path, monkeypatch):
     """embed prepares as the model was made and offers no choice; a file older than the setting was made of own faces."""
-    assert not "data.appearance".startswith(embed.FREE)
+    assert not "data.appearance".startswith(embed_model.FREE)
     config = default_config()
     config.data.update(dict(appearance="canonical", channels=1))
     assert prepare_settings(config, (), 1).appearance == "canonical"

@@ -25,7 +25,7 @@ def traits(pcc, baseline=0.3, n=48):
 
 def identified(value, n=48, half=0.05):
     key = ScoreKey("split_half", scales="1+2", unit="person")
-    return [row(key, "top1", value, half, n), row(key._replace(weighting="uniform"), "top1", 0.01, half, n)]
+    return [row(key, "top1", value, half, n), row(key._replace(block="spectrum"), "top1", 0.01, half, n)]
 
 
 def quality(workdir, clips=4):
