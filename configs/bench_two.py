@@ -6,8 +6,8 @@ Soft faces of 64 pixels with skin, exposure, noise and compression of their own 
 moved by damped oscillations and the rhythm of speech (warped_dynamics.py). It was set once, before any score on it was seen.
 
 With 96 people, 300 frames each and 40 to learn from (benchmarks/RESULTS.md): mean trait PCC 0.474 [0.404, 0.542],
-linear_dynamics 0.422 [0.342, 0.498], paired difference 0.053 [-0.030, 0.133], true tracks 0.581. At its full size it was not run
-yet.
+linear_dynamics 0.422 [0.342, 0.498], paired difference 0.053 [-0.030, 0.133], true tracks 0.581. It was not yet run at its full
+size.
 """
 
 from facedyn.config import default_config
