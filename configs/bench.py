@@ -3,8 +3,8 @@
     facedyn run --config=configs/bench.py --workdir=runs/bench
 
 Mean trait PCC 0.688 [0.652, 0.724]; linear_dynamics 0.563 [0.520, 0.605], paired difference 0.125 [0.086, 0.164]; true tracks
-0.839; with somebody else's movement -0.007 [-0.073, 0.061]. Split-half identification 0.740 [0.680, 0.795] of 200, with
-somebody else's movement 0.025 [0.005, 0.050]. All figures: benchmarks/RESULTS.md; what they mean: docs/method.md. One change at
+0.839; with somebody else's movement -0.007 [-0.073, 0.061]. Split-half identification 0.880 [0.830, 0.925] of 200, with
+somebody else's movement 0.035 [0.015, 0.065]. All figures: benchmarks/RESULTS.md; what they mean: docs/method.md. One change at
 a time: configs/ablation.py.
 """
 
@@ -35,10 +35,6 @@ def get_config():
     config.pretrain.loader_threads = 2
 
     config.fit.splits = ("test",)
-    config.fit.solver = "least_squares"
-    config.fit.filter_kind = "low_rank"
-    config.fit.filter_sites = "all"
-    config.fit.ridge = 0.0
     config.fit.max_frames = 1024  # all there are
     config.fit.controls = ("time_shuffled", "swapped_dynamics", "untrained")
 

@@ -34,10 +34,6 @@ def get_config():
 
     config.fit.splits = ("test",)
     config.fit.unit = "person_task"
-    config.fit.solver = "least_squares"
-    config.fit.filter_kind = "low_rank"
-    config.fit.filter_sites = "all"
-    config.fit.ridge = 0.0
     config.fit.split_half = False
     config.fit.controls = ("untrained",)
 

@@ -29,10 +29,5 @@ def get_config():
     config.pretrain.eval_windows = 16
     config.pretrain.loader_threads = 2
 
-    config.fit.solver = "least_squares"
-    config.fit.filter_kind = "low_rank"
-    config.fit.filter_sites = "all"
-    config.fit.ridge = 0.0
-
     config.report.title = "The model in the package"
     return config

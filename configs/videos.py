@@ -31,11 +31,6 @@ def get_config():
     config.pretrain.eval_every = 100
     config.pretrain.loader_threads = 2
 
-    config.fit.solver = "least_squares"
-    config.fit.filter_kind = "low_rank"
-    config.fit.filter_sites = "all"
-    config.fit.ridge = 0.0
-
     config.fit.controls = ("swapped_dynamics", "untrained")  # is it movement or looks, and what is the training worth?
 
     config.report.title = "Facial dynamics of my videos"

@@ -319,12 +319,6 @@ def weights(names, sites, rank: int) -> np.ndarray:
     return np.sqrt(squared * len(squared) / squared.sum())
 
 
-def sizes(names, sites, rank: int) -> list[int]:
-    """How many numbers of the representation each block has; those without any, at rank 1, are left out."""
-    found = [len(sites) * int(np.prod(BLOCKS[name].shape(rank))) for name in names]
-    return [size for size in found if size]
-
-
 def represent(names, own, population, states, windows, clip, count, unwhitened=None):
     """The representation of one unit, [D], in the order of `layout`.
 

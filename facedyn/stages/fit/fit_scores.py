@@ -23,7 +23,7 @@ def score_rows(config, folder, features: Features, control: str = "") -> list[di
 
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
     the units keep them apart, across sessions and across tasks; across clips where there are neither. Identification is by all
-    blocks of the representation, and by each alone. All numbers count alike: the weights that heads use are chosen for traits.
+    blocks of the representation, and by each alone. All numbers have equal weight: those that heads use are chosen for traits.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
