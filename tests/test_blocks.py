@@ -153,9 +153,8 @@ def test_whitened_blocks_do_not_see_what_a_face_looks_like():
     rotated = [np.einsum("tsk,sjk->tsj", clip, turned).astype(np.float32) for clip in CLIPS]
     whitened, spectra = (block(name, unit_of(CLIPS)) for name in ("whitened_covariances", "spectrum"))
     assert np.abs(block("whitened_covariances", unit_of(stretched)) - whitened).max() < 0.12  # but for the shrinkage
-    assert np.abs(block("filters", unit_of(stretched)) - block("filters", unit_of(CLIPS))).max() == 0  # given, here
-    if K in blocks.ranks_of(K):
-        assert np.abs(block("whitened_covariances", unit_of(rotated)) - whitened).max() > 0.3
+    assert np.abs(block("amplitude", unit_of(stretched)) - block("amplitude", unit_of(CLIPS))).max() > 0.2  # which sees it
+    assert np.abs(block("whitened_covariances", unit_of(rotated)) - whitened).max() > 0.1  # which turn with it
     np.testing.assert_allclose(block("spectrum", unit_of(rotated)), spectra, atol=0.05)
 
 

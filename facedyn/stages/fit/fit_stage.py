@@ -141,10 +141,13 @@ class Table:
         """Of a unit, in this table."""
         return f"{unit.unit_id}#{self.half}" if self.half else unit.unit_id
 
+    def wants(self, parts: Parts) -> bool:
+        """Whether a unit is to have a row here."""
+        return self.half in parts and (self.donors is None or (parts[self.half].unit_id, self.half) in self.donors)
+
     def lacks(self, parts: Parts) -> bool:
         """Whether a unit's row is still to be made."""
-        there = self.half in parts and (self.donors is None or (parts[self.half].unit_id, self.half) in self.donors)
-        return there and self.row_id(parts[self.half]) not in self.there
+        return self.wants(parts) and self.row_id(parts[self.half]) not in self.there
 
     def add(self, units, found: FitResult, uses_all: bool, settings: str) -> dict[str, float]:
         """Writes a part of the units (None: not of this part); returns the means of the figures."""
@@ -231,7 +234,7 @@ def _say_what_is_there(tables, units) -> dict[Table, int]:
     """{table: how many of the units have a row there}; says so where there are some."""
     found = {}
     for table in tables:
-        own = [parts for parts in units if table.half in parts]
+        own = [parts for parts in units if table.wants(parts)]
         found[table] = sum(not table.lacks(parts) for parts in own)
         if found[table]:
             processes.log(f"{table.name()}{processes.label()}: {found[table]} of {len(own)} units are in the table already")
