@@ -38,6 +38,10 @@ DAMAGED_TABLE = (OSError, ValueError, KeyError, pa.ArrowException)
 DAMAGED_ARRAYS = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
+class TooLarge(InputError):
+    """A file would unpack to more memory than one of its size should."""
+
+
 def read_json(path, most: int = MAX_JSON, fix: str = MAKE_AGAIN):
     """What a JSON file holds. Raises InputError where it is none, which ends with `fix`, or has more than `most` bytes.
 
@@ -157,10 +161,21 @@ def check_arrays(path) -> None:
         return
     check_size(path, MAX_ARRAYS, "The file")
     if sum(sizes) > _allowed(packed):
-        raise InputError(
-            f"The arrays in {path} of {packed / 2**20:,.1f} MiB take {sum(sizes) / 2**30:,.0f} GiB of memory, more than any of "
-            "that size should: check where it comes from."
-        )
+        raise TooLarge(_too_much(path, packed, sum(sizes)))
+
+
+def check_unpacked(folder, size: int) -> None:
+    """Raises TooLarge where the files of a folder, whose arrays are to take `size` bytes, are far too small for that."""
+    packed = sum(file.stat().st_size for file in pathlib.Path(folder).rglob("*") if file.is_file())
+    if size > _allowed(packed):
+        raise TooLarge(_too_much(folder, packed, size))
+
+
+def _too_much(path, packed, size) -> str:
+    return (
+        f"The arrays in {path} of {packed / 2**20:,.1f} MiB take {size / 2**30:,.0f} GiB of memory, more than any of "
+        "that size should: check where it comes from."
+    )
 
 
 def _size_of_array(archive, member) -> int:

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorstore as ts
 
 from data_pipelines import bounded
 from data_pipelines.dataset import face_clips, forgetting, packing
@@ -20,7 +21,7 @@ from data_pipelines.manifest_table import read_table
 from data_pipelines.sources import restricted_pickle, udiva
 from facedyn.config import default_config
 from facedyn.report import inputs
-from facedyn.store import portable, representations, scores, stamps
+from facedyn.store import checkpoints, portable, representations, scores, stamps
 
 
 def sparse(path, size):
@@ -201,3 +202,40 @@ def test_damaged_files_are_a_sentence(tmp_path, name, damage):
         return
     with pytest.raises(InputError, match=path.name):
         readers[path.suffix](path)
+
+
+def test_a_checkpoint_that_asks_for_all_memory_is_refused(tmp_path):
+    """Its arrays are stated to be of 40 GB. Read, that ends the process: no exception can be caught."""
+    like = {"a": np.zeros((3, 4), np.float32), "b": np.ones(5)}
+    checkpoints.save_pytree(tmp_path / "best", like)
+    series = checkpoints.Series(tmp_path / "steps")
+    series.save(1, like, {"ranking_accuracy": 0.5})
+    store = (
+        {"driver": "ocdbt", "base": f"file://{tmp_path}/best/"},
+        {"driver": "ocdbt", "base": f"file://{tmp_path}/steps/1/default/"},
+    )
+    for one in store:
+        values = ts.KvStore.open(one).result()
+        header = json.loads(values.read(b"a/.zarray").result().value) | {"shape": [100_000, 100_000]}
+        values.write(b"a/.zarray", json.dumps(header).encode()).result()
+    for load in (
+        lambda: checkpoints.load_pytree(tmp_path / "best", like),
+        lambda: checkpoints.load_pytree(tmp_path / "best"),
+        lambda: series.restore(1, like),
+    ):
+        with pytest.raises(InputError, match="GiB of memory"):
+            load()
+    series.close()
+
+
+def test_a_damaged_checkpoint_of_a_training_run_is_a_sentence(tmp_path):
+    like = {"a": np.arange(12.0)}
+    series = checkpoints.Series(tmp_path)
+    series.save(1, like, {"ranking_accuracy": 0.5})
+    assert series.restore(1, like)["a"].tolist() == like["a"].tolist()
+    for file in (tmp_path / "1" / "default").rglob("*"):
+        if file.is_file() and file.parent.name == "d":
+            file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(InputError, match="delete that folder"):
+        series.restore(1, like)
+    series.close()

@@ -5,6 +5,7 @@ Two uses: a training run's series of steps (`Series`, used by all processes toge
 seen is whole.
 """
 
+import contextlib
 import math
 import pathlib
 import shutil
@@ -13,7 +14,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from data_pipelines import bounded
 from data_pipelines.errors import InputError
+
+# What a damaged or foreign checkpoint makes Orbax raise.
+DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError)
 
 
 class Series:
@@ -42,7 +47,10 @@ class Series:
             cleanup_tmp_directories=True,  # of a run that was killed
             enable_async_checkpointing=False,
         )
-        self._manager = ocp.CheckpointManager(pathlib.Path(directory).absolute(), options=options)
+        self._directory = pathlib.Path(directory).absolute()
+        # It reads the metrics of all steps.
+        with _told(f"A checkpoint in {self._directory} is damaged: delete that folder, and the scale is trained again."):
+            self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, step: int, tree, metrics: dict | None = None) -> None:
         """Writes `tree` as the checkpoint of `step`, unless there is one; without metrics it counts as the worst."""
@@ -59,12 +67,36 @@ class Series:
         return self._manager.best_step()
 
     def restore(self, step: int, like):
-        """The tree of `step`; `like` gives structure, shapes, types and shardings."""
-        return self._manager.restore(step, args=ocp.args.StandardRestore(like))
+        """The tree of `step`; `like` gives structure, shapes, types and shardings. Raises InputError where it is damaged."""
+        path = self._directory / str(step)
+        with _told(f"The checkpoint at {path} is damaged, or of other settings: delete that folder, and training goes on."):
+            _check_size(path / "default")
+            return self._manager.restore(step, args=ocp.args.StandardRestore(like))
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
+
+
+@contextlib.contextmanager
+def _told(sentence: str):
+    """Turns what a damaged checkpoint makes Orbax raise into an InputError of this sentence."""
+    try:
+        yield
+    except bounded.TooLarge:
+        raise
+    except DAMAGED as error:
+        raise InputError(sentence) from error
+
+
+def _check_size(path) -> None:
+    """Raises TooLarge where a checkpoint asks for more memory than its files can be meant to take.
+
+    Told before it is read: the libraries take what the files ask for, and end the process where there is not so much.
+    """
+    with _alone() as checkpointer:
+        arrays = jax.tree.leaves(checkpointer.metadata(path).item_metadata.tree)
+    bounded.check_unpacked(path, sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in arrays))
 
 
 def _alone() -> ocp.StandardCheckpointer:
@@ -93,19 +125,16 @@ def save_pytree(path, tree) -> None:
 def load_pytree(path, like=None):
     """The pytree in the folder `path`, as numpy arrays; `like` gives the structure, without it nested dicts come back.
 
-    Raises InputError when there is none, or its shapes are not those of `like`.
+    Raises InputError when there is none, its shapes are not those of `like`, or it asks for far more memory than its size.
     """
     path = pathlib.Path(path).absolute()
     if not path.is_dir():
         raise InputError(f"There is no checkpoint at {path}; run the stage that makes it first.")
     abstract = None if like is None else jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
-    try:
+    with _told(f"The checkpoint at {path} was made with other settings (model or shapes); use them, or another one."):
+        _check_size(path)
         with _alone() as checkpointer:
             return checkpointer.restore(path, abstract)
-    except (ValueError, KeyError) as error:
-        raise InputError(
-            f"The checkpoint at {path} was made with other settings (model or shapes); use them, or another one."
-        ) from error
 
 
 def remove(path) -> None:
