@@ -120,7 +120,7 @@ def fitting(folder, size: int, rounds: int, config) -> dict:
     c, half_length = config.fit, config.rank_loss.half_length
     settings = dict(unit="person", scale=1, half_length=half_length, held_back=c.held_back, max_frames=c.max_frames)
     units, _ = plan(face_clips, range(len(face_clips.clips)), **settings, min_frames=c.min_frames)
-    units, way = [{0: unit} for unit in units], iterative.make_fitting(config)
+    units, way = [{batching.WHOLE: unit} for unit in units], iterative.make_fitting(config)
     shapes = batching.shapes_of([(1, units)], half_length)
     chunks = batching.chunks_of(units, dict.fromkeys(shapes, CHUNK))[:CHUNKS]
     params = batching.to_devices(way.mesh, unet.init(common.unet(config), jax.random.key(0), size))
@@ -129,7 +129,7 @@ def fitting(folder, size: int, rounds: int, config) -> dict:
         shape, people, of_chunk = chunk
         sources = [batching.sources_of(parts, 1, half_length) for parts in of_chunk]
         frames = way.load(params, face_clips, sources, people, shape.frames)
-        return batching.batch_of(frames, [parts[0] for parts in of_chunk], sources, shape, 1, half_length)
+        return batching.batch_of(frames, [parts[batching.WHOLE] for parts in of_chunk], sources, shape, 1, half_length)
 
     in_memory = load(chunks[0])
     way.fit(params, in_memory)  # compiles

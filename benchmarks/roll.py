@@ -8,6 +8,8 @@ minus the one by which the crop is turned. Printed for each clip and each detect
 median and 95th percentile of the size of what is left, in degrees, and the share of frames with at most 3. Single frames of
 the estimate err by a degree or two themselves, so the same is also printed for the mean over five frames (`steady`).
 
+--mesh FOLDER: a second estimate, which benchmarks/roll_mesh.py wrote there. The same is then printed against that one, against
+the mean of both, and for the frames in which the two are within 3 degrees of one another; and how often they are.
 --half 0 or 1: only every second clip, to choose a setting on one half and to report the other.
 """
 
@@ -98,6 +100,28 @@ def left_over(eyes, reference):
     return np.array(left)
 
 
+def mesh_of(folder, clip_id):
+    """What benchmarks/roll_mesh.py wrote of a clip, as `reference_of` gives it."""
+    stored = json.loads((pathlib.Path(folder) / f"{clip_id}.json").read_text())
+    return {int(frame): [(np.array(face[:4]), face[4]) for face in faces] for frame, faces in stored.items()}
+
+
+def estimates(eyes, reference, mesh):
+    """{estimate: what is left [T]} by YuNet's landmarks, and by the mesh and both where that is known."""
+    by_yunet = left_over(eyes, reference)
+    if mesh is None:
+        return {"yunet": by_yunet}
+    by_mesh = left_over(eyes, mesh)
+    agree = np.abs(by_yunet - by_mesh) <= LEVEL
+    return {
+        "yunet": by_yunet,
+        "mesh": by_mesh,
+        "mean of both": (by_yunet + by_mesh) / 2,
+        "where both agree": np.where(agree, (by_yunet + by_mesh) / 2, np.nan),
+        "one from the other": by_mesh - by_yunet,
+    }
+
+
 def steadied(left):
     """The running mean over STEADY neighbours; NaN where one of them is."""
     return np.convolve(left, np.full(STEADY, 1 / STEADY), "valid") if len(left) >= STEADY else np.array([left.mean()])
@@ -113,13 +137,13 @@ def figures(left):
     return {name: float(value) for name, value in named.items()} | {"known": len(known) / len(left)}
 
 
-def measure_clip(entry, yunet_model, detectors, every):
-    """{detector: what is left [T]}."""
+def measure_clip(entry, yunet_model, detectors, every, folder):
+    """{detector: {estimate: what is left [T]}}."""
     reference = reference_of(entry.path, yunet_model, every)
-    found = {}
+    mesh, found = mesh_of(folder, entry.clip_id) if folder else None, {}
     for name in detectors:
         settings = PrepareSettings(detector=name, yunet_model=yunet_model)
-        found[name] = left_over(followed(entry.path, settings), reference)
+        found[name] = estimates(followed(entry.path, settings), reference, mesh)
     return found
 
 
@@ -130,24 +154,26 @@ def main():
     parser.add_argument("--yunet-model", required=True)
     parser.add_argument("--detectors", nargs="+", default=DETECTORS)
     parser.add_argument("--every", type=int, default=3, help="the estimate is made for every so many frames")
+    parser.add_argument("--mesh", default="", help="a folder that benchmarks/roll_mesh.py wrote")
     parser.add_argument("--half", type=int, choices=(0, 1))
     parser.add_argument("--json", default="")
     arguments = parser.parse_args()
     entries = [entry for manifest in arguments.manifest for entry in read_manifest(manifest)]
     entries += [ClipEntry(pathlib.Path(path).stem, "p", pathlib.Path(path)) for path in arguments.video]
     entries = entries if arguments.half is None else entries[arguments.half :: 2]
-    n, rows, joined = len(entries), [], {name: [] for name in arguments.detectors}
+    n, rows, joined = len(entries), [], {}
     with concurrent.futures.ProcessPoolExecutor(len(os.sched_getaffinity(0)), initializer=start_worker) as pool:
-        more = [arguments.yunet_model] * n, [arguments.detectors] * n, [arguments.every] * n
-        for entry, found in zip(entries, pool.map(measure_clip, entries, *more)):
-            for name, left in found.items():
-                rows.append({"clip_id": entry.clip_id, "detector": name, **figures(left)})
-                joined[name].append(left)
-    for name, parts in joined.items():
-        rows.append({"clip_id": "ALL", "detector": name, **figures(np.concatenate(parts))})
-        rows.append({"clip_id": "ALL, steady", "detector": name, **figures(np.concatenate([steadied(p) for p in parts]))})
-    with pd.option_context("display.width", 200):
-        print(pd.DataFrame(rows).round(2).to_string(index=False))
+        more = arguments.yunet_model, arguments.detectors, arguments.every, arguments.mesh
+        for entry, found in zip(entries, pool.map(measure_clip, entries, *([one] * n for one in more))):
+            for name, by_estimate in found.items():
+                for estimate, left in by_estimate.items():
+                    rows.append({"clip_id": entry.clip_id, "detector": name, "by": estimate, **figures(left)})
+                    joined.setdefault((name, estimate), []).append(left)
+    for (name, estimate), parts in joined.items():
+        every = {"ALL": parts, "ALL, steady": [steadied(part) for part in parts]}
+        rows += [{"clip_id": what, "detector": name, "by": estimate, **figures(np.concatenate(p))} for what, p in every.items()]
+    with pd.option_context("display.width", 200, "display.max_rows", None):
+        print(pd.DataFrame(rows).round(3).to_string(index=False))
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(rows, indent=1))
 

@@ -4,7 +4,8 @@
 
 One command: it renders synthetic people, puts them and the GRID clips of ../shared/data into one manifest, runs prepare,
 pretrain and fit by configs/generic.py in a temporary folder, and exports the result. --workdir=DIR keeps the folder.
---evaluate trains nothing: it measures the file that is there on the people of other sources and writes that into generic.json.
+--evaluate measures the file that is there beside models trained on the very people that are measured, and writes that into
+generic.json: on the people of ../shared/data/people.csv who are not of GRID (identification), and on the demo's (traits).
 
 The GRID clips: M. Cooke, J. Barker, S. Cunningham, X. Shao, "An audio-visual corpus for speech perception and automatic speech
 recognition", JASA 120, 2006, CC BY 4.0.
@@ -17,6 +18,13 @@ import json
 import pathlib
 import tempfile
 import time
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from data_pipelines.synthetic.bench import SyntheticSettings, write_bench
 from facedyn import FacialDynamics
@@ -32,6 +40,8 @@ COLUMNS = ("clip_id", "person_id", "path", "task", "session", "split", "aligned"
 LISTS = (("clips.csv", "SOURCES.csv"), ("people.csv", "people_SOURCES.csv"))
 # The speakers with a single clip of three seconds: they decide when training stops and teach nothing.
 VALIDATION = ("p009", "p012", "p113")
+TRAITS = ("extraversion", "emotional_stability", "agreeableness", "conscientiousness", "openness")
+REPEATS = 5  # of the cross-validation
 SYNTHETIC = SyntheticSettings(people=0, pretrain_people=60, clips_per_task=2, frames=(90, 130), size=64, seed=20)
 ATTRIBUTION = (
     "Trained on clips of the GRID corpus (M. Cooke, J. Barker, S. Cunningham, X. Shao, An audio-visual corpus for speech "
@@ -115,19 +125,21 @@ def description(out: pathlib.Path, rows: list[dict], options: list[str], seconds
     }
 
 
-def evaluate(data: pathlib.Path, out: pathlib.Path) -> dict:
-    """How many of the people who are not of GRID are identified from one session in the other, by block."""
-    with tempfile.TemporaryDirectory(prefix="facedyn-generic-") as folder:
-        ours = {row["clip_id"] for row in grid_clips(data)}
-        others = [row | {"path": (data / row["path"]).absolute()} for row in rows_of(data / "people.csv")]
-        others = [row for row in others if row["clip_id"] not in ours]
-        manifest = pathlib.Path(folder) / "others.csv"
-        with open(manifest, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, others[0].keys())
-            writer.writeheader()
-            writer.writerows(others)
-        model = FacialDynamics(out, level="session", settings={"data.workers": 0}, progress=True)
-        features = model.transform(manifest)
+def other_people(data: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Manifest of the people who are not of GRID, written into `folder`."""
+    ours = {row["clip_id"] for row in grid_clips(data)}
+    rows = [row | {"path": (data / row["path"]).absolute()} for row in rows_of(data / "people.csv")]
+    rows = [row for row in rows if row["clip_id"] not in ours]
+    with open(folder / "others.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "others.csv"
+
+
+def identified(model: pathlib.Path, manifest: pathlib.Path) -> dict:
+    """How many people are found from one session in the other, by block."""
+    features = transformed(model, manifest, "session")
     first, second = (features.xs(session, level="session") for session in ("s1", "s2"))
     both = first.index.intersection(second.index)
     found = {"people": len(both), "chance": 1 / len(both)}
@@ -139,25 +151,63 @@ def evaluate(data: pathlib.Path, out: pathlib.Path) -> dict:
     return found
 
 
+def transformed(model: pathlib.Path, manifest: pathlib.Path, level: str):
+    """Features of the videos by the model."""
+    return FacialDynamics(model, level=level, settings={"data.workers": 0}, progress=True).transform(manifest)
+
+
+def predicted(model: pathlib.Path, manifest: pathlib.Path) -> dict:
+    """How well scikit-learn's ridge predicts the traits of the manifest from the features: mean PCC, with a 95 % interval."""
+    features, labels = transformed(model, manifest, "person"), pd.read_csv(manifest).groupby("person_id").first()
+    labels = labels.loc[features.index, [name for name in labels if name in TRAITS]].to_numpy()
+    told = np.zeros((REPEATS, *labels.shape))
+    for repeat in range(REPEATS):
+        for train, test in KFold(5, shuffle=True, random_state=repeat).split(labels):
+            head = make_pipeline(StandardScaler(), RidgeCV(np.logspace(0, 6, 13), alpha_per_target=True))
+            told[repeat, test] = head.fit(features.iloc[train], labels[train]).predict(features.iloc[test])
+
+    def mean_pcc(rows):
+        return np.mean([np.corrcoef(labels[rows, k], told.mean(0)[rows, k])[0, 1] for k in range(labels.shape[1])])
+
+    random, n = np.random.default_rng(0), len(labels)
+    interval = np.percentile([mean_pcc(random.integers(0, n, n)) for _ in range(1000)], [2.5, 97.5])
+    return {"people": n, "mean PCC": float(mean_pcc(np.arange(n))), "95 % interval": interval.tolist()}
+
+
+def evaluate(data: pathlib.Path, out: pathlib.Path, folder: pathlib.Path) -> dict:
+    """The file `out` beside models that are trained here on the very people that are measured, in `folder`."""
+    others, own, demo = other_people(data, folder), folder / "own", folder / "demo"
+    for stage in ("prepare", "pretrain", "fit"):
+        facedyn([stage, "--config=generic", f"--workdir={own}", f"--config.data.manifest={others}"])
+    facedyn(["run", "--config=demo", f"--workdir={demo}"])
+    synthetic = folder / "synthetic.csv"  # without those whom the demo's own model has learnt from
+    people = pd.read_csv(demo / "synthetic" / "manifest.csv")
+    people["path"] = [(demo / "synthetic" / path).absolute() for path in people["path"]]
+    people[people["split"] == "test"].to_csv(synthetic, index=False)
+    return {
+        "people of other sources": {"shipped": identified(out, others), "own": identified(own, others)},
+        "people of the demo": {"shipped": predicted(out, synthetic), "own": predicted(demo, synthetic)},
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "facedyn" / "models" / "generic.safetensors")
     parser.add_argument("--workdir", type=pathlib.Path, help="keeps what is made on the way")
-    parser.add_argument("--evaluate", action="store_true", help="only measures the file that is there")
+    parser.add_argument("--evaluate", action="store_true", help="trains no new file, measures the one that is there")
     given, settings = parser.parse_known_args()
-    if given.evaluate:
-        about = given.out.with_suffix(".json")
-        found = evaluate(given.data.absolute(), given.out.absolute())
-        described = json.loads(about.read_text(encoding="utf-8")) | {"people of other sources": found}
-        about.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
-        print(json.dumps(found, indent=1))
-        return
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="facedyn-generic-") as temporary:
-        workdir = given.workdir or pathlib.Path(temporary) / "run"
+        workdir = (given.workdir or pathlib.Path(temporary) / "run").absolute()
         workdir.mkdir(parents=True, exist_ok=True)
-        train(given.data.absolute(), workdir.absolute(), given.out.absolute(), settings)
+        if not given.evaluate:
+            train(given.data.absolute(), workdir, given.out.absolute(), settings)
+            return
+        about, found = given.out.with_suffix(".json"), evaluate(given.data.absolute(), given.out.absolute(), workdir)
+        described = json.loads(about.read_text(encoding="utf-8")) | found
+        about.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        print(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -225,6 +225,13 @@ SETTINGS = {
         distinct=True,
     ),
     "fit.split_half": Setting(True, "also fit each half of a unit's frames, for identification"),
+    "fit.video_seconds": Setting(
+        (1.0,),
+        "also fit so many seconds of a unit's video: how much identification gains with its length",
+        of=float,
+        above=0,
+        distinct=True,
+    ),
     # ---- traits
     "traits.splits": _splits((), "whose people are scored by cross-validation; () = everyone with labels"),
     "traits.heads": Setting(HEADS, "that predict the traits; the banded ridge leads", HEADS, of=str, some=True, distinct=True),

@@ -141,6 +141,7 @@ TINY = {
     "fit.blocks": ("filters",),
     "fit.whiten": False,
     "fit.controls": (),
+    "fit.video_seconds": (),
     "fit.steps": 3,
     "fit.batch_size": 4,
     "fit.min_frames": 8,

@@ -59,20 +59,20 @@ def fit_all(config, units=UNITS, most=None, fitting=None, params=None, reader=CL
     """{unit: (representation, loss, accuracy before, accuracy after)}, fitted as the stage does it."""
     fitting, found = fitting or iterative.make_fitting(config), {}
     params = params or unet.init(common.unet(config), jax.random.key(0), 8)
-    shapes = batching.shapes_of([(1, [{0: unit} for unit in equal])], 2)
+    shapes = batching.shapes_of([(1, [{batching.WHOLE: unit} for unit in equal])], 2)
     people = {shape: batching.chunk_people(config, fitting, shape, most or len(units)) for shape in shapes}
-    for shape, count, chunk in batching.chunks_of([{0: unit} for unit in units], people):
+    for shape, count, chunk in batching.chunks_of([{batching.WHOLE: unit} for unit in units], people):
         result = fitting.fit(params, batch_of(fitting, params, chunk, shape, count, reader, seed))
         assert all(len(column) == count for column in result)
-        found |= {parts[0].unit_id: [column[p] for column in result] for p, parts in enumerate(chunk)}
+        found |= {parts[batching.WHOLE].unit_id: [column[p] for column in result] for p, parts in enumerate(chunk)}
     return found
 
 
 def batch_of(fitting, params, chunk, shape, people, reader=CLIPS, seed=None):
-    """The loaded batch of a chunk [{0: unit}]."""
+    """The loaded batch of a chunk [{batching.WHOLE: unit}]."""
     sources = [batching.sources_of(parts, 1, 2) for parts in chunk]
     frames = fitting.load(params, reader, sources, people, shape.frames)
-    return batching.batch_of(frames, [parts[0] for parts in chunk], sources, shape, 1, 2, seed)
+    return batching.batch_of(frames, [parts[batching.WHOLE] for parts in chunk], sources, shape, 1, 2, seed)
 
 
 def assert_same(one, other):
@@ -101,7 +101,7 @@ def test_chunks_order_and_devices_do_not_matter(reference, monkeypatch):
 def test_features_that_do_not_fit_are_computed_anew(reference):
     solver, expected, fitting = reference
     config = settings(solver=solver)
-    p, shape = iterative.problem(config), max(batching.shapes_of([(1, [{0: unit} for unit in UNITS])], 2))
+    p, shape = iterative.problem(config), max(batching.shapes_of([(1, [{batching.WHOLE: unit} for unit in UNITS])], 2))
     small, large = (iterative.unit_bytes(config, p, shape, kept) for kept in (False, True))
     assert small < large
     assert fitting.unit_bytes(shape) == (large if solver == "adam" else small)
@@ -118,8 +118,8 @@ def test_nothing_passes_between_devices(reference):
     p, mesh = iterative.problem(config), fitting.mesh
     steps = iterative.compile_steps(config, p, mesh)
     params = batching.to_devices(mesh, unet.init(common.unet(config), jax.random.key(0), 8))
-    shape = max(batching.shapes_of([(1, [{0: unit} for unit in UNITS])], 2))
-    batch = batch_of(fitting, params, [{0: unit} for unit in UNITS[:4]], shape, 4)
+    shape = max(batching.shapes_of([(1, [{batching.WHOLE: unit} for unit in UNITS])], 2))
+    batch = batch_of(fitting, params, [{batching.WHOLE: unit} for unit in UNITS[:4]], shape, 4)
     (some,) = batching.groups_of(mesh, batch, 4)
     units = iterative.fit.Units(some.frames, some.fitted.windows, some.fitted.count)
     features = steps.no_features(iterative._feature_shapes(config, p, 4, shape.rows))
@@ -160,5 +160,5 @@ def test_no_step_is_made_for_rows_that_are_all_padding(monkeypatch):
         short = dataclasses.replace(UNITS[0], fitted=UNITS[0].fitted[:rows])
         params = unet.init(common.unet(config), jax.random.key(0), 8)
         made.clear()
-        fit(params, batch_of(fitting, params, [{0: short}], batching.Shape(32, 8, 60), 4))
+        fit(params, batch_of(fitting, params, [{batching.WHOLE: short}], batching.Shape(32, 8, 60), 4))
         assert len(made) == -(-rows // 4)

@@ -37,7 +37,7 @@ def fit_all(config, model, units=UNITS, fitting=None, **more):
 
 
 def shape_of(units=UNITS):
-    return max(batching.shapes_of([(1, [{0: unit} for unit in units])], 2))
+    return max(batching.shapes_of([(1, [{batching.WHOLE: unit} for unit in units])], 2))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_fit_computes_what_the_core_says(reference):
 def test_nothing_passes_between_devices(reference):
     model, _, fitting = reference
     config, mesh = closed_form_settings(), fitting.mesh
-    batch = test_fit_engine.batch_of(fitting, model, [{0: unit} for unit in UNITS[:4]], shape_of(), 4)
+    batch = test_fit_engine.batch_of(fitting, model, [{batching.WHOLE: unit} for unit in UNITS[:4]], shape_of(), 4)
     (some,) = batching.groups_of(mesh, batch, 4)
     normal_equations, errors = learning.compile_sums(config, mesh)
     encode = closed_form.compile_encode(config, closed_form.sites_of(config), mesh)
@@ -122,7 +122,7 @@ def test_shuffled_windows_are_those_of_frames_that_lie_shuffled(reference):
     unit = dataclasses.replace(UNITS[2], held_back=UNITS[2].held_back[:0])
     found = fit_all(config, model, [unit], fitting, seed=3)
     # The same through frames that lie shuffled on the disk.
-    (sources,) = [batching.sources_of({0: unit}, 1, 2)]
+    (sources,) = [batching.sources_of({batching.WHOLE: unit}, 1, 2)]
     ordered, moved = (batching.place_windows(unit.fitted, sources, 1, 2, seed) for seed in (None, 3))
     order = dict(zip(ordered.flat, moved.flat))
     positions, lying = sources[2], copy.copy(CLIPS)
@@ -219,7 +219,7 @@ def test_the_blocks_stand_one_behind_the_other_and_are_of_all_frames(reference):
         assert vector.shape == (filters + 3 * (9 * 3 + 3),)
     assert np.bincount(shared.feature_bands(config)).tolist() == [filters, 3 * 9 * 3, 3 * 3]
     # Those of the core, for a unit alone.
-    batch = test_fit_engine.batch_of(fitting, model, [{0: unit} for unit in UNITS[:4]], shape_of(), 4)
+    batch = test_fit_engine.batch_of(fitting, model, [{batching.WHOLE: unit} for unit in UNITS[:4]], shape_of(), 4)
     rows = low_rank.concatenate_rows(*((batch.frames[2], *(x[2] for x in part)) for part in (batch.fitted, batch.held)))
     vector = found[UNITS[2].unit_id][0]
     own = vector[:filters].reshape(model.population.shape)
@@ -232,7 +232,7 @@ def test_whitened_states_are_those_of_the_unit_alone_and_amplitude_is_of_what_wa
     config = closed_form_settings(blocks=names, whiten=True)
     whitening = shared.make_fitting(config)
     found = fit_all(config, model, fitting=whitening)
-    batch = test_fit_engine.batch_of(fitting, model, [{0: unit} for unit in UNITS[:4]], shape_of(), 4)
+    batch = test_fit_engine.batch_of(fitting, model, [{batching.WHOLE: unit} for unit in UNITS[:4]], shape_of(), 4)
     sizes = [model.population.size, 9, 9]
     for p, unit in enumerate(UNITS[:4]):
         parts = [(batch.frames[p], *(x[p] for x in part)) for part in (batch.fitted, batch.held)]

@@ -21,6 +21,7 @@ CLOSED_FORM = dict(
     fit__blocks="filters,innovations,step_correlations",
     fit__whiten=True,
     fit__controls="time_shuffled,swapped_dynamics,untrained",
+    fit__video_seconds="0.4",
     traits__baselines="mean_predictor",
 )
 SITES = ("skip0", "bottleneck", "decoder0")
@@ -56,6 +57,26 @@ def test_a_run_leaves_the_same_tables(closed_form_run):
     assert set(shares["site"]) == {f"{site}{part}" for site in SITES for part in ("", "_innovations", "_step_correlations")}
     np.testing.assert_allclose(shares.groupby("trait")["share_of_prediction"].sum(), 1, rtol=1e-4)
     assert (closed_form_run / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_identification_is_also_measured_by_the_first_seconds(closed_form_run):
+    """Of halves and of somebody else's course in time; not of controls that say nothing about looks."""
+    folder = closed_form_run / "representations"
+    for control in ("", "swapped_dynamics"):
+        rows, vectors = representations.read_parts(folder / control / "first_0.4_seconds" / "halves")
+        assert len(rows) == 48
+        assert vectors.shape[1] == LENGTH
+        assert (rows["n_frames"] == np.where(rows["scale"] == 1, 6, 2)).all()  # of 10 frames, windows reach 2 and 4 to a side
+        whole, of_whole = representations.read_parts(folder / control / "halves")
+        assert whole["unit_id"].tolist() == rows["unit_id"].tolist()
+        assert (np.abs(of_whole - vectors).max(1) > 1e-4).all()
+    assert len(list(folder.rglob("first_*_seconds"))) == 2
+    scores = facedyn.load_scores(closed_form_run)
+    first = scores[scores["seconds"] == "0.4"]
+    assert set(first["method"]) == {"split_half", "swapped_dynamics"}
+    assert {"top1", "icc"} <= set(first["metric"])
+    assert set(first["verdict"]) == {""}
+    assert set(first["block"]) == {"", "filters", "innovations", "step_correlations"}
 
 
 def test_the_basis_is_learnt_once(closed_form_run, arguments, monkeypatch):
@@ -157,13 +178,13 @@ def test_a_fit_killed_within_a_chunk_goes_on_where_it_was(closed_form_run, argum
     for stamp in ("fit", "fit.started"):
         (folder / "stages" / f"{stamp}.json").unlink(missing_ok=True)
 
-    def killed_at_the_fifth(*args):
-        if len(calls) == 4:
+    def killed_at_the_seventh(*args):
+        if len(calls) == 6:
             raise KeyboardInterrupt
         calls.append(write(*args))
         return calls[-1]
 
-    monkeypatch.setattr(representations, "write_part", killed_at_the_fifth)
+    monkeypatch.setattr(representations, "write_part", killed_at_the_seventh)
     assert main(arguments("fit", folder, **CLOSED_FORM)) == 130
     monkeypatch.undo()
     kept = {path: path.stat().st_mtime_ns for path in calls}

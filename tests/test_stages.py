@@ -342,7 +342,7 @@ def test_centres_are_split_with_a_gap_or_not_at_all():
 
 def made_up_units(lengths):
     rows = [np.array([(0, 2 + k) for k in range(n)], np.int32).reshape(-1, 2) for n in lengths]
-    return [{0: FitUnit(f"p{i}", f"p{i}", "", "", own, own[:0])} for i, own in enumerate(rows)]
+    return [{batching.WHOLE: FitUnit(f"p{i}", f"p{i}", "", "", own, own[:0])} for i, own in enumerate(rows)]
 
 
 @pytest.mark.parametrize("lengths", [(500, 3, 20, 77), (16, 16), (7, 1), (1,), ()])
@@ -352,10 +352,12 @@ def test_padded_shapes_are_few_and_cover_everyone(lengths):
     assert len(shapes) <= 4
     assert list(shapes) == sorted(set(shapes))
     found = batching.chunks_of(units, dict.fromkeys(shapes, len(lengths) or 1))
-    assert sorted(parts[0].unit_id for *_, own in found for parts in own) == sorted(parts[0].unit_id for parts in units)
+    assert sorted(parts[batching.WHOLE].unit_id for *_, own in found for parts in own) == sorted(
+        parts[batching.WHOLE].unit_id for parts in units
+    )
     for shape, _, own in found:
-        assert all(len(parts[0].fitted) <= shape.rows for parts in own)
-        assert all(n_frames(parts[0].fitted, 1, 2) <= shape.frames for parts in own)
+        assert all(len(parts[batching.WHOLE].fitted) <= shape.rows for parts in own)
+        assert all(n_frames(parts[batching.WHOLE].fitted, 1, 2) <= shape.frames for parts in own)
 
 
 def test_chunks_hold_everyone_once():
@@ -373,7 +375,7 @@ def test_windows_of_loaded_units_are_the_clips_own(workdir, arguments):
     face_clips = common.open_data(workdir / "data", config)
     rows = np.array([(3, 12), (0, 9), (3, 14), (0, 30)], np.int32)
     whole, half = (FitUnit("p", "p", "", "", own, own[:1]) for own in (rows, rows[2:]))
-    sources = [batching.sources_of(parts, 2, 2) for parts in ({0: whole, 2: half}, {2: half})]
+    sources = [batching.sources_of(parts, 2, 2) for parts in ({batching.WHOLE: whole, (2, 0.0): half}, {(2, 0.0): half})]
     frames = batching.load_frames(face_clips, sources, 3, 40)
     streamed = np.concatenate(list(batching.stream_frames(face_clips, sources, 7)))
     before = 0

@@ -7,6 +7,7 @@ from test_site_engine import CLIPS, UNITS, closed_form_settings, reference, shap
 from facedyn import settings_rules
 from facedyn.core import surrogates
 from facedyn.stages.fit import batching, swapped
+from facedyn.stages.fit.batching import WHOLE
 from facedyn.stages.fit.units import plan
 
 
@@ -15,7 +16,7 @@ def planned(half_length=2):
     records, of_parts = list(range(len(CLIPS.clips))), []
     for half, held_back in enumerate((0.2, 0.0, 0.0)):
         of_parts.append({u.unit_id: u for u in plan(CLIPS, records, half=half, held_back=held_back, **settings)[0]})
-    return [{half: of[name] for half, of in enumerate(of_parts) if name in of} for name in sorted(of_parts[0])]
+    return [{(half, 0.0): of[name] for half, of in enumerate(of_parts) if name in of} for name in sorted(of_parts[0])]
 
 
 def test_halves_and_clips_of_a_person_get_other_people():
@@ -24,21 +25,21 @@ def test_halves_and_clips_of_a_person_get_other_people():
     found = swapped.choose_donors(units, shapes, 1, 2)
     assert found.keys() == {(unit.unit_id, half) for parts in units for half, unit in parts.items()}
     for parts in units:
-        own = {half: found[unit.unit_id, half].person_id for half, unit in parts.items()}
+        own = {part[0]: found[unit.unit_id, part].person_id for part, unit in parts.items()}
         person = next(iter(parts.values())).person_id
         assert person not in own.values()
         if 1 in own and 2 in own:
             assert own[1] != own[2]
     again = swapped.choose_donors(units[::-1], shapes, 1, 2)
     assert {key: unit.unit_id for key, unit in again.items()} == {key: unit.unit_id for key, unit in found.items()}
-    few = [parts for parts in units if parts[0].person_id in sorted({p[0].person_id for p in units})[:2]]
+    few = [parts for parts in units if parts[WHOLE].person_id in sorted({p[WHOLE].person_id for p in units})[:2]]
     assert swapped.choose_donors(few, shapes, 1, 2) == {}
 
 
 def test_the_surrogate_has_the_units_covariance_and_the_others_rows(reference):  # noqa: F811
     model, _, fitting = reference
-    others = [{0: unit} for unit in UNITS[1:4]] + [{0: UNITS[0]}]
-    units = [{0: unit} for unit in UNITS[:4]]
+    others = [{WHOLE: unit} for unit in UNITS[1:4]] + [{WHOLE: UNITS[0]}]
+    units = [{WHOLE: unit} for unit in UNITS[:4]]
     batch, theirs = (test_fit_engine.batch_of(fitting, model, of, shape_of(), 4) for of in (units, others))
     sources = [[batching.sources_of(parts, 1, 2) for parts in of] for of in (units, others)]
     found = swapped.swapped_batch(batch, sources[0], theirs, sources[1])

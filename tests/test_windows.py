@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
+from facedyn.stages.fit.units import beginning
 
 
 def loop(frame_indices, scale, half_length):
@@ -31,3 +32,25 @@ def test_centres_equal_a_plain_loop(scale, half_length):
 @pytest.mark.parametrize("length", [0, 1, 8, 9, 10])
 def test_short_clips_have_none_until_a_window_fits(length):
     assert len(centre_positions(np.arange(length), 1, 4)) == max(0, length - 8)
+
+
+class Clip:
+    fps = 10.0
+
+
+def test_the_first_seconds_are_those_of_video_and_not_of_centres():
+    """Of clips of 30 and 60 frames at 10 a second, whose windows reach two frames to both sides."""
+    clips = [Clip, Clip]
+    parts = [(0, np.arange(2, 28)), (1, np.arange(2, 58))]
+    found = {seconds: dict(beginning(parts, clips, seconds, 2)) for seconds in (0.4, 0.5, 1.0, 3.0, 3.5, 9.0, 9.1)}
+    assert found[0.4][0].tolist() == []
+    assert found[0.5][0].tolist() == [2]
+    assert found[1.0][0].tolist() == list(range(2, 8))
+    assert found[1.0].keys() == {0}
+    assert found[3.0].keys() == {0}
+    assert found[3.0][0].tolist() == list(range(2, 28))
+    assert found[3.5][1].tolist() == [2]
+    assert [len(centres) for centres in found[9.0].values()] == [26, 56]
+    assert found[9.1] == {}  # there is not so much
+    second_half = beginning([(0, np.arange(15, 28))], clips, 1.0, 2)
+    assert second_half[0][1].tolist() == list(range(15, 21))

@@ -119,9 +119,9 @@ class YuNetDetector:
         return _best_first(faces)
 
     def refined(self, bgr: np.ndarray, near: Face) -> list[Face]:
-        """As `detect` with `near`, seen as large as it takes to tell how far the head leans, and in the mirror too.
+        """As `detect` with `near`, seen as large as it takes to tell how far the head leans: by the whole face's own symmetry.
 
-        Landmarks err to one side, by some degrees; those of the mirror image err to the other.
+        Landmarks err to one side, by some degrees; those of the mirror image, which is looked at every other time, to the other.
         """
         factor = max(1.0, near.box[2] / self.FINE_WIDTH)
         least = np.multiply(self.FINE_PART, near.box[2:]) / factor
@@ -130,12 +130,9 @@ class YuNetDetector:
         self._n_refined += 1
         shift = factor * self.STRIDE / 2 * (np.modf(self._n_refined * np.array([0.7548777, 0.5698403]))[0] - 0.5)
         view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
-        found = [
-            next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)), None)
-            for mirrored in (False, True)
-        ]
-        found = [face for face in found if face is not None]
-        return [_mean_face(found)] if found else []
+        mirrored = self._n_refined % 2 == 0
+        found = _best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)
+        return [dataclasses.replace(face, eyes=levelled(bgr, face.eyes)) for face in found[:1]]
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
         """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.
@@ -298,12 +295,6 @@ def _mirrored(row, width):
     points[:, 0] = width - 1 - points[:, 0]
     row[4:14] = points.ravel()
     return row
-
-
-def _mean_face(faces):
-    """What several looks at one face say on average."""
-    mean = {name: np.mean([getattr(face, name) for face in faces], axis=0) for name in ("box", "eyes", "score", "turn")}
-    return Face(mean["box"], mean["eyes"], float(mean["score"]), turn=float(mean["turn"]))
 
 
 def _turn(roll):

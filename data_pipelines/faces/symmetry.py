@@ -1,8 +1,9 @@
 """How far a face leans, told from its mirror image: an upright face lies on its own mirror image, one that leans by an angle
 lies on it once it is turned by twice that angle.
 
-The Haar cascades find each eye by itself, with an error of some degrees that stays the same through a clip. The whole face
-knows better, but is not symmetrical itself, when it is turned away above all: SHARE of what it says is believed.
+The Haar cascades find each eye by itself, and YuNet's landmarks are of a small picture; both err by some degrees, which stay the
+same through a clip. The whole face knows better, but is not symmetrical itself, when it is turned away above all: SHARE of what
+it says is believed.
 """
 
 import math
@@ -26,13 +27,14 @@ def _inner_face():
 INNER = _inner_face()
 
 
-def levelled(grey: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """The eyes [2, 2] turned about their middle by what the mirror image of the face says, in a grey image uint8 [H, W]."""
+def levelled(image: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+    """The eyes [2, 2] turned about their middle by what the mirror image of the face says; image: grey or BGR, uint8."""
     across = eyes[1] - eyes[0]
     roll, scale = math.atan2(across[1], across[0]), math.hypot(*across) / EYES_APART
     down = scale * ((SIDE - 1) / 2 - EYES_DOWN) * np.array([-math.sin(roll), math.cos(roll)])
-    view = Turned(grey, eyes.mean(0) + down, scale, (SIDE, SIDE), roll)
-    lean = SHARE * min(max(lean_of(view.image), -MOST), MOST)
+    face = Turned(image, eyes.mean(0) + down, scale, (SIDE, SIDE), roll).image
+    face = cv2.cvtColor(face, cv2.COLOR_BGR2GRAY) if face.ndim == 3 else face
+    lean = SHARE * min(max(lean_of(face), -MOST), MOST)
     half = math.hypot(*across) / 2 * np.array([math.cos(roll + lean), math.sin(roll + lean)])
     return eyes.mean(0) + np.stack([-half, half])
 

@@ -84,7 +84,7 @@ def _against_copy(scores) -> str:
 
 def _identification_row(scores):
     rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
-    rows = rows[rows["block"] == ""]
+    rows = rows[(rows["block"] == "") & (rows["seconds"] == "")]
     for method in tables.IDENTIFIED:
         own = sorted(rows[rows["method"] == method].itertuples(index=False), key=lambda row: len(key_of(row).scale_numbers))
         if own:

@@ -6,6 +6,7 @@ the other stages by the first one while the others wait.
 
 import contextlib
 import importlib
+import os
 import pathlib
 import time
 
@@ -18,7 +19,6 @@ from facedyn.config import config_hash
 from facedyn.stages.runtime import common, compilation_cache, messages, processes
 from facedyn.store import lock, stamps
 from facedyn.store.metrics_log import MetricsLog
-from facedyn.store.representations import CONTROLS
 
 ORDER = ("prepare", "pretrain", "fit", "traits", "report")
 # Stages that have a room of their own; the others are the module of their name.
@@ -31,9 +31,8 @@ ON_EARLIER = ("fit", "traits", "report")
 GUARDED = ("pretrain", "fit")
 # Stages that several processes share.
 SHARED = ("pretrain", "fit")
-FOLDERS = [f"representations{control}{half}" for control in ("", *map("/{}".format, CONTROLS)) for half in ("", "/halves")]
-# Folders that are written to file by file: a kill may leave an unfinished one.
-WRITTEN = ("", "stages", *FOLDERS, "representations/shared", "traits", "report")
+# Folders that are written to file by file, beside those of representations: a kill may leave an unfinished one.
+WRITTEN = ("", "stages", "traits", "report")
 
 
 def run_stages(stage: str, config, workdir, read_only: bool = False, out: str = "") -> None:
@@ -155,5 +154,5 @@ def _fingerprint(name: str, config, workdir: pathlib.Path) -> str:
 
 
 def _tidy(workdir: pathlib.Path) -> None:
-    for folder in WRITTEN:
-        sweep(workdir / folder)
+    for folder in (*(workdir / name for name in WRITTEN), *(path for path, *_ in os.walk(workdir / "representations"))):
+        sweep(folder)

@@ -32,6 +32,8 @@ COLUMNS = (
     ("finite", pa.bool_()),
     ("config_hash", pa.string()),
 )
+# The tables of the first seconds of each unit lie in such folders within those.
+FIRST_SECONDS = "first_{:g}_seconds"
 # What the table of `embed` has beside them.
 OF_EMBED = (("verdict", pa.string()),)
 # Rows of a chunk of texts when a table is written.

@@ -31,6 +31,7 @@ class ScoreKey(NamedTuple):
     unit: str = ""
     aggregate: str = ""
     block: str = ""
+    seconds: str = ""
     control: str = ""
     of: str = ""
     split: str = ""
@@ -156,7 +157,7 @@ def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 def verdict_of(table: pd.DataFrame, row) -> verdicts.Verdict:
     """The verdict on a row of the table, with its reason; NOT_JUDGED for what is no result, such as baselines and controls."""
-    if row.method not in JUDGED.get(row.stage, ()) or row.control:
+    if row.method not in JUDGED.get(row.stage, ()) or row.control or row.seconds:
         return verdicts.NOT_JUDGED
     copied = _copied(table, row) if row.metric == "ranking_accuracy" else math.nan
     return verdicts.judge(row.metric, row.value, row.low, row.high, int(row.n), copied)

@@ -29,8 +29,10 @@ CPU_CACHE_BYTES = 2**20
 MEMORY_SHARE = 0.7
 EVERYONE, SHARED = PartitionSpec("person"), PartitionSpec()
 
-# What is fitted of one person, session, ...: {0: all of it, 1: first half, 2: second half}, as far as they are long enough.
-Parts = dict[int, FitUnit]
+# What is fitted of one person, session, ...: {(0, 0): all of it, (1, 0): first half, (2, 0): second half, (half, seconds): only
+# the first seconds of that}, as far as they are long enough.
+WHOLE = (0, 0.0)
+Parts = dict[tuple[int, float], FitUnit]
 
 
 class Shape(NamedTuple):

@@ -27,10 +27,20 @@ def score_rows(config, folder, features: Features, control: str = "") -> list[di
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
+    found += _of_folder(config, folder, rows, vectors, features, control)
+    for seconds in config.fit.video_seconds:
+        first = folder / representations.FIRST_SECONDS.format(seconds)
+        of_first = _of_folder(config, first, *representations.read_parts(first), features, control)
+        found += [row | {"seconds": f"{seconds:g}"} for row in of_first]
+    return found
+
+
+def _of_folder(config, folder, rows, vectors, features: Features, control: str) -> list[dict]:
+    """Identification by the halves in the folder, and by the units whose `rows` and `vectors` these are."""
+    found, across = [], []
     if config.fit.split_half:
         halves, of_halves = representations.read_parts(folder / HALVES)
         found += _of_all_blocks(config, halves, of_halves, _halves_round, control or "split_half", features)
-    across = []
     for kind in ("session", "task"):
         across += _of_all_blocks(config, rows, vectors, partial(_across, kind), f"cross_{kind}", features, control)
     if not across and config.fit.unit == "clip":

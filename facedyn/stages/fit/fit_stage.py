@@ -17,7 +17,7 @@ from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
 from facedyn.stages.fit import batching, fit_scores, shared, swapped
-from facedyn.stages.fit.batching import FitResult, Fitting, Parts, Shape
+from facedyn.stages.fit.batching import WHOLE, FitResult, Fitting, Parts, Shape
 from facedyn.stages.fit.fit_scores import HALVES
 from facedyn.stages.fit.units import UNITS, evenly, frames_of, plan
 from facedyn.stages.runtime import common, compilation_cache, messages, processes
@@ -53,7 +53,7 @@ def plan_all(config, fitting: Fitting, face_clips) -> tuple[dict[int, list[Parts
     records = common.records_of(face_clips, c.splits)
     for scale in common.scales(config):
         by_id = {}
-        for half in range(3 if c.split_half else 1):
+        for half, seconds in _parts(config):
             found, too_short = plan(
                 face_clips,
                 records,
@@ -61,14 +61,15 @@ def plan_all(config, fitting: Fitting, face_clips) -> tuple[dict[int, list[Parts
                 scale=scale,
                 half_length=config.rank_loss.half_length,
                 # Both halves would get the same held-back rows, and would agree because of it.
-                held_back=0.0 if half and fitting.uses_all else c.held_back,
+                held_back=0.0 if (half and fitting.uses_all) or seconds else c.held_back,
                 max_frames=c.max_frames,
-                min_frames=c.min_frames if not half else max(1, c.min_frames // 4),
+                min_frames=1 if seconds else max(1, c.min_frames // 4) if half else c.min_frames,
                 half=half,
+                seconds=seconds,
             )
             for unit in found:
-                by_id.setdefault(unit.unit_id, {})[half] = unit
-            left_out |= {} if half else {name: (scale, n) for name, n in too_short.items()}
+                by_id.setdefault(unit.unit_id, {})[half, seconds] = unit
+            left_out |= {name: (scale, n) for name, n in too_short.items()} if (half, seconds) == WHOLE else {}
         units[scale] = [parts for _, parts in sorted(by_id.items())]
     return units, left_out
 
@@ -101,16 +102,24 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
                     folder,
                     scale,
                     control,
-                    half,
-                    log(scale=scale, half=half, control=control) if log else None,
+                    part,
+                    log(scale=scale, half=part[0], control=control) if log and not part[1] else None,
                     donors if control == swapped.NAME else None,
                 )
                 for control in controls
-                for half in range(3 if config.fit.split_half else 1)
+                for part in _parts(config)
+                if not part[1] or control in ("", swapped.NAME)
             ]
             chunks = partial(batching.chunks_of, people=people)
             _fit_all(config, fitting, face_clips, of_controls, of_scale, tables, chunks, settings)
     return units, left_out
+
+
+def _parts(config) -> list[tuple[int, float]]:
+    """What is fitted of each unit: the keys of Parts. Of its first seconds, what identification looks up."""
+    c = config.fit
+    looked_up = [1, 2] * c.split_half if c.unit == "person" else [0]
+    return [(half, 0.0) for half in range(3 if c.split_half else 1)] + [(h, s) for s in c.video_seconds for h in looked_up]
 
 
 def _chunk_sizes(config, fitting, units) -> dict[Shape, int]:
@@ -124,30 +133,35 @@ def _chunk_sizes(config, fitting, units) -> dict[Shape, int]:
 
 
 class Table:
-    """A table of representations that a fit adds to: of a scale, a control ('' for none) and a half (0: of all frames)."""
+    """A table of representations that a fit adds to: of a scale, a control ('' for none) and a part of each unit."""
 
-    def __init__(self, folder, scale: int, control: str, half: int, log: MetricsLog | None, donors: dict | None = None):
-        self.donors = donors  # {(unit_id, half): FitUnit}, in whose absence a unit has no row here
-        self.scale, self.control, self.half, self.log = scale, control, half, log
-        self.folder = pathlib.Path(folder) / control / HALVES if half else pathlib.Path(folder) / control
+    def __init__(self, folder, scale: int, control: str, part, log: MetricsLog | None, donors: dict | None = None):
+        self.donors = donors  # {(unit_id, part): FitUnit}, in whose absence a unit has no row here
+        self.scale, self.control, self.part, self.log = scale, control, part, log
+        half, seconds = part
+        place = pathlib.Path(folder) / control
+        place = place / representations.FIRST_SECONDS.format(seconds) if seconds else place
+        self.folder = place / HALVES if half else place
         rows = representations.read_rows(self.folder)
         self.there, self.added = set(rows.loc[rows["scale"] == scale, "unit_id"]), 0
 
     def name(self) -> str:
         """'fit scale 1, half 2, time_shuffled'."""
-        return f"fit scale {self.scale}" + f", half {self.half}" * bool(self.half) + f", {self.control}" * bool(self.control)
+        half, seconds = self.part
+        words = [f"half {half}"] * bool(half) + [f"first {seconds:g} s"] * bool(seconds) + [self.control] * bool(self.control)
+        return ", ".join([f"fit scale {self.scale}", *words])
 
     def row_id(self, unit) -> str:
         """Of a unit, in this table."""
-        return f"{unit.unit_id}#{self.half}" if self.half else unit.unit_id
+        return f"{unit.unit_id}#{self.part[0]}" if self.part[0] else unit.unit_id
 
     def wants(self, parts: Parts) -> bool:
         """Whether a unit is to have a row here."""
-        return self.half in parts and (self.donors is None or (parts[self.half].unit_id, self.half) in self.donors)
+        return self.part in parts and (self.donors is None or (parts[self.part].unit_id, self.part) in self.donors)
 
     def lacks(self, parts: Parts) -> bool:
         """Whether a unit's row is still to be made."""
-        return self.wants(parts) and self.row_id(parts[self.half]) not in self.there
+        return self.wants(parts) and self.row_id(parts[self.part]) not in self.there
 
     def add(self, units, found: FitResult, uses_all: bool, settings: str) -> dict[str, float]:
         """Writes a part of the units (None: not of this part); returns the means of the figures."""
@@ -192,10 +206,10 @@ def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, c
             of_chunk,
         )
 
-    def of_donors(table, of_half, batch, sources, shape):
+    def of_donors(table, of_part, batch, sources, shape):
         """The batch with somebody else's course in time."""
-        others = [unit and table.donors[unit.unit_id, table.half] for unit in of_half]
-        theirs = [batching.sources_of({0: other}, scale, half_length) if other else {} for other in others]
+        others = [unit and table.donors[unit.unit_id, table.part] for unit in of_part]
+        theirs = [batching.sources_of({WHOLE: other}, scale, half_length) if other else {} for other in others]
         states = fitting.load(on_devices[""], face_clips, theirs, len(frames), shape.frames)
         of_others = batching.batch_of(states, others, theirs, shape, scale, half_length)
         return swapped.swapped_batch(batch, sources, of_others, theirs)
@@ -214,13 +228,13 @@ def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, c
                 break
             note = None
             for table in tables:
-                of_half = [parts[table.half] if table.lacks(parts) else None for parts in of_chunk]
-                if any(unit is not None for unit in of_half):
+                of_part = [parts[table.part] if table.lacks(parts) else None for parts in of_chunk]
+                if any(unit is not None for unit in of_part):
                     seed = config.seed if table.control == shared.SHUFFLED else None
-                    batch = batching.batch_of(frames, of_half, sources, shape, scale, half_length, seed)
+                    batch = batching.batch_of(frames, of_part, sources, shape, scale, half_length, seed)
                     if table.donors is not None:
-                        batch = of_donors(table, of_half, batch, sources, shape)
-                    figures = table.add(of_half, fitting.fit(on_devices[table.control], batch), fitting.uses_all, settings)
+                        batch = of_donors(table, of_part, batch, sources, shape)
+                    figures = table.add(of_part, fitting.fit(on_devices[table.control], batch), fitting.uses_all, settings)
                     note = _note(figures) if note is None else note  # of all frames, as long as there is something to do
                     if table.log:
                         table.log.write(earlier[table] + table.added, units_per_second=progress.rate(), **figures)
@@ -270,7 +284,7 @@ def _finish(config, workdir, fitting, models, face_clips, units, left_out) -> di
     for name in broken:
         messages.warning(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
     for scale in common.scales(config) if config.report.examples else ():
-        whole = [parts[0] for parts in units[scale] if 0 in parts]
+        whole = [parts[WHOLE] for parts in units[scale] if WHOLE in parts]
         _write_examples(config, fitting, models(scale, ""), face_clips, whole, folder, scale)
     score_rows = []
     for control in ("", *c.controls):

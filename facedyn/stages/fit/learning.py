@@ -15,7 +15,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from facedyn.core import low_rank
 from facedyn.stages.fit import batching, closed_form
-from facedyn.stages.fit.batching import EVERYONE, SHARED, Fitting, over_people
+from facedyn.stages.fit.batching import EVERYONE, SHARED, WHOLE, Fitting, over_people
 from facedyn.stages.fit.closed_form import Shared
 from facedyn.stages.fit.units import evenly, plan
 from facedyn.stages.runtime import common, processes
@@ -148,15 +148,15 @@ class Pool:
                 progress.advance(len(of_chunk))
 
     def _units(self, reader, records):
-        """[{0: all of a person}]."""
+        """[{WHOLE: all of a person}]."""
         c = self.config.fit
         settings = dict(unit="person", scale=self.scale, half_length=self.half_length, max_frames=c.max_frames, min_frames=1)
-        return [{0: unit} for unit in plan(reader, records, held_back=c.held_back or HELD_BACK, **settings)[0]]
+        return [{WHOLE: unit} for unit in plan(reader, records, held_back=c.held_back or HELD_BACK, **settings)[0]]
 
     def batches(self, shuffle_seed: int | None):
         """(people, batch of states) of every chunk; None for nobody."""
         for number, (shape, of_chunk, sources, _) in enumerate(self.chunks):
-            units = [parts[0] for parts in of_chunk]
+            units = [parts[WHOLE] for parts in of_chunk]
             states = np.load(self.folder / f"{number}.npy")
             batch = batching.batch_of(states, units, sources, shape, self.scale, self.half_length, shuffle_seed)
             yield [unit and unit.person_id for unit in units], batch
@@ -183,7 +183,7 @@ def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuff
     (of_ridges,) = total(lambda batch: [errors(population, *batch)])
     chosen = RIDGES[of_ridges.argmin(0)] if of_ridges.any() else np.full(len(sites), RIDGES[-1])
     named = ", ".join(f"{site.name} {d:g}" for site, d in zip(sites, chosen))
-    people = sum(0 in parts for _, of_chunk, *_ in pool.chunks for parts in of_chunk)
+    people = sum(WHOLE in parts for _, of_chunk, *_ in pool.chunks for parts in of_chunk)
     processes.log(f"fit: ridge of scale {pool.scale} that predicts held-back frames best, {people} people: {named}")
     shared = shared._replace(population=population, ridge=chosen)
     return shared._replace(scaling=learn_scaling(fitting, shared, pool, shuffle_seed))

@@ -16,8 +16,8 @@ NAME = "swapped_dynamics"
 MIN_PEOPLE = 3
 
 
-def choose_donors(units: list[Parts], shapes, scale: int, half_length: int) -> dict[tuple[str, int], FitUnit]:
-    """{(unit_id, half): another person's unit of that half}, one that the arrays of the unit's shape have room for.
+def choose_donors(units: list[Parts], shapes, scale: int, half_length: int) -> dict[tuple[str, tuple[int, float]], FitUnit]:
+    """{(unit_id, part): another person's unit of that part}, one that the arrays of the unit's shape have room for.
 
     A unit for which there is none is not in it, and nobody's of fewer than MIN_PEOPLE. shapes: of all units, ascending.
     """
@@ -32,12 +32,12 @@ def choose_donors(units: list[Parts], shapes, scale: int, half_length: int) -> d
     for number, person in enumerate(people):
         for place, parts in enumerate(by_person[person]):
             room = next(shape for shape in shapes if max(len(unit.fitted) for unit in parts.values()) <= shape.rows)
-            for half, unit in parts.items():
-                start = number + 1 + half + MIN_PEOPLE * place
+            for part, unit in parts.items():
+                start = number + 1 + part[0] + MIN_PEOPLE * place
                 for other in (people[(start + step) % len(people)] for step in range(len(people))):
-                    theirs = by_person[other][place % len(by_person[other])].get(half)
+                    theirs = by_person[other][place % len(by_person[other])].get(part)
                     if other != person and theirs is not None and np.all(np.less_equal(sizes[id(theirs)], room)):
-                        found[unit.unit_id, half] = theirs
+                        found[unit.unit_id, part] = theirs
                         break
     return found
 
@@ -59,5 +59,5 @@ def swapped_batch(batch: Batch, sources, of_others: Batch, sources_of_others) ->
 
 
 def _size(unit: FitUnit, scale: int, half_length: int) -> Shape:
-    frames = sum(map(len, batching.sources_of({0: unit}, scale, half_length).values()))
+    frames = sum(map(len, batching.sources_of({batching.WHOLE: unit}, scale, half_length).values()))
     return Shape(len(unit.fitted), len(unit.held_back), frames)

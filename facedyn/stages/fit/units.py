@@ -13,7 +13,7 @@ from data_pipelines.dataset.windows import centre_positions, window_positions
 UNITS = ("person", "person_task", "session", "clip")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class FitUnit:
     """What one filter set is fitted to.
 
@@ -29,6 +29,21 @@ class FitUnit:
     session: str
     fitted: np.ndarray
     held_back: np.ndarray
+
+
+def beginning(parts, clips, seconds: float, reach: int) -> list:
+    """The centres whose windows lie in the first `seconds` of video of `parts`; nothing where there is not so much.
+
+    parts: [(record, centre positions)]; clips: by record, with their `fps`. A window reaches `reach` frames to both sides.
+    """
+    left, kept = seconds, []
+    for record, centres in parts:
+        fps = clips[record].fps
+        if left >= 0.5 / fps and len(centres):
+            first = centres[0] - reach
+            kept.append((record, centres[centres + reach < first + round(left * fps)]))
+            left -= (centres[-1] + reach + 1 - first) / fps
+    return kept if kept and left < 0.5 / clips[kept[-1][0]].fps else []
 
 
 def unit_id(clip, unit: str) -> str:
@@ -71,11 +86,22 @@ def _rows(parts) -> np.ndarray:
 
 
 def plan(
-    face_clips, records, *, unit: str, scale: int, half_length: int, held_back: float, max_frames: int, min_frames: int, half=0
+    face_clips,
+    records,
+    *,
+    unit: str,
+    scale: int,
+    half_length: int,
+    held_back: float,
+    max_frames: int,
+    min_frames: int,
+    half: int = 0,
+    seconds: float = 0.0,
 ):
     """(units in the order of their ids, {id of a unit with too few centre frames: how many it has}).
 
-    `half` 1 or 2 keeps only the first or second half of each clip's fitted rows; what is held back is that of both.
+    `half` 1 or 2 keeps only the first or second half of each clip's fitted rows; what is held back is that of both. `seconds`
+    above 0 keeps only what `beginning` does of it.
     """
     reach = scale * half_length
     by_unit = {}
@@ -91,6 +117,8 @@ def plan(
         fitted = [(r, first) for r, first, _ in cut]
         if half:
             fitted = [(r, split_centres(first, reach, 0.5)[half - 1]) for r, first in fitted]
+        if seconds:
+            fitted = beginning(fitted, face_clips.clips, seconds, reach)
         rows = _rows(fitted)
         if len(rows) < min_frames:
             too_short[name] = len(rows)
