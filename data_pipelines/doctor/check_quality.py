@@ -36,6 +36,9 @@ FLAGGED_SHARE = 0.5
 # Between 24 and 25 frames per second windows differ by 4 %, which nobody sees; between 25 and 30 by a fifth.
 RATES_DIFFER = 1.05
 
+# Identification of people by how they move still gains up to there (benchmarks/RESULTS.md, "How much video is enough").
+ENOUGH_SECONDS = 10.0
+
 FLAGS = {
     "tiny": "The face is tiny",
     "blurred": "The face is blurred",
@@ -99,7 +102,20 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> li
         ),
     ):
         defects += _clips(kind, words, ok, values, bad)
-    return defects + _light(ok) + _flagged(ok) + _rates(ok)
+    return defects + _little_video(ok) + _light(ok) + _flagged(ok) + _rates(ok)
+
+
+def _little_video(ok):
+    """People with so few seconds of usable video that their features are noisy."""
+    people = (ok["n_kept"] / ok["fps"]).groupby(ok["person_id"]).sum()
+    short = people[people < ENOUGH_SECONDS]
+    if short.empty:
+        return []
+    what = (
+        f"{share(len(short), len(people))} people have less than {ENOUGH_SECONDS:g} seconds of usable video, "
+        f"{short.min():.3g} the least: what is measured of how they move is noisy."
+    )
+    return [defect("little_video", what, [(person, f"{seconds:.3g} s") for person, seconds in short.items()])]
 
 
 def _clips(kind, words, ok, values, bad):

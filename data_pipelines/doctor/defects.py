@@ -83,6 +83,7 @@ KINDS = {
         ERROR,
         "Replace these people's clips, or drop their rows, so that the manifest says who is in the result.",
     ),
+    "little_video": (WARNING, "Take longer or more recordings of each person; the report's curve shows what they bring."),
     "few_frames_kept": (WARNING, "Look at the clips: is a face visible? Another detector: config.data.yunet_model."),
     "many_gaps": (
         WARNING,
