@@ -13,6 +13,7 @@ import shutil
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from data_pipelines import bounded
 from data_pipelines.errors import InputError
@@ -94,8 +95,7 @@ def _check_size(path) -> None:
 
     Told before it is read: the libraries take what the files ask for, and end the process where there is not so much.
     """
-    with _alone() as checkpointer:
-        arrays = jax.tree.leaves(checkpointer.metadata(path).item_metadata.tree)
+    arrays = jax.tree.leaves(ocp.StandardCheckpointHandler().metadata(epath.Path(path)).tree)
     bounded.check_unpacked(path, sum(math.prod(x.shape) * np.dtype(x.dtype).itemsize for x in arrays))
 
 
