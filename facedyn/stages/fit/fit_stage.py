@@ -73,7 +73,7 @@ def plan_all(config, fitting: Fitting, face_clips) -> tuple[dict[int, list[Parts
     return units, left_out
 
 
-def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: str, log):
+def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: str, log, reader_of=None):
     """Fits every unit of the dataset that has no row in the tables in `folder` yet.
 
     Args:
@@ -81,6 +81,7 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
       models: (scale, control) -> what `fitting` needs, a control's name or ''.
       settings: goes into the column config_hash.
       log: (scale=, half=, control=) -> MetricsLog; None keeps none.
+      reader_of: scale -> what `fitting.load` reads from; None: `face_clips`.
     Returns: as `plan_all`.
     """
     units, left_out = plan_all(config, fitting, face_clips)
@@ -109,7 +110,8 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
                 for half in range(3 if config.fit.split_half else 1)
             ]
             chunks = partial(batching.chunks_of, people=people)
-            _fit_all(config, fitting, face_clips, of_controls, of_scale, tables, chunks, settings)
+            reader = reader_of(scale) if reader_of else face_clips
+            _fit_all(config, fitting, reader, of_controls, of_scale, tables, chunks, settings)
     return units, left_out
 
 
