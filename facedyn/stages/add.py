@@ -4,11 +4,9 @@ People whose clips changed are fitted again from the states of all of their clip
 touched. The result is that of `embed` of all the videos together.
 """
 
-import pandas as pd
-
 from data_pipelines.errors import InputError
 from data_pipelines.progress import counted
-from facedyn.stages import embed_clips, embed_reuse, embed_tables, embed_videos
+from facedyn.stages import embed_clips, embed_reuse, embed_tables, embed_update, embed_videos
 from facedyn.stages.embed import check_name, make_embedder, states_of
 from facedyn.stages.embed_clips import Known
 from facedyn.stages.embedder import Embedder
@@ -52,7 +50,7 @@ def run(
         places = ", ".join(str(place) for place in (out, *embed_reuse.places(out)) if place.exists())
         raise InputError(f"Nothing would be left in the table: delete it instead ({places}).")
     with lock.held(embed_tables.unfinished(out)):
-        tables = _fitted(embedder, out, before, rest, pd.DataFrame())
+        tables = _write(embedder, out, before, rest)
     messages.info(f"add: {counted(len(known) - len(rest), 'clips')} taken out, and the states of them deleted")
     return embed_tables.summary(embedder, out, tables, "add")
 
@@ -68,8 +66,8 @@ def _checked(embedder: Embedder, out, before: embed_reuse.Tables, about: dict) -
         raise InputError(f"--level={embedder.level}: a row of {out} is a {about['level']}, and stays one; leave --level out.")
     if embedder.made_with() != about["made_with"]:
         raise InputError(
-            f"{out} was made by another model or with other settings ({about['model']}, {about['settings']}) than those of this "
-            f"call ({embedder.model.name}, {embedder.model.settings}): give the same --model or --workdir, and the same "
+            f"{out} was made by another model or with other settings ({about['model']}, {about['settings']}) than in this call "
+            f"({embedder.model.name}, {embedder.model.settings}): give the same --model or --workdir, and the same "
             "--config options, as to embed."
         )
     known = states_of(embedder, out, before)
@@ -87,36 +85,13 @@ def _add(embedder: Embedder, out, before: embed_reuse.Tables, known: Known, vide
         return embed_tables.summary(embedder, out, before, "add")
     with lock.held(work):
         new = embedder.known(found._replace(entries=entries), names, work)
-        tables = _fitted(embedder, out, before, known | new, found.left_out)
+        tables = _write(embedder, out, before, known | new, found.left_out)
     messages.info(f"add: {counted(len(new), 'clips')} taken in")
     return embed_tables.summary(embedder, out, tables, "add")
 
 
-def _fitted(embedder: Embedder, out, before: embed_reuse.Tables, known: Known, left_out) -> embed_reuse.Tables:
-    """Writes the tables of the clips `known`; people of the tables before whose clips are the same keep their rows."""
-    people = embed_clips.hashes(known, embedder.made_with())
-    same = embed_reuse.kept(before, people)
-    changed = people.keys() - same.people.keys()
-    own = _of(embedder, embed_clips.of_people(known, changed), embed_tables.unfinished(out), bool(len(same.representations)))
-    tables = embed_reuse.merged(same, own._replace(people={who: people[who] for who in changed}))
-    # Files that are no videos belong to nobody.
-    nobodys = [table[table["person_id"] == ""] for table in (before.videos, left_out) if len(table)]
-    of_videos = pd.concat([table for table in (tables.videos, *nobodys) if len(table)], ignore_index=True)
-    of_videos = of_videos.drop_duplicates("clip_id").sort_values("clip_id", kind="stable").reset_index(drop=True)
-    tables = tables._replace(videos=of_videos)
+def _write(embedder: Embedder, out, before: embed_reuse.Tables, known: Known, left_out=None) -> embed_reuse.Tables:
+    """Writes the tables of the clips `known`, and returns them."""
+    tables = embed_update.updated(embedder, before, known, embed_tables.unfinished(out), left_out)
     embed_tables.write(embedder, out, tables, known)
     return tables
-
-
-def _of(embedder: Embedder, known: Known, work, others: bool) -> embed_reuse.Tables:
-    """The tables of these clips alone. Where nobody has enough frames, that is an error unless there are `others`."""
-    table, predictions, seconds = pd.DataFrame(), pd.DataFrame(), {}
-    try:
-        if known:
-            table, _, predictions, seconds = embedder.embed_known(known, work)
-    except InputError as error:
-        if not others:
-            raise
-        messages.warning(f"add: {error}")
-    of_videos = embedder.videos if known else embed_clips.videos({})
-    return embed_reuse.Tables(table, of_videos, predictions, {}, embed_reuse.as_table(seconds))

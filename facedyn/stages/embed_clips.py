@@ -19,7 +19,6 @@ from data_pipelines.faces.quality import QualityRow, quality_table, row_from
 from data_pipelines.progress import Progress
 from data_pipelines.sources.listing import named
 from facedyn.stages import embed_reuse
-from facedyn.stages.fit import clip_states
 from facedyn.stages.fit.clip_states import ClipStates, StatesReader
 from facedyn.stages.runtime import messages
 from facedyn.store import state_files
@@ -180,12 +179,12 @@ def prepared(entries, names: dict[str, Named], usable, table, folder, made_with:
     return known
 
 
-def encode(config, generic, face_clips, known: Known) -> None:
-    """Writes the files of states that are not there yet. generic: {scale: Shared}."""
+def encode(frames_to_states, generic, face_clips, known: Known) -> None:
+    """Writes the files of states that are not there yet, by clip_states.make_encode; generic: {scale: Shared}."""
     records = {clip.clip_id: record for record, clip in enumerate(face_clips.clips)}
     todo = {records[name]: clip for name, clip in known.items() if clip.usable and not clip.states.path.is_file()}
     with Progress("states of faces", sum(len(clip.frame_indices) for clip in todo.values()), "frames") as progress:
-        for record, states in clip_states.make_encode(config)(generic, face_clips, list(todo), progress.advance):
+        for record, states in frames_to_states(generic, face_clips, list(todo), progress.advance):
             clip = todo[record]
             state_files.write(clip.states.path, clip.row.person_id, states)
 

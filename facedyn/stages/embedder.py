@@ -1,5 +1,6 @@
 """Videos of new people -> their representations, by a trained model: prepared and fitted as a run's own people are."""
 
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -101,7 +102,7 @@ class Embedder:
         """
         face_clips, folder = self._prepare(videos, work), pathlib.Path(work) / "states"
         known = self.clips(videos, names, folder, face_clips.clips)
-        embed_clips.encode(self.config, self.model.generic, face_clips, known)
+        embed_clips.encode(self._encode, self.model.generic, face_clips, known)
         return known
 
     def clips(self, videos: Videos, names: dict[str, Named], folder, usable=()) -> Known:
@@ -125,9 +126,9 @@ class Embedder:
     def _embedded(self, clips, fit, place) -> Embedded:
         """What comes of clips (ClipInfo); fit(fitting, place) -> units with too few frames leaves its table in `place`."""
         config, model = self.config, self.model
-        too_short = fit(shared.make_fitting(config), place)
+        too_short = fit(self._fitting, place)
         rows, vectors = representations.read_parts(place)
-        self._note_too_short(clips, too_short, set(rows["unit_id"]))
+        self.videos = _with_too_short(config, self.videos, clips, too_short, set(rows["unit_id"]))
         if not len(rows):
             raise InputError(
                 f"No person has config.fit.min_frames={config.fit.min_frames} usable centre frames: use longer videos."
@@ -138,6 +139,14 @@ class Embedder:
         predictions = predict(model.heads, rows, vectors)
         table = judged(rows).assign(representation=list(vectors))
         return Embedded(table, self.videos, predictions, features.seconds_of(clips, self.level))
+
+    @functools.cached_property
+    def _fitting(self):  # once: what it has compiled is kept with it
+        return shared.make_fitting(self.config)
+
+    @functools.cached_property
+    def _encode(self):
+        return clip_states.make_encode(self.config)
 
     def _generic(self, scale: int, control: str):
         return self.model.generic[scale]
@@ -164,18 +173,6 @@ class Embedder:
             prepare_face_clips([entry for entry in entries if entry.clip_id not in slow], work / "data", settings, path)
         return common.open_data(work / "data", self.config)
 
-    def _note_too_short(self, clips, too_short, fitted) -> None:
-        """Writes into the table of videos why a unit has no filters, at its clips."""
-        for unit, (scale, n) in sorted(too_short.items()):
-            why = f"{unit} has {fit_stage.too_few(self.config, scale, n)}"
-            messages.warning(f"embed: {why}: no representation of that scale")
-            of_unit = {clip.clip_id for clip in clips if unit_id(clip, self.config.fit.unit) == unit}
-            own = self.videos["clip_id"].isin(of_unit)
-            before = self.videos.loc[own, "reason"]
-            self.videos.loc[own, "reason"] = np.where(before == "", why, before + "; " + why)
-            if unit not in fitted:
-                self.videos.loc[own, "verdict"] = "left_out"
-
     def features(self, table: pd.DataFrame) -> pd.DataFrame:
         """The features of a table of `embed`: see `features.wide`."""
         vectors = np.stack(table["representation"])
@@ -189,24 +186,44 @@ class Embedder:
     def quality(self, table: pd.DataFrame, videos: pd.DataFrame, seconds: dict | None = None) -> pd.DataFrame:
         """How far each row of the features can be trusted, and who has none: see `features.quality`."""
         found = features.quality(table, sorted(common.scales(self.config)), self.level, seconds)
-        used = set(found.index.get_level_values(0))
-        rows = []
-        for person, own in videos[~videos["person_id"].isin({*used, ""})].groupby("person_id"):
-            name = (person, "") if self.level != "person" else person
-            reasons = "; ".join(dict.fromkeys(filter(None, own["reason"])))
-            rows.append((name, 0, 0.0, np.nan, False, f"no features: {reasons}"))
-        if not rows:
-            return found
-        names = features.LEVELS[self.level]
-        keys = [row[0] for row in rows]
-        index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
-        more = pd.DataFrame([row[1:] for row in rows], index=index, columns=found.columns)
-        return (pd.concat([found, more]) if len(found) else more).sort_index()
+        return _with_unused(found, videos, self.level)
 
 
 def no_videos() -> pd.DataFrame:
     """The table of videos without a row."""
     return quality_table([])
+
+
+def _with_too_short(config, videos, clips, too_short, fitted) -> pd.DataFrame:
+    """The table of videos, which says why a unit has no filters at its clips."""
+    videos = videos.copy()
+    for unit, (scale, n) in sorted(too_short.items()):
+        why = f"{unit} has {fit_stage.too_few(config, scale, n)}"
+        messages.warning(f"embed: {why}: no representation of that scale")
+        of_unit = {clip.clip_id for clip in clips if unit_id(clip, config.fit.unit) == unit}
+        own = videos["clip_id"].isin(of_unit)
+        before = videos.loc[own, "reason"]
+        videos.loc[own, "reason"] = np.where(before == "", why, before + "; " + why)
+        if unit not in fitted:
+            videos.loc[own, "verdict"] = "left_out"
+    return videos
+
+
+def _with_unused(found: pd.DataFrame, videos: pd.DataFrame, level: str) -> pd.DataFrame:
+    """The quality table, with the people of whom no video could be used."""
+    used = set(found.index.get_level_values(0))
+    rows = []
+    for person, own in videos[~videos["person_id"].isin({*used, ""})].groupby("person_id"):
+        name = (person, "") if level != "person" else person
+        reasons = "; ".join(dict.fromkeys(filter(None, own["reason"])))
+        rows.append((name, 0, 0.0, np.nan, False, f"no features: {reasons}"))
+    if not rows:
+        return found
+    names = features.LEVELS[level]
+    keys = [row[0] for row in rows]
+    index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
+    more = pd.DataFrame([row[1:] for row in rows], index=index, columns=found.columns)
+    return (pd.concat([found, more]) if len(found) else more).sort_index()
 
 
 def judged(rows) -> pd.DataFrame:

@@ -12,7 +12,7 @@ exactly, whitening included. Three things would not:
 
 So the states are kept, as float32 (float16 moves features by more than 1e-5 of their spread): 4 bytes x rank x sites x scales
 per frame. With the model in the package that is 640 bytes per frame, 1 MB per minute of video at 25 frames per second. A fit of
-them is the fit of the videos: the same rows, the same numbers.
+them is the fit of the videos: the same rows, and the same numbers to the last bit, as no unit's shape depends on the others.
 """
 
 import collections
@@ -25,7 +25,14 @@ from jax.sharding import NamedSharding
 
 from data_pipelines.dataset.face_clips import ClipInfo
 from facedyn.stages.fit import batching, closed_form, fit_stage
-from facedyn.stages.fit.batching import EVERYONE, Fitting
+from facedyn.stages.fit.batching import EVERYONE, Batch, FitResult, Fitting, Shape
+
+# Units are padded to so many rows or twice, four times, ... as many, so that one more clip seldom means another compilation.
+SMALLEST_ROWS = 64
+# Units of a device in one call, elsewhere than on CPU.
+AT_ONCE = 16
+# Up to this share held back no more rows of a clip are held back than fitted.
+SMALL_SHARE = 0.4
 
 
 class ClipStates(NamedTuple):
@@ -85,7 +92,7 @@ def fit_table(config, fitting: Fitting, reader: StatesReader, models, folder, se
     Args: as of `fit_stage.fit_table`.
     Returns: {id of a unit with too few centre frames: (scale, how many)}.
     """
-    fitting = fitting._replace(load=_load)
+    fitting = fitting._replace(load=_load, shapes=_shapes(config), fit=_in_equal_batches(fitting))
     _, too_short = fit_stage.fit_table(config, fitting, reader, models, folder, settings, None, reader.of_scale)
     return too_short
 
@@ -102,3 +109,36 @@ def _load(shared, states_of, sources, people: int, n_frames: int) -> np.ndarray:
             found[person, before : before + len(states)] = states
             before += len(states)
     return found
+
+
+def _shapes(config) -> Callable[..., tuple[Shape, ...]]:
+    """As `batching.shapes_of`, but a unit's shape depends on nothing but its own rows: so do its numbers, to the last bit."""
+    most, share = config.fit.max_frames, config.fit.held_back
+
+    def shapes(jobs, half_length: int) -> tuple[Shape, ...]:
+        found = set()
+        for _, of_scale in jobs:
+            for length in {max(len(unit.fitted) for unit in parts.values()) for parts in of_scale}:
+                rows = SMALLEST_ROWS
+                while rows < length:
+                    rows *= 2
+                rows, held = min(rows, most), max(1, most // 4)
+                held = min(held, rows) if share <= SMALL_SHARE else held
+                found.add(Shape(rows, held, (rows + held) * (2 * half_length + 1)))
+        return tuple(sorted(found))
+
+    return shapes
+
+
+def _in_equal_batches(fitting: Fitting) -> Callable[..., FitResult]:
+    """`fitting.fit` of equally many units each time, whoever else is there."""
+    size = fitting.mesh.size * (1 if jax.default_backend() == "cpu" else AT_ONCE)
+
+    def fit(shared, batch: Batch) -> FitResult:
+        people = len(batch.frames)
+        batch = jax.tree.map(lambda x: np.pad(x, [(0, -people % size), *[(0, 0)] * (x.ndim - 1)]), batch)
+        some = (jax.tree.map(lambda x, i=i: x[i : i + size], batch) for i in range(0, people, size))
+        found = [fitting.fit(shared, own) for own in some]
+        return FitResult(*(np.concatenate(column)[:people] for column in zip(*found)))
+
+    return fit

@@ -117,7 +117,7 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
 
 def _chunk_sizes(config, fitting, units) -> dict[Shape, int]:
     """{shape: people in a chunk of it}, for all scales."""
-    shapes = batching.shapes_of(units.items(), config.rank_loss.half_length)
+    shapes = fitting.shapes(units.items(), config.rank_loss.half_length)
     most = dict.fromkeys(shapes, 1)
     for of_scale in units.values():
         for shape, _, grouped in batching.chunks_of(of_scale, dict.fromkeys(shapes, len(of_scale) or 1)):
