@@ -151,32 +151,34 @@ def test_a_clip_or_a_person_that_is_taken_out_was_never_there(embedded, add, man
 
 
 def test_who_had_too_few_frames_has_enough_with_one_more_clip_and_too_few_without(embedded, model, manifest, tmp_path):
-    out, flags = tmp_path / "t" / "t.parquet", [f"--workdir={model}", "--config.fit.min_frames=60"]
+    out, flags = tmp_path / "t" / "t.csv", [f"--workdir={model}", "--config.fit.min_frames=60"]
     for clips, command in ((SOME, "embed"), (MORE, "add")):
         assert main([command, str(manifest(clips)), f"--{'out' if command == 'embed' else 'to'}={out}", *flags]) == 0
-        quality = pd.read_parquet(out.with_suffix(".quality.parquet")).set_index("person_id")
-        videos = pd.read_parquet(out.with_suffix(".videos.parquet")).set_index("clip_id")
+        quality = pd.read_csv(out.with_suffix(".quality.csv"), index_col="person_id")
+        videos = pd.read_csv(out.with_suffix(".videos.csv"), index_col="clip_id", keep_default_na=False)
         enough = command == "add"
         assert (quality.n_frames["p05"] > 0) == enough
         assert (videos.reason["p05_talk"] == "") == enough
     assert main(["add", f"--to={out}", "--remove=p05_talk", *flags]) == 0
-    assert "fewer than config.fit.min_frames=60" in pd.read_parquet(out.with_suffix(".videos.parquet")).reason.iloc[-1]
-    assert set(pd.read_parquet(out)["person_id"]) == {"p00"}
+    assert "fewer than config.fit.min_frames=60" in pd.read_csv(out.with_suffix(".videos.csv")).reason.iloc[-1]
+    assert set(pd.read_csv(out)["person_id"]) == {"p00"}
 
 
 class Killed(BaseException):
     """As a kill has it, nobody handles it."""
 
 
+def kill(*_):
+    """In place of what would have been done."""
+    raise Killed
+
+
 def test_a_kill_leaves_the_table_as_it_was_and_the_same_command_continues(embedded, add, manifest, table, monkeypatch):
     before = {path: path.read_bytes() for path in table.parent.rglob("*") if path.is_file()}
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-
-        def kill(*_):
-            raise Killed
-
+    with monkeypatch.context() as patch:
         patch.setattr(embed_tables, "write", kill)
-        add(manifest(MORE))
+        with pytest.raises(Killed):
+            add(manifest(MORE))
     assert {path: path.read_bytes() for path in before} == before
     with monkeypatch.context() as patch:  # the states of the first call are used
         patch.setattr(state_files, "write", None)
@@ -184,14 +186,30 @@ def test_a_kill_leaves_the_table_as_it_was_and_the_same_command_continues(embedd
     assert_same(table.parent, embedded(SOME + MORE))
 
 
+def test_two_commands_at_once_lose_nothing(add, manifest, table, monkeypatch, capsys):
+    """The second one has read the table before the first replaced it."""
+    real = embed_tables.held
+
+    def held(out, stamp):
+        table.with_suffix(".representations.parquet").touch()
+        return real(out, stamp)
+
+    monkeypatch.setattr(embed_tables, "held", held)
+    before = table.read_bytes()
+    assert add(manifest(MORE)) == 2
+    assert "was just replaced by another command" in capsys.readouterr().err
+    assert table.read_bytes() == before
+
+
 def test_a_kill_while_files_are_put_in_their_places_is_made_good_by_the_next_command(
     embedded, add, table, manifest, monkeypatch
 ):
     folder, expected = table.parent, embedded(SOME + MORE)
     real = embed_tables.os.replace
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(embed_tables, "_put_in_place", lambda out: (_ for _ in ()).throw(Killed))
-        add(manifest(MORE))
+    with monkeypatch.context() as patch:
+        patch.setattr(embed_tables, "_put_in_place", kill)
+        with pytest.raises(Killed):
+            add(manifest(MORE))
     killed, steps = folder.with_name("killed"), len(TABLES) + 2  # the tables, the states of a clip, the index
     shutil.copytree(folder, killed)
     for step in range(steps):
@@ -204,9 +222,10 @@ def test_a_kill_while_files_are_put_in_their_places_is_made_good_by_the_next_com
                 raise Killed
             moved.append(real(*places))
 
-        with monkeypatch.context() as patch, pytest.raises(Killed):
+        with monkeypatch.context() as patch:
             patch.setattr(embed_tables.os, "replace", replace)
-            embed_tables.finish(table)
+            with pytest.raises(Killed):
+                embed_tables.finish(table)
         embed_tables.finish(table)
         assert_same(folder, expected)
 
@@ -270,6 +289,18 @@ def test_embed_keeps_the_states_of_who_stays_and_makes_those_that_are_missing(em
     assert embed(["p00_talk", "p00_watch", *NEW]) == 0
     assert "which `add` needs, is missing" in capsys.readouterr().err
     assert_same(table.parent, embedded(["p00_talk", "p00_watch", *NEW]))
+
+
+def test_a_run_with_a_grown_manifest_asks_for_a_retrained_model(workdir, arguments, manifest, blob_manifest, tmp_path, capsys):
+    """As the documents say: the new clip alone is prepared, and no vectors of two models get into one table."""
+    shutil.copytree(workdir, tmp_path / "w")
+    own = [row.split(",")[0] for row in blob_manifest.read_text().splitlines()[1:]]
+    write_video(tmp_path / "more.avi", drifting_blob(40, 1))
+    grown = manifest(own, f"more,p05,{tmp_path / 'more.avi'},talk,validation,true,0.5,0.5")
+    assert main(arguments("run", tmp_path / "w", data__manifest=grown)) == 2
+    err = capsys.readouterr().err
+    assert f"{len(own)} of {len(own) + 1} clips were processed before" in err
+    assert "was made by `pretrain` with other settings (dataset was" in err
 
 
 def test_forgetting_a_person_takes_the_states_too(embedded, model, manifest, tmp_path):

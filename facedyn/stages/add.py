@@ -11,7 +11,6 @@ from facedyn.stages.embed import check_name, make_embedder, states_of
 from facedyn.stages.embed_clips import Known
 from facedyn.stages.embedder import Embedder
 from facedyn.stages.runtime import messages
-from facedyn.store import lock
 
 AGAIN = "run `facedyn embed` again on all videos"
 
@@ -36,6 +35,7 @@ def run(
         raise InputError("add needs one of three: VIDEOS to take in, --remove=CLIP_ID or --remove-person=ID to take out.")
     out = check_name(to, "to")
     embed_tables.finish(out)
+    stamp = embed_tables.stamp(out)
     before, stored = embed_reuse.read(out), embed_clips.read(embed_reuse.places(out).states, ())
     if before is None:
         what = "is no table of `facedyn embed`" if out.exists() else "does not exist"
@@ -44,12 +44,12 @@ def run(
     embedder = make_embedder(overrides, workdir, model, level or str(about.get("level", "person")))
     known = _checked(embedder, out, before, about)
     if videos:
-        return _add(embedder, out, before, known, videos)
+        return _add(embedder, out, stamp, before, known, videos)
     rest = embed_clips.without(known, remove) if remove else embed_clips.without_person(known, remove_person or "")
     if not rest:
         places = ", ".join(str(place) for place in (out, *embed_reuse.places(out)) if place.exists())
         raise InputError(f"Nothing would be left in the table: delete it instead ({places}).")
-    with lock.held(embed_tables.unfinished(out)):
+    with embed_tables.held(out, stamp):
         tables = _write(embedder, out, before, rest)
     messages.info(f"add: {counted(len(known) - len(rest), 'clips')} taken out, and the states of them deleted")
     return embed_tables.summary(embedder, out, tables, "add")
@@ -76,14 +76,14 @@ def _checked(embedder: Embedder, out, before: embed_reuse.Tables, about: dict) -
     return known
 
 
-def _add(embedder: Embedder, out, before: embed_reuse.Tables, known: Known, videos) -> dict:
+def _add(embedder: Embedder, out, stamp, before: embed_reuse.Tables, known: Known, videos) -> dict:
     found, work = embed_videos.collect(videos, embedder.config.data.person_pattern), embed_tables.unfinished(out)
     names = embed_clips.names_of(found.entries, embedder.prepare_settings(), work / "data")
     entries = embed_clips.new_entries(known, found.entries, names)
     if not entries:
         messages.info(f"add: {out} has all of these videos already: nothing to do")
         return embed_tables.summary(embedder, out, before, "add")
-    with lock.held(work):
+    with embed_tables.held(out, stamp):
         new = embedder.known(found._replace(entries=entries), names, work)
         tables = _write(embedder, out, before, known | new, found.left_out)
     messages.info(f"add: {counted(len(new), 'clips')} taken in")

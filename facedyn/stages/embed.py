@@ -14,7 +14,6 @@ from data_pipelines.progress import counted
 from facedyn.stages import embed_clips, embed_model, embed_reuse, embed_tables, embed_videos
 from facedyn.stages.embedder import Embedder
 from facedyn.stages.runtime import common, compilation_cache, messages
-from facedyn.store import lock
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -37,6 +36,7 @@ def run(
     """
     out = check_name(out, "out")
     embed_tables.finish(out)
+    stamp = embed_tables.stamp(out)
     embedder = make_embedder(overrides, workdir, model, level or "person")
     found = embed_videos.collect(videos, embedder.config.data.person_pattern)
     names = embed_clips.names_of(found.entries, embedder.prepare_settings(), embed_tables.unfinished(out) / "data")
@@ -58,7 +58,7 @@ def run(
     if same and same.people:
         kept, computed = counted(len(same.people), "people"), len(people) - len(same.people)
         messages.info(f"embed: {kept} kept from the table that is there, {computed} to be computed")
-    with lock.held(embed_tables.unfinished(out)):
+    with embed_tables.held(out, stamp):
         own, new = _computed(embedder, found._replace(entries=todo), names if keep else None, out, same, people)
         tables = embed_reuse.merged(same, own)
         there = embed_clips.of_people(known, same.people) if known and same else {}

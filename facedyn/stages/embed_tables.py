@@ -4,6 +4,7 @@ New files are made in a folder within OUT.unfinished, which is renamed when all 
 The next command finishes the work of one that was killed while it put the files in their places.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import shutil
 import numpy as np
 
 from data_pipelines import bounded
+from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path, write_text
 from data_pipelines.progress import counted
 from facedyn.stages import embed_clips, embed_reuse
@@ -61,6 +63,24 @@ def write(embedder, out, tables: Tables, known: Known | None) -> None:
     write_text(work / NEW / ABSENT, json.dumps(absent))
     os.replace(work / NEW, work / WHOLE)  # from here on the new table counts
     _put_in_place(out)
+
+
+def stamp(out) -> tuple | None:
+    """Tells a table from the one that another command puts in its place; None where there is none."""
+    try:
+        status = os.stat(embed_reuse.places(out).representations)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@contextlib.contextmanager
+def held(out, before: tuple | None):
+    """Nobody else changes the table in the block. Raises InputError where it is not the one of the stamp `before` any more."""
+    with lock.held(unfinished(out)):
+        if stamp(out) != before:
+            raise InputError(f"{out} was just replaced by another command: run this one again.")
+        yield
 
 
 def finish(out) -> None:
