@@ -40,7 +40,13 @@ ON_TRAINED = {
     "embed": Stage(
         "videos (a folder, a manifest, a file) -> table of features, by the model in the package or one of yours",
         ("videos", "out"),
-        ("model", "workdir", "level", "overwrite"),
+        ("model", "workdir", "level", "overwrite", "no-states"),
+        "videos",
+    ),
+    "add": Stage(
+        "new clips -> taken into a table of `embed`, as if all had been embedded together; or a clip is taken out of it",
+        ("to",),
+        ("videos", "remove", "remove-person", "model", "workdir", "level"),
         "videos",
     ),
     "export": Stage("the generic model of all scales -> one file, for --model and config.pretrain.init_from", *EXPORT),
@@ -59,6 +65,10 @@ OPTIONS = {
     "out": ("FILE", "the file that is written", "features.parquet"),
     "model": ("MODEL", "the model: a workdir or a file of `facedyn export`; without it the one in the package", "runs/demo"),
     "level": ("LEVEL", "what a row is: person, session or clip", "session"),
+    "to": ("TABLE", "the table of features that `facedyn embed` wrote", "features.parquet"),
+    "remove": ("CLIP_ID", "takes this clip out of the table (its column clip_id in TABLE.videos)", "anna/monday"),
+    "remove-person": ("ID", "takes all clips of this person out of the table", "anna"),
+    "no-states": ("", "keeps nothing by which `facedyn add` could take clips in: less disk, faster for hours of video", ""),
     "note": ("TEXT", "who is to be named for the data that the model was trained on", "'Data: ...'"),
     "person": ("ID", "the person's id, as in the manifest", "p07"),
     "dry-run": ("", "only lists what would be removed", ""),
@@ -74,6 +84,7 @@ FOR_ALL = {
 }
 USAGE = """usage: facedyn STAGE --config=NAME --workdir=DIR [--config.SETTING=VALUE ...]
        facedyn embed VIDEOS --out=FILE [--model=MODEL]
+       facedyn add VIDEOS --to=FILE | facedyn add --to=FILE --remove=CLIP_ID
        facedyn help STAGE | configs | --version
 
 stages:
@@ -127,8 +138,9 @@ def usage(stage: str | None = None) -> str:
         stages = "\n".join(f"  {name:<10} {one.help}" for name, one in ALL.items())
         return USAGE.format(stages=stages, options=_options_help(("config", "workdir")))
     needs, may, positional = ALL[stage].needs, ALL[stage].may, ALL[stage].positional
-    call = [positional.upper()] * bool(positional) + [f"--{name}={OPTIONS[name][0]}" for name in needs if name != positional]
-    call += [f"[--{name}{'=' * bool(OPTIONS[name][0])}{OPTIONS[name][0]}]" for name in may]
+    word = f"[{positional.upper()}]" if positional in may else positional.upper()
+    call = [word] * bool(positional) + [f"--{name}={OPTIONS[name][0]}" for name in needs if name != positional]
+    call += [f"[--{name}{'=' * bool(OPTIONS[name][0])}{OPTIONS[name][0]}]" for name in may if name != positional]
     text = f"usage: facedyn {stage} {' '.join(call)} [--config.SETTING=VALUE ...]\n\n{ALL[stage].help}\n\n"
     settings = of_stage(stage)
     options = _options_help((*needs, *may))
@@ -183,7 +195,7 @@ def read(args: list[str]) -> Call:
             raise InputError(f"{name.upper()} is missing, for example facedyn {stage} {OPTIONS[name][2]}.")
         if not values.get(name):
             raise InputError(f"--{name} is missing, for example --{name}={OPTIONS[name][2]}.")
-    for name in values.keys() & {"workdir", "videos", "out", "model"}:
+    for name in values.keys() & {"workdir", "videos", "out", "model", "to"}:
         if "\0" in values[name]:
             raise InputError(f"--{name} holds a character of value 0, which no path may.")
         values[name] = with_home(values[name], f"--{name}")

@@ -73,7 +73,7 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
     Beside the features there are then DataFrames: `quality_` (rows as the features have them, also of those without any:
     n_frames, seconds, ranking_accuracy, reliable, reason), `videos_` (one row per video; `reason` says why one was left
     out), `representations_` (the long table, one row per fit unit and scale, not standardised), `predictions_` (of the model's
-    trait heads, where it has some).
+    trait heads, where it has some). `partial_fit` gathers videos that come one after the other.
     """
 
     def __init__(self, model=None, level="person", settings=None, unusable=None, progress=False):
@@ -89,10 +89,54 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
         return cls(model, settings=settings, **more).fit()
 
     def fit(self, X=None, y=None) -> "FacialDynamics":
-        """Reads the model and checks the arguments; learns nothing from X, so people of a test fold may be in it."""
-        if self.unusable not in UNUSABLE:
-            raise InputError(f"unusable={self.unusable!r} must be one of {', '.join(map(repr, UNUSABLE))}.")
-        self._embedder()
+        """Reads the model and checks the arguments; learns nothing from X, so people of a test fold may be in it.
+
+        What `partial_fit` has gathered is dropped.
+        """
+        self._checked()
+        for name in ("features_", "_gathered"):
+            self.__dict__.pop(name, None)
+        return self
+
+    def partial_fit(self, X, y=None) -> "FacialDynamics":
+        """Gathers the videos in X beside those of earlier calls: new people, and new clips of people who are there.
+
+        Afterwards `features_` is what `transform` gives of all these videos together, and `quality_`, `videos_`,
+        `representations_` and `predictions_` are of all of them. Only the new videos are read, and only their people
+        fitted again. Of each clip the states are kept (with the model in the package 1 MB per minute of video), also in
+        a pickle, but not in a clone. A video that is there already counts once.
+
+        Raises InputError as `transform`, and where the id of a clip is taken by another video, or arguments have changed;
+        what was gathered before then stays as it is.
+        """
+        from facedyn.stages import embed_update
+        from facedyn.stages.embed_videos import collect
+
+        embedder = self._checked()
+        videos = collect(X, embedder.config.data.person_pattern)
+        return self._gather(embedder, lambda before, work: embed_update.with_videos(embedder, before, videos, work))
+
+    def remove(self, clip_id: str) -> "FacialDynamics":
+        """Takes a clip that `partial_fit` gathered out again; `videos_.clip_id` has the ids. Raises InputError for another."""
+        from facedyn.stages import embed_update
+
+        embedder = self._checked()
+        return self._gather(embedder, lambda before, work: embed_update.without_clip(embedder, before, clip_id, work))
+
+    def _gather(self, embedder, change) -> "FacialDynamics":
+        """Replaces what was gathered by change(what was gathered, a folder), and all that is known of it."""
+        from facedyn.stages import embed_update
+        from facedyn.stages.embed_reuse import as_dict
+
+        before = self.__dict__.get("_gathered") or embed_update.empty(embedder)
+        if before.made_with != embedder.made_with():
+            raise InputError("The model, level or settings have changed since partial_fit: call fit() to begin again.")
+        with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work, progress.shown(bool(self.progress)):
+            self._gathered = change(before, work)
+        table, self.videos_, self.predictions_, _, seconds = self._gathered.tables
+        self.representations_ = table
+        self.quality_ = embedder.quality(table, self.videos_, as_dict(seconds))
+        self.features_ = _complete(embedder.features(table), self.quality_, None, self.unusable)
         return self
 
     def transform(self, X) -> pd.DataFrame:
@@ -111,8 +155,7 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
     def _transform(self, X, work) -> pd.DataFrame:
         from facedyn.stages.embed_videos import collect
 
-        self.fit()
-        embedder = self._embedder()
+        embedder = self._checked()
         videos = collect(X, embedder.config.data.person_pattern)
         self.quality_ = self.videos_ = self.predictions_ = self.representations_ = None
         try:
@@ -122,30 +165,17 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
             self.videos_ = embedder.videos
         self.videos_, self.predictions_, self.representations_ = found.videos, found.predictions, found.table
         self.quality_ = embedder.quality(found.table, found.videos, found.seconds)
-        return self._complete(embedder.features(found.table), videos.people)
-
-    def _complete(self, table, people):
-        """The table in the order of a list of people, with what `unusable` says of those without features."""
-        lacking = self.quality_.index.difference(table.index)
-        unusable = self.unusable or ("raise" if people is not None else "drop")
-        if len(lacking) and unusable == "raise":
-            name = lacking[0]
-            who = name if isinstance(name, str) else name[0]
-            raise InputError(
-                f"{len(lacking)} of {len(self.quality_)} have no features, for example {who}: {self.quality_.reason[name]}; "
-                "unusable='drop' leaves their rows out, 'mean' gives them those of the average person."
-            )
-        if len(lacking) and unusable == "mean":
-            nothing = pd.DataFrame(np.float32(0), index=lacking, columns=table.columns)
-            table = pd.concat([table, nothing]).sort_index()
-        of_people = table.index.get_level_values(0)
-        if people is None or of_people.has_duplicates:
-            return table
-        return table.iloc[[row for row in of_people.get_indexer(pd.Index(people)) if row >= 0]]
+        return _complete(embedder.features(found.table), self.quality_, videos.people, self.unusable)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """The names of the columns, as `facedyn.features.feature_names` makes them."""
         return np.asarray(self._embedder().feature_names(), dtype=object)
+
+    def _checked(self):
+        """The model. Raises InputError for an argument that cannot be used."""
+        if self.unusable not in UNUSABLE:
+            raise InputError(f"unusable={self.unusable!r} must be one of {', '.join(map(repr, UNUSABLE))}.")
+        return self._embedder()
 
     def _embedder(self):
         """The model, read once and again when an argument has changed; it is no part of a copy or a pickle."""
@@ -169,3 +199,23 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
         tags.no_validation = True
         tags.input_tags.two_d_array, tags.input_tags.string = False, True
         return tags
+
+
+def _complete(table, quality, people, unusable):
+    """The table in the order of a list of people, with what `unusable` says of those without features."""
+    lacking = quality.index.difference(table.index)
+    unusable = unusable or ("raise" if people is not None else "drop")
+    if len(lacking) and unusable == "raise":
+        name = lacking[0]
+        who = name if isinstance(name, str) else name[0]
+        raise InputError(
+            f"{len(lacking)} of {len(quality)} have no features, for example {who}: {quality.reason[name]}; "
+            "unusable='drop' leaves their rows out, 'mean' gives them those of the average person."
+        )
+    if len(lacking) and unusable == "mean":
+        nothing = pd.DataFrame(np.float32(0), index=lacking, columns=table.columns)
+        table = pd.concat([table, nothing]).sort_index()
+    of_people = table.index.get_level_values(0)
+    if people is None or of_people.has_duplicates:
+        return table
+    return table.iloc[[row for row in of_people.get_indexer(pd.Index(people)) if row >= 0]]

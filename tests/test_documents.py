@@ -20,6 +20,7 @@ from facedyn.main import main
 # Files that a document takes for granted and that a test has not.
 NOT_HERE = {
     '{"data.yunet_model": "yunet.onnx"}': "{}",
+    '"more_videos"': '"new_videos"',
     '.transform("videos")': '.transform("new_videos")',
     'level="session"': 'level="person"',
     'pd.read_csv("labels.csv", index_col="person_id")["openness"]': "pd.Series(range(len(features)), features.index, float)",

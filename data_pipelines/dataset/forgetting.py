@@ -28,6 +28,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import TEMPORARY, atomic_path, check_size, write_text
 
 PERSON, IDS, STAGE = "person_id", ("clip_id", "unit_id"), "forget"
+OURS = b"facedyn."  # what the names of our metadata begin with
 # What a file of another kind than its name says makes its reader raise.
 OTHER_KINDS = (pa.ArrowInvalid, json.JSONDecodeError, RecursionError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile)
 
@@ -197,18 +198,29 @@ def _in_parquet(path, person, only_count):
     for name in columns:
         values = table[name].cast(pa.string()).to_pandas()
         keep &= ~(values == person.person_id if name == PERSON else values.isin(person.ids)).to_numpy(bool)
-    if keep.all() or only_count:
+    metadata, named = _in_metadata(table.schema.metadata or {}, person)
+    if (keep.all() and not named) or only_count:
         return int((~keep).sum())
     if not keep.any() and path.name.startswith("part-"):
         path.unlink()
         return len(keep)
-    table = table.filter(pa.array(keep))
+    table = table.filter(pa.array(keep)).replace_schema_metadata(metadata)
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):  # a dictionary keeps the words that no row has any more
             table = table.set_column(i, field.name, pc.cast(table[field.name], field.type.value_type))
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary)
     return int((~keep).sum())
+
+
+def _in_metadata(metadata: dict, person) -> tuple[dict, int]:
+    """The metadata of a table of ours, JSON by name, without what names the person, and how much that was."""
+    found, gone = dict(metadata), 0
+    for name, text in metadata.items():
+        if name.startswith(OURS):
+            after, n = _without(json.loads(text), person)
+            found[name], gone = json.dumps(after).encode(), gone + n
+    return found, gone
 
 
 def _in_csv(path, person, only_count):

@@ -1,23 +1,19 @@
 """The command `embed`: videos of new people -> features, by a trained model, and what is known of their quality.
 
 Beside OUT, named after it: `.quality` (a row as OUT has them), `.videos` (one row per video), `.representations.parquet` (the
-long table, by which a repeat computes nothing again) and, where the model has trait heads, `.predictions`.
+long table, by which a repeat computes nothing again), `.states` (a folder, for `facedyn add`) and, where the model has trait
+heads, `.predictions`.
 """
 
-import json
 import pathlib
-import shutil
 
-import numpy as np
 import pandas as pd
 
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
 from data_pipelines.progress import counted
-from facedyn.stages import embed_model, embed_reuse, embed_videos
+from facedyn.stages import embed_clips, embed_model, embed_reuse, embed_tables, embed_videos
 from facedyn.stages.embedder import Embedder
-from facedyn.stages.runtime import compilation_cache, messages
-from facedyn.store import lock, representations
+from facedyn.stages.runtime import common, compilation_cache, messages
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -30,96 +26,96 @@ def run(
     model: str | None = None,
     level: str | None = None,
     overwrite: bool = False,
+    no_states: bool = False,
 ) -> dict:
     """Writes `out` and the tables beside it; returns a summary.
 
     People of an earlier table at `out` whose clips, settings and models are the same are kept; `overwrite` allows to replace
-    the others. What is not finished lies in OUT.unfinished, from where the same command continues. Raises InputError.
+    the others. What is not finished lies in OUT.unfinished, from where the same command continues. no_states: keeps no states
+    of the clips, so that `add` cannot take more of them in. Raises InputError.
     """
-    out = pathlib.Path(out).absolute()
-    if out.suffix not in SUFFIXES:
-        raise InputError(f"--out={out.name} must end with .parquet or .csv, the formats it can be written in.")
-    if workdir and model:
-        raise InputError("--workdir and --model both name a model: give one of them.")
-    embedder = Embedder(embed_model.load(workdir or model, {"data.workers": 0} | overrides), level or "person")
-    compilation_cache.switch_on(embedder.config.compilation_cache)
+    out = check_name(out, "out")
+    embed_tables.finish(out)
+    stamp = embed_tables.stamp(out)
+    embedder = make_embedder(overrides, workdir, model, level or "person")
     found = embed_videos.collect(videos, embedder.config.data.person_pattern)
-    people = embed_reuse.hashes_of_people(found.entries, embedder.prepare_settings(), embedder.made_with())
-    before = embed_reuse.read(out)
-    if before and before.people == people:
+    names = embed_clips.names_of(found.entries, embedder.prepare_settings(), embed_tables.unfinished(out) / "data")
+    clips = [(entry.person_id, entry.clip_id, names[entry.clip_id].key, entry.task, entry.session) for entry in found.entries]
+    people, before = embed_reuse.hashes(clips, embedder.made_with()), embed_reuse.read(out)
+    keep = embedder.keeps_states() and not no_states
+    known = states_of(embedder, out, before) if keep and before else {}
+    if before and before.people == people and known is not None and (keep or not embed_reuse.places(out).states.exists()):
         messages.info(f"embed: {out} is of these videos, settings and models already: nothing to do")
-        return _summary(embedder, out, before)
-    if not overwrite:
+        return embed_tables.summary(embedder, out, before)
+    if not overwrite and (before is None or before.people != people):
         embed_reuse.refuse(out, before, people)
-    same = embed_reuse.kept(before, people)
+    if known is None:
+        messages.info(
+            f"embed: {embed_reuse.places(out).states}, which `add` needs, is missing or of another table: all is computed"
+        )
+    same = embed_reuse.kept(before, people) if known is not None else None
     todo = [entry for entry in found.entries if not same or entry.person_id not in same.people]
     if same and same.people:
         kept, computed = counted(len(same.people), "people"), len(people) - len(same.people)
         messages.info(f"embed: {kept} kept from the table that is there, {computed} to be computed")
-    work = out.with_suffix(".unfinished")
-    with lock.held(work):
-        tables = embed_reuse.merged(same, _computed(embedder, found._replace(entries=todo), work, out, same, people))
-        _write_tables(embedder, out, tables)
-        shutil.rmtree(work)
-    return _summary(embedder, out, tables)
+    with embed_tables.held(out, stamp):
+        own, new = _computed(embedder, found._replace(entries=todo), names if keep else None, out, same, people)
+        tables = embed_reuse.merged(same, own)
+        there = embed_clips.of_people(known, same.people) if known and same else {}
+        embed_tables.write(embedder, out, tables, there | new if keep else None)
+    return embed_tables.summary(embedder, out, tables)
 
 
-def _computed(embedder, videos, work, out, same, people) -> embed_reuse.Tables:
-    """The tables of `videos` alone. Where none of them can be used, that is an error unless others are kept."""
-    table, predictions, seconds = pd.DataFrame(), pd.DataFrame(), {}
+def check_name(out: str, option: str) -> pathlib.Path:
+    """The absolute path of a table. Raises InputError for a format that it cannot have."""
+    path = pathlib.Path(out).absolute()
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"--{option}={path.name} must end with .parquet or .csv, the formats it can be written in.")
+    return path
+
+
+def make_embedder(overrides: dict, workdir: str | None, model: str | None, level: str) -> Embedder:
+    """The model that the options name, or the one in the package. Raises InputError."""
+    if workdir and model:
+        raise InputError("--workdir and --model both name a model: give one of them.")
+    embedder = Embedder(embed_model.load(workdir or model, {"data.workers": 0} | overrides), level)
+    compilation_cache.switch_on(embedder.config.compilation_cache)
+    return embedder
+
+
+def states_of(embedder: Embedder, out, before: embed_reuse.Tables) -> embed_clips.Known | None:
+    """The clips whose states lie beside the table `before` at `out`; None where they are not those that it was made of."""
+    stored = embed_clips.read(embed_reuse.places(out).states, common.scales(embedder.config))
+    if stored is None or embed_clips.hashes(stored.known, str(stored.about.get("made_with"))) != before.people:
+        return None
+    return stored.known
+
+
+def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.Tables, embed_clips.Known]:
+    """The tables of `videos` alone, and their clips, where states are kept (`names`).
+
+    Where none of the videos can be used, that is an error unless others are kept.
+    """
+    table, predictions, seconds, known = pd.DataFrame(), pd.DataFrame(), {}, {}
+    work = embed_tables.unfinished(out)
     try:
         if videos.entries:
-            table, _, predictions, seconds = embedder.embed(videos, work)
+            if names is not None:
+                known = embedder.known(videos, names, work)
+                found = embedder.embed_known(known, work, videos.left_out)
+            else:
+                found = embedder.embed(videos, work)
+            table, _, predictions, seconds = found
     except InputError as error:
         if not same or not len(same.representations) or embedder.videos is None:
             raise
         messages.warning(f"embed: {error}")
+        if names is not None and not known:
+            known = embedder.clips(videos, names, work / embed_tables.STATES)
     finally:
         if embedder.videos is not None and same is None:
-            _write(embedder.videos, embed_reuse.places(out).videos)
+            embed_tables.write_videos(embedder.videos, out)
     of_videos = videos.left_out if embedder.videos is None else embedder.videos
     own = {entry.person_id for entry in videos.entries}
     hashes = {who: name for who, name in people.items() if who in own}
-    return embed_reuse.Tables(table, of_videos, predictions, hashes, embed_reuse.as_table(seconds))
-
-
-def _write_tables(embedder, out, tables) -> None:
-    places = embed_reuse.places(out)
-    seconds = embed_reuse.as_dict(tables.seconds)
-    _write(tables.videos, places.videos)
-    if len(tables.predictions):
-        _write(tables.predictions, places.predictions)
-    else:
-        places.predictions.unlink(missing_ok=True)
-    table = tables.representations
-    _write(embedder.quality(table, tables.videos, seconds).reset_index(), places.quality)
-    _write(embedder.features(table).reset_index(), out)
-    rows = table.drop(columns="representation").to_dict("records")
-    about = {"people": tables.people, "seconds": tables.seconds.to_dict("list")}
-    metadata = {embed_reuse.METADATA: json.dumps(about).encode()}
-    # Last: without it the others count for nothing.
-    representations.write_table(places.representations, rows, np.stack(table["representation"]), metadata)
-
-
-def _summary(embedder, out, tables) -> dict:
-    """Prints and returns what is in the tables."""
-    places, table = embed_reuse.places(out), tables.representations
-    used, n = int((tables.videos["verdict"] == "ok").sum()), len(tables.videos)
-    people, length = table["person_id"].nunique(), len(embedder.feature_names())
-    quality = embedder.quality(table, tables.videos, embed_reuse.as_dict(tables.seconds))
-    reliable, rows = int(quality["reliable"].sum()), int((quality["n_frames"] > 0).sum())
-    if used < n:
-        print(f"embed: {used} of {n} videos used; {places.videos} says why not the others")
-    if len(tables.predictions):
-        print(f"embed: predictions of {counted(tables.predictions['trait'].nunique(), 'traits')} in {places.predictions}")
-    unsure = "" if reliable == rows else f"; {rows - reliable} not reliable, {places.quality} says why"
-    print(f"embed: {counted(people, 'people')}, {counted(rows, 'rows')} of {length:,} features in {out}{unsure}")
-    return {"people": people, "rows": len(table), "videos": n, "videos_used": used, "reliable": reliable}
-
-
-def _write(table, path) -> None:
-    with atomic_path(path) as temporary:
-        if path.suffix == ".csv":
-            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-        else:
-            table.to_parquet(temporary, index=False)
+    return embed_reuse.Tables(table, of_videos, predictions, hashes, embed_reuse.as_table(seconds)), known

@@ -12,7 +12,6 @@ import pandas as pd
 import pyarrow as pa
 
 from data_pipelines import bounded, content
-from data_pipelines.dataset.clip_keys import clip_keys
 from data_pipelines.errors import InputError
 from facedyn.store.scores import ScoreKey
 
@@ -42,6 +41,7 @@ class Places(NamedTuple):
     quality: pathlib.Path
     videos: pathlib.Path
     predictions: pathlib.Path
+    states: pathlib.Path
 
 
 def as_table(seconds: dict) -> pd.DataFrame:
@@ -56,11 +56,14 @@ def as_dict(seconds: pd.DataFrame) -> dict:
     return dict(zip((tuple(name) if isinstance(name, list) else name for name in names), seconds["seconds"]))
 
 
-def hashes_of_people(entries, settings, made_with: str) -> dict[str, str]:
-    """{person_id: hash}: of the content of the person's clips, their tasks and sessions, the settings and the models."""
+def hashes(clips, made_with: str) -> dict[str, str]:
+    """{person_id: hash}: of the content of the person's clips, their tasks and sessions, the settings and the models.
+
+    clips: (person_id, clip_id, key, task, session) of each.
+    """
     parts = {}
-    for entry, key in zip(entries, clip_keys(entries, settings)):
-        parts.setdefault(entry.person_id, []).append([entry.clip_id, key, entry.task, entry.session])
+    for person, *of_clip in clips:
+        parts.setdefault(person, []).append(of_clip)
     return {person: content.named([sorted(own), made_with]) for person, own in parts.items()}
 
 
@@ -68,7 +71,7 @@ def places(out) -> Places:
     """Where the tables lie beside the features `out`, in its format but for the long one."""
     out = pathlib.Path(out)
     quality, videos, predictions = (out.with_suffix(f".{name}{out.suffix}") for name in ("quality", "videos", "predictions"))
-    return Places(out.with_suffix(".representations.parquet"), quality, videos, predictions)
+    return Places(out.with_suffix(".representations.parquet"), quality, videos, predictions, out.with_suffix(".states"))
 
 
 def read(out) -> Tables | None:
@@ -82,9 +85,18 @@ def read(out) -> Tables | None:
         predicted = _read(beside.predictions) if beside.predictions.is_file() else pd.DataFrame()
         if not out.is_file() or not beside.quality.is_file():
             return None
-        return Tables(rows, _read(beside.videos), predicted, dict(about["people"]), pd.DataFrame(about["seconds"]))
+        return Tables(rows, _read(beside.videos), predicted, dict(about["people"]), _seconds(about))
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
+
+
+def about(tables: Tables) -> dict[bytes, bytes]:
+    """The metadata of the long table; each person is an item of its own, so that `facedyn forget` can take one out."""
+    return {METADATA: json.dumps({"people": tables.people, "seconds": tables.seconds.to_dict("records")}).encode()}
+
+
+def _seconds(about) -> pd.DataFrame:
+    return pd.DataFrame(about["seconds"], columns=list(as_table({})))
 
 
 def _read(path) -> pd.DataFrame:

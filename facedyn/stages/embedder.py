@@ -1,5 +1,6 @@
 """Videos of new people -> their representations, by a trained model: prepared and fitted as a run's own people are."""
 
+import functools
 import pathlib
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources.listing import named
 from facedyn import features
 from facedyn.core.verdicts import AT_CHANCE, USABLE, chance_level
-from facedyn.stages import embed_rates
+from facedyn.stages import embed_clips, embed_rates
+from facedyn.stages.embed_clips import Known, Named
 from facedyn.stages.embed_model import Model
 from facedyn.stages.embed_videos import Videos
-from facedyn.stages.fit import fit_stage, shared
+from facedyn.stages.fit import clip_states, fit_stage, shared
 from facedyn.stages.fit.units import unit_id
 from facedyn.stages.runtime import common, messages
 from facedyn.stages.runtime.data_settings import prepare_settings
@@ -56,7 +58,7 @@ class Embedder:
         config.data.update(dict(data_dir="", traits=(), pretrain_manifest="", manifest="", fps=model.fps))
         # Of smaller units than the level's a row is their mean, as the model's own people have it.
         unit = config.fit.unit if config.fit.unit in features.UNITS_OF[level] else level
-        config.fit.update(dict(splits=(), controls=(), split_half=False, unit=unit))
+        config.fit.update(dict(splits=(), controls=(), split_half=False, video_seconds=(), unit=unit))
         self.config = config
 
     def prepare_settings(self):
@@ -74,21 +76,59 @@ class Embedder:
     def _shared(self):
         return [of for _, of in sorted(self.model.generic.items()) if hasattr(of, "params")]
 
+    def keeps_states(self) -> bool:
+        """Whether states of clips can be kept: those of filters in closed form, and of no others."""
+        return shared.is_closed_form(self.config)
+
     def embed(self, videos: Videos, work) -> Embedded:
         """Leaves its files in the folder `work`, from where the same call continues after an interruption.
 
         Raises InputError when none of the videos can be used (`videos` says why).
         """
-        work, config, model = pathlib.Path(work), self.config, self.model
-        self.videos = None
-        self._prepare(videos.entries, videos.left_out, work)
-        face_clips = common.open_data(work / "data", config)
+        face_clips = self._prepare(videos, work)
         # Rows of other videos, settings or models lie in a folder of another name.
         name = content.named([face_clips.metadata["fingerprint"], self.made_with()])[:12]
-        place, fitting = work / f"representations-{name}", shared.make_fitting(config)
-        _, too_short = fit_stage.fit_table(config, fitting, face_clips, self._generic, place, model.settings, log=None)
+
+        def fit(fitting, place):
+            model = self.model
+            return fit_stage.fit_table(self.config, fitting, face_clips, self._generic, place, model.settings, log=None)[1]
+
+        return self._embedded(face_clips.clips, fit, pathlib.Path(work) / f"representations-{name}")
+
+    def known(self, videos: Videos, names: dict[str, Named], work) -> Known:
+        """The videos as clips with their states, which lie in `work`/states; as `embed`, with `names` of embed_clips.names_of.
+
+        Fits nobody: that is for `embed_known`.
+        """
+        face_clips, folder = self._prepare(videos, work), pathlib.Path(work) / "states"
+        known = self.clips(videos, names, folder, face_clips.clips)
+        embed_clips.encode(self._encode, self.model.generic, face_clips, known)
+        return known
+
+    def clips(self, videos: Videos, names: dict[str, Named], folder, usable=()) -> Known:
+        """The videos of the newest table of videos as clips; usable: ClipInfo of those that have frames."""
+        scales = common.scales(self.config)
+        return embed_clips.prepared(videos.entries, names, usable, self.videos, folder, self.made_with(), scales)
+
+    def embed_known(self, known: Known, work, left_out: pd.DataFrame | None = None) -> Embedded:
+        """What `embed` gives of the videos of these clips, without a look at them; see `clip_states`.
+
+        left_out: more rows of the table of videos.
+        """
+        self.videos, reader = embed_clips.videos(known, left_out), embed_clips.reader(known)
+        name = content.named(sorted(embed_clips.hashes(known, self.made_with()).items()))[:12]
+
+        def fit(fitting, place):
+            return clip_states.fit_table(self.config, fitting, reader, self._generic, place, self.model.settings)
+
+        return self._embedded(reader.clips, fit, pathlib.Path(work) / f"representations-{name}")
+
+    def _embedded(self, clips, fit, place) -> Embedded:
+        """What comes of clips (ClipInfo); fit(fitting, place) -> units with too few frames leaves its table in `place`."""
+        config, model = self.config, self.model
+        too_short = fit(self._fitting, place)
         rows, vectors = representations.read_parts(place)
-        self._note_too_short(face_clips, too_short, set(rows["unit_id"]))
+        self.videos = _with_too_short(config, self.videos, clips, too_short, set(rows["unit_id"]))
         if not len(rows):
             raise InputError(
                 f"No person has config.fit.min_frames={config.fit.min_frames} usable centre frames: use longer videos."
@@ -96,16 +136,25 @@ class Embedder:
         if not rows["finite"].all():
             names = named(rows.loc[~rows["finite"], "unit_id"].unique())
             messages.warning(f"embed: not finite, and marked so in the table: {names}")
-        predictions = predict(self.model.heads, rows, vectors)
+        predictions = predict(model.heads, rows, vectors)
         table = judged(rows).assign(representation=list(vectors))
-        return Embedded(table, self.videos, predictions, features.seconds_of(face_clips.clips, self.level))
+        return Embedded(table, self.videos, predictions, features.seconds_of(clips, self.level))
+
+    @functools.cached_property
+    def _fitting(self):  # once: what it has compiled is kept with it
+        return shared.make_fitting(self.config)
+
+    @functools.cached_property
+    def _encode(self):
+        return clip_states.make_encode(self.config)
 
     def _generic(self, scale: int, control: str):
         return self.model.generic[scale]
 
-    def _prepare(self, entries, left_out, work) -> None:
-        """Makes the dataset WORK/data of the clips that can be used, and `videos` of all of them."""
-        settings, path = self.prepare_settings(), work / "quality.parquet"
+    def _prepare(self, videos: Videos, work):
+        """Makes the dataset WORK/data of the clips that can be used, and `videos` of all of them; returns its reader."""
+        (entries, left_out, _), work = videos, pathlib.Path(work)
+        settings, path, self.videos = self.prepare_settings(), work / "quality.parquet", None
         if not self.model.fps:
             messages.warning(
                 "embed: nothing tells at how many frames per second the model was trained; the videos are taken at their own."
@@ -122,18 +171,7 @@ class Embedder:
                 raise InputError(f"Not one of the videos can be used; {slow[0]}: {table.set_index('clip_id').reason[slow[0]]}")
             # The other clips are reused as they are.
             prepare_face_clips([entry for entry in entries if entry.clip_id not in slow], work / "data", settings, path)
-
-    def _note_too_short(self, face_clips, too_short, fitted) -> None:
-        """Writes into the table of videos why a unit has no filters, at its clips."""
-        for unit, (scale, n) in sorted(too_short.items()):
-            why = f"{unit} has {fit_stage.too_few(self.config, scale, n)}"
-            messages.warning(f"embed: {why}: no representation of that scale")
-            clips = {clip.clip_id for clip in face_clips.clips if unit_id(clip, self.config.fit.unit) == unit}
-            own = self.videos["clip_id"].isin(clips)
-            before = self.videos.loc[own, "reason"]
-            self.videos.loc[own, "reason"] = np.where(before == "", why, before + "; " + why)
-            if unit not in fitted:
-                self.videos.loc[own, "verdict"] = "left_out"
+        return common.open_data(work / "data", self.config)
 
     def features(self, table: pd.DataFrame) -> pd.DataFrame:
         """The features of a table of `embed`: see `features.wide`."""
@@ -148,24 +186,44 @@ class Embedder:
     def quality(self, table: pd.DataFrame, videos: pd.DataFrame, seconds: dict | None = None) -> pd.DataFrame:
         """How far each row of the features can be trusted, and who has none: see `features.quality`."""
         found = features.quality(table, sorted(common.scales(self.config)), self.level, seconds)
-        used = set(found.index.get_level_values(0))
-        rows = []
-        for person, own in videos[~videos["person_id"].isin({*used, ""})].groupby("person_id"):
-            name = (person, "") if self.level != "person" else person
-            reasons = "; ".join(dict.fromkeys(filter(None, own["reason"])))
-            rows.append((name, 0, 0.0, np.nan, False, f"no features: {reasons}"))
-        if not rows:
-            return found
-        names = features.LEVELS[self.level]
-        keys = [row[0] for row in rows]
-        index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
-        more = pd.DataFrame([row[1:] for row in rows], index=index, columns=found.columns)
-        return (pd.concat([found, more]) if len(found) else more).sort_index()
+        return _with_unused(found, videos, self.level)
 
 
 def no_videos() -> pd.DataFrame:
     """The table of videos without a row."""
     return quality_table([])
+
+
+def _with_too_short(config, videos, clips, too_short, fitted) -> pd.DataFrame:
+    """The table of videos, which says why a unit has no filters at its clips."""
+    videos = videos.copy()
+    for unit, (scale, n) in sorted(too_short.items()):
+        why = f"{unit} has {fit_stage.too_few(config, scale, n)}"
+        messages.warning(f"embed: {why}: no representation of that scale")
+        of_unit = {clip.clip_id for clip in clips if unit_id(clip, config.fit.unit) == unit}
+        own = videos["clip_id"].isin(of_unit)
+        before = videos.loc[own, "reason"]
+        videos.loc[own, "reason"] = np.where(before == "", why, before + "; " + why)
+        if unit not in fitted:
+            videos.loc[own, "verdict"] = "left_out"
+    return videos
+
+
+def _with_unused(found: pd.DataFrame, videos: pd.DataFrame, level: str) -> pd.DataFrame:
+    """The quality table, with the people of whom no video could be used."""
+    used = set(found.index.get_level_values(0))
+    rows = []
+    for person, own in videos[~videos["person_id"].isin({*used, ""})].groupby("person_id"):
+        name = (person, "") if level != "person" else person
+        reasons = "; ".join(dict.fromkeys(filter(None, own["reason"])))
+        rows.append((name, 0, 0.0, np.nan, False, f"no features: {reasons}"))
+    if not rows:
+        return found
+    names = features.LEVELS[level]
+    keys = [row[0] for row in rows]
+    index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
+    more = pd.DataFrame([row[1:] for row in rows], index=index, columns=found.columns)
+    return (pd.concat([found, more]) if len(found) else more).sort_index()
 
 
 def judged(rows) -> pd.DataFrame:

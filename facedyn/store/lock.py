@@ -33,7 +33,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Windows keeps others from reading what is locked: a byte far behind the text.
 LOCKED_BYTE = 2**30
-PRIVATE = ("--person",)  # an option whose value must not be kept
+PRIVATE = ("--person", "--remove", "--remove-person")  # options whose values must not be kept
 
 
 @dataclasses.dataclass(frozen=True)

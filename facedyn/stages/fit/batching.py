@@ -80,6 +80,7 @@ class Fitting(NamedTuple):
       slots: the layout record of the representation.
       uses_all: whether the rows held back go into the representation, too, once it is known how well the others predict them.
       mesh: of the people.
+      shapes: (jobs, half length) -> what units are padded to, as `shapes_of`.
       prefetch: whether `load` leaves the devices alone, so that the next chunk may be loaded while one is fitted.
       load: (shared, reader, sources of some units, people, frames) -> Batch.frames of so many people, on the host.
       fit: (shared, Batch) -> FitResult.
@@ -92,6 +93,7 @@ class Fitting(NamedTuple):
     slots: tuple
     uses_all: bool
     mesh: jax.sharding.Mesh
+    shapes: Callable[..., tuple[Shape, ...]]
     prefetch: bool
     load: Callable
     fit: Callable

@@ -185,6 +185,7 @@ def make_fitting(config) -> Fitting:
         slots=slots,
         uses_all=True,
         mesh=mesh,
+        shapes=batching.shapes_of,
         prefetch=False,
         load=make_load(config, encode, mesh),
         fit=make_fit(config, sites, mesh),

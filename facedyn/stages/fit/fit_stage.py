@@ -74,7 +74,7 @@ def plan_all(config, fitting: Fitting, face_clips) -> tuple[dict[int, list[Parts
     return units, left_out
 
 
-def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: str, log):
+def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: str, log, reader_of=None):
     """Fits every unit of the dataset that has no row in the tables in `folder` yet.
 
     Args:
@@ -82,6 +82,7 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
       models: (scale, control) -> what `fitting` needs, a control's name or ''.
       settings: goes into the column config_hash.
       log: (scale=, half=, control=) -> MetricsLog; None keeps none.
+      reader_of: scale -> what `fitting.load` reads from; None: `face_clips`.
     Returns: as `plan_all`.
     """
     units, left_out = plan_all(config, fitting, face_clips)
@@ -111,7 +112,8 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
                 if not part[1] or control in ("", swapped.NAME)
             ]
             chunks = partial(batching.chunks_of, people=people)
-            _fit_all(config, fitting, face_clips, of_controls, of_scale, tables, chunks, settings)
+            reader = reader_of(scale) if reader_of else face_clips
+            _fit_all(config, fitting, reader, of_controls, of_scale, tables, chunks, settings)
     return units, left_out
 
 
@@ -124,7 +126,7 @@ def _parts(config) -> list[tuple[int, float]]:
 
 def _chunk_sizes(config, fitting, units) -> dict[Shape, int]:
     """{shape: people in a chunk of it}, for all scales."""
-    shapes = batching.shapes_of(units.items(), config.rank_loss.half_length)
+    shapes = fitting.shapes(units.items(), config.rank_loss.half_length)
     most = dict.fromkeys(shapes, 1)
     for of_scale in units.values():
         for shape, _, grouped in batching.chunks_of(of_scale, dict.fromkeys(shapes, len(of_scale) or 1)):

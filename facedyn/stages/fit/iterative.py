@@ -172,6 +172,7 @@ def make_fitting(config) -> Fitting:
         slots=p.slots,
         uses_all=False,
         mesh=mesh,
+        shapes=batching.shapes_of,
         prefetch=True,
         load=lambda params, *what: batching.load_frames(*what),
         fit=make_fit(config, p, compile_steps(config, p, mesh), mesh, keeps_features),
