@@ -17,8 +17,9 @@ READS = {
     "prepare": ("data.manifest", "data.pretrain_manifest", "data.yunet_model", "data.sface_model"),
     "pretrain": ("pretrain.init_from",),
     "embed": ("data.yunet_model", "data.sface_model"),
+    "traits": ("data.landmarks",),
 }
-READS["run"] = READS["doctor"] = (*READS["prepare"], *READS["pretrain"])
+READS["run"] = READS["doctor"] = (*READS["prepare"], *READS["pretrain"], *READS["traits"])
 # Stages that make a dataset, and that write what TensorBoard shows.
 PREPARING, LOGGING = ("prepare", "doctor", "run"), ("pretrain", "fit", "doctor", "run")
 
@@ -206,6 +207,10 @@ def _files(config, names):
         place = config[section][leaf]
         detects = config.data.detector != "haar"
         if not place or "://" in place or (name == "data.yunet_model" and not detects):
+            continue
+        if name == "data.landmarks":
+            if not pathlib.Path(place).expanduser().is_dir():
+                yield f"There is no folder {place}; config.{name} must name one with a file CLIP_ID.npz or CLIP_ID.csv a clip."
             continue
         if name == "data.manifest" and config.data.dataset != "manifest":
             continue

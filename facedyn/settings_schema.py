@@ -14,7 +14,8 @@ BLOCKS += ("whitened_covariances", "spectrum")
 HEADS = ("banded_ridge", "ridge", "mlp")
 DTYPES = ("float32", "bfloat16")
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
-BASELINES = ("mean_predictor", "same_identity", *ON_PIXELS, "permuted_labels", "oracle")
+ON_LANDMARKS = ("landmark_dynamics", "action_unit_dynamics")
+BASELINES = ("mean_predictor", "same_identity", *ON_PIXELS, *ON_LANDMARKS, "permuted_labels", "oracle")
 WORD, NAME = r"[a-z]\w*", r"\S.*"
 
 
@@ -58,6 +59,12 @@ SETTINGS = {
         "", r"who a file of a source shows: r'(?P<person>\w+)_(?P<session>\d+)'; '' = its folder's name"
     ),
     "data.data_dir": Setting("", "where the TFDS dataset lies; '' = WORKDIR/data", path=True),
+    "data.landmarks": Setting(
+        "",
+        "a folder of landmarks or action units, CLIP_ID.npz or CLIP_ID.csv, for the baselines that see no picture; "
+        "'' = OpenFace's CSV where the data has it",
+        path=True,
+    ),
     "data.traits": Setting((), "names of the manifest's trait columns", of=str, distinct=True, pattern=NAME),
     "data.image_size": Setting(112, "side of the square face crop, pixels", least=8, most=2048),
     "data.channels": Setting(3, "3 = RGB, 1 = grey, 2 = those of appearance=motion", (3, 1, 2)),

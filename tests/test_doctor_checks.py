@@ -286,7 +286,7 @@ def seen(n=30, **changes):
     [
         ("left_out", {"verdict": {3: "left_out"}, "reason": {3: "No face was found in any of its 95 frames."}}, ["c3"]),
         ("few_frames_kept", {"n_kept": {1: 100, 2: 260}}, ["c1"]),
-        ("little_video", dict.fromkeys(("n_decoded", "n_found", "n_kept"), {2: 100, 3: 100, 4: 100}), ["p1"]),
+        ("little_video", {name: {2: 100, 3: 100, 4: 100} for name in ("n_decoded", "n_found", "n_kept")}, ["p1"]),
         ("many_gaps", {"n_gaps": {4: 3, 5: 1}}, ["c4"]),
         ("high_jitter", {"jitter": {6: 1.5, 7: 0.25}}, ["c6"]),
         ("two_faces", {"n_two_faces": {8: 150, 9: 50}}, ["c8"]),

@@ -121,7 +121,7 @@ class YuNetDetector:
     def refined(self, bgr: np.ndarray, near: Face) -> list[Face]:
         """As `detect` with `near`, seen as large as it takes to tell how far the head leans: by the whole face's own symmetry.
 
-        Landmarks err to one side, by some degrees; those of the mirror image, which is looked at every other time, to the other.
+        Landmarks err to one side by some degrees, and those of the mirror image, looked at every other time, to the other.
         """
         factor = max(1.0, near.box[2] / self.FINE_WIDTH)
         least = np.multiply(self.FINE_PART, near.box[2:]) / factor

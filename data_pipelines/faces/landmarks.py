@@ -148,5 +148,5 @@ def _turn(of_head, shape):
 def tracks(found: Landmarks, what: str) -> np.ndarray:
     """What moves of a clip, float64 [T, D]: 'landmarks' without similarity, or intensities of 'action_units'."""
     if what == "landmarks":
-        return without_similarity(found.points).reshape(len(found.frames), -1) if len(found.frames) else found.units[:, :0]
+        return without_similarity(found.points).reshape(len(found.frames), -1) if found.points.size else found.units[:, :0]
     return found.units

@@ -1,9 +1,9 @@
 """How far a face leans, told from its mirror image: an upright face lies on its own mirror image, one that leans by an angle
 lies on it once it is turned by twice that angle.
 
-The Haar cascades find each eye by itself, and YuNet's landmarks are of a small picture; both err by some degrees, which stay the
-same through a clip. The whole face knows better, but is not symmetrical itself, when it is turned away above all: SHARE of what
-it says is believed.
+The Haar cascades find each eye by itself, and YuNet looks at a small picture; both err by some degrees, which stay the same
+through a clip. The whole face knows better, but is not symmetrical itself, when it is turned away above all: SHARE of what it
+says is believed.
 """
 
 import math

@@ -34,11 +34,11 @@ DEPENDS = {
 # Of what lies in a WORKDIR: raised when tables, settings or files of learnt state get other names or meanings.
 FORMAT = 2
 # Settings that only add to a stage's result: it need not be made again, nor in another WORKDIR.
-ADDS = ("fit.controls",)
+ADDS = ("fit.controls", "fit.video_seconds")
 # What a stamp of this format holds, beside the name of its stage.
 HOLDS = {"config": dict, "relevant": dict, "versions": dict, "summary": dict, "config_hash": str, "command": str}
 HOLDS |= {"started": str, "finished": str}
-INIT_FROM, CONTENT = "pretrain.init_from", r"([0-9a-f]{32})?"
+INIT_FROM, LANDMARKS, CONTENT = "pretrain.init_from", "data.landmarks", r"([0-9a-f]{32})?"
 
 
 def stamp_path(workdir, stage: str) -> pathlib.Path:
@@ -93,6 +93,9 @@ def relevant(config, stage: str, dataset: str) -> dict:
         place = config.pretrain.init_from
         name = content.of_place(pathlib.Path(place).expanduser()) if place else ""
         kept |= {INIT_FROM: name} if name or not place else {}
+    if stage == "traits":
+        place = config.data.landmarks
+        kept |= {LANDMARKS: content.of_place(pathlib.Path(place).expanduser()) if place else ""}
     return json.loads(json.dumps(kept, default=list))
 
 
@@ -101,9 +104,8 @@ def changes(stamp: dict, now: dict) -> list[str]:
     younger = {k: v for k, v in flatten(default_config()).items() if k in now and k not in stamp["relevant"]}
     before = json.loads(json.dumps(younger, default=list)) | stamp["relevant"]
     names = (before.keys() | now.keys()) - set(BY_CONTENT)
-    if INIT_FROM in now and re.fullmatch(CONTENT, before.get(INIT_FROM, "")):
-        names.add(INIT_FROM)
-    names = sorted(names)
+    named = [name for name in (INIT_FROM, LANDMARKS) if name in now and re.fullmatch(CONTENT, before.get(name, ""))]
+    names = sorted(names | {*named})
     return [f"{n} was {before.get(n)!r}, is {now.get(n)!r}" for n in names if before.get(n) != now.get(n)]
 
 

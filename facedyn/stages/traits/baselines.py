@@ -19,14 +19,14 @@ from facedyn.stages.fit.learning import generic_pool
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.runtime import common, messages
 from facedyn.stages.traits import clip_features as pixels
-from facedyn.stages.traits import trait_features, trait_protocol
+from facedyn.stages.traits import landmark_features, trait_features, trait_protocol
 from facedyn.stages.traits.trait_predictions import Scored
 from facedyn.store import representations
 from facedyn.store.scores import PLUS, TRANSDUCTIVE, ScoreKey, joined
 
 # Baselines that are one vector per person, read from frames; the others need none.
 ON_PIXELS = ("mean_face", "rank_pooling", "dynamic_images", "linear_dynamics", "generic_feature", "optical_flow")
-NAMES = ("mean_predictor", "same_identity", *ON_PIXELS, "permuted_labels", "oracle")
+NAMES = ("mean_predictor", "same_identity", *ON_PIXELS, *landmark_features.NAMES, "permuted_labels", "oracle")
 # Side of the grey faces that movement is taken from, pixels.
 SIZE = 32
 COMPONENTS = 8
@@ -55,6 +55,9 @@ def features(config, workdir, face_clips, records, scored: Scored, marks: dict) 
     wanted = tuple(n for n in ON_PIXELS if n in {*names, *config.traits.fused_baselines})
     if wanted:
         found = _pixel_features(config, workdir, face_clips, records, scored.subjects, wanted)
+    clips_of = _records_of(config, face_clips, records, scored.subjects.ids)
+    clips_of = {who: [face_clips.clips[record].clip_id for record in own] for who, own in clips_of.items()}
+    found |= landmark_features.features(config, clips_of, names)
     if "oracle" in names and config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():
         from data_pipelines.synthetic.bench import oracle_features  # absent with another run's data_dir
 
