@@ -12,7 +12,7 @@ import pandas as pd
 from data_pipelines.errors import InputError
 from data_pipelines.progress import counted
 from facedyn.stages import embed_clips, embed_model, embed_reuse, embed_tables, embed_videos
-from facedyn.stages.embedder import Embedder
+from facedyn.stages.embedder import Embedder, TooFewFrames
 from facedyn.stages.runtime import common, compilation_cache, messages
 
 SUFFIXES = (".parquet", ".csv")
@@ -107,7 +107,10 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
                 found = embedder.embed(videos, work)
             table, _, predictions, seconds = found
     except InputError as error:
-        if not same or not len(same.representations) or embedder.videos is None:
+        useless = isinstance(error, TooFewFrames) or (
+            embedder.videos is not None and not (embedder.videos["verdict"] == "ok").any()
+        )
+        if not same or not len(same.representations) or not useless:
             raise
         messages.warning(f"embed: {error}")
         if names is not None and not known:

@@ -78,7 +78,7 @@ def stamp(out) -> tuple | None:
 def held(out, before: tuple | None):
     """Nobody else changes the table in the block. Raises InputError where it is not the one of the stamp `before` any more."""
     with lock.held(unfinished(out)):
-        if stamp(out) != before:
+        if stamp(out) != before or (unfinished(out) / WHOLE).is_dir():
             raise InputError(f"{out} was just replaced by another command: run this one again.")
         yield
 

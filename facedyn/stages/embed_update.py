@@ -12,7 +12,7 @@ from facedyn.stages import embed_clips, embed_reuse
 from facedyn.stages.embed_clips import Known
 from facedyn.stages.embed_reuse import Tables
 from facedyn.stages.embed_videos import Videos
-from facedyn.stages.embedder import Embedder
+from facedyn.stages.embedder import Embedder, TooFewFrames
 from facedyn.stages.runtime import messages
 
 
@@ -73,7 +73,7 @@ def _computed(embedder: Embedder, known: Known, work, others: bool) -> Tables:
     try:
         if known:
             table, _, predictions, seconds = embedder.embed_known(known, work)
-    except InputError as error:
+    except TooFewFrames as error:
         if not others:
             raise
         messages.warning(f"embed: {error}")

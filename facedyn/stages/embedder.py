@@ -28,6 +28,10 @@ from facedyn.store import portable, representations
 OF_HEAD = ("head", "scales", "tasks", "fusion", "note")
 
 
+class TooFewFrames(InputError):
+    """The videos can be used, but of nobody there is enough of them."""
+
+
 class Embedded(NamedTuple):
     """What comes of some videos.
 
@@ -130,7 +134,7 @@ class Embedder:
         rows, vectors = representations.read_parts(place)
         self.videos = _with_too_short(config, self.videos, clips, too_short, set(rows["unit_id"]))
         if not len(rows):
-            raise InputError(
+            raise TooFewFrames(
                 f"No person has config.fit.min_frames={config.fit.min_frames} usable centre frames: use longer videos."
             )
         if not rows["finite"].all():

@@ -4,13 +4,13 @@ Why states and not sums over frames. With xtx, xty and lagged products of each c
 subtracted, `filters`, `step_correlations`, `autocorrelations`, `amplitude`, `whitened_covariances` and `spectrum` would follow
 exactly, whitening included. Three things would not:
 
-- the skewness and kurtosis of the `innovations`. Their errors depend on the filters, which change with every clip; the fourth
-  moments of a change and 16 coordinates are about 6,000 sums per coordinate, half a million per site: more than the states of
-  an hour of video;
+- the skewness and kurtosis of the `innovations`. Their errors depend on the filters, which change with every clip. They would
+  take all products of up to four of a change and 16 coordinates, 40,000 sums per site and clip: in float64, which such
+  differences need, as much as the states of three minutes of video;
 - the frames that count: the `max_frames` evenly spaced ones of all of a person's clips, which are others with each new clip;
-- the ranking accuracy of the frames held back, which is counted anew when the filters change.
+- the ranking accuracy of the frames held back, which is counted again with the new filters.
 
-So the states are kept, as float32 (float16 moves features by more than 1e-5 of their spread): 4 bytes x rank x sites x scales
+So the states are kept, as float32 (float16 moves features by up to 0.01 of their spread): 4 bytes x rank x sites x scales
 per frame. With the model in the package that is 640 bytes per frame, 1 MB per minute of video at 25 frames per second. A fit of
 them is the fit of the videos: the same rows, and the same numbers to the last bit, as no unit's shape depends on the others.
 """
