@@ -149,7 +149,11 @@ MUTANTS = (
         "return np.stack([mean, 1 + std]).astype(np.float32)",
         ENGINE,
     ),
-    _stage("fit/fit_stage.py", "held_back=0.0 if half and fitting.uses_all else c.held_back", "held_back=c.held_back", HALVES),
+    _stage("fit/fit_stage.py", "(half and fitting.uses_all) or seconds", "seconds", HALVES),
+    _stage("fit/units.py", "first + round(left * fps)", "first + round(fps)", "test_windows.py"),
+    _stage("fit/units.py", "left -= (centres[-1] + reach + 1 - first) / fps", "left -= 0.0", "test_windows.py"),
+    _stage("traits/landmark_features.py", "tracks[run] for run in", "tracks for run in", "test_landmark_baselines.py"),
+    _core("blocks.py", "chosen / np.maximum(np.bincount(of_bands, chosen), 1)[of_bands]", "chosen", "test_blocks.py"),
     _stage("fit/learning.py", "config.seed if control == SHUFFLED else None", "None", SHUFFLED),
     _stage("fit/learning.py", "if clip.person_id in people]", "if clip.person_id not in people]", SHUFFLED),
     _stage(
@@ -176,8 +180,7 @@ MUTANTS = (
     _core("stacking.py", "return weights / weights.sum(), means", "return np.full(len(means), 1 / len(means)), means", HEADS),
     _core("stacking.py", "(errors.sum(1).argmax if worst else errors.sum(1).argmin)()", "errors.sum(1).argmin()", HEADS),
     _core("pca.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
-    _core("pca.py", "np.sqrt(sizes.sum() / (len(sizes) * sizes))", "np.ones(len(sizes))", WEIGHTS),
-    _stage("traits/trait_protocol.py", "weights=weights, bands=bands", "weights=None, bands=bands", WEIGHTS),
+    _stage("traits/trait_protocol.py", "weights=features.weights", "weights=None", WEIGHTS),
     _stage("traits/trait_features.py", "if self.weights is None:", "if True:", WEIGHTS),
     _stage("traits/trait_predictions.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
     _stage(
