@@ -244,7 +244,9 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
                 raise Stopped
             taken = steps_of_call(step, compiled.calls, c.eval_every, c.steps)
             stack = np.stack([b["windows"] for b in itertools.islice(batches, taken)])
-            state, of_call = compiled.update(state, jax.make_array_from_process_local_data(split, stack))
+            windows = jax.make_array_from_process_local_data(split, stack)
+            with jax.transfer_guard("disallow"):  # a step waits for nothing that passes between host and device unseen
+                state, of_call = compiled.update(state, windows)
             losses.append(of_call)
             step += taken
             progress.advance(taken)
