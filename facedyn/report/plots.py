@@ -147,7 +147,8 @@ def matrix(values, people, labels) -> str:
 
     Row i is of people[i], column j of people[j]; pointing at a row names the person and whom he or she resembles most.
     """
-    n, left, side, bottom = len(people), 90, 380, 90
+    n, side = len(people), 380
+    left, bottom = (90, 90) if n <= NAMED_ROWS else (30, 24)
     limit = max(float(np.nanmax(np.abs(values))), 1e-9)
     colours = _blend(LOW_HIGH, 0.5 + 0.5 * np.nan_to_num(values) / limit)
     picture = _png(np.concatenate([colours, 255 * np.isfinite(values)[..., None].astype(np.uint8)], -1))
@@ -162,7 +163,8 @@ def matrix(values, people, labels) -> str:
         y, best = 8 + i * step, int(others[i].argmax())
         own = f"own other half {_short(values[i, i])}, " if np.isfinite(values[i, i]) else ""
         said = f"<title>{name}: {own}most similar other person {names[best]}, {_short(others[i, best])}</title>"
-        parts.append(f'<rect class="own" x="{left + i * step:.1f}" y="{y:.1f}" width="{step:.1f}" height="{step:.1f}"/>')
+        if step > 3:
+            parts.append(f'<rect class="own" x="{left + i * step:.1f}" y="{y:.1f}" width="{step:.1f}" height="{step:.1f}"/>')
         parts.append(f'<rect class="row" x="{left}" y="{y:.1f}" width="{side}" height="{step:.1f}">{said}</rect>')
         if n <= NAMED_ROWS:
             x = left + (i + 0.5) * step
@@ -172,7 +174,7 @@ def matrix(values, people, labels) -> str:
     across, up = map(html.escape, labels)
     parts.append(f'<text x="{left + side / 2}" y="{side + bottom}" text-anchor="middle">{across}</text>')
     parts.append(f'<text x="12" y="{side / 2}" text-anchor="middle" transform="rotate(-90 12 {side / 2})">{up}</text>')
-    stops = "".join(f'<stop offset="{s}" stop-color="rgb{tuple(map(int, c))}"/>' for s, c in zip((1, 0.5, 0), LOW_HIGH))
+    stops = "".join(f'<stop offset="{s}" stop-color="rgb{tuple(map(int, c))}"/>' for s, c in zip((0, 0.5, 1), LOW_HIGH[::-1]))
     parts.append(f'<linearGradient id="similarity" x2="0" y2="1">{stops}</linearGradient>')
     parts.append(f'<rect x="{left + side + 14}" y="8" width="12" height="{side}" style="fill: url(#similarity)"/>')
     for share, value in ((0, limit), (0.5, 0.0), (1, -limit)):

@@ -24,7 +24,7 @@ CHANCE_FOR = {
     "top1": "A person is not recognised better than by guessing",
     "ranking_accuracy": "The model does not predict movement better than a copy of its input",
 }
-PCC = "PCC is the correlation of predicted and true values over people: 1 is perfect, 0 is guessing."
+PCC = "Mean PCC: the correlation of predicted and true values; 1 is perfect, 0 is guessing."
 
 
 def first_screen(inputs: Inputs) -> page.Section:
@@ -73,14 +73,14 @@ def _tiles(inputs) -> str:
     scores, tiles = inputs.scores, []
     own, best = tables.headline_row(scores), tables.baseline_row(scores)
     if own is not None:
-        references = [(f"baseline: {method_name(best.method)}", best.value)] if best is not None else []
+        references = [("best baseline", best.value)] if best is not None else []
         oracle = tables.baseline_row(scores, "oracle")
         references += [(method_name("oracle"), oracle.value)] if oracle is not None else []
-        tiles.append(_tile("How well are traits predicted? Mean PCC", own, references, PCC))
+        tiles.append(_tile("How well are traits predicted?", own, references, PCC))
     found = tables.identification_row(scores)
     if found is not None:
-        words = f"Top-1: the share of people whose other video is nearest to them ({method_name(found.method)})."
-        tiles.append(_tile("How many people are recognised? Top-1", found, [("chance", found.chance)], words))
+        words = f"Top-1: the share of people who are found again, among all, in {tables.IDENTIFIED[found.method]}."
+        tiles.append(_tile("How many people are recognised?", found, [("chance", found.chance)], words))
     generic = tables.generic_rows(scores)
     for row, copied in generic[:1]:
         references = [("copied input", copied.value)] if copied is not None else [("chance", row.chance)]
@@ -88,7 +88,7 @@ def _tiles(inputs) -> str:
         references += [("oracle: true order", oracle.value)] if oracle is not None else []
         words = "Ranking accuracy: the share of pairs of frames in the right order"
         words += f", at scale {row.scales} of {len(generic)}." if len(generic) > 1 else "."
-        tiles.append(_tile("Is movement predicted? Ranking accuracy", row, references, words))
+        tiles.append(_tile("Is movement predicted?", row, references, words))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 

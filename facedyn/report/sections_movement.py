@@ -65,8 +65,8 @@ def _ranking(rows, name, caption: str) -> str:
     settings, body = list(dict.fromkeys(key._replace(method="") for key in keys)), []
     for method in dict.fromkeys(key.method for key in keys):
         found = [tables.row_of(rows, setting._replace(method=method), "ranking_accuracy") for setting in settings]
-        people = sorted({int(row.n) for row in found if row is not None})
-        body.append([tables.method_name(method, rows["stage"].iloc[0]), *found, " / ".join(map(str, people))])
+        people = max(int(row.n) for row in found if row is not None)
+        body.append([tables.method_name(method, rows["stage"].iloc[0]), *found, people])
     columns = ["ranking accuracy", *(tables.sentence(tables.details(setting)) for setting in settings), "people"]
     return page.table(name, columns, body, f"{caption} With 95 % intervals by resampling people.", main=1)
 
@@ -259,5 +259,10 @@ def _traits_of_looks(inputs) -> str:
     if own is None or not alone:
         return ""
     body = [[tables.method_name(row.method), row, int(row.n)] for row in (own, *alone)]
-    words = "Do looks alone predict the traits? Mean PCC of the features, and of single frames without any movement."
-    return page.table("traits_by_looks", ["from", "PCC", "people"], body, words, main=1, lead=(body[0][0],))
+    found = (
+        "Looks alone predict the traits, too" if any(row.low > 0 for row in alone) else "Looks alone do not predict the traits"
+    )
+    words = "Mean PCC of the features, and of single frames without any movement."
+    return page.paragraph(f"{found} better than guessing.") + page.table(
+        "traits_by_looks", ["from", "PCC", "people"], body, words, main=1, lead=(body[0][0],)
+    )

@@ -73,14 +73,13 @@ def _methods(inputs, lead) -> list[dict]:
 
 def _by_method(inputs, lead) -> str:
     """A heat map of PCC, traits by methods: the headline first, then the best method first."""
-    entries = [e for e in _methods(inputs, lead) if "pcc" in e and (e["key"] == lead or e["key"].method != "representation")]
-    entries.sort(key=lambda e: (e["key"] != lead, -e["pcc"].value if e["pcc"].value == e["pcc"].value else 9.0))
+    entries = {}  # of each method the first, which is scored like the headline
+    for entry in _methods(inputs, lead):
+        if "pcc" in entry and not entry["key"].of:
+            entries.setdefault(entry["key"].method, entry)
+    entries = sorted(entries.values(), key=lambda e: (e["key"] != lead, -tables.size(e["pcc"])))
     by_key = [tables.trait_rows(inputs.scores, e["key"], "pcc") for e in entries]
-    seen, columns = [tables.method_name(e["key"].method) for e in entries], []
-    for entry, method in zip(entries, seen):
-        columns.append(
-            method if seen.count(method) == 1 else f"{method} ({entry['key'].head.replace('_', ' ')} {entry['key'].fusion})"
-        )
+    columns = [tables.method_name(e["key"].method) for e in entries]
     traits = [t for t in tables.in_order(by_key[0]) if t != "mean"]
     traits.sort(key=lambda t: -tables.size(by_key[0][t]))
     rows = [[trait, *(of.get(trait) for of in by_key)] for trait in [*traits, "mean"]]

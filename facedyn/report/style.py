@@ -23,8 +23,8 @@ a { color: var(--c1); }
 .skip:focus { left: 8px; top: 8px; padding: 6px 10px; background: var(--page); }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 nav { position: sticky; top: 0; z-index: 2; background: var(--page); border-bottom: 1px solid var(--line); margin-top: 8px; }
-nav ul { display: flex; justify-content: safe center; gap: 18px; list-style: none; margin: 0; padding: 0 20px; font-size: .86rem;
-  overflow-x: auto; white-space: nowrap; }
+nav ul { display: flex; justify-content: safe center; gap: 16px; list-style: none; margin: 0; padding: 0 20px;
+  font-size: .84rem; overflow-x: auto; white-space: nowrap; }
 nav a { display: block; padding: 9px 0 7px; border-bottom: 2px solid transparent; color: var(--muted); text-decoration: none; }
 nav a:hover { color: var(--ink); }
 nav a[data-here] { border-color: var(--c1); color: var(--ink); }
@@ -32,7 +32,7 @@ h1 { font-size: 1.45rem; line-height: 1.2; margin: 0 0 2px; }
 h2 { font-size: 1.3rem; margin: 44px 0 6px; padding-top: 14px; border-top: 1px solid var(--line); }
 h3 { font-size: 1.02rem; margin: 22px 0 6px; } h4 { font-size: .9rem; margin: 6px 0 2px; }
 p, li { max-width: 80ch; } p { margin: 6px 0 12px; }
-.sub { margin: 0; } .sub, .note, figcaption, caption { color: var(--muted); }
+.sub { margin: 0; max-width: none; } .sub, .note, figcaption, caption { color: var(--muted); }
 .sub, .note, figcaption, caption { font-size: .87rem; }
 .answer { background: var(--card); border-left: 5px solid var(--own); border-radius: 6px; padding: 10px 16px;
   margin: 14px 0 12px; }
@@ -45,7 +45,8 @@ p, li { max-width: 80ch; } p { margin: 6px 0 12px; }
 .tile .key-figure { color: var(--ink); font-size: .83rem; margin: 0; }
 .tile .key-figure b { font-size: 1.6rem; line-height: 1.25; font-variant-numeric: tabular-nums; margin-right: 6px; }
 .bars { list-style: none; margin: 2px 0 0; padding: 0; }
-.bars li { display: grid; grid-template-columns: minmax(0, 9.5em) 1fr 3em; gap: 0 8px; align-items: center; line-height: 1.35; }
+.bars li { display: grid; grid-template-columns: minmax(0, 9.5em) 1fr 2.6em; gap: 0 8px; align-items: center;
+  line-height: 1.35; }
 .bars i { display: block; height: 7px; border-radius: 2px; width: calc(var(--at) * 100%); min-width: 2px;
   background: var(--own); }
 .bars li + li i { opacity: .55; } .bars span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
@@ -79,7 +80,7 @@ svg.plot { display: block; width: 100%; height: auto; }
 .key { display: inline-block; width: 110px; height: 10px; border-radius: 2px; vertical-align: middle; margin: 0 6px;
   background: linear-gradient(90deg, #2166ac, #92c5de, #f7f7f7, #f4a582, #b2182b); }
 .key.labels { background: linear-gradient(90deg, #2f6db5, #a9a4ad, #e0782a); }
-.forest ul { list-style: none; margin: 0; padding: 0; } .forest p { margin: 0 0 2px; }
+.forest ul { list-style: none; margin: 0; padding: 0; } .forest p { margin: 0 0 2px; max-width: none; }
 .forest .dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin: 0 5px 0 12px;
   background: var(--own); }
 .forest li, .forest .axis { display: grid; grid-template-columns: minmax(0, 22em) 1fr 10.5em; gap: 0 12px; align-items: center;

@@ -32,7 +32,8 @@ METRIC_NAMES |= {"within_distance": "distance within", "between_distance": "betw
 
 # The methods that the figures are about come first in every table, then what they are compared with.
 # Ways to identify people, the most informative first: halves of the same clips share light, camera and expression.
-IDENTIFIED = ("cross_session", "cross_task", "cross_clip", "split_half")
+IDENTIFIED = {"cross_session": "another session", "cross_task": "another task", "cross_clip": "another clip"}
+IDENTIFIED |= {"split_half": "the other half of their frames"}
 METHOD_ORDER = ("representation", "generic", "split_half")
 # Not what a representation has to be better than.
 NO_BASELINES = ("representation", "oracle", "fold_seed", "permuted_labels")
@@ -147,7 +148,9 @@ def identification_row(scores: pd.DataFrame):
     """Top-1 by the most informative way to identify people, with most scales; or None."""
     rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
     rows = rows[(rows["block"] == "") & rows["method"].isin(IDENTIFIED)]
-    best = sorted(rows.itertuples(index=False), key=lambda row: (-IDENTIFIED.index(row.method), len(key_of(row).scale_numbers)))
+    best = sorted(
+        rows.itertuples(index=False), key=lambda row: (-[*IDENTIFIED].index(row.method), len(key_of(row).scale_numbers))
+    )
     return best[-1] if best else None
 
 
