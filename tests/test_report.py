@@ -179,8 +179,8 @@ def test_page_has_every_section_and_needs_nothing_but_itself(full):
     assert set(links) <= set(ids)
     assert set(checker.all("section", "aria-labelledby")) <= set(ids)
     assert all(len(words) > 40 for words in checker.texts.values())
-    # Scatters, before and after, learning curves and losses, reliability, matrix of halves, maps of people.
-    assert text.count("<svg") == 3 + 2 + 4 + 1 + 1 + 3
+    # Scatters, learning curves, reliability, matrix of halves, maps of people.
+    assert text.count("<svg") == 3 + 2 + 1 + 1 + 3
     # 2 people x 2 scales: window, maps with person filters, without, difference; 6 clips of 3 frames.
     assert text.count("<img") == 4 * (9 + 2 + 2 + 2) + 6 * 3
 
@@ -608,6 +608,10 @@ def test_keyboard_and_screen_reader(full):
     assert levels.count(1) == 1
     heads = [f"{name}-title" for name in SECTIONS]
     assert [attrs["id"] for tag, attrs in checker.tags if tag == "h2"] == heads
+
+
+def test_the_picture_of_the_first_screen_is_small(root):
+    assert (root / "docs" / "report.png").stat().st_size < 300_000
 
 
 def luminance(colour):

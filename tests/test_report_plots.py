@@ -24,7 +24,7 @@ def test_ticks_are_round_numbers_and_few():
 
 def test_an_interval_that_is_not_known_is_drawn_as_a_point():
     rows = [("mean", (0.1, np.nan, np.nan), None), ("none", (np.nan,) * 3, (0.2, 0.1, 0.3))]
-    text = plots.forest([("baselines", rows)], ["a", "b"], "PCC")
+    text = plots.forest(rows, ["a", "b"], "PCC")
     assert text.count("<b ") == 2
     assert text.count("<i ") == 1
     assert "nan" not in text

@@ -119,17 +119,15 @@ def curve(x, y, labels, name, levels, description, *, size=(460, 250), band=None
     near = {what: value for what, value in levels.items() if value > 0.35}
     ends = [np.asarray(y, float), np.array(list(near.values()), float), *(np.asarray(side, float) for side in band or ())]
     low, high = _padded(*ends)
+    names = [(f"{name} {_short(y[-1])}", y[-1], "strong"), *((f"{what} {_short(v)}", v, "") for what, v in near.items())]
+    # What lies far below is named at the lower edge, and does not stretch the axis.
+    names += [(f"{what} {_short(value)} ↓", low, "") for what, value in levels.items() if what not in near]
 
     def paint(px, py):
         def path(values, x=x):
             return "L".join(f"{px(a)} {py(b)}" for a, b in zip(x, values))
 
         parts = [f'<path class="band" d="M{path(band[0])}L{path(band[1][::-1], x[::-1])}Z"/>'] if band else []
-        # What lies far below is named at the lower edge, and does not stretch the axis.
-        names = [(f"{name} {_short(y[-1])}", y[-1], "strong")]
-        names += [
-            (f"{what} {_short(v)}{'' if what in near else ' ↓'}", v if what in near else low, "") for what, v in levels.items()
-        ]
         parts += [f'<path class="level" d="M{px(x[0])} {py(v)}H{px(x[-1])}"/>' for v in near.values()]
         parts.append(f'<path class="curve" d="M{path(y)}"/>')
         for a, b, what in marks:
@@ -139,7 +137,7 @@ def curve(x, y, labels, name, levels, description, *, size=(460, 250), band=None
         return parts
 
     x_range = (float(x[0]), float(x[-1])) if x[0] < x[-1] else _padded(x)
-    return chart(size, x_range, (low, high), labels, paint, description, right=150)
+    return chart(size, x_range, (low, high), labels, paint, description, right=14 + 6 * max(len(words) for words, *_ in names))
 
 
 def matrix(values, people, labels) -> str:
@@ -194,40 +192,34 @@ def _apart(values, gap) -> list[float]:
     return list(places)
 
 
-def forest(groups: list[tuple[str, list[tuple]]], series: list[str], axis: str) -> str:
+def forest(rows: list[tuple], series: list[str], axis: str) -> str:
     """Figures with their intervals on one scale.
 
     Args:
-      groups: (name, rows); a row is its label and, for each of `series`, (value, low, high) with NaN for what is not known, or
-        None. series: what the figures of a row are of; axis: what is shown.
+      rows: a label and, for each of `series`, (value, low, high) with NaN for what is not known, or None.
+      series: what the figures of a row are of. axis: what is shown.
     """
-    known = [x for _, rows in groups for _, *figures in rows for f in figures if f for x in f if math.isfinite(x)] or [0.0]
+    known = [x for _, *figures in rows for f in figures if f for x in f if math.isfinite(x)]
     low, high = _padded([0.0, *known])
 
     def place(x):
         return f"{(x - low) / (high - low):.4f}"
 
-    def bar(figure, number):
-        value, least, most = figure or (math.nan,) * 3
-        line = f'<i style="--low: {place(least)}; --high: {place(most)}"></i>' if math.isfinite(least + most) else ""
-        dot = f'<b style="--at: {place(value)}"></b>' if math.isfinite(value) else ""
-        return f'<span class="g{number}">{line}{dot}</span>', f"<span>{with_interval(value, least, most, 2)}</span>"
-
-    parts = []
-    for name, rows in groups:
-        items = []
-        for label, *figures in rows:
-            bars, words = zip(*(bar(figure, number) for number, figure in enumerate(figures, 1)))
-            drawn = f'<span class="bar" aria-hidden="true" style="height: {1.35 * len(bars)}em">{"".join(bars)}</span>'
-            written = f'<span class="figure">{"".join(words)}</span>'
-            items.append(f'<li><span class="what">{page.text(label)}</span>{drawn}{written}</li>')
-        parts.append(f"{f'<h4>{page.text(name)}</h4>' if name else ''}<ul>{''.join(items)}</ul>")
+    items = []
+    for label, *figures in rows:
+        bars, words = "", ""
+        for number, (value, least, most) in enumerate((figure or (math.nan,) * 3 for figure in figures), 1):
+            line = f'<i style="--low: {place(least)}; --high: {place(most)}"></i>' if math.isfinite(least + most) else ""
+            dot = f'<b style="--at: {place(value)}"></b>' if math.isfinite(value) else ""
+            bars += f'<span class="g{number}">{line}{dot}</span>'
+            words += f"<span>{with_interval(value, least, most, 2)}</span>"
+        drawn = f'<span class="bar" aria-hidden="true" style="height: {1.35 * len(figures)}em">{bars}</span>'
+        items.append(f'<li><span class="what">{page.text(label)}</span>{drawn}<span class="figure">{words}</span></li>')
     marks = "".join(f'<span style="--at: {place(x)}">{_tick(x)}</span>' for x in ticks(low, high))
     scale = f'<div class="axis" aria-hidden="true"><span class="what"></span><span class="bar">{marks}</span></div>'
     dots = "".join(f'<span class="dot g{i}"></span>{page.text(name)}' for i, name in enumerate(series, 1))
-    kind = "short" if all(len(row[0]) < 32 for _, rows in groups for row in rows) else ""
-    body = f'<p class="note">{page.text(axis)}{dots}</p><div class="{kind}">{"".join(parts)}{scale}</div>'
-    return f'<div class="forest" style="--zero: {place(0.0)}">{body}</div>'
+    named = f'<p class="note">{page.text(axis)}{dots}</p>'
+    return f'<div class="forest" style="--zero: {place(0.0)}">{named}<ul>{"".join(items)}</ul>{scale}</div>'
 
 
 def ticks(low: float, high: float, most: int = MAX_TICKS) -> list[float]:

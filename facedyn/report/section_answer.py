@@ -120,7 +120,7 @@ def _forest(scores) -> str:
     axis = "PCC of each trait, best first, with its 95 % interval:"
     left = len(names) - TRAITS_SHOWN
     more = page.paragraph(f"{left} more traits stand under “What can be predicted?”.", note=True) if left > 0 else ""
-    return plots.forest([("", drawn)], series, axis) + more
+    return plots.forest(drawn, series, axis) + more
 
 
 def _forest_of_identification(scores) -> str:
@@ -129,7 +129,7 @@ def _forest_of_identification(scores) -> str:
     drawn = [(sentence(", ".join(tables.describe(key_of(row)))), _interval(row)) for row in rows.itertuples(index=False)]
     if not drawn or tables.identification_row(scores).verdict == TOO_FEW:
         return ""
-    return plots.forest([("", drawn[: TRAITS_SHOWN + 1])], ["people recognised"], "Top-1 with its 95 % interval:")
+    return plots.forest(drawn[: TRAITS_SHOWN + 1], ["people recognised"], "Top-1 with its 95 % interval:")
 
 
 def _interval(row):

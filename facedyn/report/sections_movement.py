@@ -52,9 +52,8 @@ def moves(inputs: Inputs, faces: bool) -> page.Section:
         words += " a model that only copies its input reaches the figure of the copied input."
         parts += [page.heading("How well is movement predicted?"), page.paragraph(words), *tabled]
         parts += page.verdicts(tables.judged(inputs.scores, scored))
-    filters = _before_after(inputs)
-    parts += [page.details("Learning curves", *_curves(log, every, len(scored) < len(every))), page.details(*filters)]
-    if not (log or any(tabled) or inputs.examples is not None or filters[1]):
+    parts.append(page.details("Learning curves", _curves(log, every, len(scored) < len(every))))
+    if not (log or any(tabled) or inputs.examples is not None):
         return page.Section(name, title, "", "The stage pretrain trains the model that says so; it has not run here.")
     return page.Section(name, title, "\n".join(filter(None, parts)))
 
@@ -71,49 +70,24 @@ def _ranking(rows, name, caption: str) -> str:
     return page.table(name, columns, body, f"{caption} With 95 % intervals by resampling people.", main=1)
 
 
-def _curves(log, every, others: bool) -> list[str]:
-    """Ranking accuracy of the validation people with the controls, and the loss, a plot a scale."""
-    accuracies, losses = [], []
+def _curves(log, every, others: bool) -> str:
+    """Ranking accuracy of the validation people with the controls, a plot a scale."""
+    drawn = []
     for scale in sorted({row["scale"] for row in log}):
         points = [row for row in log if row["scale"] == scale]
         points = points[:: -max(1, len(points) // CURVE_POINTS)][::-1]  # from the end, so that the last is there
         # The curve's own people: controls of others would lie higher or lower for reasons of theirs.
         controls = every[(every["scales"] == str(scale)) & (every["split"] == "validation") & (every["method"] != "generic")]
         named = {tables.method_name(m): v for m, v in zip(controls["method"], controls["value"])}
-        steps, accuracy, loss = (
-            np.array([row.get(k, np.nan) for row in points], float) for k in ("step", "ranking_accuracy", "loss")
-        )
-        for found, values, what, own, levels in (
-            (accuracies, accuracy, "ranking accuracy", "generic model", named),
-            (losses, loss, "loss in training", "loss", {}),
-        ):
-            if np.isfinite(values).all():  # a diverged run has none that could be drawn
-                words = f"Scale {scale}: {what} over the steps, at the end {values[-1]:.2f}"
-                found.append(page.panel(f"Scale {scale}", "", plots.curve(steps, values, ("step", what), own, levels, words)))
-    if not log:
-        return []
+        steps, values = (np.array([row.get(key, np.nan) for row in points], float) for key in ("step", "ranking_accuracy"))
+        words = f"Scale {scale}: ranking accuracy over the steps, at the end {values[-1]:.2f}"
+        labels = ("step", "ranking accuracy")
+        drawn.append(page.panel(f"Scale {scale}", "", plots.curve(steps, values, labels, "generic model", named, words)))
     caption = (
         "Ranking accuracy of the validation people, by whom the best step is chosen; dashed the controls, on the same people."
     )
     caption += " The table above is of others, whom neither the model nor the choice of its step has seen." * others
-    parts = [page.figure(page.grid(accuracies, 380), caption)] if accuracies else []
-    return parts + ([page.figure(page.grid(losses, 380), "Loss, mean since the step before.")] if losses else [])
-
-
-def _before_after(inputs) -> tuple[str, str]:
-    """(words, plots of ranking accuracy without and with person filters, or '')."""
-    items, table = [], inputs.representations
-    for scale in sorted(set(table["scale"])):
-        own = table[(table["scale"] == scale) & table["finite"].astype(bool)]
-        own = own[np.isfinite(own[["ranking_accuracy_generic", "ranking_accuracy_fitted"]].astype(float)).all(axis=1)]
-        if len(own):
-            before, after = (own[f"ranking_accuracy_{kind}"].to_numpy(float) for kind in ("generic", "fitted"))
-            words = f"Scale {scale}: mean ranking accuracy {before.mean():.3f} {tables.WITHOUT}, {after.mean():.3f} with them"
-            labels = (tables.WITHOUT, "with person filters")
-            drawn = plots.scatter(before, after, own["unit_id"].to_numpy(), labels, words, agreement=True)
-            items.append(page.panel(f"Scale {scale}", "", drawn))
-    caption = "Ranking accuracy on frames held back from the fit, one point per fit unit; above the line the filters helped."
-    return "What person filters add, person by person", page.figure(page.grid(items, 250), caption) if items else ""
+    return page.figure(page.grid(drawn, 380), caption) if drawn else ""
 
 
 def _pictures(inputs) -> list[str]:

@@ -4,15 +4,8 @@ from facedyn.features import block_and_site
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
 from facedyn.report.tables import METRIC_NAMES, number
-from facedyn.store.scores import FINDINGS, PLUS, TRANSDUCTIVE, joined, listed
+from facedyn.store.scores import FINDINGS, TRANSDUCTIVE, listed
 
-# Groups of the comparison, in this order.
-GROUPS = {
-    "all": "Person filters, all tasks",
-    "task": "Person filters, one task",
-    "fused": "Person filters together with a baseline",
-    "baseline": "Baselines",
-}
 # What a finding says when its interval lies above 0, below it, or contains it.
 SENTENCES = {
     "finding_fused_tasks": (
@@ -57,25 +50,18 @@ def predicted(inputs: Inputs) -> page.Section:
         parts.append(page.paragraph(words, note=True))
     parts += [_scatters(inputs, lead), *findings(inputs)]
     parts += [
-        page.details("All metrics of all methods", *_metrics(inputs, lead)),
+        page.details("All methods, scales, tasks and ways to fuse them, in all metrics", *_metrics(inputs, lead)),
         page.details("Differences from the baselines, with intervals", _differences(inputs)),
-        page.details("Scales, tasks and fusion", _comparison(inputs)),
         page.details("Where traits are read from", *_read_from(inputs)),
     ]
     return page.Section(name, title, "\n".join(filter(None, parts)))
 
 
-def _methods(inputs, lead) -> list[dict]:
-    """Of all methods with the scales and tasks of the headline, and all baselines: {'key', 'n', metric: row of the mean}."""
-    entries = tables.pivot_metrics(tables.trait_means(inputs.scores))
-    return [e for e in entries if e["key"].method != "representation" or _is_full(e["key"], lead)]
-
-
 def _by_method(inputs, lead) -> str:
     """A heat map of PCC, traits by methods: the headline first, then the best method first."""
     entries = {}  # of each method the first, which is scored like the headline
-    for entry in _methods(inputs, lead):
-        if "pcc" in entry and not entry["key"].of:
+    for entry in tables.pivot_metrics(tables.trait_means(inputs.scores)):
+        if "pcc" in entry and not (entry["key"].of or entry["key"].block):
             entries.setdefault(entry["key"].method, entry)
     entries = sorted(entries.values(), key=lambda e: (e["key"] != lead, -tables.size(e["pcc"])))
     by_key = [tables.trait_rows(inputs.scores, e["key"], "pcc") for e in entries]
@@ -96,7 +82,8 @@ def _metrics(inputs, lead) -> list[str]:
     """Methods by metrics, the mean over the traits; and traits by metrics, of the headline."""
     shown = _shown_metrics(inputs)
     columns = [*(METRIC_NAMES[m] for m in shown), "people"]
-    body = [[tables.describe(e["key"]), *(e.get(m) for m in shown), int(e["n"])] for e in _methods(inputs, lead)]
+    entries = tables.pivot_metrics(tables.trait_means(inputs.scores))
+    body = [[tables.describe(e["key"]), *(e.get(m) for m in shown), int(e["n"])] for e in entries]
     words = "Mean over the traits, with 95 % intervals by resampling people; the highest PCC first."
     parts = [page.paragraph("; ".join(TERMS[m] for m in shown if m in TERMS) + ".", note=True)]
     parts.append(page.table("methods", ["method", *columns], body, words, main=1, lead=(tables.describe(lead),)))
@@ -139,28 +126,6 @@ def _scatters(inputs, lead) -> str:
     return page.figure(
         page.grid(items, 240), caption + "Point at a mark for its name; on the line, prediction and label are equal."
     )
-
-
-def _comparison(inputs) -> str:
-    """Intervals over scales, tasks, fusion, heads and baselines, in each group the highest first."""
-    rows = tables.trait_means(inputs.scores)
-    rows = rows[(rows["metric"] == "pcc") & (rows["block"] == "")].sort_values("value", ascending=False)
-    drawn = {group: [] for group in GROUPS}
-    for row in rows.itertuples(index=False):
-        group = "all" if row.tasks in ("all", "") else "task"
-        if row.method != "representation":
-            group = "fused" if row.method.startswith("representation" + PLUS) else "baseline"
-        key = tables.key_of(row)
-        method, setting = tables.describe(key._replace(note=joined(n for n in listed(key.note) if n != TRANSDUCTIVE)))
-        label = setting if row.method == "representation" else f"{method} ({setting})" if setting else method
-        drawn[group].append((label, (row.value, row.low, row.high)))
-    groups = [(GROUPS[group], of_group) for group, of_group in drawn.items() if of_group]
-    return plots.forest(groups, ["PCC, mean over the traits"], "With 95 % intervals by resampling people:")
-
-
-def _is_full(key, lead) -> bool:
-    """Uses the scales and tasks of the headline."""
-    return (key.scales, key.tasks, key.block) == (lead.scales, lead.tasks, "")
 
 
 def findings(inputs: Inputs) -> list[str]:
@@ -225,4 +190,4 @@ def _alone(inputs) -> list[str]:
     drawn = [("all blocks", (whole.value, whole.low, whole.high))]
     drawn += [(r.block.replace("_", " "), (r.value, r.low, r.high)) for r in alone.itertuples(index=False)]
     axis = "Mean over the traits, each block of the representation alone, with its 95 % interval:"
-    return [plots.forest([("", drawn)], ["PCC"], axis)]
+    return [plots.forest(drawn, ["PCC"], axis)]

@@ -58,7 +58,7 @@ th, td { padding: 5px 12px 5px 0; text-align: left; vertical-align: top; border-
 thead th { font-weight: 600; border-bottom: 1.5px solid var(--muted); vertical-align: bottom; }
 tbody th { font-weight: 400; min-width: 9em; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; } td.number { white-space: nowrap; }
-td small, th small { color: var(--muted); display: block; font-size: .78rem; font-weight: 400; }
+td small, th small { color: var(--muted); display: block; font-size: .9em; font-weight: 400; }
 tbody .code, pre { font-family: var(--mono); font-size: .8rem; overflow-wrap: anywhere; } td.code { min-width: 9em; }
 tr.lead td, tr.lead th { font-weight: 600; }
 td.share { background: color-mix(in srgb, var(--c1) calc(var(--share) * 48%), transparent); border: 1px solid var(--page);
@@ -83,9 +83,8 @@ svg.plot { display: block; width: 100%; height: auto; }
 .forest ul { list-style: none; margin: 0; padding: 0; } .forest p { margin: 0 0 2px; max-width: none; }
 .forest .dot { display: inline-block; width: 9px; height: 9px; border-radius: 50%; margin: 0 5px 0 12px;
   background: var(--own); }
-.forest li, .forest .axis { display: grid; grid-template-columns: minmax(0, 22em) 1fr 10.5em; gap: 0 12px; align-items: center;
+.forest li, .forest .axis { display: grid; grid-template-columns: minmax(0, 15em) 1fr 10.5em; gap: 0 12px; align-items: center;
   font-size: .83rem; line-height: 1.35; max-width: none; }
-.forest .short li, .forest .short .axis { grid-template-columns: minmax(0, 13em) 1fr 10.5em; }
 .forest .figure span { display: block; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .forest .bar, .forest .bar span { position: relative; display: block; height: 1.35em; }
 .forest li .bar { background: linear-gradient(var(--line), var(--line)) calc(var(--zero) * 100%) 0 / 1px 100% no-repeat; }
@@ -101,12 +100,13 @@ svg.plot { display: block; width: 100%; height: auto; }
 pre { background: var(--card); border-radius: 6px; padding: 10px 12px; white-space: pre-wrap; margin: 8px 0 14px; }
 details { margin: 10px 0; border-top: 1px solid var(--line); } summary { cursor: pointer; padding: 8px 0; font-weight: 600; }
 @media (max-width: 560px) { body { font-size: 15px; } header, main, nav ul { padding-left: 14px; padding-right: 14px; }
-  .forest li, .forest .axis, .forest .short li, .forest .short .axis { grid-template-columns: 1fr 10.5em; }
+  .forest li, .forest .axis { grid-template-columns: 1fr 10.5em; }
   .forest .what { grid-column: span 2; line-height: 1.25; } .forest li { margin-top: 5px; }
   th, td { padding-right: 9px; } .example { gap: 1px; } .example .label { font-size: .6rem; } }
 @media print { nav, .skip { display: none; } body { font-size: 11pt; } header, main { max-width: none; }
   figure, tr, .tile, .clip, .answer { break-inside: avoid; } h2, h3, summary { break-after: avoid; }
-  .scroll, .wide { overflow: visible; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+  .scroll, .wide { overflow: visible; } .tiles { grid-template-columns: repeat(3, 1fr); } table { font-size: 7pt; }
+  tbody th, td.code { min-width: 0; } th, td, td.share { padding: 2px 5px 2px 0; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 # The link of the section in view is marked, a link into folded details opens them, and a print shows all.
