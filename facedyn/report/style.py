@@ -106,7 +106,8 @@ details { margin: 10px 0; border-top: 1px solid var(--line); } summary { cursor:
 @media print { nav, .skip { display: none; } body { font-size: 11pt; } header, main { max-width: none; }
   figure, tr, .tile, .clip, .answer { break-inside: avoid; } h2, h3, summary { break-after: avoid; }
   .scroll, .wide { overflow: visible; } .tiles { grid-template-columns: repeat(3, 1fr); } table { font-size: 7pt; }
-  tbody th, td.code { min-width: 0; } th, td, td.share { padding: 2px 5px 2px 0; } * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
+  tbody th, td.code { min-width: 0; } th, td, td.share { padding: 2px 5px 2px 0; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 # The link of the section in view is marked, a link into folded details opens them, and a print shows all.
