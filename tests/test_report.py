@@ -313,7 +313,7 @@ def test_too_few_people_have_no_figure_and_other_advice(full_workdir):
     for stage in ("pretrain", "fit", "traits"):
         replace_scores(full_workdir, stage, scores[scores["stage"] == stage].assign(n=3).to_dict("records"))
     texts = parsed(make(full_workdir)).texts
-    assert "Too few people. Too few people to tell: at least 6 are needed" in texts["answer"]
+    assert "Too few people. At least 6 people are needed for any conclusion" in texts["answer"]
     assert texts["answer"].count("–") == 3
     assert "0.73" not in texts["answer"]  # nobody quotes the top-1 of three people
     assert "Add people and run again" in texts["next"]

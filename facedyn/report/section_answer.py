@@ -5,14 +5,13 @@ what to do next.
 from facedyn.core.verdicts import AT_CHANCE, MIN_PEOPLE, TOO_FEW, USABLE, WORSE
 from facedyn.report import page, plots, summary, tables
 from facedyn.report.inputs import Inputs
-from facedyn.report.tables import method_name, number, sentence, with_interval
+from facedyn.report.tables import figure, method_name, number, sentence
 from facedyn.store.scores import key_of
 
 # Traits on the first screen, beside their mean.
 TRAITS_SHOWN = 5
 # Colour of a verdict.
-COLOURS = {USABLE: "g3", TOO_FEW: "g0"}
-NOTHING = "Nothing was scored yet"
+COLOURS = {USABLE: "g3", AT_CHANCE: "g2"}
 # What is usable, by the metric that the verdict is on.
 USABLE_FOR = {
     "pcc": "The features predict the traits better than guessing",
@@ -20,8 +19,8 @@ USABLE_FOR = {
     "ranking_accuracy": "The model has learnt how faces move, but no trait was predicted and nobody was recognised",
 }
 CHANCE_FOR = {
-    "pcc": "The traits are not predicted better than by guessing",
-    "top1": "A person is not recognised better than by guessing",
+    "pcc": "The prediction of the traits cannot be told from guessing",
+    "top1": "Recognising a person cannot be told from guessing",
     "ranking_accuracy": "The model does not predict movement better than a copy of its input",
 }
 PCC = "Mean PCC: the correlation of predicted and true values; 1 is perfect, 0 is guessing."
@@ -34,34 +33,31 @@ def first_screen(inputs: Inputs) -> page.Section:
 
 
 def _answer(scores) -> str:
-    found = summary.verdict(scores)
-    own, best = tables.headline_row(scores), tables.baseline_row(scores)
-    judged = [row for row in (own, tables.identification_row(scores), *(row for row, _ in tables.generic_rows(scores))) if row]
-    metric = next((row.metric for row in judged if row.verdict), "pcc")
-    if not judged:
-        words, reason = NOTHING, "The stages pretrain, fit and traits write scores; none of them has run here."
-    elif found.word == TOO_FEW:
-        words, reason = (
-            f"Too few people to tell: at least {MIN_PEOPLE} are needed, and dozens for a narrow interval",
-            found.reason,
-        )
+    """The verdict in a sentence, its reason, and whether a baseline would do as well."""
+    found, row, against = summary.verdict(scores), summary.judged_row(scores), ""
+    word, reason = found
+    if not len(scores):
+        word, words, reason = "not scored", "No stage has measured anything yet", "Pretrain, fit and traits write scores."
+    elif row is None or word == TOO_FEW:
+        words = f"At least {MIN_PEOPLE} people are needed for any conclusion, and dozens for a narrow interval"
     else:
-        words, reason = (USABLE_FOR if found.word == USABLE else CHANCE_FOR)[metric], found.reason
-        words = "The traits cannot be told from guessing" if found.word == AT_CHANCE and metric == "pcc" else words
-    against = _against(scores, own, best) if own is not None and best is not None and found.word != TOO_FEW else ""
-    word = found.word if judged else "not scored"
+        words = (USABLE_FOR if word == USABLE else CHANCE_FOR)[row.metric]
+        against = _against(scores)
     heading = f'<h2 id="answer-title">Can I use it? <b>{page.text(sentence(word))}.</b> {page.text(words)}.</h2>'
     lines = "".join(f"<p>{page.text(line)}</p>" for line in (reason, against) if line)
-    return f'<div class="answer {COLOURS.get(word, "g2" if judged else "g0")}">{heading}{lines}</div>'
+    return f'<div class="answer {COLOURS.get(word, "g0")}">{heading}{lines}</div>'
 
 
-def _against(scores, own, best) -> str:
-    """Whether the representation beats the best baseline, in a sentence."""
+def _against(scores) -> str:
+    """Whether the features predict traits better than the best baseline, in a sentence; '' without both."""
+    best = tables.baseline_row(scores)
+    if best is None or tables.headline_row(scores) is None:
+        return ""
     row = tables.difference_row(scores, best)
-    name = f"the best baseline, {method_name(best.method)} ({with_interval(best.value, best.low, best.high)})"
+    name = f"the best baseline, {method_name(best.method)} ({figure(best)})"
     if row is None or row.low != row.low:
         return f"For comparison, {name}."
-    difference = f"paired difference {with_interval(row.value, row.low, row.high)}"
+    difference = f"paired difference {figure(row)}"
     if row.low > 0:
         return f"They are better than {name}: {difference}."
     if row.high < 0:
@@ -103,8 +99,8 @@ def _tile(title, row, references, words) -> str:
         f'<i style="--at: {min(max(value, 0.0), 1.0):.3f}"></i><span>{number(value, 2)}</span></li>'
         for name, value in [*bars, *references]
     )
-    figure = f'<p class="key-figure"><b>{tables.key_figure(row)}</b>{page.text(beside)}</p>'
-    return f'<div class="tile"><h3>{page.text(title)}</h3>{figure}<ul class="bars">{items}</ul><p>{page.text(words)}</p></div>'
+    large = f'<p class="key-figure"><b>{tables.key_figure(row)}</b>{page.text(beside)}</p>'
+    return f'<div class="tile"><h3>{page.text(title)}</h3>{large}<ul class="bars">{items}</ul><p>{page.text(words)}</p></div>'
 
 
 def _forest(scores) -> str:

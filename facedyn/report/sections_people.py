@@ -25,7 +25,7 @@ def enough(inputs: Inputs) -> page.Section:
     if row is None or not np.isfinite(seconds):
         why = "Fit the halves of each person's video, config.fit.split_half=True, and run the stage fit."
         return page.Section(name, title, "", why)
-    figure = tables.with_interval(row.value, row.low, row.high, 2)
+    figure = tables.figure(row, 2)
     words = (
         f"Two halves of a person's video, {seconds:,.0f} seconds each, agree with ICC {figure} of {row.n} people. "
         "ICC, the intraclass correlation of the ten leading components of the features, is the share of what differs between "

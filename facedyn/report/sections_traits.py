@@ -3,7 +3,7 @@
 from facedyn.features import block_and_site
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
-from facedyn.report.tables import METRIC_NAMES, number
+from facedyn.report.tables import METRIC_NAMES, figure
 from facedyn.store.scores import FINDINGS, TRANSDUCTIVE, listed
 
 # What a finding says when its interval lies above 0, below it, or contains it.
@@ -50,9 +50,11 @@ def predicted(inputs: Inputs) -> page.Section:
         parts.append(page.paragraph(words, note=True))
     parts += [_scatters(inputs, lead), *findings(inputs)]
     parts += [
-        page.details("All methods, scales, tasks and ways to fuse them, in all metrics", *_metrics(inputs, lead)),
+        page.details(
+            "All methods, scales, tasks, ways to fuse them and single blocks, in all metrics", *_metrics(inputs, lead)
+        ),
         page.details("Differences from the baselines, with intervals", _differences(inputs)),
-        page.details("Where traits are read from", *_read_from(inputs)),
+        page.details("Where traits are read from", _read_from(inputs)),
     ]
     return page.Section(name, title, "\n".join(filter(None, parts)))
 
@@ -118,14 +120,13 @@ def _scatters(inputs, lead) -> str:
     for trait in sorted(tables.in_order(table["trait"]), key=lambda t: -tables.size(rows.get(t))):
         own = table[table["trait"] == trait]
         row = rows.get(trait)
-        note = f"PCC {tables.with_interval(row.value, row.low, row.high, 2)}" if row is not None else ""
+        note = f"PCC {figure(row, 2)}" if row is not None else ""
         words = f"{trait}: predicted against labelled, {len(own)} people, {note}"
         x, y, people = (own[column].to_numpy() for column in ("label", "prediction", "person_id"))
         items.append(page.panel(trait, note, plots.scatter(x, y, people, ("label", "predicted"), words, agreement=True)))
     caption = f"One point per person, predicted by a head that never saw him or her; {', '.join(tables.describe(lead))}. "
-    return page.figure(
-        page.grid(items, 240), caption + "Point at a mark for its name; on the line, prediction and label are equal."
-    )
+    caption += "Point at a mark for its name; on the line, prediction and label are equal."
+    return page.figure(page.grid(items, 240), caption)
 
 
 def findings(inputs: Inputs) -> list[str]:
@@ -138,8 +139,8 @@ def findings(inputs: Inputs) -> list[str]:
         if own:
             lead = own[0]
             words = SENTENCES[method][0 if lead.low > 0 else 1 if lead.high < 0 else 2]
-            others = "".join(f"; {_fusion(row)} {_interval(row)}" for row in own[1:])
-            found.append(f"{words}: {_fusion(lead)} {_interval(lead)}{others}.")
+            others = "".join(f"; {_fusion(row)} {figure(row, 2)}" for row in own[1:])
+            found.append(f"{words}: {_fusion(lead)} {figure(lead, 2)}{others}.")
     heading = page.heading("Do tasks and scales matter?")
     return [heading, page.listing(found), page.paragraph(NOTE, note=True)] if found else []
 
@@ -149,15 +150,11 @@ def _fusion(row) -> str:
     return f"{fusion} fused" if fusion and fusion != "stacking" else fusion or tables.method_name(row.method)
 
 
-def _interval(row) -> str:
-    return f"{number(row.value, 2)} [{number(row.low, 2)}, {number(row.high, 2)}]"
-
-
-def _read_from(inputs) -> list[str]:
-    """What each block of the representation predicts alone; what the head takes from each block, site, scale and task."""
-    parts, table, lead = _alone(inputs), inputs.weights, tables.headline(inputs.scores)
-    if table is None or not len(table):
-        return parts
+def _read_from(inputs) -> str:
+    """A heat map of what the head takes from each block, site, scale and task."""
+    table, lead = inputs.weights, tables.headline(inputs.scores)
+    if table is None:
+        return ""
     named = [block_and_site(site) for site in table["site"]]
     table = table.assign(block=[block for block, _ in named], place=[place for _, place in named])
     shares = {}
@@ -169,25 +166,11 @@ def _read_from(inputs) -> list[str]:
     traits = sorted(dict.fromkeys(table["trait"]), key=lambda t: -tables.size(pcc.get(t)))
     rows = [[trait, *(float(of_column[trait]) for of_column in shares.values())] for trait in traits]
     if not shares:
-        return parts
+        return ""
     words = (
         "What each block, site of the U-net (from the finest to the bottleneck), scale and task contributes to the variance "
         "of the predictions, the best predicted trait first. A share below 0 offsets others. It says what the head uses, not "
         "how good the head is: where the interval of the PCC contains 0, it describes noise."
     )
     kinds = page.Cells(heat=tuple(range(1, len(shares) + 1)), percent=True)
-    return [*parts, page.table("shares_of_prediction", ["trait", *shares], rows, words, cells=kinds)]
-
-
-def _alone(inputs) -> list[str]:
-    """A forest of the blocks' own PCC beside that of all together."""
-    rows = inputs["traits"]
-    rows = rows[(rows["trait"] == "mean") & (rows["metric"] == "pcc") & (rows["method"] == "representation")]
-    alone = rows[rows["block"] != ""].sort_values("value", ascending=False)
-    whole = tables.headline_row(inputs.scores)
-    if not len(alone) or whole is None:
-        return []
-    drawn = [("all blocks", (whole.value, whole.low, whole.high))]
-    drawn += [(r.block.replace("_", " "), (r.value, r.low, r.high)) for r in alone.itertuples(index=False)]
-    axis = "Mean over the traits, each block of the representation alone, with its 95 % interval:"
-    return [plots.forest(drawn, ["PCC"], axis)]
+    return page.table("shares_of_prediction", ["trait", *shares], rows, words, cells=kinds)

@@ -12,7 +12,7 @@ from data_pipelines.progress import counted
 from facedyn.core import verdicts
 from facedyn.core.verdicts import AT_CHANCE, TOO_FEW, USABLE, Verdict
 from facedyn.report import tables
-from facedyn.report.tables import method_name, number, with_interval
+from facedyn.report.tables import figure, method_name, number
 from facedyn.store.representations import FOLDER
 from facedyn.store.scores import load_scores, verdict_of
 
@@ -34,18 +34,19 @@ def summary(workdir) -> str:
 
 
 def verdict(scores: pd.DataFrame) -> Verdict:
-    """One word on the whole run, 'usable', 'at chance' or 'too few people', with the reason.
+    """One word on the whole run, 'usable', 'at chance' or 'too few people', with the reason, from `judged_row`."""
+    row = judged_row(scores)
+    if row is None:
+        return Verdict(TOO_FEW, f"No figure has the {verdicts.MIN_PEOPLE} people by which it could be judged.")
+    word, reason = verdict_of(scores, row)
+    what = {"pcc": "Traits", "top1": "Identification", "ranking_accuracy": "Generic model"}[row.metric]
+    return Verdict(word if word in (USABLE, TOO_FEW) else AT_CHANCE, f"{what}: {reason}")
 
-    Of its traits, else of identification, else of the generic model: the first of them that was judged.
-    """
-    generic = [row for row, _ in tables.generic_rows(scores)]
-    for row in (tables.headline_row(scores), tables.identification_row(scores), *generic):
-        found = verdict_of(scores, row) if row is not None else verdicts.NOT_JUDGED
-        if found.word:
-            what = {"pcc": "Traits", "top1": "Identification", "ranking_accuracy": "Generic model"}[row.metric]
-            word = found.word if found.word in (USABLE, TOO_FEW) else AT_CHANCE
-            return Verdict(word, f"{what}: {found.reason}")
-    return Verdict(TOO_FEW, f"No figure has the {verdicts.MIN_PEOPLE} people by which it could be judged.")
+
+def judged_row(scores: pd.DataFrame):
+    """What the verdict is on: traits, else identification, else the generic model, the first that is judged; None for none."""
+    rows = (tables.headline_row(scores), tables.identification_row(scores), *(row for row, _ in tables.generic_rows(scores)))
+    return next((row for row in rows if row is not None and verdict_of(scores, row).word), None)
 
 
 def _who(workdir) -> str:
@@ -79,7 +80,7 @@ def _identification(scores) -> str:
     sure = row.value > row.chance if pd.isna(row.low) else row.low > row.chance
     people, chance = counted(int(row.n), "people"), number(row.chance)
     return (
-        f"Identification above chance: {'yes' if sure else 'no'} ({method_name(row.method)}: {_figure(row)} of "
+        f"Identification above chance: {'yes' if sure else 'no'} ({method_name(row.method)}: {figure(row)} of "
         f"{people}, chance {chance})"
     )
 
@@ -89,16 +90,12 @@ def _traits(scores) -> list[str]:
     own, best = tables.headline_row(scores), tables.baseline_row(scores)
     if own is None:
         return []
-    first = f"Traits: mean PCC {_figure(own)} of {counted(int(own.n), 'people')}"
+    first = f"Traits: mean PCC {figure(own)} of {counted(int(own.n), 'people')}"
     if best is None:
         return [first]
     difference = tables.difference_row(scores, best)
-    paired = f", paired difference {_figure(difference)}" if difference is not None else ""
-    return [first, f"  best baseline: {method_name(best.method)} {_figure(best)}{paired}"]
-
-
-def _figure(row) -> str:
-    return with_interval(row.value, row.low, row.high)
+    paired = f", paired difference {figure(difference)}" if difference is not None else ""
+    return [first, f"  best baseline: {method_name(best.method)} {figure(best)}{paired}"]
 
 
 def _next(word: str, workdir) -> str:

@@ -220,6 +220,11 @@ def with_interval(value: float, low: float, high: float, digits: int = 3) -> str
     return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
+def figure(row, digits: int = 3) -> str:
+    """A row's figure `with_interval`."""
+    return with_interval(row.value, row.low, row.high, digits)
+
+
 def key_figure(row, digits: int = 2) -> str:
     """A figure to be shown large; a dash where so few people say nothing."""
     return "–" if row.verdict == TOO_FEW else number(row.value, digits)
