@@ -158,8 +158,7 @@ def _csv_link(name, columns, rows, caption) -> str:
 
     widths = [max(len(parts(row[i])) for row in rows) for i in range(len(columns))]
     head = []
-    for i, (column, width) in enumerate(zip(columns, widths)):
-        column = column or ("item" if not i else f"column {i + 1}")
+    for column, width in zip(columns, widths):
         head += [column, *([], [f"{column}, detail"], [f"{column}, low", f"{column}, high"])[width - 1]]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

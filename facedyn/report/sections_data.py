@@ -49,7 +49,7 @@ def _quality(inputs, faces) -> list[str]:
         if column in table and int(table[column].sum()):
             rows.append([f"frames flagged: {word}", int(table[column].sum()), "kept, and flagged in quality.parquet"])
     used = f"{int(ok.sum()):,} of {counted(len(table), 'clips')} are used, {100 * kept / looked_at:.0f} % of frames, {people}."
-    counts = page.table("quality", ["", "number", ""], rows, "What the stage prepare saw.", main=1)
+    counts = page.table("quality", ["what", "number", "note"], rows, "What the stage prepare saw.", main=1)
     parts = [page.paragraph(used), page.details("Frames and clips in numbers", counts), *_worst(inputs, table, faces)]
     if len(out):
         parts.append(page.heading("Left out"))
@@ -100,7 +100,7 @@ def _doctor(inputs) -> list[str]:
     rows.sort(key=lambda row: row[0][0] != "error")
     lead = [row[0] for row in rows if row[0][0] == "error"]
     words = "Findings; errors, which would make a result wrong, stand first. Every item is in doctor.csv."
-    parts = [heading, page.table("doctor", ["", "what was found", "how to fix it"], rows, words, lead=lead)]
+    parts = [heading, page.table("doctor", ["severity", "what was found", "how to fix it"], rows, words, lead=lead)]
     if not rows:
         parts.append(page.paragraph("The doctor looked at manifest, files and data set, and found nothing."))
     scored = inputs["doctor"]
@@ -119,7 +119,7 @@ def settings(inputs: Inputs) -> page.Section:
         return page.Section(name, title, "", "No stage has left its settings.")
     commands = list(dict.fromkeys(stamp["command"] for stamp in stamps.values()))
     parts = [page.heading("To reproduce"), page.code(commands)]
-    columns, kinds = ["", "value", ""], page.Cells(code=(1,))
+    columns, kinds = ["what", "value", "note"], page.Cells(code=(1,))
     parts.append(page.table("hashes", columns, _hashes(inputs), "What the figures rest on.", cells=kinds))
     rows = []
     for stage, stamp in stamps.items():

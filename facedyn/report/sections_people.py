@@ -48,9 +48,9 @@ def enough(inputs: Inputs) -> page.Section:
     )
 
 
-def _length(reliability, wanted, seconds) -> float | str:
+def _length(reliability, wanted, seconds) -> int | str:
     found = length_for(reliability, wanted) * seconds
-    return "not known" if np.isnan(reliability) else "cannot be reached" if np.isinf(found) else f"{found:,.0f}"
+    return "not known" if np.isnan(reliability) else "cannot be reached" if np.isinf(found) else round(found)
 
 
 def _reliability(row, seconds) -> str:
@@ -63,9 +63,7 @@ def _reliability(row, seconds) -> str:
     words = f"Predicted reliability against seconds of video: {row.value:.2f} measured at {seconds:.0f} seconds"
     labels, levels = ("seconds of usable video per person", "reliability"), {"reliability": 0.9}
     drawn = plots.curve(lengths * seconds, values, labels, "predicted", levels, words, size=(640, 280), band=band, marks=marks)
-    caption = (
-        "Predicted reliability with its 95 % interval. The left point is measured, on halves; the right one is whole videos."
-    )
+    caption = "Predicted reliability with its 95 % interval. The left point is measured on halves, the right one predicted."
     return page.figure(drawn, caption)
 
 
