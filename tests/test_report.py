@@ -313,10 +313,12 @@ def test_too_few_people_have_no_figure_and_other_advice(full_workdir):
     scores = load_scores(full_workdir)
     for stage in ("pretrain", "fit", "traits"):
         replace_scores(full_workdir, stage, scores[scores["stage"] == stage].assign(n=3).to_dict("records"))
-    texts = parsed(make(full_workdir)).texts
+    text = make(full_workdir)
+    texts = parsed(text).texts
     assert "Too few people. At least 6 people are needed for any conclusion" in texts["answer"]
     assert texts["answer"].count("–") == 3
     assert "0.73" not in texts["answer"]  # nobody quotes the top-1 of three people
+    assert 'class="forest"' not in text
     assert "Add people and run again" in texts["next"]
 
 

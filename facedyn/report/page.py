@@ -77,9 +77,10 @@ def heading(words: str) -> str:
     return f"<h3>{text(words)}</h3>"
 
 
-def listing(items: list[str]) -> str:
-    """Plain texts, one beneath the other."""
-    return f"<ul>{''.join(f'<li>{text(item)}</li>' for item in items)}</ul>"
+def listing(items: list[str | tuple[str, str]]) -> str:
+    """Plain texts, one beneath the other, or texts with a line to be copied."""
+    pairs = [(item, "") if isinstance(item, str) else item for item in items]
+    return f"<ul>{''.join(f'<li>{text(words)}{code([line]) if line else str()}</li>' for words, line in pairs)}</ul>"
 
 
 class Cells(NamedTuple):

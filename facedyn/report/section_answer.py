@@ -2,6 +2,9 @@
 what to do next.
 """
 
+import shlex
+
+from data_pipelines.progress import counted
 from facedyn.core.verdicts import AT_CHANCE, MIN_PEOPLE, TOO_FEW, USABLE, WORSE
 from facedyn.report import page, plots, summary, tables
 from facedyn.report.inputs import Inputs
@@ -92,7 +95,7 @@ def _tile(title, row, references, words) -> str:
     """A figure with its interval and verdict, and bars of it and its references; a dash where so few people say nothing."""
     few = row.verdict == TOO_FEW
     interval = "" if row.low != row.low or few else f"[{number(row.low, 2)}, {number(row.high, 2)}]"
-    beside = ", ".join(filter(None, (interval, f"{int(row.n)} people" if row.n != 1 else "1 person", row.verdict)))
+    beside = ", ".join(filter(None, (interval, counted(int(row.n), "people"), "too few" if few else row.verdict)))
     bars = [] if few else [("here", row.value)]
     items = "".join(
         f'<li class="{"g1" if name == "here" else "g0"}"><span>{page.text(name)}</span>'
@@ -108,6 +111,8 @@ def _forest(scores) -> str:
     lead, best = tables.headline(scores), tables.baseline_row(scores)
     if lead is None:
         return _forest_of_identification(scores)
+    if tables.headline_row(scores).verdict == TOO_FEW:
+        return ""
     rows = tables.trait_rows(scores, lead, "pcc")
     other = tables.trait_rows(scores, key_of(best), "pcc") if best is not None else {}
     names = [t for t in sorted(rows, key=lambda t: -rows[t].value if rows[t].value == rows[t].value else 9.0) if t != "mean"]
@@ -132,34 +137,33 @@ def _interval(row):
     return None if row is None else (row.value, row.low, row.high)
 
 
-def next_steps(inputs: Inputs, sections: list[page.Section]) -> page.Section:
+def next_steps(inputs: Inputs, sections: list[page.Section], workdir) -> page.Section:
     """What follows from the verdict, and the questions that this page leaves open."""
-    scores = inputs.scores
+    scores, place = inputs.scores, shlex.quote(str(workdir))
     found, best = summary.verdict(scores), tables.baseline_row(scores)
     difference = tables.difference_row(scores, best) if best is not None else None
-    steps = []
     if not len(scores):
-        steps.append("Run the other stages: facedyn run, with the options of the stages that have run.")
+        steps = [("Run all stages, with the options of those that have run:", f"facedyn run --workdir={place}")]
     elif found.word == TOO_FEW:
-        steps += [
-            "Add people and run again: figures of fewer people than named above depend on one of them.",
-            "Or use the model in the package, which needs no training: facedyn embed VIDEOS --out=features.parquet.",
+        steps = [
+            f"Add people and run again: with fewer than {MIN_PEOPLE}, one person decides a figure.",
+            ("Or use the model in the package, which needs no training:", "facedyn embed VIDEOS --out=features.parquet"),
         ]
     elif found.word == USABLE:
-        steps += [
-            "Features of these people: facedyn.load_features(WORKDIR) in Python, one row per person.",
-            "Features of new videos: facedyn embed NEW_VIDEOS --workdir=WORKDIR --out=features.parquet.",
+        load = f"facedyn.load_features({str(workdir)!r})"
+        steps = [
+            ("Features of these people, in Python, one row per person:", load),
+            ("Features of new videos:", f"facedyn embed NEW_VIDEOS --workdir={place} --out=features.parquet"),
             "Cross-validate by person and not by row, and quote a figure with its interval and the best baseline.",
         ]
     else:
-        steps += [
+        steps = [
             "Check the data first: facedyn doctor, with the options of this run, and the section “Is the data sound?”.",
             "More video per person makes features less noisy, and more people make intervals narrower.",
         ]
         steps += ["Train longer (config.pretrain.steps), or on more people."] if (scores["verdict"] == WORSE).any() else []
     if difference is not None and difference.high < 0:
         steps.append(f"Add {method_name(best.method)} to the features: config.traits.fused_baselines scores both together.")
-    body = page.listing(steps)
     missing = [f"{s.title} {s.missing}" for s in sections if not s.body and s.missing]
-    body += page.heading("What this page does not answer") + page.listing(missing) if missing else ""
-    return page.Section("next", "What to do next", body)
+    open_questions = page.heading("What this page does not answer") + page.listing(missing) if missing else ""
+    return page.Section("next", "What to do next", page.listing(steps) + open_questions)

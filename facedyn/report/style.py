@@ -49,7 +49,7 @@ p, li { max-width: 80ch; } p { margin: 6px 0 12px; }
   line-height: 1.35; }
 .bars i { display: block; height: 7px; border-radius: 2px; width: calc(var(--at) * 100%); min-width: 2px;
   background: var(--own); }
-.bars li + li i { opacity: .55; } .bars span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
+.bars .g0 i { opacity: .55; } .bars span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
 .scroll, .wide { overflow-x: auto; } .scroll { margin: 10px 0 14px; }
 table { border-collapse: collapse; font-size: .87rem; width: 100%; }
 caption { text-align: left; padding: 0 0 6px; } caption span { display: block; max-width: min(80ch, 100vw - 30px); }
@@ -98,6 +98,7 @@ svg.plot { display: block; width: 100%; height: auto; }
 .clip .frames { display: flex; gap: 3px; margin-bottom: 5px; }
 .clip img { flex: 1 1 0; min-width: 0; max-height: 150px; object-fit: contain; }
 pre { background: var(--card); border-radius: 6px; padding: 10px 12px; white-space: pre-wrap; margin: 8px 0 14px; }
+li pre { margin: 4px 0 8px; }
 details { margin: 10px 0; border-top: 1px solid var(--line); } summary { cursor: pointer; padding: 8px 0; font-weight: 600; }
 @media (max-width: 560px) { body { font-size: 15px; } header, main, nav ul { padding-left: 14px; padding-right: 14px; }
   .forest li, .forest .axis { grid-template-columns: 1fr 10.5em; }

@@ -38,7 +38,7 @@ def run(config, workdir, read_only: bool = False, out: str = "") -> dict:
         sections_data.settings(inputs),
     ]
     shown = [section for section in sections if section.body]
-    ends = section_answer.first_screen(inputs), section_answer.next_steps(inputs, sections)
+    ends = section_answer.first_screen(inputs), section_answer.next_steps(inputs, sections, workdir)
     html = page.page(config.report.title, subtitle, [ends[0], *shown, ends[1]])
     write_text(path, html)
     return {"path": str(path if read_only else path.relative_to(workdir)), "bytes": len(html.encode())}
