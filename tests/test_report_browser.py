@@ -6,8 +6,11 @@ import shutil
 import subprocess
 
 import pytest
-import test_report
+import report_pages
+from report_pages import SECTIONS
 
+# Fixtures.
+data_set, full = report_pages.data_set, report_pages.full
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # What the probe posts, the outermost page shows as its title.
 LISTEN = '<script>window.addEventListener("message", e => { document.title = e.data; });</script>'
@@ -81,9 +84,6 @@ def browse(tmp_path_factory):
     return open_page
 
 
-data_set, full = test_report.data_set, test_report.full
-
-
 @pytest.mark.parametrize(("width", "dark"), [(SCREEN, True), (SCREEN, False), (PHONE, False)])
 def test_page_in_a_browser(browse, full, width, dark):
     found, console = browse(full[1], width, dark)
@@ -93,7 +93,7 @@ def test_page_in_a_browser(browse, full, width, dark):
     assert found["empty"] == found["flat"] == found["small"] == found["lost"] == 0
     assert found["over"] == found["pale"] == found["unseen"] == []
     assert found["needed"] <= width  # the page itself never scrolls sideways
-    assert found["links"] == len(test_report.SECTIONS)
+    assert found["links"] == len(SECTIONS)
     assert found["sticks"] == 0  # the navigation, after scrolling
     assert found["page"] < 60 if dark else found["page"] > 200
     assert found["first"] == 5  # the verdict, three figures and the forest
