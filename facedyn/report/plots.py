@@ -17,7 +17,7 @@ from facedyn.report import page
 from facedyn.report.tables import with_interval
 
 # Marks at most; of more people these are drawn, evenly spaced in their order.
-MARKS = 1500
+MARKS = 1000
 MAX_TICKS = 7
 # Low to high, told apart on a light and on a dark page; and of maps, darker to brighter.
 LOW_HIGH = np.array([(47, 109, 181), (169, 164, 173), (224, 120, 42)], float)

@@ -41,15 +41,11 @@ def moves(inputs: Inputs, faces: bool) -> page.Section:
         parts = [page.paragraph("Without pictures of people, as config.report.faces is False.", note=True)]
     tabled = [
         _ranking(scored, "ranking_generic", "The generic model, on people held out (the test split where there is one)."),
-        _ranking(
-            fitted, "ranking_filters", f"On frames held back from the fit; without filters means {inputs.without_filters}."
-        ),
+        _ranking(fitted, "ranking_filters", f"Frames held back from the fit; without filters means {inputs.without_filters}."),
     ]
     if any(tabled):
-        words = (
-            "Ranking accuracy is the share of pairs of frames that the prediction puts in the right order: 0.5 is guessing, and"
-        )
-        words += " a model that only copies its input reaches the figure of the copied input."
+        words = "Ranking accuracy is the share of pairs of frames that the prediction puts in the right order: 0.5 is guessing."
+        words += " A model that only copies its input reaches the figure of the copied input."
         parts += [page.heading("How well is movement predicted?"), page.paragraph(words), *tabled]
         parts += page.verdicts(tables.judged(inputs.scores, scored))
     parts.append(page.details("Learning curves", _curves(log, every, len(scored) < len(every))))

@@ -111,7 +111,8 @@ def _map(inputs, names) -> list[str]:
     plane = "Principal components of the z-scored representations, all scales and tasks side by side; one point per person. "
     everyone = inputs.representations["person_id"].nunique()
     plane += f"Drawn are {len(people)} of {everyone} people. " * (len(people) < everyone)
-    plane += f"The two components hold {100 * shares.sum():.0f} % of the variance: neighbours may differ in others."
+    plane += f"The two components hold {100 * shares.sum():.0f} % of the variance."
+    plane += " Neighbours may differ in others." * bool(shares.sum() < 0.995)
     words = f"{len(people)} people by their representations"
     items = [
         page.panel(trait, "", plots.scatter(x, y, people, axes, f"{trait}: {words}", colours=values))
@@ -154,7 +155,8 @@ def _identification(inputs) -> list[str]:
     words = (
         "Two sets of filters of each person, of halves of the frames, or of one session (task, clip) and the mean of the "
         "others: is the same person's other set the nearest of all (top-1)? Beside it the mean reciprocal rank, the mean "
-        "cosine distance within and between people, and the ICC of leading components; 95 % intervals by resampling people."
+        "cosine distance within and between people, and the ICC (intraclass "
+        "correlation: the share of what differs between measurements that is between people) of leading components."
     )
     columns = ["filters of", *(tables.METRIC_NAMES[m] for m in IDENTIFICATION), "chance of top-1", "people", "verdict"]
     row = tables.identification_row(inputs.scores)

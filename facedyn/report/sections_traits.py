@@ -29,6 +29,8 @@ NOTE = (
     "single task or scale are chosen in each fold by its training people, so neither is favoured by the people it is judged on."
 )
 SHARE = "share_of_prediction"
+# Traits drawn, a plot each.
+PLOTS = 8
 TERMS = {
     "ccc": "CCC (concordance) is a PCC that also counts errors in level and spread",
     "acc": "ACC is 1 minus the mean absolute error, for labels in [0, 1]",
@@ -117,7 +119,8 @@ def _scatters(inputs, lead) -> str:
     if "seed" in table:  # of several repeats of the folds the first
         table = table[table["seed"] == table["seed"].iloc[0]]
     items, rows = [], tables.trait_rows(inputs.scores, lead, "pcc")
-    for trait in sorted(tables.in_order(table["trait"]), key=lambda t: -tables.size(rows.get(t))):
+    traits = sorted(tables.in_order(table["trait"]), key=lambda t: -tables.size(rows.get(t)))
+    for trait in traits[:PLOTS]:
         own = table[table["trait"] == trait]
         row = rows.get(trait)
         note = f"PCC {figure(row, 2)}" if row is not None else ""
@@ -126,6 +129,7 @@ def _scatters(inputs, lead) -> str:
         items.append(page.panel(trait, note, plots.scatter(x, y, people, ("label", "predicted"), words, agreement=True)))
     caption = f"One point per person, predicted by a head that never saw him or her; {', '.join(tables.describe(lead))}. "
     caption += "Point at a mark for its name; on the line, prediction and label are equal."
+    caption += f" Of {len(traits)} traits the {PLOTS} that are predicted best are drawn." * (len(traits) > PLOTS)
     return page.figure(page.grid(items, 240), caption)
 
 
