@@ -122,7 +122,10 @@ def test_a_run_without_traits_is_judged_by_identification(full_workdir):
     assert "Usable. The features recognise a person again." in said["answer"]
     assert "lies above chance, 0.021, with 48 people." in said["answer"]
     assert "worse than the copied input" in said["answer"]
-    assert "Split half, scales 1+2" in said["answer"]  # the forest is of ways to recognise people
+    labels = re.findall(r'<span class="what">(.*?)</span>', part(text, "answer"))[
+        :-1
+    ]  # the forest is of ways to recognise people
+    assert labels == [f"In the other half of their frames{control}" for control in ("", ": somebody else&#x27;s movement")]
     assert "What can be predicted? No trait was predicted: name the trait columns" in said["next"]
     replace_scores(full_workdir, "fit", [])
     said = parsed(make(full_workdir), ("answer", "moves", "people", "data", "settings", "next")).texts

@@ -125,12 +125,18 @@ def _forest(scores) -> str:
 
 
 def _forest_of_identification(scores) -> str:
-    rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["block"] == "")]
-    rows = rows.sort_values("value", ascending=False)
-    drawn = [(sentence(", ".join(tables.describe(key_of(row)))), _interval(row)) for row in rows.itertuples(index=False)]
-    if not drawn or tables.identification_row(scores).verdict == TOO_FEW:
+    """Each way to recognise people with all scales, as filmed and by each control."""
+    lead = tables.identification_row(scores)
+    if lead is None or lead.verdict == TOO_FEW:
         return ""
-    return plots.forest(drawn[: TRAITS_SHOWN + 1], ["people recognised"], "Top-1 with its 95 % interval:")
+    rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["block"] == "")]
+    rows, drawn = rows[rows["scales"] == lead.scales].sort_values("value", ascending=False), []
+    for row in rows.itertuples(index=False):
+        way = tables.IDENTIFIED.get(row.method, tables.IDENTIFIED["split_half"])  # controls of halves are methods of their own
+        control = row.control if row.method in tables.IDENTIFIED else row.method
+        drawn.append((f"In {way}" + f": {method_name(control)}" * bool(control), _interval(row)))
+    axis = f"People found again (top-1) with its 95 % interval, chance {number(lead.chance, 2)}:"
+    return plots.forest(drawn, ["share of people"], axis)
 
 
 def _interval(row):
