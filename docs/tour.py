@@ -2,8 +2,8 @@
 # # A tour of facedyn
 #
 # From faces to representations with the pure core alone, on synthetic faces: the rank loss, the generic model, the person
-# filters, and whether a person is found again. Install the package first (`pip install -e .`). The tour is a script and a
-# notebook with the same cells: `python docs/tour.py`, or open `docs/tour.ipynb`. `docs/make_notebook.py` makes the notebook
+# filters, and whether a person is found again. Install the package first (`pip install -e '.[docs]'`). The tour is a script and
+# a notebook with the same cells: `python docs/tour.py`, or open `docs/tour.ipynb`. `docs/make_notebook.py` makes the notebook
 # from the script.
 
 # %%

@@ -4,6 +4,7 @@ import fake_workdir as fake
 import numpy as np
 import pytest
 
+from facedyn.core import identification
 from facedyn.stages.fit import fit_scores, shared
 from facedyn.store import representations
 
@@ -73,3 +74,20 @@ def test_every_clip_is_looked_up_among_the_means_of_the_others(identify):
 def test_one_unit_a_person_says_nothing_across(identify):
     rows = [unit(p, "all", session="one") for p in range(N)]
     assert identify(rows, np.random.default_rng(0).normal(size=(N, D))) == {}
+
+
+def test_more_video_measures_better_as_classical_test_theory_says():
+    """Two noisy measurements of each person agree as `r`; the mean of several of them agrees as Spearman and Brown predict."""
+    rng = np.random.default_rng(0)
+    people = rng.normal(size=20000)
+    one, other = (people + rng.normal(size=(4, 20000)) for _ in range(2))  # four halves of two videos each
+    measured = np.corrcoef(one[0], other[0])[0, 1]
+    for length in (2, 4):
+        longer = np.corrcoef(one[:length].mean(0), other[:length].mean(0))[0, 1]
+        assert identification.spearman_brown(measured, length) == pytest.approx(longer, abs=0.02)
+    assert identification.spearman_brown(measured, 1) == pytest.approx(measured)
+    assert identification.spearman_brown(-0.2, 5) == 0
+    for r in (0.2, 0.7, 0.95):
+        assert identification.spearman_brown(r, identification.length_for(r, 0.9)) == pytest.approx(0.9)
+    assert identification.length_for(0.0, 0.9) == np.inf
+    assert identification.length_for(1.0, 0.9) == 0

@@ -6,31 +6,49 @@ import shutil
 import subprocess
 
 import pytest
-import test_report
+import report_pages
+from report_pages import SECTIONS
 
+# Fixtures.
+data_set, full = report_pages.data_set, report_pages.full
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # What the probe posts, the outermost page shows as its title.
 LISTEN = '<script>window.addEventListener("message", e => { document.title = e.data; });</script>'
-# What a window of 390 pixels shows: phones of today are about as wide.
-PHONE, SCREEN = 390, 1100
+# Widths of a phone and of a laptop, and the height of the laptop's first screen.
+PHONE, SCREEN, FOLD = 400, 1280, 900
 PROBE = """<script>
 addEventListener("load", () => {
-  const pictures = [...document.querySelectorAll("img")], plots = [...document.querySelectorAll("svg")];
-  document.querySelectorAll("details").forEach(d => { d.open = true; });
-  const box = e => e.getBoundingClientRect();
-  const inside = e => e.closest(".scroll, .wide");
-  const luminance = c => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number); return (r + g + b) / 3; };
-  const style = getComputedStyle(document.body);
+  const all = selector => [...document.querySelectorAll(selector)], box = e => e.getBoundingClientRect();
+  const pictures = all("img"), plots = all("svg"), links = all("nav a"), nav = document.querySelector("nav");
+  const first = all("#answer-title, .tile, #answer .forest").map(e => box(e).bottom);
+  all("details").forEach(d => { d.open = true; });
+  const inside = e => e.closest(".scroll, .wide, nav ul");
+  const numbers = c => { const n = c.match(/[\\d.]+/g).map(Number), f = c.startsWith("color") ? 255 : 1;
+    return [f * n[0], f * n[1], f * n[2], n[3] ?? 1]; };
+  const ground = e => { const [r, g, b, a] = numbers(getComputedStyle(e).backgroundColor);
+    const under = a < 1 ? (e.parentElement ? ground(e.parentElement) : [255, 255, 255]) : [0, 0, 0];
+    return [r, g, b].map((x, i) => a * x + (1 - a) * under[i]); };
+  const luminance = c => c.slice(0, 3).map(x => x / 255).map(x => x <= .04045 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4)
+    .reduce((sum, x, i) => sum + x * [.2126, .7152, .0722][i], 0);
+  const contrast = e => { const [x, y] = [numbers(getComputedStyle(e).color), ground(e)].map(luminance);
+    return (Math.max(x, y) + .05) / (Math.min(x, y) + .05); };
+  const words = all("p, b, td, th, li, h1, h2, h3, h4, a, small, span, summary, figcaption")
+    .filter(e => e.innerText && box(e).width > 1);
+  const focused = all("a[href], summary, [tabindex='0']").filter(e => { e.focus({focusVisible: true, preventScroll: true});
+    const style = getComputedStyle(e);
+    return e !== document.activeElement || style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 2; });
+  scrollTo({top: 3000, behavior: "instant"});
   parent.postMessage(JSON.stringify({
     empty: pictures.filter(i => !(i.complete && i.naturalWidth > 0)).length, pictures: pictures.length,
     flat: plots.filter(p => !(box(p).width > 50 && box(p).height > 50)).length, plots: plots.length,
-    width: innerWidth, needed: document.documentElement.scrollWidth,
-    over: [...document.querySelectorAll("main *, header *")].filter(e => !inside(e) && box(e).width > 0
-      && box(e).right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80)).slice(0, 5),
-    page: luminance(style.backgroundColor), ink: luminance(style.color),
-    focus: [...document.querySelectorAll("a[href], summary, [tabindex='0']")].slice(0, 3).map(e => e.className || e.hash),
-    small: [...document.querySelectorAll("p, td, th, li, summary, figcaption")].filter(
-      e => parseFloat(getComputedStyle(e).fontSize) < 11).length,
+    width: innerWidth, needed: document.documentElement.scrollWidth, first: first.length, fold: Math.max(0, ...first),
+    over: all("main *, header *").filter(e => !inside(e) && box(e).width > 0 && box(e).right > innerWidth + 1)
+      .map(e => e.outerHTML.slice(0, 80)).slice(0, 5),
+    lost: links.filter(a => !document.querySelector(a.hash)).length, links: links.length, sticks: nav ? box(nav).top : null,
+    cut: nav ? links.filter(a => box(a).right > innerWidth).length : null,
+    pale: words.filter(e => contrast(e) < 4.5).map(e => e.outerHTML.slice(0, 80)).slice(0, 5),
+    page: ground(document.body)[0], unseen: focused.map(e => e.outerHTML.slice(0, 80)).slice(0, 5),
+    small: words.filter(e => parseFloat(getComputedStyle(e).fontSize) < 9).length,
   }), "*");
 });
 </script>"""
@@ -66,21 +84,22 @@ def browse(tmp_path_factory):
     return open_page
 
 
-data_set, full = test_report.data_set, test_report.full
-
-
-@pytest.mark.parametrize(("width", "dark"), [(SCREEN, True), (PHONE, False)])
+@pytest.mark.parametrize(("width", "dark"), [(SCREEN, True), (SCREEN, False), (PHONE, False)])
 def test_page_in_a_browser(browse, full, width, dark):
     found, console = browse(full[1], width, dark)
     assert console == []
     assert found["width"] == width
     assert (found["pictures"], found["plots"]) == (full[1].count("<img"), full[1].count("<svg"))
-    assert found["empty"] == found["flat"] == 0
-    assert found["over"] == []
+    assert found["empty"] == found["flat"] == found["small"] == found["lost"] == 0
+    assert found["over"] == found["pale"] == found["unseen"] == []
     assert found["needed"] <= width  # the page itself never scrolls sideways
-    assert (found["page"] < 60 < 180 < found["ink"]) if dark else (found["ink"] < 60 < 180 < found["page"])
-    assert found["focus"] == ["skip", "#traits", "#scatter"]
-    assert found["small"] == 0
+    assert found["links"] == len(SECTIONS)
+    assert found["sticks"] == 0  # the navigation, after scrolling
+    assert found["page"] < 60 if dark else found["page"] > 200
+    assert found["first"] == 5  # the verdict, three figures and the forest
+    if width == SCREEN:
+        assert found["fold"] <= FOLD
+        assert found["cut"] == 0
 
 
 def test_console_errors_would_be_seen(browse):

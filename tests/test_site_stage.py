@@ -77,6 +77,9 @@ def test_identification_is_also_measured_by_the_first_seconds(closed_form_run):
     assert {"top1", "icc"} <= set(first["metric"])
     assert set(first["verdict"]) == {""}
     assert set(first["block"]) == {"", "filters", "innovations", "step_correlations"}
+    page = (closed_form_run / "report" / "index.html").read_text()
+    table = page[page.index("seconds of video</th>") :]
+    assert ">0.4</th>" in table[: table.index("</table>")]
 
 
 def test_the_basis_is_learnt_once(closed_form_run, arguments, monkeypatch):

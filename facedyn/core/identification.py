@@ -114,6 +114,31 @@ def mean_icc(first, second, where):
     return jnp.mean(jax.vmap(icc, 1)(first, second, where))
 
 
+def spearman_brown(reliability, length):
+    """Predicted reliability of a measurement `length` times as long as the one that has `reliability`; arrays or scalars.
+
+    length r / (1 + (length - 1) r), which holds where the added part is like the measured one. A reliability below 0 counts
+    as 0. W. Brown, "Some experimental results in the correlation of mental abilities", and C. Spearman, "Correlation
+    calculated from faulty data", both British Journal of Psychology 3, 1910.
+
+    >>> print(f"{spearman_brown(0.5, 2):.3f}")
+    0.667
+    """
+    r = np.maximum(reliability, 0.0)
+    return length * r / (1 + (length - 1) * r)
+
+
+def length_for(reliability: float, wanted: float) -> float:
+    """How many times as long a measurement must be for the reliability `wanted`, by `spearman_brown`; inf for none at all.
+
+    >>> print(f"{length_for(0.5, 0.8):.1f}")
+    4.0
+    """
+    if reliability >= 1:
+        return 0.0
+    return wanted * (1 - reliability) / (reliability * (1 - wanted)) if reliability > 0 else np.inf
+
+
 @jax.jit
 def top1_and_mrr(queries, gallery):
     """(top-1, mean reciprocal rank) of `match_ranks`, scalars in [0, 1].

@@ -30,6 +30,17 @@ class PeopleMap:
 
 
 @dataclasses.dataclass(frozen=True)
+class Alike:
+    """How similar people are, in the order of the leading component, so that similar ones stand together."""
+
+    people: list[str]  # P
+    values: (
+        np.ndarray
+    )  # cosines [P, P], of first halves with second ones or, without halves, of people with NaN on the diagonal
+    half_seconds: float = np.nan  # of usable video in a half, the median
+
+
+@dataclasses.dataclass(frozen=True)
 class SplitOfData:
     """Who is in which split of the data set."""
 
@@ -42,7 +53,7 @@ class Views:
     """None or empty where it could not be made."""
 
     people_map: PeopleMap | None = None
-    halves: np.ndarray | None = None  # cosines [P, P] of each person's first half with everyone's second
+    alike: Alike | None = None
     clips: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)  # frames uint8 [n, H, W, C] of clips, by clip_id
     split: SplitOfData | None = None
     no_data: str = ""  # why the data set could not be opened
@@ -52,7 +63,8 @@ class Views:
 class Inputs:
     """The tables, as their modules describe them."""
 
-    scores: pd.DataFrame
+    scores: pd.DataFrame  # but for those of the first seconds of video
+    first_seconds: pd.DataFrame  # those
     stamps: dict[str, dict]  # by stage
     log: list[dict]  # lines of metrics.jsonl
     quality: pd.DataFrame | None
@@ -75,6 +87,12 @@ class Inputs:
         return not (self.stamps or len(self.scores) or len(self.representations) or any(x is not None for x in tables))
 
     @property
+    def labels_in_unit(self) -> bool:
+        """Whether all labels are known to lie in [0, 1], where ACC means something."""
+        table = self.predictions
+        return table is not None and len(table) > 0 and bool(table["label"].between(0, 1).all())
+
+    @property
     def without_filters(self) -> str:
         """Whose work is shown where a person's filters are taken away."""
         closed_form = self.stamps.get("fit", {}).get("config", {}).get("fit.solver") == "least_squares"
@@ -92,7 +110,8 @@ def load(workdir, pictures: bool) -> Inputs:
     scored = scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores()
     found = {stage: stamps.read_stamp(workdir, stage) for stage in STAGES}
     return Inputs(
-        scores=scored,
+        scores=scored[scored["seconds"] == ""].reset_index(drop=True),
+        first_seconds=scored[scored["seconds"] != ""],
         stamps={stage: stamp for stage, stamp in found.items() if stamp},
         log=metrics_log.read_metrics(workdir),
         quality=_quality(workdir / "quality.parquet"),

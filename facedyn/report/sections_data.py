@@ -1,12 +1,11 @@
-"""Sections on the data and the run: what prepare kept, the worst clips, what the doctor found, settings and versions."""
+"""The section 'Is the data sound?', what prepare kept and what the doctor found; and the settings and versions of the run."""
 
 import datetime
 import hashlib
 import json
 
-import numpy as np
-
 from data_pipelines.faces.quality import frames_seen
+from data_pipelines.progress import counted
 from facedyn.report import inputs as report_inputs
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
@@ -17,50 +16,52 @@ NAMED_CLIPS, NAMED_ITEMS = 200, 4
 LARGEST_FRAME = 144
 
 
-def quality(inputs: Inputs, faces: bool) -> page.Section:
-    """Counts, the clips that are worth a look, and those that were left out."""
-    title, name, table = "Videos and faces", "quality", inputs.quality
+def sound(inputs: Inputs, faces: bool) -> page.Section:
+    """What prepare kept, the clips that are worth a look, those that were left out, and what the doctor found."""
+    parts = [*_quality(inputs, faces), *_doctor(inputs)]
+    missing = "There is no quality table: run the stage prepare."
+    return page.Section("data", "Is the data sound?", "\n".join(filter(None, parts)), missing)
+
+
+def _quality(inputs, faces) -> list[str]:
+    table = inputs.quality
     if table is None or not len(table):
-        return page.section(name, title, page.paragraph("There is no quality table."))
+        return []
     ok = table["verdict"] == "ok"
-    out = table[~ok]
+    out, people = table[~ok], counted(table[ok]["person_id"].nunique(), "people")
     decoded, found, kept = (int(table[column].sum()) for column in ("n_decoded", "n_found", "n_kept"))
-    looked_at = int(frames_seen(table).sum())
+    looked_at = int(frames_seen(table).sum()) or 1
     rows = [
-        ["clips", str(len(table)), f"{int(ok.sum())} used, {len(out)} left out"],
-        ["people", str(table["person_id"].nunique()), f"{table[ok]['person_id'].nunique()} with a usable clip"],
-        ["frames decoded", f"{decoded:,}", ""],
-        ["frames with the face found", f"{found:,}", f"{100 * found / looked_at:.1f} %" if looked_at else ""],
-        ["frames kept", f"{kept:,}", f"{100 * kept / looked_at:.1f} %" if looked_at else ""],
-        ["clips with more than one face", str(int((table["n_two_faces"] > 0).sum())), "the main person was followed"],
-        ["clips with gaps", str(int((table["n_gaps"] > 0).sum())), "no window crosses a gap"],
+        ["frames decoded", decoded, ""],
+        ["frames with the face found", found, f"{100 * found / looked_at:.1f} %"],
+        ["frames kept", kept, f"{100 * kept / looked_at:.1f} %"],
+        ["clips", len(table), f"{int(ok.sum())} used, {len(out)} left out"],
+        ["people", int(table["person_id"].nunique()), f"{table[ok]['person_id'].nunique()} with a usable clip"],
+        [
+            "clips with fewer than 9 in 10 faces found",
+            int((table["share_found"] < 0.9).sum()),
+            "the frames without are left out",
+        ],
+        ["clips with more than one face", int((table["n_two_faces"] > 0).sum()), "the main person was followed"],
+        ["clips with gaps", int((table["n_gaps"] > 0).sum()), "no window crosses a gap"],
     ]
     for column, word in report_inputs.FLAGS.items():
         if column in table and int(table[column].sum()):
-            rows.append([f"frames flagged: {word}", f"{int(table[column].sum()):,}", "kept, and flagged in quality.parquet"])
-    parts = [page.table(["", "number", ""], rows, "What the stage prepare saw.", numbers=(1,))]
-    share = table["share_found"].to_numpy(float)
-    share = share[np.isfinite(share)]
-    if len(share):
-        svg = plots.histogram("share", np.clip(share, 0, 1), "share of a clip's frames in which the face was found", "clips")
-        parts.append(page.figure(svg))
-    parts += _worst(inputs, table, faces)
+            rows.append([f"frames flagged: {word}", int(table[column].sum()), "kept, and flagged in quality.parquet"])
+    used = f"{int(ok.sum()):,} of {counted(len(table), 'clips')} are used, {100 * kept / looked_at:.0f} % of frames, {people}."
+    counts = page.table("quality", ["what", "number", "note"], rows, "What the stage prepare saw.", main=1)
+    parts = [page.paragraph(used), page.details("Frames and clips in numbers", counts), *_worst(inputs, table, faces)]
     if len(out):
         parts.append(page.heading("Left out"))
-        if faces:
-            cards = [
-                _card(inputs, clip_id, reason)
-                for clip_id, _, reason in report_inputs.left_out(table)
-                if clip_id in inputs.views.clips
-            ]
-            parts.append(page.grid(cards, 180) if cards else "")
+        named = report_inputs.left_out(table) if faces else []
+        parts.append(page.grid([_card(inputs, clip, why) for clip, _, why in named if clip in inputs.views.clips], 180))
         shown = out.head(NAMED_CLIPS)
         body = [list(map(str, row)) for row in zip(shown["clip_id"], shown["person_id"], shown["reason"])]
-        listed = page.table(["clip", "person", "reason"], body, "Clips that are not in the data set.")
+        listed = page.table("left_out", ["clip", "person", "reason"], body, "Clips that are not in the data set.")
         parts.append(listed if len(out) <= 12 else page.details(f"{len(out)} clips with their reasons", listed))
         if len(out) > len(shown):
             parts.append(page.paragraph(f"And {len(out) - len(shown)} more, see quality.parquet.", note=True))
-    return page.section(name, title, *parts)
+    return parts
 
 
 def _worst(inputs, table, faces) -> list[str]:
@@ -85,63 +86,64 @@ def _card(inputs, clip_id, words) -> str:
     return f'<div class="clip">{shown}<b>{page.text(clip_id)}</b><br>{page.text(words)}</div>'
 
 
-def doctor(inputs: Inputs) -> page.Section:
+def _doctor(inputs) -> list[str]:
     """One row per finding, errors first, and what looking up a person's label would score."""
-    title, name, table = "The data set's doctor", "doctor", inputs.doctor
+    table, heading = inputs.doctor, page.heading("What the doctor found")
     if table is None:
         words = "The data set was not examined: facedyn doctor writes doctor.csv, with the same options as the other stages."
-        return page.section(name, title, page.paragraph(words))
-    if len(table):
-        rows, errors = [], []
-        for (severity, kind, what, fix), own in table.groupby(["severity", "kind", "what", "fix"], sort=False):
-            items = list(dict.fromkeys(own["item"]))
-            named = ", ".join(items[:NAMED_ITEMS]) + (f" and {len(items) - NAMED_ITEMS} more" * (len(items) > NAMED_ITEMS))
-            errors += [len(rows)] if severity == "error" else []
-            rows.append([(severity, kind.replace("_", " ")), (what, named), fix])
-        words = "Findings; errors stand first. Every item is in doctor.csv."
-        parts = [page.table(["", "what was found", "how to fix it"], rows, words, lead=errors)]
-    else:
-        parts = [page.paragraph("The doctor looked at manifest, files and data set, and found nothing.")]
+        return [heading, page.paragraph(words)] if inputs.quality is not None else []
+    rows = []
+    for (severity, kind, what, fix), own in table.groupby(["severity", "kind", "what", "fix"], sort=False):
+        items = list(dict.fromkeys(own["item"]))
+        named = ", ".join(items[:NAMED_ITEMS]) + (f" and {len(items) - NAMED_ITEMS} more" * (len(items) > NAMED_ITEMS))
+        rows.append([(severity, kind.replace("_", " ")), (what, named), fix])
+    rows.sort(key=lambda row: row[0][0] != "error")
+    lead = [row[0] for row in rows if row[0][0] == "error"]
+    words = "Findings; errors, which would make a result wrong, stand first. Every item is in doctor.csv."
+    parts = [heading, page.table("doctor", ["severity", "what was found", "how to fix it"], rows, words, lead=lead)]
+    if not rows:
+        parts.append(page.paragraph("The doctor looked at manifest, files and data set, and found nothing."))
     scored = inputs["doctor"]
     entries = tables.pivot_metrics(scored[scored["trait"] == "mean"])
-    if entries:
-        body = [
-            [tables.describe(e["key"]), *(page.figure_cell(e.get(m)) for m in tables.METRICS), str(e["n"])] for e in entries
-        ]
-        words = "What is scored without looking at a frame, by a person's label in training or by the mean label."
-        parts.append(page.table(["method", *tables.METRIC_HEADS, "people"], body, words, numbers=range(1, 7)))
-    return page.section(name, title, *parts)
+    shown = [m for m in tables.METRICS if m != "acc" or inputs.labels_in_unit]
+    body = [[tables.describe(e["key"]), *(e.get(m) for m in shown), int(e["n"])] for e in entries]
+    words = "What is scored without looking at a frame, by a person's label in training or by the mean label."
+    columns = ["method", *(tables.METRIC_NAMES[m] for m in shown), "people"]
+    return [*parts, page.table("scored_without_frames", columns, body, words, main=1)]
 
 
 def settings(inputs: Inputs) -> page.Section:
     """What a reader needs to make this page again, and to see that it is the same."""
-    title, name, stamps = "Settings and versions", "settings", inputs.stamps
+    name, title, stamps = "settings", "Settings", inputs.stamps
     if not stamps:
-        return page.section(name, title, page.paragraph("No stage has left its settings."))
+        return page.Section(name, title, "", "No stage has left its settings.")
     commands = list(dict.fromkeys(stamp["command"] for stamp in stamps.values()))
     parts = [page.heading("To reproduce"), page.code(commands)]
-    parts.append(page.table(["", "value", ""], _hashes(inputs), "What the figures rest on.", code=(1,)))
+    columns, kinds = ["what", "value", "note"], page.Cells(code=(1,))
+    parts.append(page.table("hashes", columns, _hashes(inputs), "What the figures rest on.", cells=kinds))
     rows = []
     for stage, stamp in stamps.items():
         seed, started = str(stamp["config"].get("seed", "")), stamp["started"][:16].replace("T", " ")
         rows.append([stage, stamp["config_hash"], seed, started, _duration(stamp)])
     columns = ["stage", "config", "seed", "started (UTC)", "took"]
-    parts.append(page.table(columns, rows, "The stages that were run; config: hash of the settings.", numbers=(4,), code=(1,)))
-    versions = {}
+    parts.append(page.table("stages", columns, rows, "The stages that were run; config: hash of the settings.", cells=kinds))
+    for found, stages in _grouped(stamps, "versions").items():
+        listed = ", ".join(f"{library} {version}" for library, version in json.loads(found).items())
+        parts.append(page.paragraph(f"Versions of {', '.join(stages)}: {listed}.", note=True))
+    for number, (found, stages) in enumerate(_grouped(stamps, "config").items(), 1):
+        words = f"All settings of {', '.join(stages)}"
+        flat = [[setting, json.dumps(value)] for setting, value in sorted(json.loads(found).items())]
+        table = page.table(f"settings{number}", ["setting", "value"], flat, words, cells=page.Cells(code=(0, 1)))
+        parts.append(page.details(words, table))
+    return page.Section(name, title, "\n".join(parts))
+
+
+def _grouped(stamps, part) -> dict[str, list[str]]:
+    """{what the stamps say there, as JSON: the stages that say so}."""
+    found = {}
     for stage, stamp in stamps.items():
-        versions.setdefault(json.dumps(stamp["versions"]), []).append(stage)
-    for text, stages in versions.items():
-        listed = ", ".join(f"{library} {version}" for library, version in json.loads(text).items())
-        listed = (f"{', '.join(stages)}: " if len(versions) > 1 else "Versions: ") + listed + "."
-        parts.append(page.paragraph(listed, note=True))
-    by_settings = {}
-    for stage, stamp in stamps.items():
-        by_settings.setdefault(json.dumps(stamp["config"], sort_keys=True), []).append(stage)
-    for text, stages in by_settings.items():
-        words = f"All settings of {', '.join(stages)}" if len(by_settings) > 1 else "All settings"
-        flat = [[setting, json.dumps(value)] for setting, value in json.loads(text).items()]
-        parts.append(page.details(words, page.table(["setting", "value"], flat, words, code=(0, 1))))
-    return page.section(name, title, *parts)
+        found.setdefault(json.dumps(stamp[part], sort_keys=part == "config"), []).append(stage)
+    return found
 
 
 def _hashes(inputs) -> list[list[str]]:

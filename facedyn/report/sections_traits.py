@@ -1,19 +1,11 @@
-"""Sections on traits: key figures, the table with baselines, scatter plots, comparisons, where traits are read from."""
+"""The section 'What can be predicted?': traits by method and scatter plots; folded, all figures and what they come from."""
 
-from facedyn.core.verdicts import TOO_FEW
 from facedyn.features import block_and_site
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
-from facedyn.report.tables import number
-from facedyn.store.scores import FINDINGS, PLUS, TRANSDUCTIVE, joined, listed
+from facedyn.report.tables import METRIC_NAMES, figure
+from facedyn.store.scores import FINDINGS, TRANSDUCTIVE, listed
 
-# Groups of the comparison, in this order.
-GROUPS = {
-    "all": "Person filters, all tasks",
-    "task": "Person filters, one task",
-    "fused": "Person filters together with a baseline",
-    "baseline": "Baselines",
-}
 # What a finding says when its interval lies above 0, below it, or contains it.
 SENTENCES = {
     "finding_fused_tasks": (
@@ -37,146 +29,124 @@ NOTE = (
     "single task or scale are chosen in each fold by its training people, so neither is favoured by the people it is judged on."
 )
 SHARE = "share_of_prediction"
+# Traits drawn, a plot each.
+PLOTS = 8
+TERMS = {
+    "ccc": "CCC (concordance) is a PCC that also counts errors in level and spread",
+    "acc": "ACC is 1 minus the mean absolute error, for labels in [0, 1]",
+    "rmse": "RMSE is the root of the mean squared error, in the labels' unit",
+    "r2": "R² is the share of the labels' variance that is predicted",
+}
 
 
-def tiles(inputs: Inputs) -> str:
-    """The key figures on top of the page; a dash and the verdict where they rest on too few people."""
-    items, lead = [], tables.headline(inputs.scores)
-    if lead:
-        row = tables.row_of(tables.trait_means(inputs.scores), lead, "pcc")
-        note = f"95 % interval {number(row.low, 2)} to {number(row.high, 2)}, {row.n} people"
-        items.append(("PCC, mean over the traits", tables.key_figure(row), _with_verdict(note, row)))
-    ranked = inputs["fit"][inputs["fit"]["metric"] == "ranking_accuracy"]
-    for row in ranked[ranked["method"] == "representation"].head(1).itertuples(index=False):
-        key = tables.key_of(row)
-        before = tables.row_of(ranked, key._replace(method="generic"), "ranking_accuracy")
-        if before is not None:
-            figure = f"{number(before.value)} → {number(row.value)}" if row.verdict != TOO_FEW else "–"
-            note = _with_verdict(tables.details(key), row)
-            items.append(("Ranking accuracy, without → with person filters", figure, note))
-    found = inputs["fit"][inputs["fit"]["metric"] == "top1"]
-    found = found[(found["control"] == "") & (found["block"] == "")]
-    kind = next((kind for kind in tables.IDENTIFIED if (found["method"] == kind).any()), "")
-    found = found[found["method"] == kind]
-    if len(found):
-        row = max(found.itertuples(index=False), key=lambda r: len(tables.key_of(r).scale_numbers))
-        note = f"of {row.n} people, {tables.details(tables.key_of(row))}; chance {number(row.chance)}"
-        items.append(
-            (
-                f"{tables.method_name(kind).capitalize()}: identification, top-1",
-                tables.key_figure(row),
-                _with_verdict(note, row),
-            )
-        )
-    return page.tile_row(items)
-
-
-def _with_verdict(note, row) -> str:
-    return f"{note}: {row.verdict}" if row.verdict else note
-
-
-def trait_scores(inputs: Inputs) -> page.Section:
-    """The headline table with baselines, and the headline trait by trait."""
-    rows, lead = tables.trait_means(inputs.scores), tables.headline(inputs.scores)
+def predicted(inputs: Inputs) -> page.Section:
+    """Which traits are predicted how well, by the features and by what they are compared with."""
+    name, title, lead = "traits", "What can be predicted?", tables.headline(inputs.scores)
     if lead is None:
         reason = inputs.stamps.get("traits", {}).get("summary", {}).get("skipped")
-        return page.section(
-            "traits", "Trait prediction", page.paragraph(f"No trait was predicted{f': {reason}' if reason else ''}.")
-        )
-    entries = [e for e in tables.pivot_metrics(rows) if e["key"].method != "representation" or _is_full(e["key"], lead)]
-    baselines = [i for i, e in enumerate(entries) if e["key"].method != "representation"]
-    body = [[tables.describe(e["key"]), *(page.figure_cell(e.get(m)) for m in tables.METRICS), str(e["n"])] for e in entries]
-    columns = ["method", *tables.METRIC_HEADS, "people"]
-    caption = "Mean over the traits; beneath each figure its 95 % interval, by resampling people."
-    parts = [page.table(columns, body, caption, numbers=range(1, 7), lead=(0,), breaks=baselines[:1])]
-    of_lead = tables.rows_of_key(inputs["traits"], lead)
-    pcc = of_lead[of_lead["metric"] == "pcc"]
-    parts += page.verdicts(tables.judged(inputs.scores, pcc[pcc["trait"] == "mean"]))
-    parts += _differences(inputs)
-    body = []
-    for trait in tables.in_order(of_lead["trait"]):
-        chosen = of_lead[of_lead["trait"] == trait]
-        figures = [tables.row_of(chosen, lead, m) for m in tables.METRICS]
-        verdict = figures[0].verdict if figures[0] is not None else ""
-        body.append([trait, *map(page.figure_cell, figures), str(chosen["n"].iloc[0]), verdict or "–"])
-    words = tables.sentence(", ".join(tables.describe(lead))) + "; the verdict is on the PCC."
-    columns = ["trait", *tables.METRIC_HEADS, "people", "verdict"]
-    parts += [page.heading("Trait by trait"), page.table(columns, body, words, numbers=range(1, 7))]
-    if any(TRANSDUCTIVE in listed(note) for note in rows["note"]):
+        why = reason or "name the trait columns of your labels in config.data.traits and run the stage traits"
+        return page.Section(name, title, "", f"No trait was predicted: {why}.")
+    parts = [_by_method(inputs, lead)]
+    if any(TRANSDUCTIVE in listed(note) for note in tables.trait_means(inputs.scores)["note"]):
         words = "Transductive: people scored here were, without labels, among those the generic model learnt from."
         parts.append(page.paragraph(words, note=True))
-    return page.section("traits", "Trait prediction", *parts)
+    parts += [_scatters(inputs, lead), *findings(inputs)]
+    parts += [
+        page.details(
+            "All methods, scales, tasks, ways to fuse them and single blocks, in all metrics", *_metrics(inputs, lead)
+        ),
+        page.details("Differences from the baselines, with intervals", _differences(inputs)),
+        page.details("Where traits are read from", _read_from(inputs)),
+    ]
+    return page.Section(name, title, "\n".join(filter(None, parts)))
 
 
-def _differences(inputs) -> list[str]:
+def _by_method(inputs, lead) -> str:
+    """A heat map of PCC, traits by methods: the headline first, then the best method first."""
+    entries = {}  # of each method the first, which is scored like the headline
+    for entry in tables.pivot_metrics(tables.trait_means(inputs.scores)):
+        if "pcc" in entry and not (entry["key"].of or entry["key"].block):
+            entries.setdefault(entry["key"].method, entry)
+    entries = sorted(entries.values(), key=lambda e: (e["key"] != lead, -tables.size(e["pcc"])))
+    by_key = [tables.trait_rows(inputs.scores, e["key"], "pcc") for e in entries]
+    columns = [tables.method_name(e["key"].method) for e in entries]
+    traits = [t for t in tables.in_order(by_key[0]) if t != "mean"]
+    traits.sort(key=lambda t: -tables.size(by_key[0][t]))
+    rows = [[trait, *(of.get(trait) for of in by_key)] for trait in [*traits, "mean"]]
+    words = "PCC of each trait (the deeper the colour, the higher), the best predicted first; columns from the best method on."
+    kinds = page.Cells(heat=tuple(range(1, len(columns) + 1)))
+    return page.table("pcc_by_trait_and_method", ["trait", *columns], rows, words, lead=("mean",), cells=kinds)
+
+
+def _shown_metrics(inputs) -> list[str]:
+    return [m for m in tables.METRICS if m != "acc" or inputs.labels_in_unit]
+
+
+def _metrics(inputs, lead) -> list[str]:
+    """Methods by metrics, the mean over the traits; and traits by metrics, of the headline."""
+    shown = _shown_metrics(inputs)
+    columns = [*(METRIC_NAMES[m] for m in shown), "people"]
+    entries = tables.pivot_metrics(tables.trait_means(inputs.scores))
+    body = [[tables.describe(e["key"]), *(e.get(m) for m in shown), int(e["n"])] for e in entries]
+    words = "Mean over the traits, with 95 % intervals by resampling people; the highest PCC first."
+    parts = [page.paragraph("; ".join(TERMS[m] for m in shown if m in TERMS) + ".", note=True)]
+    parts.append(page.table("methods", ["method", *columns], body, words, main=1, lead=(tables.describe(lead),)))
+    by_metric = {m: tables.trait_rows(inputs.scores, lead, m) for m in shown}
+    body = []
+    for trait, row in by_metric["pcc"].items():
+        body.append([trait, *(of.get(trait) for of in by_metric.values()), int(row.n), row.verdict or "–"])
+    words = tables.sentence(", ".join(tables.describe(lead))) + "; the best predicted trait first; the verdict is on the PCC."
+    parts.append(page.table("traits", ["trait", *columns, "verdict"], body, words, main=1, lead=("mean",)))
+    return parts
+
+
+def _differences(inputs) -> str:
     """Paired differences between the person filters, alone or fused, and what they are compared with."""
     entries = tables.pivot_metrics(tables.differences(inputs.scores))
-    if not entries:
-        return []
-    body = [[tables.describe(e["key"]), *(page.figure_cell(e.get(m)) for m in ("pcc", "ccc")), str(e["n"])] for e in entries]
+    body = [[tables.describe(e["key"]), e.get("pcc"), e.get("ccc"), int(e["n"])] for e in entries]
     words = (
         "Mean over the traits of one method minus that of the other, both on the same resampled people: where the interval "
         "excludes 0, the difference is more than chance among people."
     )
-    columns = ["difference", "PCC", "CCC", "people"]
-    return [page.heading("Against the baselines"), page.table(columns, body, words, numbers=(1, 2, 3), lead=(0,))]
+    return page.table("differences", ["difference", "PCC", "CCC", "people"], body, words, main=1)
 
 
-def scatters(inputs: Inputs) -> page.Section:
+def _scatters(inputs, lead) -> str:
     """Predicted against label, a plot a trait."""
-    lead, table = tables.headline(inputs.scores), inputs.predictions
-    if lead is None or table is None:
-        return page.section("scatter", "Predicted and labelled", page.paragraph("There are no predictions to draw."))
+    table = inputs.predictions
+    if table is None or not len(table):
+        return ""
     if "seed" in table:  # of several repeats of the folds the first
         table = table[table["seed"] == table["seed"].iloc[0]]
-    items = []
-    for i, trait in enumerate(tables.in_order(table["trait"])):
+    items, rows = [], tables.trait_rows(inputs.scores, lead, "pcc")
+    traits = sorted(tables.in_order(table["trait"]), key=lambda t: -tables.size(rows.get(t)))
+    for trait in traits[:PLOTS]:
         own = table[table["trait"] == trait]
-        row = tables.row_of(inputs["traits"][inputs["traits"]["trait"] == trait], lead, "pcc")
-        caption = f"PCC {tables.with_interval(row.value, row.low, row.high, 2)}" if row is not None else ""
-        items.append(plots.scatter(f"scatter{i}", trait, own["label"].to_numpy(), own["prediction"].to_numpy(), caption))
-    caption = f"One point per person, predicted by a head that never saw him or her; {', '.join(tables.describe(lead))}."
-    return page.section("scatter", "Predicted and labelled", page.figure(page.grid(items, 270), caption))
-
-
-def comparison(inputs: Inputs) -> page.Section:
-    """Intervals over scales, tasks, fusion, heads and baselines."""
-    rows = tables.trait_means(inputs.scores)
-    rows = rows[(rows["metric"] == "pcc") & (rows["block"] == "")]
-    if not len(rows):
-        return page.section("comparison", "Scales, tasks and fusion", page.paragraph("There are no trait scores to compare."))
-    drawn = {group: [] for group in GROUPS}
-    for row in rows.itertuples(index=False):
-        group = "all" if row.tasks in ("all", "") else "task"
-        if row.method != "representation":
-            group = "fused" if row.method.startswith("representation" + PLUS) else "baseline"
-        key = tables.key_of(row)
-        method, setting = tables.describe(key._replace(note=joined(n for n in listed(key.note) if n != TRANSDUCTIVE)))
-        label = setting if row.method == "representation" else f"{method} ({setting})" if setting else method
-        drawn[group].append((label, row.value, row.low, row.high))
-    groups = [(GROUPS[group], of_group) for group, of_group in drawn.items() if of_group]
-    content = plots.forest(groups, "PCC, mean over the traits, with its 95 % interval by resampling people")
-    return page.section("comparison", "Scales, tasks and fusion", *findings(inputs), content)
-
-
-def _is_full(key, lead) -> bool:
-    """Uses the scales and tasks of the headline."""
-    return (key.scales, key.tasks, key.block) == (lead.scales, lead.tasks, "")
+        row = rows.get(trait)
+        note = f"PCC {figure(row, 2)}" if row is not None else ""
+        words = f"{trait}: predicted against labelled, {len(own)} people, {note}"
+        x, y, people = (own[column].to_numpy() for column in ("label", "prediction", "person_id"))
+        items.append(page.panel(trait, note, plots.scatter(x, y, people, ("label", "predicted"), words, agreement=True)))
+    caption = f"One point per person, predicted by a head that never saw him or her; {', '.join(tables.describe(lead))}. "
+    caption += "Point at a mark for its name; on the line, prediction and label are equal."
+    caption += f" Of {len(traits)} traits the {PLOTS} that are predicted best are drawn." * (len(traits) > PLOTS)
+    return page.figure(page.grid(items, 240), caption)
 
 
 def findings(inputs: Inputs) -> list[str]:
-    """A paragraph a finding, and what they rest on; [] where there is nothing to compare."""
+    """A sentence a finding, and what they rest on; [] where there is nothing to compare."""
     rows = inputs["traits"]
     rows = rows[(rows["trait"] == "mean") & (rows["metric"] == "pcc")]
-    parts = []
+    found = []
     for method in FINDINGS:
         own = list(rows[rows["method"] == method].itertuples(index=False))
         if own:
             lead = own[0]
             words = SENTENCES[method][0 if lead.low > 0 else 1 if lead.high < 0 else 2]
-            others = "".join(f"; {_fusion(row)} {_interval(row)}" for row in own[1:])
-            parts.append(page.paragraph(f"{words}: {_fusion(lead)} {_interval(lead)}{others}."))
-    return [page.heading("Do tasks and scales matter?"), *parts, page.paragraph(NOTE, note=True)] if parts else []
+            others = "".join(f"; {_fusion(row)} {figure(row, 2)}" for row in own[1:])
+            found.append(f"{words}: {_fusion(lead)} {figure(lead, 2)}{others}.")
+    heading = page.heading("Do tasks and scales matter?")
+    return [heading, page.listing(found), page.paragraph(NOTE, note=True)] if found else []
 
 
 def _fusion(row) -> str:
@@ -184,56 +154,27 @@ def _fusion(row) -> str:
     return f"{fusion} fused" if fusion and fusion != "stacking" else fusion or tables.method_name(row.method)
 
 
-def _interval(row) -> str:
-    return f"{number(row.value, 2)} [{number(row.low, 2)}, {number(row.high, 2)}]"
-
-
-def blocks(inputs: Inputs) -> page.Section:
-    """What each block of the representation predicts alone, and what the head takes from each block, site, scale and task."""
-    title, name, table = "Where traits are read from", "weights", inputs.weights
-    parts, lead = _alone(inputs), tables.headline(inputs.scores)
-    if table is None or not len(table):
-        words = "There is no traits/weights_by_site.csv, which the stage traits writes with its ridge: run it again."
-        return page.section(name, title, *parts, page.paragraph(words))
-    table = table.assign(block=[block_and_site(site)[0] for site in table["site"]], place=_sites(table))
+def _read_from(inputs) -> str:
+    """A heat map of what the head takes from each block, site, scale and task."""
+    table, lead = inputs.weights, tables.headline(inputs.scores)
+    if table is None:
+        return ""
+    named = [block_and_site(site) for site in table["site"]]
+    table = table.assign(block=[block for block, _ in named], place=[place for _, place in named])
+    shares = {}
+    for column, prefix in (("block", ""), ("place", "site "), ("scale", "scale "), ("task", "task ")):
+        if table[column].nunique() > 1:
+            of_column = table.pivot_table(SHARE, "trait", column, "sum", sort=False)
+            shares |= {f"{prefix}{value}".replace("_", " "): of_column[value] for value in dict.fromkeys(table[column])}
+    pcc = tables.trait_rows(inputs.scores, lead, "pcc")
+    traits = sorted(dict.fromkeys(table["trait"]), key=lambda t: -tables.size(pcc.get(t)))
+    rows = [[trait, *(float(of_column[trait]) for of_column in shares.values())] for trait in traits]
+    if not shares:
+        return ""
     words = (
-        "Each feature has a weight in the saved ridge. The share of a block (site, scale, task) is what it contributes to the "
-        "variance of the predictions, here of the people the ridge was fitted to; a share below 0 offsets others. It says what "
-        "the head uses, not how good the head is: where the interval of the PCC contains 0, it describes noise."
+        "What each block, site of the U-net (from the finest to the bottleneck), scale and task contributes to the variance "
+        "of the predictions, the best predicted trait first. A share below 0 offsets others. It says what the head uses, not "
+        "how good the head is: where the interval of the PCC contains 0, it describes noise."
     )
-    parts += [page.heading("What the head takes"), page.paragraph(words)]
-    for column in ("block", "place", "scale", "task"):
-        columns = list(dict.fromkeys(table[column]))
-        if len(columns) > 1:
-            shares = table.pivot_table(SHARE, "trait", column, "sum", sort=False)[columns]
-            rows = [(f"{trait}{_figure(inputs, trait)}", list(map(float, shares.loc[trait]))) for trait in shares.index]
-            what = "site of the U-net" if column == "place" else column
-            caption = f"Share of the variance of the predictions, by {what}."
-            parts.append(page.heat_table(["trait", *(str(c).replace("_", " ") for c in columns)], rows, caption))
-    note = "Sites run from the finest skip of the U-net to its bottleneck; more of each in traits/weights_by_site.csv."
-    return page.section(name, title, *parts, page.paragraph(note, note=True)) if lead else page.section(name, title, *parts)
-
-
-def _sites(table) -> list[str]:
-    return [block_and_site(site)[1] for site in table["site"]]
-
-
-def _alone(inputs) -> list[str]:
-    """A forest of the blocks' own PCC beside that of all together."""
-    rows = inputs["traits"]
-    rows = rows[(rows["trait"] == "mean") & (rows["metric"] == "pcc") & (rows["method"] == "representation")]
-    alone = rows[rows["block"] != ""].sort_values("value", ascending=False)
-    lead = tables.headline(inputs.scores)
-    if not len(alone) or lead is None:
-        return []
-    whole = tables.row_of(rows, lead, "pcc")
-    drawn = [("all blocks", [("all blocks", whole.value, whole.low, whole.high)])] if whole is not None else []
-    drawn.append(("one block", [(r.block.replace("_", " "), r.value, r.low, r.high) for r in alone.itertuples(index=False)]))
-    caption = "PCC of each block of the representation alone, mean over the traits, with its 95 % interval"
-    return [page.heading("What each block predicts alone"), plots.forest(drawn, caption)]
-
-
-def _figure(inputs, trait) -> str:
-    lead, scores = tables.headline(inputs.scores), inputs["traits"]
-    row = tables.row_of(scores[scores["trait"] == trait], lead, "pcc") if lead else None
-    return f": PCC {tables.with_interval(row.value, row.low, row.high, 2)}" if row is not None else ""
+    kinds = page.Cells(heat=tuple(range(1, len(shares) + 1)), percent=True)
+    return page.table("shares_of_prediction", ["trait", *shares], rows, words, cells=kinds)

@@ -12,19 +12,17 @@ from data_pipelines.progress import counted
 from facedyn.core import verdicts
 from facedyn.core.verdicts import AT_CHANCE, TOO_FEW, USABLE, Verdict
 from facedyn.report import tables
-from facedyn.report.tables import headline, method_name, number, quoted, row_of, trait_means, with_interval
+from facedyn.report.tables import figure, method_name, number
 from facedyn.store.representations import FOLDER
-from facedyn.store.scores import MINUS, PLUS, is_comparison, key_of, load_scores, verdict_of
+from facedyn.store.scores import load_scores, verdict_of
 
 MAX_LINES = 12
-# Not what a representation has to be better than.
-NO_BASELINES = ("representation", "oracle", "fold_seed", "permuted_labels")
 
 
 def summary(workdir) -> str:
     """The lines, of a workdir with scores. Raises InputError where there is no scores.csv."""
     workdir = pathlib.Path(workdir)
-    scores = load_scores(workdir)
+    scores = load_scores(workdir).query("seconds == ''")
     found = verdict(scores)
     lines = [_who(workdir), _against_copy(scores), _identification(scores), *_traits(scores)]
     lines.append(f"Verdict: {found.word}. {found.reason}")
@@ -36,17 +34,19 @@ def summary(workdir) -> str:
 
 
 def verdict(scores: pd.DataFrame) -> Verdict:
-    """One word on the whole run, 'usable', 'at chance' or 'too few people', with the reason.
+    """One word on the whole run, 'usable', 'at chance' or 'too few people', with the reason, from `judged_row`."""
+    row = judged_row(scores)
+    if row is None:
+        return Verdict(TOO_FEW, f"No figure has the {verdicts.MIN_PEOPLE} people by which it could be judged.")
+    word, reason = verdict_of(scores, row)
+    what = {"pcc": "Traits", "top1": "Identification", "ranking_accuracy": "Generic model"}[row.metric]
+    return Verdict(word if word in (USABLE, TOO_FEW) else AT_CHANCE, f"{what}: {reason}")
 
-    Of its traits, else of identification, else of the generic model: the first of them that was judged.
-    """
-    for row in (_headline_row(scores), _identification_row(scores), *_generic_rows(scores)):
-        found = verdict_of(scores, row) if row is not None else verdicts.NOT_JUDGED
-        if found.word:
-            what = {"pcc": "Traits", "top1": "Identification", "ranking_accuracy": "Generic model"}[row.metric]
-            word = found.word if found.word in (USABLE, TOO_FEW) else AT_CHANCE
-            return Verdict(word, f"{what}: {found.reason}")
-    return Verdict(TOO_FEW, f"No figure has the {verdicts.MIN_PEOPLE} people by which it could be judged.")
+
+def judged_row(scores: pd.DataFrame):
+    """What the verdict is on: traits, else identification, else the generic model, the first that is judged; None for none."""
+    rows = (tables.headline_row(scores), tables.identification_row(scores), *(row for row, _ in tables.generic_rows(scores)))
+    return next((row for row in rows if row is not None and verdict_of(scores, row).word), None)
 
 
 def _who(workdir) -> str:
@@ -62,73 +62,40 @@ def _who(workdir) -> str:
     return f"{people}, {seconds:,.0f} seconds of video in {clips}{why}"
 
 
-def _generic_rows(scores) -> list:
-    rows = quoted(scores)
-    rows = rows[(rows["stage"] == "pretrain") & (rows["method"] == "generic") & (rows["metric"] == "ranking_accuracy")]
-    return list(rows.itertuples(index=False))
-
-
 def _against_copy(scores) -> str:
     """Whether the generic model orders frames better than a copy of its input does, scale by scale."""
-    better, parts = [], []
-    for row in _generic_rows(scores):
-        copied = row_of(scores, key_of(row)._replace(method="copy_input"), "ranking_accuracy")
-        if copied is not None:
-            better.append(row.value > copied.value)
-            parts.append(f"{number(row.value)} against {number(copied.value)} at scale {row.scales}")
-    if not parts:
+    pairs = [(row, copied) for row, copied in tables.generic_rows(scores) if copied is not None]
+    if not pairs:
         return ""
+    better = [row.value > copied.value for row, copied in pairs]
+    parts = [f"{number(row.value)} against {number(copied.value)} at scale {row.scales}" for row, copied in pairs]
     word = "yes" if all(better) else "no" if not any(better) else "at some scales"
     return f"Better than a copy of the input: {word} (ranking accuracy {', '.join(parts)})"
 
 
-def _identification_row(scores):
-    rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
-    rows = rows[(rows["block"] == "") & (rows["seconds"] == "")]
-    for method in tables.IDENTIFIED:
-        own = sorted(rows[rows["method"] == method].itertuples(index=False), key=lambda row: len(key_of(row).scale_numbers))
-        if own:
-            return own[-1]
-    return None
-
-
 def _identification(scores) -> str:
-    row = _identification_row(scores)
+    row = tables.identification_row(scores)
     if row is None:
         return ""
     sure = row.value > row.chance if pd.isna(row.low) else row.low > row.chance
-    figure = with_interval(row.value, row.low, row.high)
+    people, chance = counted(int(row.n), "people"), number(row.chance)
     return (
-        f"Identification above chance: {'yes' if sure else 'no'} ({method_name(row.method)}: {figure} of "
-        f"{counted(int(row.n), 'people')}, chance {number(row.chance)})"
+        f"Identification above chance: {'yes' if sure else 'no'} ({method_name(row.method)}: {figure(row)} of "
+        f"{people}, chance {chance})"
     )
-
-
-def _headline_row(scores):
-    key = headline(scores)
-    return None if key is None else row_of(scores[scores["trait"] == "mean"], key, "pcc")
 
 
 def _traits(scores) -> list[str]:
     """Trait PCC, beside the best baseline and the paired difference of the two."""
-    own = _headline_row(scores)
+    own, best = tables.headline_row(scores), tables.baseline_row(scores)
     if own is None:
         return []
-    first = f"Traits: mean PCC {with_interval(own.value, own.low, own.high)} of {counted(int(own.n), 'people')}"
-    means = trait_means(scores)
-    means = means[(means["metric"] == "pcc") & ~means["method"].isin(NO_BASELINES)]
-    means = means[~means["method"].str.contains(PLUS, regex=False)]
-    baselines = sorted(means.itertuples(index=False), key=lambda row: row.value if row.value == row.value else -1.0)
-    if not baselines:
+    first = f"Traits: mean PCC {figure(own)} of {counted(int(own.n), 'people')}"
+    if best is None:
         return [first]
-    best = baselines[-1]
-    beside = f"  best baseline: {method_name(best.method)} {with_interval(best.value, best.low, best.high)}"
-    rows = scores[(scores["trait"] == "mean") & (scores["metric"] == "pcc") & scores["method"].map(is_comparison).astype(bool)]
-    rows = rows[rows["method"] == f"representation{MINUS}{best.method}"]
-    for row in rows.itertuples(index=False):
-        beside += f", paired difference {with_interval(row.value, row.low, row.high)}"
-        break
-    return [first, beside]
+    difference = tables.difference_row(scores, best)
+    paired = f", paired difference {figure(difference)}" if difference is not None else ""
+    return [first, f"  best baseline: {method_name(best.method)} {figure(best)}{paired}"]
 
 
 def _next(word: str, workdir) -> str:

@@ -29,12 +29,14 @@ METRICS = ("pcc", "ccc", "acc", "rmse", "r2")
 METRIC_NAMES = {"pcc": "PCC", "ccc": "CCC", "acc": "ACC", "rmse": "RMSE", "r2": "R²"}
 METRIC_NAMES |= {"top1": "top-1", "mrr": "mean reciprocal rank", "ranking_accuracy": "ranking accuracy"}
 METRIC_NAMES |= {"within_distance": "distance within", "between_distance": "between people", "icc": "ICC"}
-METRIC_HEADS = [METRIC_NAMES[m] for m in METRICS]
 
 # The methods that the figures are about come first in every table, then what they are compared with.
 # Ways to identify people, the most informative first: halves of the same clips share light, camera and expression.
-IDENTIFIED = ("cross_session", "cross_task", "cross_clip", "split_half")
+IDENTIFIED = {"cross_session": "another session", "cross_task": "another task", "cross_clip": "another clip"}
+IDENTIFIED |= {"split_half": "the other half of their frames"}
 METHOD_ORDER = ("representation", "generic", "split_half")
+# Not what a representation has to be better than.
+NO_BASELINES = ("representation", "oracle", "fold_seed", "permuted_labels")
 # What the fit is compared with: the generic model as it is or, in closed form, the population filters.
 WITHOUT = "without person filters"
 METHOD_NAMES = {
@@ -115,6 +117,53 @@ def headline(scores: pd.DataFrame) -> ScoreKey | None:
     return next(map(key_of, trait_means(scores).itertuples(index=False)), None)
 
 
+def headline_row(scores: pd.DataFrame):
+    """The mean PCC that leads, or None."""
+    key = headline(scores)
+    return None if key is None else row_of(scores[scores["trait"] == "mean"], key, "pcc")
+
+
+def trait_rows(scores: pd.DataFrame, key: ScoreKey, metric: str) -> dict:
+    """{trait, 'mean' among them: its row} of the trait scores of a key."""
+    rows = rows_of_key(scores[(scores["stage"] == "traits") & (scores["metric"] == metric) & (scores["trait"] != "")], key)
+    return {row.trait: row for row in rows.itertuples(index=False)}
+
+
+def baseline_row(scores: pd.DataFrame, method: str = ""):
+    """The mean PCC of the best baseline, or of `method`; None where there is none."""
+    means = trait_means(scores)
+    means = means[(means["metric"] == "pcc") & ~means["method"].str.contains(PLUS, regex=False)]
+    means = means[means["method"] == method] if method else means[~means["method"].isin(NO_BASELINES)]
+    return max(means.itertuples(index=False), key=lambda row: -1.0 if math.isnan(row.value) else row.value, default=None)
+
+
+def difference_row(scores: pd.DataFrame, baseline):
+    """The paired difference of mean PCC between the representation and the method of a row, or None."""
+    rows = differences(scores)
+    rows = rows[(rows["metric"] == "pcc") & (rows["method"] == f"representation{MINUS}{baseline.method}")]
+    return next(rows.itertuples(index=False), None)
+
+
+def identification_row(scores: pd.DataFrame):
+    """Top-1 by the most informative way to identify people, with most scales; or None."""
+    rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
+    rows = rows[(rows["block"] == "") & rows["method"].isin(IDENTIFIED)]
+    best = sorted(
+        rows.itertuples(index=False), key=lambda row: (-[*IDENTIFIED].index(row.method), len(key_of(row).scale_numbers))
+    )
+    return best[-1] if best else None
+
+
+def generic_rows(scores: pd.DataFrame) -> list[tuple]:
+    """(ranking accuracy of the generic model, that of the copied input or None), a pair for each scale."""
+    rows = quoted(scores)
+    rows = rows[(rows["stage"] == "pretrain") & (rows["method"] == "generic") & (rows["metric"] == "ranking_accuracy")]
+    copied = "copy_input"
+    return [
+        (row, row_of(scores, key_of(row)._replace(method=copied), "ranking_accuracy")) for row in rows.itertuples(index=False)
+    ]
+
+
 def quoted(scores: pd.DataFrame) -> pd.DataFrame:
     """Without the figures of validation people, where others are held out: the best step was chosen by them."""
     others = set(scores.loc[scores["stage"] == "pretrain", "split"]) - {"validation"}
@@ -171,9 +220,20 @@ def with_interval(value: float, low: float, high: float, digits: int = 3) -> str
     return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
+def figure(row, digits: int = 3) -> str:
+    """A row's figure `with_interval`."""
+    return with_interval(row.value, row.low, row.high, digits)
+
+
 def key_figure(row, digits: int = 2) -> str:
     """A figure to be shown large; a dash where so few people say nothing."""
     return "–" if row.verdict == TOO_FEW else number(row.value, digits)
+
+
+def size(cell) -> float:
+    """The figure of a row or a number, for sorting: minus infinity where there is none."""
+    value = getattr(cell, "value", cell)
+    return -math.inf if not isinstance(value, (int, float)) or math.isnan(value) else value
 
 
 def sentence(words: str) -> str:

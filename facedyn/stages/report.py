@@ -7,7 +7,7 @@ import tempfile
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
 from facedyn.report import inputs as report_inputs
-from facedyn.report import page, sections_data, sections_learning, sections_traits
+from facedyn.report import page, section_answer, sections_data, sections_movement, sections_people, sections_traits
 from facedyn.stages import report_views
 
 
@@ -28,25 +28,18 @@ def run(config, workdir, read_only: bool = False, out: str = "") -> dict:
     subtitle = "Person-specific facial dynamics, learnt by self-supervision"
     subtitle += f" · {finished[:10]}" if finished else ""
     subtitle += f" · facedyn {code}" if code else ""
-    html = page.page(
-        config.report.title,
-        subtitle,
-        sections_traits.tiles(inputs),
-        [
-            sections_traits.trait_scores(inputs),
-            sections_traits.scatters(inputs),
-            sections_traits.comparison(inputs),
-            sections_traits.blocks(inputs),
-            sections_learning.pretraining(inputs),
-            sections_learning.personalisation(inputs),
-            sections_learning.identification(inputs),
-            sections_learning.dynamics(inputs, faces),
-            sections_learning.people(inputs, config.report.names),
-            sections_data.quality(inputs, faces),
-            sections_data.doctor(inputs),
-            sections_data.settings(inputs),
-        ],
-    )
+    sections = [
+        sections_traits.predicted(inputs),
+        sections_movement.moves(inputs, faces),
+        sections_movement.looks(inputs),
+        sections_people.enough(inputs),
+        sections_people.alike(inputs, config.report.names),
+        sections_data.sound(inputs, faces),
+        sections_data.settings(inputs),
+    ]
+    shown = [section for section in sections if section.body]
+    ends = section_answer.first_screen(inputs), section_answer.next_steps(inputs, sections, workdir)
+    html = page.page(config.report.title, subtitle, [ends[0], *shown, ends[1]])
     write_text(path, html)
     return {"path": str(path if read_only else path.relative_to(workdir)), "bytes": len(html.encode())}
 

@@ -12,7 +12,7 @@ from data_pipelines.faces.video import Video
 from data_pipelines.remote import is_url
 from facedyn.core import identification
 from facedyn.core.pca import leading_coordinates
-from facedyn.report.inputs import PeopleMap, SplitOfData, Views, left_out, worst_used
+from facedyn.report.inputs import Alike, PeopleMap, SplitOfData, Views, left_out, worst_used
 from facedyn.stages.fit import fit_scores
 from facedyn.stages.fit.units import evenly
 from facedyn.stages.runtime import common
@@ -39,7 +39,7 @@ def views(config, workdir, quality) -> Views:
         clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
     return Views(
         people_map(folder),
-        halves(folder),
+        alike(folder, quality),
         clips,
         split_of(face_clips) if face_clips else None,
         no_data,
@@ -56,16 +56,37 @@ def people_map(folder) -> PeopleMap | None:
     return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
 
 
-def halves(folder) -> np.ndarray | None:
-    """Cosines [P, P] as identification compares them, of all scales; people in the order of the leading component."""
-    rows, vectors = representations.read_parts(folder / fit_scores.HALVES, _keep_people(PEOPLE_IN_MATRIX))
-    if not len(rows):
-        return None
-    first, second, _ = fit_scores.half_vectors(rows, vectors, sorted(rows["scale"].unique()))
-    if len(first) < 2:
+def alike(folder, quality=None) -> Alike | None:
+    """Cosines of people, of all scales, as identification has them: of halves or, where none was fitted, of all their video."""
+    keep = _keep_people(PEOPLE_IN_MATRIX)
+    rows, vectors = representations.read_parts(folder / fit_scores.HALVES, keep)
+    if len(rows):
+        scales = sorted(rows["scale"].unique())
+        first, second, _ = fit_scores.half_vectors(rows, vectors, scales)
+        numbers, _, _ = fit_scores.half_vectors(rows, np.arange(len(rows))[:, None], scales)  # rows in their places
+        people = rows["person_id"].to_numpy(str)[numbers[:, :1].astype(int)].reshape(-1)
+    else:
+        rows, vectors = representations.read_parts(folder, keep)
+        people = np.array(sorted(set(rows["person_id"])), str)
+        blocks = trait_features.blocks_by_person(rows, vectors, list(people)).values() if len(people) else ()
+        first = second = (
+            np.concatenate([np.where(np.isfinite(x), x, np.nanmean(x, 0)) for x in blocks], 1) if blocks else people
+        )
+    if len(people) < 2:
         return None
     order = np.argsort(leading_coordinates((first,), 1)[0][:, 0], kind="stable")  # so that similar people stand together
-    return np.asarray(identification.similarities(first, second))[np.ix_(order, order)]
+    values = np.array(identification.similarities(first, second))[np.ix_(order, order)]
+    if first is second:
+        np.fill_diagonal(values, np.nan)
+        return Alike(list(people[order]), values)
+    return Alike(list(people[order]), values, _half_seconds(rows, quality))
+
+
+def _half_seconds(rows, quality) -> float:
+    """Seconds of video in half of what a person's filters are fitted to, the median; NaN where no frame rate is known."""
+    fps = quality.loc[quality["verdict"] == "ok", "fps"].median() if quality is not None else np.nan
+    frames = rows.assign(half=rows["unit_id"].str[-1]).groupby(["person_id", "half", "scale"])["n_frames"].sum()
+    return float(frames.groupby(level=[0, 1]).max().median() / fps) if fps > 0 else np.nan
 
 
 def _keep_people(most):

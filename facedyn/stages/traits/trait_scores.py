@@ -14,7 +14,7 @@ from facedyn.store.scores import ScoreKey
 COMPARED = ("pcc", "ccc")  # metrics of which differences are given
 FOLDER, PREDICTIONS, FOLDS = "traits", "predictions.parquet", "folds.csv"
 # What tells predictions apart: the columns of a key that they can differ in.
-KEY_COLUMNS = ("method", "head", "scales", "tasks", "fusion", "aggregate", "note")
+KEY_COLUMNS = ("method", "head", "scales", "tasks", "fusion", "aggregate", "block", "note")
 
 
 def score_rows(config, predictions, labels, person, trait_names, statistic=metrics.mean_trait_metrics) -> list[dict]:
