@@ -40,6 +40,7 @@ LONG = [
     "test_stages.py",
     "test_clip_scores.py",
     "test_site_stage.py",
+    "test_add.py",
     "test_embed.py",
     "test_fit.py",
     "test_fit_engine.py",

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,13 @@ from conftest import drifting_blob, write_video
 
 import facedyn
 from data_pipelines.errors import InputError
+from data_pipelines.faces.quality import QualityRow, quality_table
+from facedyn.config import default_config
 from facedyn.main import main
-from facedyn.stages import embed_reuse, embed_tables, embedder
+from facedyn.stages import embed_reuse, embed_tables, embed_update, embedder
+from facedyn.stages.embed import make_embedder, states_of
+from facedyn.stages.fit import batching, clip_states
+from facedyn.stages.fit.units import FitUnit
 from facedyn.store import state_files
 
 CLOSED_FORM = dict(
@@ -128,6 +134,7 @@ def test_only_people_whose_clips_changed_are_fitted_and_no_old_video_is_read(add
     monkeypatch.setattr(
         embedder.Embedder, "embed_known", lambda self, known, work: fitted.extend(known) or of_known(self, known, work)
     )
+    monkeypatch.setattr(batching, "shapes_of", None)  # by which shapes would depend on who else is there
     assert add(manifest(SOME + MORE)) == 0  # those that are there count once
     assert [entry.clip_id for entry in prepared] == MORE
     assert sorted(fitted) == ["p05_talk", "p05_watch"]
@@ -247,6 +254,18 @@ def test_a_video_that_is_there_counts_once_and_is_never_two_peoples(add, manifes
     assert table.read_bytes() == before
 
 
+def test_files_that_are_no_videos_keep_their_row(model, table):
+    made_by = make_embedder({}, str(model), None, "person")
+    before = embed_reuse.read(table)
+    known = states_of(made_by, table, before)
+    left_out = quality_table([QualityRow("film.bin", "", "film.bin").left_out("Left out.")])
+    tables = embed_update.updated(made_by, before, known, table.parent, left_out)
+    assert tables.videos.clip_id.tolist() == ["film.bin", *sorted(SOME)]
+    again = embed_update.updated(made_by, tables, known, table.parent, left_out)
+    pd.testing.assert_frame_equal(again.videos, tables.videos)
+    pd.testing.assert_frame_equal(again.representations, before.representations)
+
+
 def test_what_add_refuses(add, manifest, table, model, workdir, capsys, tmp_path):
     def refusal(*words, to=table, by=model):
         assert main(["add", *map(str, words), f"--to={to}", f"--workdir={by}"]) == 2
@@ -343,3 +362,35 @@ def test_in_python_lists_and_what_cannot_be_gathered(model, workdir, tmp_path, m
         facedyn.FacialDynamics(workdir).partial_fit([tmp_path / "a"])
     with pytest.raises(InputError, match="There is no clip 'a/one'"):
         facedyn.FacialDynamics(model).remove("a/one")
+
+
+def test_a_units_numbers_depend_on_nothing_but_its_clips():
+    """What a unit is padded to, and with how many others it is computed: else the last bits would tell who else was there."""
+    units = []
+    for n in (1, 20, 64, 65, 200, 300, 512):
+        fitted, held = np.zeros((n, 2), np.int32), np.zeros((n // 4, 2), np.int32)
+        units.append({0: FitUnit(str(n), str(n), "", "", fitted, held)})
+    shapes = clip_states.own_shapes(default_config())
+
+    def shape_of(unit, company):
+        chunks = batching.chunks_of(company, dict.fromkeys(shapes([(1, company)], 4), 1))
+        return next(shape for shape, _, found in chunks if any(other is unit for other in found))
+
+    for unit in units:
+        shape = shape_of(unit, units)
+        assert shape == shape_of(unit, [unit])
+        assert len(unit[0].fitted) <= shape.rows <= max(64, 2 * len(unit[0].fitted))
+        assert len(unit[0].held_back) <= shape.held_rows
+        assert shape.frames >= 9 * (len(unit[0].fitted) + len(unit[0].held_back))
+
+    sizes = []
+
+    def fit(shared, batch):
+        sizes.append(len(batch.frames))
+        return batching.FitResult(*[batch.frames] * 4)
+
+    fitting = SimpleNamespace(mesh=SimpleNamespace(size=4), fit=fit)
+    rows = batching.Rows(np.zeros((6, 2, 5), np.int32), np.zeros((6, 2), np.int32), np.ones(6, np.int32))
+    found = clip_states.in_equal_batches(fitting)(None, batching.Batch(np.arange(6.0), rows, rows))
+    assert found.representations.tolist() == list(range(6))
+    assert sizes == [4, 4]

@@ -92,7 +92,7 @@ def fit_table(config, fitting: Fitting, reader: StatesReader, models, folder, se
     Args: as of `fit_stage.fit_table`.
     Returns: {id of a unit with too few centre frames: (scale, how many)}.
     """
-    fitting = fitting._replace(load=_load, shapes=_shapes(config), fit=_in_equal_batches(fitting))
+    fitting = fitting._replace(load=_load, shapes=own_shapes(config), fit=in_equal_batches(fitting))
     _, too_short = fit_stage.fit_table(config, fitting, reader, models, folder, settings, None, reader.of_scale)
     return too_short
 
@@ -111,7 +111,7 @@ def _load(shared, states_of, sources, people: int, n_frames: int) -> np.ndarray:
     return found
 
 
-def _shapes(config) -> Callable[..., tuple[Shape, ...]]:
+def own_shapes(config) -> Callable[..., tuple[Shape, ...]]:
     """As `batching.shapes_of`, but a unit's shape depends on nothing but its own rows: so do its numbers, to the last bit."""
     most, share = config.fit.max_frames, config.fit.held_back
 
@@ -130,7 +130,7 @@ def _shapes(config) -> Callable[..., tuple[Shape, ...]]:
     return shapes
 
 
-def _in_equal_batches(fitting: Fitting) -> Callable[..., FitResult]:
+def in_equal_batches(fitting: Fitting) -> Callable[..., FitResult]:
     """`fitting.fit` of equally many units each time, whoever else is there."""
     size = fitting.mesh.size * (1 if jax.default_backend() == "cpu" else AT_ONCE)
 
