@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from facedyn.core import cross_validation as cv
 from facedyn.core import banded_ridge, identification, mlp_validation, pca, ridge_selection
+from facedyn.core import cross_validation as cv
 
 RNG = np.random.default_rng(0)
 

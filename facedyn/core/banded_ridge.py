@@ -143,7 +143,7 @@ def fit_head(x, y, people, bands, weights=None):
 
 
 def _weights_of_features(x, rows, duals, weights):
-    """Mean and sd [D] of the rows' features, mean square [D] of the weighted z-scores, and their products with duals: [D, T]."""
+    """Mean and sd [D] of the rows' features, mean square [D] of the weighted z-scores, their products with duals [D, T]."""
     mean, std = moments(x, rows)
     curvature, found = np.zeros(x.shape[1]), np.zeros((x.shape[1], duals.shape[1]))
     for some in feature_blocks(x):

@@ -103,7 +103,7 @@ def products_of(x, train, weights=None) -> Products:
 def normal_matrix(products: Products, fit, other):
     """The matrix of a ridge on the rows fit, about their mean, and what predicts the rows other: (A, left).
 
-    With gram: A [n, n] of the fitted rows, left [m, n]; with scores: A [D, D] of the features, left [m, D]. fit, other bool [N].
+    fit, other: bool [N]. With gram: A [n, n] of the fitted rows, left [m, n]; with scores: A [D, D] of features, left [m, D].
     """
     if products.scores is not None:
         own = products.scores[fit]
@@ -158,7 +158,9 @@ def gram_matrix(x, train, weights=None) -> np.ndarray:
     gram, dtype = np.zeros((len(x), len(x))), np.float64 if len(x) <= DOUBLE_ROWS else np.float32
     for some in feature_blocks(x):
         own = x[:, some]
-        z = standardise(own, *weighted(moments(own, train), None if weights is None else weights[some])).astype(dtype, copy=False)
+        z = standardise(own, *weighted(moments(own, train), None if weights is None else weights[some])).astype(
+            dtype, copy=False
+        )
         gram += z @ z.T
     return gram
 

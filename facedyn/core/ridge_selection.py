@@ -65,7 +65,7 @@ def fit(products: Products, y, rows, choices, columns: int, solver: str) -> Fitt
 
 
 def _fit_directly(products, matrix, left, y, rows, choices, columns) -> Fitted:
-    """`fit` on all components, without any eigenvectors: of n training rows their third power divided by three, not times ten."""
+    """`fit` on all components, without any eigenvectors, which would take thirty times as long as a Cholesky factor."""
     mean, total, rank = y[rows].mean(0) if rows.any() else np.zeros(y.shape[1]), np.trace(matrix), _rank(matrix)
     centred, duals = y[rows] - mean, np.zeros(y.shape)
     held = np.array([held_penalty(penalty, total, max(1, rank)) for penalty in choices[:, 1]])
