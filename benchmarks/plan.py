@@ -74,7 +74,7 @@ def in_closed_form(config, net, people: int, length: int):
     sites, mesh = closed_form.sites_of(config), batching.people_mesh()
     names, rank = tuple(site.name for site in sites), config.fit.rank
     random, block = np.random.default_rng(0), closed_form.encode_frames(config)
-    sizes = [np.prod(cost._site(net, name) + (cost._site(net, name)[0],)) for name in names]
+    sizes = [np.prod(cost.site_shape(net, name) + (cost.site_shape(net, name)[0],)) for name in names]
     basis = tuple(random.standard_normal((size, rank), np.float32) / np.sqrt(size) for size in sizes)
     params = unet.init(common.unet(config), jax.random.key(0), net.size)
     frames = random.integers(0, 256, (block, net.size, net.size, net.image_channels), np.uint8)

@@ -44,7 +44,7 @@ def test_flop_of_states_are_those_that_xla_counts():
     sites, mesh = closed_form.sites_of(config), jax.sharding.Mesh(jax.devices()[:1], ("person",))
     encode = closed_form.compile_encode(config, sites, mesh)
     params = jax.eval_shape(lambda: unet.init(unet.UNet((16, 32)), jax.random.key(0), 16))
-    shapes = [cost._site(NET, site.name) for site in sites]
+    shapes = [cost.site_shape(NET, site.name) for site in sites]
     basis = tuple(jax.ShapeDtypeStruct((side**2 * c, config.fit.rank), jnp.float32) for side, c in shapes)
     found = encode.lower(params, basis, jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.uint8)).compile().cost_analysis()
     found = (found[0] if isinstance(found, list) else found)["flops"] / 2

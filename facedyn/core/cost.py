@@ -123,7 +123,7 @@ def training_step(net: Network, half_length: int) -> tuple[int, int]:
 def filters(net: Network, sites: tuple[str, ...], kind: str) -> int:
     """FLOP of the person filters on one frame."""
     total = 0
-    for side, c in (_site(net, name) for name in sites):
+    for side, c in (site_shape(net, name) for name in sites):
         total += 2 * side**2 * c * {"depthwise": 9, "full": 9 * c}.get(kind, c)
     return total
 
@@ -140,7 +140,7 @@ def fit_step(net: Network, half_length: int, sites, kind: str, kept: bool) -> tu
 def states(net: Network, sites: tuple[str, ...], rank: int) -> int:
     """FLOP of a frame's states at the sites, from pixels on; of the decoder what lies before the last of them."""
     behind = any(name.startswith("decoder") for name in sites)
-    shapes = [_site(net, name) for name in sites]
+    shapes = [site_shape(net, name) for name in sites]
     return encoder(net) + behind * decoder(net, head=False) + sum(2 * side**2 * c * rank for side, c in shapes)
 
 
@@ -154,7 +154,7 @@ def gram(rows: int, features: int, folds: int, sets: float) -> float:
     return folds * (float(rows) ** 2 * features + sets * float(rows) ** 3 / 3)
 
 
-def _site(net: Network, name: str) -> tuple[int, int]:
+def site_shape(net: Network, name: str) -> tuple[int, int]:
     """(side, channels) of the feature map at a site."""
     level = len(net.channels) - 1 if name == "bottleneck" else int(name.removeprefix("skip").removeprefix("decoder"))
     return net.sides[level], net.channels[level]

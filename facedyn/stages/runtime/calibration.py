@@ -28,10 +28,10 @@ def measure(config, net: Network) -> Rates:
     return Rates(forward, backward, simple, _of_products(), frames, memory, memory, 1, os.cpu_count() or 1)
 
 
-def fastest(f, *args) -> float:
-    """Seconds of one call, without the first."""
+def fastest(f, *args, seconds: float = SECONDS) -> float:
+    """Seconds of one call, the fastest of those within `seconds`, without the first."""
     jax.block_until_ready(f(*args))
-    found, end = [], time.perf_counter() + SECONDS
+    found, end = [], time.perf_counter() + seconds
     while len(found) < 2 or time.perf_counter() < end:
         started = time.perf_counter()
         jax.block_until_ready(f(*args))
