@@ -3,12 +3,12 @@
     python benchmarks/accelerator.py [--minutes 8] [--out accelerator.json]
     python benchmarks/accelerator.py --tiny            # a CPU, in seconds: whether it all runs
 
-Prints one table and writes JSON: people a second of the closed form, Adam and Gauss-Newton at 64 and 112 pixels by the number of
-people in a chunk, pretraining steps a second, decoded faces a second of the host; on one device and on all. Beside each
+Prints one table and writes JSON: people a second of the closed form, Adam and Gauss-Newton at 64 and 112 pixels by the size of
+a chunk, pretraining steps a second, decoded faces a second of the host; on one device and on all. Beside each
 figure: the share of the measured peak of a matrix product that its FLOP (facedyn/core/cost.py) come to, seconds of compilation,
 bytes of the program, and what the cost model expected of a device of this name (35 % of the maker's peak; on a CPU by its
-measured rates). What does not fit into the time is left out, and said. People have 450 frames. Figures are of one scale, without
-halves and without controls, on data that lie on the device already.
+measured rates). What does not fit into the time is left out, and said. People have 450 frames. Figures are of one scale,
+without halves and controls, on data that lie on the device already.
 """
 
 import argparse
@@ -118,7 +118,7 @@ def pretraining(s: Sizes, size: int, devices, people: int, rates) -> Piece:
     work, loss = cost.training_step(net, n)
     seconds = s.calls * batch * (work / rates.backward + loss / rates.simple) / len(devices)
     flop = s.calls * batch * (work + loss)
-    return Piece(lambda *a: step(*a)[1], (on(mesh, state, PartitionSpec()), windows), flop, s.calls, "steps/s", seconds)
+    return Piece(lambda *a: step(*a), (on(mesh, state, PartitionSpec()), windows), flop, s.calls, "steps/s", seconds)
 
 
 def encoding(s: Sizes, size: int, devices, people: int, rates) -> Piece:
@@ -141,12 +141,10 @@ def solving(s: Sizes, size: int, devices, people: int, rates) -> Piece:
     mesh, sites, rank = Mesh(np.asarray(devices), ("person",)), closed_form.sites_of(config), config.fit.rank
     people *= len(devices)
     rows = rows_of(config, mesh, people, s.frames)
-    states = on(
-        mesh, np.random.default_rng(0).standard_normal((people, s.frames, len(sites), rank), np.float32), batching.EVERYONE
-    )
-    shared = on(
-        mesh, (np.zeros((len(sites), 2, rank, rank), np.float32), np.full(len(sites), 100, np.float32)), batching.SHARED
-    )
+    states = np.random.default_rng(0).standard_normal((people, s.frames, len(sites), rank), np.float32)
+    states = on(mesh, states, batching.EVERYONE)
+    population, ridge = np.zeros((len(sites), 2, rank, rank), np.float32), np.full(len(sites), 100, np.float32)
+    shared = on(mesh, (population, ridge), batching.SHARED)
     work = 2 * people * cost.solve(rows.windows.shape[1], len(sites), rank)
     fit = closed_form.compile_fit(config, mesh)
     return Piece(fit, (*shared, states, rows, rows), 0.0, people, "people/s", work / rates.simple / len(devices))
@@ -175,7 +173,7 @@ def stepping(solver: str):
         seconds = drawn * sum(w / r for w, r in zip(work, (rates.forward, rates.backward, rates.simple))) / len(devices)
         whole = people * s.calls / p.solver.steps(rows.windows.shape[1])
         arrays = params, carry, units, draws, jnp.int32(0)
-        return Piece(lambda *a: steps.advance(*a, s.calls).filters, arrays, drawn * sum(work), whole, "people/s", seconds)
+        return Piece(lambda *a: steps.advance(*a, s.calls), arrays, drawn * sum(work), whole, "people/s", seconds)
 
     return piece
 
@@ -213,9 +211,8 @@ def decoding(s: Sizes, size: int) -> dict:
             return sum(frame.size > 0 for frame in pool.map(lambda _: cv2.imdecode(encoded, cv2.IMREAD_COLOR), range(some)))
 
         taken = calibration.fastest(decode, seconds=0.5)
-    return dict(
-        case="decoding on the host", size=size, devices=0, chunk=0, rate=some / taken, unit="faces/s", note=f"{cores} cores"
-    )
+    row = dict(case="decoding on the host", size=size, devices=0, rate=some / taken, unit="faces/s")
+    return row | dict(note=f"{cores} cores")
 
 
 def rates_of(config, device) -> tuple[str, cost.Rates]:
