@@ -28,7 +28,7 @@ class Stage:
 STAGES = {
     "prepare": Stage("videos of a manifest or of a known data set -> dataset of aligned face clips, quality.parquet"),
     "pretrain": Stage("dataset -> generic model of every scale, by the rank loss"),
-    "fit": Stage("generic model, every person -> person filters: the table of representations"),
+    "fit": Stage("generic model, every person -> person filters: the table of representations", may=("shard",)),
     "traits": Stage("table and labels -> cross-validated trait predictions, metrics, baselines"),
     "report": Stage("all of it -> report/index.html", may=("read-only", "out")),
     "run": Stage("the five above in order, skipping what is done and unchanged"),
@@ -66,6 +66,7 @@ OPTIONS = {
     "level": ("LEVEL", "what a row is: person, session or clip", "session"),
     "note": ("TEXT", "who is to be named for the data that the model was trained on", "'Data: ...'"),
     "person": ("ID", "the person's id, as in the manifest", "p07"),
+    "shard": ("I/N", "the share I of N, from 0, of processes without a coordinator; fit without it ends the work", "0/4"),
     "people": ("N", "how many people; without it those of the manifest or of the synthetic faces", "200"),
     "seconds": ("S", "of video of each person", "30"),
     "device": ("NAME", "what computes: cpu, which is measured, or h100, tpu-v5e, ... as tabulated", "h100"),
