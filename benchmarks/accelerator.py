@@ -147,7 +147,7 @@ def solving(s: Sizes, size: int, devices, people: int, rates) -> Piece:
     shared = on(mesh, (population, ridge), batching.SHARED)
     work = 2 * people * cost.solve(rows.windows.shape[1], len(sites), rank)
     fit = closed_form.compile_fit(config, mesh)
-    return Piece(fit, (*shared, states, rows, rows), 0.0, people, "people/s", work / rates.simple / len(devices))
+    return Piece(fit, (*shared, states, rows, rows), 0.0, people, "people/s", work / rates.small / len(devices))
 
 
 def stepping(solver: str):

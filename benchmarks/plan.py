@@ -4,7 +4,7 @@
 
 Pieces are the compiled functions of the stages themselves: a pretraining step, frames into states and the closed form of
 some people, a step of Adam. 32 and 64 pixels with a U-net of 8/16/32 channels, 112 with the reference's. The rates are measured
-before and after, and their mean counts; the load of the machine stands beside.
+before and after each, and their mean counts; the load of the machine stands beside.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def in_closed_form(config, net, people: int, length: int):
     own = closed_form.Shared({}, (), nothing, np.full(len(sites), 100.0, np.float32), nothing)
     fit, rows = closed_form.make_fit(config, sites, mesh), batch.shape.rows + batch.shape.held_rows
     solving = fastest(lambda: fit(own, batch).loss)
-    return encoding, (solving, lambda rates: 2 * people * cost.solve(rows, len(sites), rank) / rates.simple)
+    return encoding, (solving, lambda rates: 2 * people * cost.solve(rows, len(sites), rank) / rates.small)
 
 
 def with_adam(config, net, length: int):
@@ -121,22 +121,21 @@ def mean_rates(before, after):
 def measure(a, size: int) -> list[dict]:
     """A row for each piece: seconds measured and predicted, and their ratio."""
     config = settings(size)
-    net = plan.network(config)
-    log(f"size {size}: rates")
-    before, found = calibration.measure(config, net), {}
-    log(f"size {size}: a pretraining step")
-    found["pretraining step"] = training(config, net)
-    log(f"size {size}: the closed form")
-    found["frames into states"], found[f"closed form of {a.people} people"] = in_closed_form(config, net, a.people, a.frames)
-    log(f"size {size}: Adam")
-    found["step of Adam, one person"] = with_adam(config, net, a.frames)
-    rates = mean_rates(before, calibration.measure(config, net))
-    speed = dict(forward=rates.forward / 1e9, backward=rates.backward / 1e9, simple=rates.simple / 1e9)
-    return [
-        dict(size=size, piece=name, seconds=seconds, predicted=predict(rates), ratio=predict(rates) / seconds)
-        | dict(load=os.getloadavg()[0], gflop_per_s=speed)
-        for name, (seconds, predict) in found.items()
-    ]
+    net, rows, speeds = plan.network(config), [], [calibration.measure(config, plan.network(config))]
+    cases = {
+        "pretraining step": lambda: [training(config, net)],
+        "frames into states; closed form": lambda: in_closed_form(config, net, a.people, a.frames),
+        "step of Adam, one person": lambda: [with_adam(config, net, a.frames)],
+    }
+    for case, piece in cases.items():
+        log(f"size {size}: {case}")
+        found = piece()
+        speeds.append(calibration.measure(config, net))
+        rates = mean_rates(*speeds[-2:])
+        for name, (seconds, predict) in zip(case.split("; "), found):
+            figures = dict(seconds=seconds, predicted=predict(rates), ratio=predict(rates) / seconds, load=os.getloadavg()[0])
+            rows.append(dict(size=size, piece=name) | figures | dict(gflop_per_s=rates.forward / 1e9))
+    return rows
 
 
 def main():
@@ -146,6 +145,7 @@ def main():
     parser.add_argument("--frames", type=int, default=96, help="of each person")
     parser.add_argument("--out", default="", help="JSON file for the figures")
     a = parser.parse_args()
+    calibration.SECONDS = 1.0  # of each measurement, of predictions and of pieces alike
     found, rows = machine(), []
     print(", ".join(f"{k} {v}" for k, v in found.items()))
     for size in a.size:

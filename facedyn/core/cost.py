@@ -14,9 +14,9 @@ from typing import NamedTuple
 NORMALISED = 9
 # FLOP for each number of a window's frames, of the rank loss and its gradient.
 OF_LOSS = 12
-# Work of the closed form and its blocks for each row, site and pair of coordinates, in FLOP at the rate of simple work:
+# Work of the closed form and its blocks for each row, site and pair of coordinates, in FLOP at the rate of a large product:
 # gathering windows, products at lags, whitening. Measured, not counted (benchmarks/plan.py).
-OF_SOLVE = 600
+OF_SOLVE = 1000
 # Numbers that are in memory at once for each number of the finest feature map: in evaluation; with gradients, a level's all.
 LIVE, LIVE_WITH_GRADIENTS = 4, 24
 
@@ -46,7 +46,8 @@ class Rates(NamedTuple):
 
     Attributes:
       forward, backward: in the U-net, evaluated and differentiated.
-      simple: in element-by-element work: the rank loss, the blocks of the closed form.
+      simple: in element-by-element work: the rank loss.
+      small: in the closed form, beside its U-net.
       products: in the float32 matrix products of the trait heads, on the host.
       frames: decoded frames a second of the host.
       memory: bytes of each device.
@@ -57,6 +58,7 @@ class Rates(NamedTuple):
     forward: float
     backward: float
     simple: float
+    small: float
     products: float
     frames: float
     memory: float

@@ -73,7 +73,9 @@ def tabulated(config, device: str) -> Rates:
     brief, full, memory = DEVICES[device]
     peak = SHARE * (brief if config.model.dtype == "bfloat16" else full)
     frames = HOST_CORE["frames"] * HOST_CORES * (112 / config.data.image_size) ** 2
-    return Rates(peak, peak, peak / 20, HOST_CORE["products"] * HOST_CORES, frames, memory, HOST_BYTES, 1, HOST_CORES)
+    return Rates(
+        peak, peak, peak / 20, peak / 20, HOST_CORE["products"] * HOST_CORES, frames, memory, HOST_BYTES, 1, HOST_CORES
+    )
 
 
 def prepare(config, material: Material, net: Network, rates: Rates) -> Stage:
@@ -133,7 +135,7 @@ def _closed_form(config, material, net, rates, shape, sites, parts) -> tuple[flo
     encode = frames * cost.states(net, sites, config.fit.rank)
     solved = (material.people * parts * (1 + len(controls)) + material.pool) * 2
     solve = solved * cost.solve(shape.rows + shape.held_rows, len(sites), config.fit.rank)
-    return encode / rates.forward + solve / rates.simple + frames / rates.frames, encode + solve, passes
+    return encode / rates.forward + solve / rates.small + frames / rates.frames, encode + solve, passes
 
 
 def _iterative(config, material, net, rates, shape, sites, parts) -> tuple[float, float, float]:

@@ -11,12 +11,12 @@ import numpy as np
 from facedyn.core import cost, unet
 from facedyn.core.cost import Network, Rates
 from facedyn.core.rank_loss import rank_loss
-from facedyn.stages.fit import batching
+from facedyn.stages.fit import batching, closed_form
 from facedyn.stages.runtime import common
 
 # Of each measurement the fastest counts, of as many as fit into this time, at least two.
 SECONDS = 0.4
-FLOP_A_CALL = 2e9  # about: enough to hide what a call costs
+FLOP_A_CALL = 6e9  # at most: as many frames in a call as the fit has, or fewer
 ROWS, FEATURES = 512, 2048  # of the product measured for the trait heads
 
 
@@ -24,14 +24,14 @@ def measure(config, net: Network) -> Rates:
     """The rates of this process's CPU; two programs are compiled for each level of the U-net."""
     forward, backward = _of_unet(config, net)
     memory = batching.host_memory() / batching.HOST_SHARE
-    simple, frames = _of_loss(config, net), _of_decoding(net)
-    return Rates(forward, backward, simple, _of_products(), frames, memory, memory, 1, os.cpu_count() or 1)
+    simple, products, frames = _of_loss(config, net), _of_products(), _of_decoding(net)
+    return Rates(forward, backward, simple, products, products, frames, memory, memory, 1, os.cpu_count() or 1)
 
 
-def fastest(f, *args, seconds: float = SECONDS) -> float:
-    """Seconds of one call, the fastest of those within `seconds`, without the first."""
+def fastest(f, *args, seconds: float | None = None) -> float:
+    """Seconds of one call, the fastest of those within `seconds` (None: SECONDS), without the first."""
     jax.block_until_ready(f(*args))
-    found, end = [], time.perf_counter() + seconds
+    found, end = [], time.perf_counter() + (SECONDS if seconds is None else seconds)
     while len(found) < 2 or time.perf_counter() < end:
         started = time.perf_counter()
         jax.block_until_ready(f(*args))
@@ -47,7 +47,7 @@ def _of_unet(config, net: Network) -> tuple[float, float]:
         last = level == len(net.channels) - 1
         wide = net.channels[level - 1] if last else 2 * channels
         one = cost.block(side, wide, channels)
-        count = int(np.clip(FLOP_A_CALL // one, 1, 64))
+        count = int(np.clip(FLOP_A_CALL // one, 1, closed_form.encode_frames(config)))
         h = jnp.asarray(np.random.default_rng(0).standard_normal((count, side, side, wide), np.float32), model.dtype)
         params = block.init(jax.random.key(0), h[:1])
         evaluate = jax.jit(block.apply)
