@@ -37,6 +37,14 @@ def settings(size: int):
     return config
 
 
+def of_adam(size: int):
+    """The same with the paper's way to fit."""
+    config = settings(size)
+    c = config.fit
+    c.solver, c.filter_kind, c.filter_sites, c.blocks, c.whiten = "adam", "pointwise", "connections", ("filters",), False
+    return config
+
+
 def training(config, net):
     """Seconds of a pretraining step, and what is predicted of given rates."""
     model, settings, batch = common.unet(config), common.rank_loss_settings(config), config.pretrain.batch_size
@@ -93,7 +101,6 @@ def in_closed_form(config, net, people: int, length: int):
 def with_adam(config, net, length: int):
     """The same of a step of Adam for one person."""
     c = config.fit
-    c.solver, c.filter_kind, c.filter_sites, c.blocks, c.whiten = "adam", "pointwise", "connections", ("filters",), False
     p, mesh = iterative.problem(config), batching.people_mesh()
     steps, n = iterative.compile_steps(config, p, mesh), config.rank_loss.half_length
     frames = np.random.default_rng(0).integers(0, 256, (1, length, net.size, net.size, net.image_channels), np.uint8)
@@ -120,18 +127,17 @@ def mean_rates(before, after):
 
 def measure(a, size: int) -> list[dict]:
     """A row for each piece: seconds measured and predicted, and their ratio."""
-    config = settings(size)
-    net, rows, speeds = plan.network(config), [], [calibration.measure(config, plan.network(config))]
+    config, net, rows = settings(size), plan.network(settings(size)), []
     cases = {
-        "pretraining step": lambda: [training(config, net)],
-        "frames into states; closed form": lambda: in_closed_form(config, net, a.people, a.frames),
-        "step of Adam, one person": lambda: [with_adam(config, net, a.frames)],
+        "pretraining step": (config, lambda: [training(config, net)]),
+        "frames into states; closed form": (config, lambda: in_closed_form(config, net, a.people, a.frames)),
+        "step of Adam, one person": (of_adam(size), lambda: [with_adam(of_adam(size), net, a.frames)]),
     }
-    for case, piece in cases.items():
+    for case, (own, piece) in cases.items():
         log(f"size {size}: {case}")
+        before = calibration.measure(own, net)
         found = piece()
-        speeds.append(calibration.measure(config, net))
-        rates = mean_rates(*speeds[-2:])
+        rates = mean_rates(before, calibration.measure(own, net))
         for name, (seconds, predict) in zip(case.split("; "), found):
             figures = dict(seconds=seconds, predicted=predict(rates), ratio=predict(rates) / seconds, load=os.getloadavg()[0])
             rows.append(dict(size=size, piece=name) | figures | dict(gflop_per_s=rates.forward / 1e9))
@@ -145,7 +151,7 @@ def main():
     parser.add_argument("--frames", type=int, default=96, help="of each person")
     parser.add_argument("--out", default="", help="JSON file for the figures")
     a = parser.parse_args()
-    calibration.SECONDS = 1.0  # of each measurement, of predictions and of pieces alike
+    calibration.SECONDS = 0.6  # of each measurement, of predictions and of pieces alike
     found, rows = machine(), []
     print(", ".join(f"{k} {v}" for k, v in found.items()))
     for size in a.size:

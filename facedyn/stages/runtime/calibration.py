@@ -1,5 +1,6 @@
 """How fast this machine's CPU is in what a run consists of: a few seconds of measurement, at the settings' own shapes."""
 
+import functools
 import os
 import time
 
@@ -11,7 +12,7 @@ import numpy as np
 from facedyn.core import cost, unet
 from facedyn.core.cost import Network, Rates
 from facedyn.core.rank_loss import rank_loss
-from facedyn.stages.fit import batching, closed_form
+from facedyn.stages.fit import batching, closed_form, shared
 from facedyn.stages.runtime import common
 
 # Of each measurement the fastest counts, of as many as fit into this time, at least two.
@@ -42,21 +43,35 @@ def fastest(f, *args, seconds: float | None = None) -> float:
 def _of_unet(config, net: Network) -> tuple[float, float]:
     """FLOP/s of the U-net, evaluated and differentiated: of a block of each level, weighed by its share of the work."""
     model, seconds, flop = common.unet(config), np.zeros(2), 0.0
+    # Frames that stay in the caches, as those of a step of Adam do, go through up to twice as fast.
+    at_once = closed_form.encode_frames(config) if shared.is_closed_form(config) else config.fit.batch_size
     for level, (side, channels) in enumerate(zip(net.sides, net.channels)):
-        block = unet.Block(channels, config.model.groups, dtype=model.dtype)
         last = level == len(net.channels) - 1
         wide = net.channels[level - 1] if last else 2 * channels
         one = cost.block(side, wide, channels)
-        count = int(np.clip(FLOP_A_CALL // one, 1, closed_form.encode_frames(config)))
+        count = int(np.clip(FLOP_A_CALL // one, 1, at_once))
         h = jnp.asarray(np.random.default_rng(0).standard_normal((count, side, side, wide), np.float32), model.dtype)
-        params = block.init(jax.random.key(0), h[:1])
-        evaluate = jax.jit(block.apply)
-        differentiate = jax.jit(jax.grad(lambda p, h, block=block: block.apply(p, h).astype(jnp.float32).sum(), (0, 1)))
+        initialise, evaluate, differentiate = _block(channels, config.model.groups, model.dtype)
+        params = initialise(jax.random.key(0), h[:1])
         # What there is of the level: the encoder's block, and but for the last level the decoder's.
         share = cost.block(side, net.channels[level - 1] if level else net.image_channels, channels) + (not last) * one
         flop += share
         seconds += share / (count * one) * np.array([fastest(evaluate, params, h), fastest(differentiate, params, h) / 3])
     return flop / seconds[0], flop / seconds[1]
+
+
+@functools.cache
+def _block(channels: int, groups: int, dtype):
+    """What is compiled of a block: (its parameters, evaluated, differentiated)."""
+    block = unet.Block(channels, groups, dtype=dtype)
+    differentiate = jax.jit(jax.grad(lambda p, h: block.apply(p, h).astype(jnp.float32).sum(), (0, 1)))
+    return jax.jit(block.init), jax.jit(block.apply), differentiate
+
+
+@functools.cache
+def _loss(settings):
+    """The rank loss with its gradient, compiled."""
+    return jax.jit(jax.value_and_grad(lambda m, w: rank_loss(m, w, settings).mean()))
 
 
 def _of_loss(config, net: Network) -> float:
@@ -66,8 +81,7 @@ def _of_loss(config, net: Network) -> float:
     random = np.random.default_rng(0)
     windows = random.integers(0, 256, (count, 2 * n + 1, net.size, net.size, net.image_channels), np.uint8)
     maps = jnp.asarray(random.standard_normal((count, net.maps, *windows.shape[2:]), np.float32))
-    f = jax.jit(jax.value_and_grad(lambda m, w: rank_loss(m, w, settings).mean()))
-    return count * cost.window_loss(net, n) / fastest(f, maps, jnp.asarray(windows))
+    return count * cost.window_loss(net, n) / fastest(_loss(settings), maps, jnp.asarray(windows))
 
 
 def _of_decoding(net: Network) -> float:
