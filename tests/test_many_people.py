@@ -37,6 +37,15 @@ def test_coordinates_by_features_have_the_products_of_those_by_rows():
     assert (np.diff(np.diag(products)) <= 1e-3).all()
 
 
+def test_few_components_of_many_people_are_the_leading_ones(monkeypatch):
+    x = RNG.normal(size=(40, 60)) * np.geomspace(5, 0.5, 60)
+    every, vectors = pca.eigenvectors(x @ x.T)
+    monkeypatch.setattr(pca, "ALL_COMPONENTS", 30)
+    values, leading = pca.eigenvectors(x @ x.T, 7)
+    np.testing.assert_allclose(values, every[:7], rtol=1e-9)
+    np.testing.assert_allclose(np.abs((leading * vectors[:, :7]).sum(0)), 1, atol=1e-9)
+
+
 def test_the_number_of_columns_takes_few_values():
     few = {pca.coordinate_columns(np.broadcast_to(0.0, (1000, d))) for d in range(1, 3000, 7)}
     assert few == {125, 250, 500, 1000}
