@@ -122,8 +122,8 @@ MUTANTS = (
     ),
     _core(
         "pca.py",
-        "np.linalg.eigh(np.asarray(products, np.float64))",
-        "np.linalg.eigh(np.asarray(products, np.float64) + np.eye(len(products)))",
+        "np.linalg.eigh(products)",
+        "np.linalg.eigh(products + np.eye(len(products)))",
         SITES,
     ),
     _core("pca.py", "values[::-1][:most], vectors[:, ::-1][:, :most]", "values[:most], vectors[:, :most]", SITES),

@@ -28,11 +28,16 @@ class Stage:
 STAGES = {
     "prepare": Stage("videos of a manifest or of a known data set -> dataset of aligned face clips, quality.parquet"),
     "pretrain": Stage("dataset -> generic model of every scale, by the rank loss"),
-    "fit": Stage("generic model, every person -> person filters: the table of representations"),
+    "fit": Stage("generic model, every person -> person filters: the table of representations", may=("shard",)),
     "traits": Stage("table and labels -> cross-validated trait predictions, metrics, baselines"),
     "report": Stage("all of it -> report/index.html", may=("read-only", "out")),
     "run": Stage("the five above in order, skipping what is done and unchanged"),
     "doctor": Stage("manifest, files, dataset -> what is wrong with them and how to fix it; exit code 1 for errors"),
+    "plan": Stage(
+        "settings, people and seconds of video -> time, FLOP and memory of every stage, before anything runs",
+        ("config",),
+        ("people", "seconds", "device", "workdir"),
+    ),
 }
 EXPORT = ("workdir", "out"), ("note",)
 # These take their settings from a trained model or WORKDIR.
@@ -71,6 +76,10 @@ OPTIONS = {
     "no-states": ("", "keeps nothing by which `facedyn add` could take clips in: less disk, faster for hours of video", ""),
     "note": ("TEXT", "who is to be named for the data that the model was trained on", "'Data: ...'"),
     "person": ("ID", "the person's id, as in the manifest", "p07"),
+    "shard": ("I/N", "the share I of N, from 0, of processes without a coordinator; fit without it ends the work", "0/4"),
+    "people": ("N", "how many people; without it those of the manifest or of the synthetic faces", "200"),
+    "seconds": ("S", "of video of each person", "30"),
+    "device": ("NAME", "what computes: cpu, which is measured, or h100, tpu-v5e, ... as tabulated", "h100"),
     "dry-run": ("", "only lists what would be removed", ""),
     "overwrite": ("", "replaces an existing table of other videos or settings", ""),
     "read-only": ("", "writes the page to --out=FILE.html and nothing into WORKDIR", ""),
@@ -235,7 +244,7 @@ def settled(call: Call) -> tuple[str, object, pathlib.Path]:
     config = load_config(call.options["config"])
     for name, text in call.settings.items():
         override(config, name, text)
-    workdir = pathlib.Path(call.options["workdir"]).absolute()
+    workdir = pathlib.Path(call.options.get("workdir", ".")).absolute()
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir={call.options['workdir']} is a file; name a folder.")
     return call.stage, check(expand_home(config), call.stage, files=False), workdir

@@ -81,7 +81,11 @@ def _stage(call) -> int:
     check(config, stage)
     if stage == "doctor":  # looks only: no stamp, no JAX
         return importlib.import_module("facedyn.stages.doctor").run(config, workdir)["exit_code"]
-    more = {name: call.options[name] for name in ("read_only", "out") if call.options.get(name)}
+    if stage == "plan":  # writes nothing
+        how_much = {name: call.options.get(name) for name in ("people", "seconds", "device")}
+        importlib.import_module("facedyn.stages.plan").run(config, **how_much)
+        return 0
+    more = {name: call.options[name] for name in ("read_only", "out", "shard") if call.options.get(name)}
     importlib.import_module("facedyn.stages.run").run_stages(stage, config, workdir, **more)
     return 0
 

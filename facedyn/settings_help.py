@@ -14,6 +14,7 @@ OF_STAGE = {
     "traits": ("traits",),
     "report": ("report",),
     "run": tuple(SECTIONS),
+    "plan": (),
 }
 PAGE = pathlib.Path(__file__).parent.parent / "docs" / "settings.md"
 TOP = """# Settings

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from facedyn.core import banded_ridge, identification, mlp_validation, pca, ridge_selection
 from facedyn.core import cross_validation as cv
-from facedyn.core import identification, mlp_validation, pca, ridge_selection
 
 RNG = np.random.default_rng(0)
 
@@ -37,6 +37,15 @@ def test_coordinates_by_features_have_the_products_of_those_by_rows():
     assert (np.diff(np.diag(products)) <= 1e-3).all()
 
 
+def test_few_components_of_many_people_are_the_leading_ones(monkeypatch):
+    x = RNG.normal(size=(40, 60)) * np.geomspace(5, 0.5, 60)
+    every, vectors = pca.eigenvectors(x @ x.T)
+    monkeypatch.setattr(pca, "ALL_COMPONENTS", 30)
+    values, leading = pca.eigenvectors(x @ x.T, 7)
+    np.testing.assert_allclose(values, every[:7], rtol=1e-9)
+    np.testing.assert_allclose(np.abs((leading * vectors[:, :7]).sum(0)), 1, atol=1e-9)
+
+
 def test_the_number_of_columns_takes_few_values():
     few = {pca.coordinate_columns(np.broadcast_to(0.0, (1000, d))) for d in range(1, 3000, 7)}
     assert few == {125, 250, 500, 1000}
@@ -61,6 +70,44 @@ def test_choosing_by_cholesky_and_by_eigenvectors_is_the_same(monkeypatch, d):
     np.testing.assert_allclose(found.penalties, expected.penalties, rtol=1e-4)
     np.testing.assert_allclose(found.predictions, expected.predictions, atol=1e-4)
     np.testing.assert_allclose(found.inner, expected.inner, atol=1e-4)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_float32_products_of_many_rows_predict_what_float64_do(monkeypatch, weighted):
+    x, y = ridge_example(90, 400)
+    weights = RNG.uniform(0.5, 2, 400) if weighted else None
+    fold, bands = cv.person_folds(np.arange(90), 3, 0, y), np.arange(400) // 150
+
+    def predicted():
+        settings = cv.RidgeSettings((1.0, 100.0, 1e4), inner_folds=3)
+        ridge = cv.cross_validate_ridge(x, y, np.arange(90), settings, fold, weights)
+        return ridge.predictions, ridge.inner, banded_ridge.kernels(x, fold > 0, bands, weights)
+
+    double = predicted()
+    monkeypatch.setattr(pca, "DOUBLE_ROWS", 0)
+    for one, other in zip(predicted(), double):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_an_inner_fold_is_a_part_of_the_products_of_all(monkeypatch):
+    """The features are multiplied once for each outer fold and group of labels, however many inner folds there are."""
+    x, y = ridge_example(40, 90)
+    y[:4, 1], made = np.nan, []
+    original = pca.gram_matrix
+    monkeypatch.setattr(pca, "gram_matrix", lambda *given: made.append(1) or original(*given))
+    settings = cv.RidgeSettings((1.0, 1e3), inner_folds=5)
+    cv.cross_validate_ridge(x, y, np.arange(40), settings, np.arange(40) % 4)
+    assert len(made) == 4 * 2
+
+
+def test_the_head_of_many_features_is_made_some_at_a_time(monkeypatch):
+    x, y = ridge_example(50, 120)
+    y[:6, 1], bands = np.nan, np.arange(120) // 40
+    whole, _ = banded_ridge.fit_head(x, y, np.arange(50), bands)
+    monkeypatch.setattr(pca, "NUMBERS_AT_ONCE", 50 * 17)
+    some, _ = banded_ridge.fit_head(x, y, np.arange(50), bands)
+    for t in range(2):
+        np.testing.assert_allclose(some["layers"][0]["weights"][t], whole["layers"][0]["weights"][t], atol=1e-6)
 
 
 def test_labels_of_many_traits_are_each_fitted_as_alone():

@@ -132,7 +132,7 @@ def plain_nested(x, y, ids, settings, fold):
     chosen = np.zeros((folds, y.shape[1], 2))
 
     def model(components, penalty):
-        steps = [StandardScaler()] + ([PCA(components, svd_solver="full")] if components else [])
+        steps = [PCA(components, svd_solver="full")] if components else []
         return make_pipeline(*steps, HeldRidge(alpha=penalty))
 
     for k in range(folds):
@@ -141,16 +141,17 @@ def plain_nested(x, y, ids, settings, fold):
         for t in range(y.shape[1]):
             known = np.isfinite(y[:, t])
             guesses = np.full((len(grid), len(y)), np.nan)
+            z = StandardScaler().fit(x[train][known[train]]).transform(x)  # of the outer fold, for the inner ones, too
             for j in range(inner.max() + 1):
                 fit, judge = train[inner != j], train[inner == j]
                 fit, judge = fit[known[fit]], judge[known[judge]]
                 for i, candidate in enumerate(grid):
-                    guesses[i, judge] = model(*candidate).fit(x[fit], y[fit, t]).predict(x[judge])
+                    guesses[i, judge] = model(*candidate).fit(z[fit], y[fit, t]).predict(z[judge])
             best = np.nansum((guesses - y[:, t]) ** 2, 1).argmin()
             inner_predictions[k, :, t] = guesses[best]
             fit, test = train[known[train]], np.flatnonzero(fold == k)
-            fitted = model(*grid[best]).fit(x[fit], y[fit, t])
-            predictions[test, t] = fitted.predict(x[test])
+            fitted = model(*grid[best]).fit(z[fit], y[fit, t])
+            predictions[test, t] = fitted.predict(z[test])
             chosen[k, t] = grid[best][0], fitted[-1].held_
     return predictions, chosen, inner_predictions
 
@@ -167,7 +168,8 @@ def nested_example():
 
 
 @pytest.mark.parametrize(
-    ("components", "missing", "solver"), [(0, False, "lbfgs"), (6, True, "lbfgs"), ((3, 0), True, "closed_form")]
+    ("components", "missing", "solver"),
+    [(0, False, "lbfgs"), (0, True, "closed_form"), (6, True, "lbfgs"), ((3, 0), True, "closed_form")],
 )
 def test_nested_cross_validation_is_that_of_a_plain_loop(components, missing, solver):
     x, y, ids = nested_example()
@@ -242,11 +244,11 @@ def test_test_labels_never_reach_their_own_prediction():
     assert np.abs(after[fold == 0] - before[fold == 0]).max() > 0.1
 
 
-@pytest.mark.parametrize("components", [0, 5])
-def test_fitted_heads_predict_from_raw_features(components):
+@pytest.mark.parametrize(("components", "features", "solver"), [(0, 60, "lbfgs"), (0, 9, "closed_form"), (5, 60, "lbfgs")])
+def test_fitted_heads_predict_from_raw_features(components, features, solver):
     x, y, ids = nested_example()
-    y[::6, 1] = np.nan
-    settings = cv.RidgeSettings(ALWAYS_TEN, folds=4, inner_folds=3, components=components)
+    x, y[::6, 1] = x[:, :features], np.nan
+    settings = cv.RidgeSettings(ALWAYS_TEN, folds=4, inner_folds=3, components=components, solver=solver)
     head, penalties, kept = cv.fit_ridge(x, y, ids, settings)
     predicted = np.asarray(trait_heads.predict(head, jnp.asarray(x, jnp.float32)))
     steps = [PCA(components, svd_solver="full")] if components else []
@@ -255,7 +257,7 @@ def test_fitted_heads_predict_from_raw_features(components):
         reference = make_pipeline(StandardScaler(), *steps, Ridge(alpha=10.0)).fit(x[known], y[known, t])
         np.testing.assert_allclose(predicted[:, t], reference.predict(x), atol=2e-4)
     np.testing.assert_array_equal(penalties, 10)
-    lacking = jnp.asarray(x[:1], jnp.float32).at[0, :20].set(jnp.nan)
+    lacking = jnp.asarray(x[:1], jnp.float32).at[0, : features // 3].set(jnp.nan)
     filled = jnp.where(jnp.isnan(lacking), head["mean"][0][None], lacking)
     np.testing.assert_allclose(trait_heads.predict(head, lacking)[0, 0], trait_heads.predict(head, filled)[0, 0], atol=1e-5)
 
@@ -383,7 +385,7 @@ def test_people_without_features_are_left_out_and_single_gaps_are_filled():
 
 def test_feature_sets_of_the_same_people_share_a_compilation():
     x, y, ids = nested_example()
-    settings = cv.RidgeSettings(PENALTIES, folds=5, inner_folds=3)
+    settings = cv.RidgeSettings(PENALTIES, folds=5, inner_folds=3, solver="lbfgs")
     cv.cross_validate_ridge(x[:, :10], y, ids, settings)
     compiled = ridge_selection._fit._cache_size()
     for d in (30, 300, 1000):

@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.linalg
 
 from facedyn.core import low_rank
 from facedyn.core.cross_validation import fewest_people
-from facedyn.core.pca import moments, standardise, usable_rows, weighted
+from facedyn.core.pca import feature_blocks, gram_matrix, moments, standardise, usable_rows
 
 # Equal log strengths (of all bands together) that the search starts from the best of.
 STARTS = tuple(np.arange(-6.0, 4.0))
@@ -34,6 +35,8 @@ INTERCEPT = 100.0
 PADDED_TO = 32
 # More rows than that do not choose better, and the work grows with their third power.
 MAX_ROWS = 512
+# So many traits' kernels of all rows, of permuted labels as a rule, are in memory at once.
+TRAITS_AT_ONCE = 5
 
 
 class Fitted(NamedTuple):
@@ -61,10 +64,10 @@ def kernels(x, train, bands, weights=None) -> np.ndarray:
     found = np.zeros((bands.max() + 1, len(x), len(x)), np.float32)
     for band in range(len(found)):
         chosen = bands == band
-        own = x[:, chosen]
-        z = standardise(own, *weighted(moments(own, train), None if weights is None else weights[chosen]))
-        size = (z[train] ** 2).sum(1).mean() if train.any() else 0.0
-        found[band] = z @ z.T / size if size > 0 else 0.0
+        products = gram_matrix(x[:, chosen], train, None if weights is None else weights[chosen])
+        size = np.diagonal(products)[train].mean() if train.any() else 0.0
+        if size > 0:
+            np.divide(products, size, out=found[band], casting="same_kind")
     return found
 
 
@@ -90,13 +93,24 @@ def fit(x, y, people, train, bands, weights=None) -> Fitted:
         members = members_of(np.asarray(people)[of_chosen])
         strengths, errors = choose(*_padded(own[:, of_chosen[:, None], of_chosen], target[chosen], members))
         found.log_strengths[traits], found.errors[traits] = strengths, errors
-        for t, trait in enumerate(traits):
-            kernel = np.tensordot(np.exp(np.asarray(strengths[t], float)), own.astype(float), 1) + INTERCEPT
-            dual = np.linalg.solve(kernel[np.ix_(rows, rows)] + np.eye(rows.sum()), target[:, t])
-            found.predictions[:, trait] = kernel[:, rows] @ dual * std[t] + mean[t]
-            found.duals[rows, trait] = dual * std[t]
+        predicted, duals = _predict(own, np.exp(np.asarray(strengths)), target, rows)
+        found.predictions[:, traits], found.duals[np.ix_(rows, traits)] = predicted * std + mean, duals * std
     found.predictions[np.isnan(x).all(1)] = np.nan
     return found
+
+
+def _predict(kernels, strengths, target, rows):
+    """Kernel ridges of all traits: predictions [N, T] and duals [n, T]; kernels [B, N, N], strengths [T, B], target [n, T]."""
+    duals, predicted = np.zeros(target.shape), np.zeros((len(rows), target.shape[1]))
+    for first in range(0, len(strengths), TRAITS_AT_ONCE):
+        for t, summed in enumerate(np.tensordot(strengths[first : first + TRAITS_AT_ONCE], kernels, 1), first):
+            columns = summed[:, rows].astype(float) + INTERCEPT
+            matrix = columns[rows].T  # symmetric: as LAPACK wants it, without another copy
+            matrix.flat[:: len(matrix) + 1] += 1.0
+            factor = scipy.linalg.cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+            duals[:, t] = scipy.linalg.cho_solve(factor, target[:, t], check_finite=False)
+            predicted[:, t] = columns @ duals[:, t]
+    return predicted, duals
 
 
 def cross_validate(x, y, people, fold, bands, weights=None) -> np.ndarray:
@@ -111,21 +125,33 @@ def fit_head(x, y, people, bands, weights=None):
     """(head, Fitted) of all rows; the head, stacked over the traits, is of the features themselves (`trait_heads.predict`)."""
     everyone = np.ones(len(x), bool)
     fitted, usable, heads = fit(x, y, people, everyone, bands, weights), usable_rows(x, y), []
-    for t in range(y.shape[1]):
-        mean, std = moments(x, usable[:, t])
-        z = standardise(x, mean, std)
-        z *= 1.0 if weights is None else np.asarray(weights)[None]
-        of_band = np.array([(z[usable[:, t]][:, bands == b] ** 2).sum(1).mean() for b in range(bands.max() + 1)])
+    weights = np.ones(x.shape[1]) if weights is None else np.asarray(weights)
+    duals = np.nan_to_num(fitted.duals.astype(float))
+    patterns, group = np.unique(usable.T, axis=0, return_inverse=True)
+    of_group = [_weights_of_features(x, rows, duals, weights) for rows in patterns]
+    for t, number in enumerate(group.reshape(-1)):
+        rows, (mean, std, curvature, found) = patterns[number], of_group[number]
+        of_band = np.bincount(bands, curvature)
         share = np.where(of_band > 0, np.exp(fitted.log_strengths[t]) / np.where(of_band > 0, of_band, 1.0), 0.0)[bands]
-        share *= 1.0 if weights is None else np.asarray(weights)
-        known = np.nan_to_num(fitted.duals[:, t].astype(float))
-        label_mean = y[usable[:, t], t].mean() if usable[:, t].any() else np.nan
+        label_mean = y[rows, t].mean() if rows.any() else np.nan
         layer = {
-            "weights": (share * (z.T @ known))[:, None].astype(np.float32),
-            "bias": np.array([label_mean + INTERCEPT * known.sum()], np.float32),
+            "weights": (share * weights * found[:, t])[:, None].astype(np.float32),
+            "bias": np.array([label_mean + INTERCEPT * duals[:, t].sum()], np.float32),
         }
         heads.append({"mean": mean.astype(np.float32), "sd": std.astype(np.float32), "layers": [layer]})
     return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), fitted
+
+
+def _weights_of_features(x, rows, duals, weights):
+    """Mean and sd [D] of the rows' features, mean square [D] of the weighted z-scores, their products with duals [D, T]."""
+    mean, std = moments(x, rows)
+    curvature, found = np.zeros(x.shape[1]), np.zeros((x.shape[1], duals.shape[1]))
+    for some in feature_blocks(x):
+        z = standardise(x[:, some], mean[some], std[some])
+        z *= weights[some]
+        curvature[some] = (z[rows] ** 2).sum(0) / max(1, rows.sum())
+        found[some] = z.T @ duals
+    return mean, std, curvature, found
 
 
 def members_of(people) -> np.ndarray:

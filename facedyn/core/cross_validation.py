@@ -1,7 +1,7 @@
 """Person-disjoint cross-validation of trait heads, with the ridge penalty chosen inside the training people only.
 
 One training set at a time, so that memory holds the products of one; how a ridge is chosen and fitted there is in
-ridge_selection.py.
+ridge_selection.py. Features are z-scored by the training rows of an outer fold, in its inner folds, too.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from facedyn.core import ridge_selection
-from facedyn.core.pca import coordinate_columns, has_features, unproject_head, usable_rows
+from facedyn.core.pca import coordinate_columns, has_features, products_of, unproject_head, usable_rows
 
 # Folds are balanced by at most so many swaps of two people, each the best of so many drawn at random.
 SWAPS, SWAP_CANDIDATES = 400, 4000
@@ -26,7 +26,7 @@ class RidgeSettings:
     inner_folds: int = 5
     components: int | tuple[int, ...] = 0  # candidates of how many principal components are kept, 0 = all
     seed: int = 0
-    solver: str = "lbfgs"  # of the outer fit, 'lbfgs' or 'closed_form'
+    solver: str = "closed_form"  # of the outer fit, or 'lbfgs'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,8 @@ def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None, w
     """Out-of-fold ridge predictions of each trait, its penalty and number of components chosen by inner person-disjoint folds.
 
     Each trait's head, normalisation included, is fitted to the training rows that have features and a label for it. The
-    candidate with the smallest squared error over all inner validation rows is chosen.
+    candidate with the smallest squared error over all inner validation rows is chosen. An inner fold's ridge has an intercept
+    of its own and the standard deviations of the outer fold's training rows, so that one product of the features serves all.
 
     Args:
       x: float [N, D]; a row of NaN only has no features and is left out; a single NaN counts as the training mean.
@@ -103,7 +104,7 @@ def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None):
     heads = []
     for t in range(y.shape[1]):
         bias = np.array([y[usable[:, t], t].mean()], np.float32)
-        layer = {"weights": found.bases[t] @ found.weights[t][:, None], "bias": bias}
+        layer = {"weights": found.duals[:, t : t + 1], "bias": bias}
         heads.append(unproject_head(x, usable[:, t], [layer], weights))
     return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), found.chosen[:, 1], found.chosen[:, 0]
 
@@ -136,8 +137,7 @@ class _Fitted:
     out: np.ndarray  # [N, T] predictions of all rows
     inner: np.ndarray  # [N, T] predictions of the training rows in the inner folds, NaN elsewhere
     chosen: np.ndarray  # [T, 2] components, penalty
-    weights: np.ndarray  # [T, R]
-    bases: list  # [N, R] a trait (see coordinates.principal_coordinates)
+    duals: np.ndarray  # float64 [N, T] (see ridge_selection.Fitted)
 
 
 def _ridges(x, y, person_ids, trains, usable, settings, seeds, weights):
@@ -150,16 +150,15 @@ def _ridges(x, y, person_ids, trains, usable, settings, seeds, weights):
     patterns, group = np.unique(usable.T, axis=0, return_inverse=True)
     for train, seed in zip(trains, seeds):
         splits = np.stack(inner_splits(person_ids, train, inner_folds, seed))
-        found = _Fitted(*(np.zeros(shape, np.float32) for shape in ((n, t), (n, t), (t, 2), (t, columns))), [None] * t)
+        found = _Fitted(*(np.zeros(shape, np.float32) for shape in ((n, t), (n, t), (t, 2))), np.zeros((n, t)))
         for g, rows in enumerate(patterns):
             traits = np.flatnonzero(group.reshape(-1) == g)
             target = np.where(np.isfinite(y[:, traits]), y[:, traits], 0.0)
-            best, inner = ridge_selection.choose(x, target, splits & rows, grid, columns, weights)
-            fitted = ridge_selection.fit(x, target, train & rows, best, columns, weights, settings.solver)
+            products = products_of(x, train & rows, weights)
+            best, inner = ridge_selection.choose(products, target, splits & rows, grid, columns)
+            fitted = ridge_selection.fit(products, target, train & rows, best, columns, settings.solver)
             found.out[:, traits], found.inner[:, traits] = fitted.out, inner
-            found.chosen[traits], found.weights[traits] = fitted.chosen, fitted.weights
-            for trait in traits:
-                found.bases[trait] = fitted.basis
+            found.chosen[traits], found.duals[:, traits] = fitted.chosen, fitted.duals
         yield found
 
 

@@ -5,7 +5,10 @@ head sees features only through inner products with its training rows, so it los
 shape does not depend on the number of features, and one compilation serves every feature set.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+import scipy.linalg
 import scipy.sparse.linalg
 
 # A feature whose spread over the training people is below this share of its magnitude is rounding, not signal.
@@ -14,11 +17,26 @@ CONSTANT = 1e-6
 # with more rows, to one of a few shares of the rows.
 PAD_ROWS, SHARES = 512, (0.125, 0.25, 0.5)
 # Features are standardised (float64) so many numbers at a time, not all at once.
-NUMBERS_AT_ONCE = 2**23
+NUMBERS_AT_ONCE = 2**22
 # Eigenvalues below this share of the largest are rounding.
 ROUNDING = 1e-12
 # The side of a matrix up to which all of its components are computed.
 ALL_COMPONENTS = 1024
+# Up to so many rows their inner products are float64 throughout; of more, float32 products of some features at a time are
+# summed in float64, which takes half the time. What that rounds off is far below the smallest penalty.
+DOUBLE_ROWS = 512
+
+
+class Products(NamedTuple):
+    """What a linear head needs of features z-scored by its training rows: one of the two.
+
+    Attributes:
+      scores: float64 [N, D], the z-scores, where there are fewer features than training rows; else None.
+      gram: float64 [N, N], inner products of the rows' z-scores; else None.
+    """
+
+    scores: np.ndarray | None
+    gram: np.ndarray | None
 
 
 def eigenvectors(products, most: int | None = None, min_share: float | None = ROUNDING):
@@ -28,7 +46,12 @@ def eigenvectors(products, most: int | None = None, min_share: float | None = RO
       most: R at most.
       min_share: those below this share of the largest eigenvalue are left out; None keeps all.
     """
-    values, vectors = np.linalg.eigh(np.asarray(products, np.float64))
+    products = np.asarray(products, np.float64)
+    if most and 2 * most < len(products) > ALL_COMPONENTS:
+        subset = (len(products) - most, len(products) - 1)
+        values, vectors = scipy.linalg.eigh(products, subset_by_index=subset, check_finite=False)
+    else:
+        values, vectors = np.linalg.eigh(products)
     values, vectors = values[::-1][:most], vectors[:, ::-1][:, :most]
     if min_share is not None and len(values):
         kept = values > max(min_share * values[0], 0.0)
@@ -70,49 +93,79 @@ def coordinate_columns(x) -> int:
     return next((columns for columns in shares if columns >= min(x.shape)), rows)
 
 
-def principal_coordinates(x, train, columns: int, weights=None):
-    """Principal coordinates of the features z-scored by the training rows, in falling order of spread.
+def products_of(x, train, weights=None) -> Products:
+    """Of x [N, D], z-scored by the rows train (bool [N]); weights [D] that z-scores are multiplied with, None for ones."""
+    if x.shape[1] < train.sum():
+        return Products(standardise(x, *weighted(moments(x, train), weights)), None)
+    return Products(None, gram_matrix(x, train, weights))
 
-    Training rows have uncorrelated, centred columns, and inner products with any training row are those of the z-scored
-    features, so a ridge on them is the ridge on the features, and one on the first c of them that on c principal components.
 
-    Args: x [N, D]; train bool [N]; columns: width R of the result, padded with zeros, or the leading ones where there are more;
-      weights [D] that z-scores are multiplied with, None for ones.
-    Returns: (coordinates float32 [N, R], basis float64 [N, R]): for z-scores z, coordinates = z (z^T basis).
+def normal_matrix(products: Products, fit, other):
+    """The matrix of a ridge on the rows fit, about their mean, and what predicts the rows other: (A, left).
+
+    fit, other: bool [N]. With gram: A [n, n] of the fitted rows, left [m, n]; with scores: A [D, D] of features, left [m, D].
     """
-    few_features = x.shape[1] < train.sum()
-    if few_features:
-        z = standardise(x, *weighted(moments(x, train), weights))
-        products = z[train].T @ z[train]
-    else:
-        gram = gram_matrix(x, train, weights)
-        products = gram[np.ix_(train, train)]
-    values, vectors = eigenvectors(products, columns)
+    if products.scores is not None:
+        own = products.scores[fit]
+        mean = own.mean(0)
+        own -= mean
+        return own.T @ own, products.scores[other] - mean
+    columns = products.gram[:, fit]
+    mean = columns.mean(1)
+    own, left = columns[fit], columns[other]
+    of_fit = mean[fit] - mean[fit].mean()
+    own -= mean[fit][:, None]
+    own -= of_fit[None]
+    left -= mean[other][:, None]
+    left -= of_fit[None]
+    return own, left
+
+
+def principal_coordinates(x, train, columns: int, weights=None):
+    """`coordinates` of the features z-scored by the training rows: x [N, D]; train bool [N]; weights as of `products_of`.
+
+    Inner products of the coordinates with any training row are those of the z-scored features, so a ridge on them is the ridge
+    on the features, and one on the first c of them that on c principal components.
+    """
+    return coordinates(products_of(x, train, weights), train, columns)
+
+
+def coordinates(products: Products, fit, columns: int):
+    """Principal coordinates of the rows fit (bool [N]), about their mean, in falling order of spread.
+
+    Args: columns: width R of the result, padded with zeros, or the leading ones where there are more.
+    Returns: (coordinates float32 [N, R], basis float64 [N, R]): for centred z-scores z, coordinates = z (z^T basis).
+    """
+    everyone = np.ones(len(fit), bool)
+    matrix, left = normal_matrix(products, fit, everyone)
+    values, vectors = eigenvectors(matrix, columns)
     rank = len(values)
-    coordinates, basis = np.zeros((len(x), columns), np.float32), np.zeros((len(x), columns))
-    if few_features:
-        coordinates[:, :rank] = z @ vectors
-        basis[train, :rank] = z[train] @ vectors / values
+    found, basis = np.zeros((len(fit), columns), np.float32), np.zeros((len(fit), columns))
+    if products.scores is not None:
+        found[:, :rank] = left @ vectors
+        basis[fit, :rank] = left[fit] @ vectors / values
     else:
-        basis[train, :rank] = vectors / np.sqrt(values)
-        coordinates[:, :rank] = gram @ basis[:, :rank]
-    return coordinates, basis
+        basis[fit, :rank] = vectors / np.sqrt(values)
+        found[:, :rank] = left @ basis[fit, :rank]
+    return found, basis
 
 
 def gram_matrix(x, train, weights=None) -> np.ndarray:
     """Inner products of all rows' features, z-scored by the training rows: float64 [N, N].
 
-    Arguments as in `principal_coordinates`. The z-scores are made some features at a time.
+    Arguments as in `products_of`. The z-scores are made some features at a time.
     """
-    gram = np.zeros((len(x), len(x)))
-    for some in _feature_blocks(x):
+    gram, dtype = np.zeros((len(x), len(x))), np.float64 if len(x) <= DOUBLE_ROWS else np.float32
+    for some in feature_blocks(x):
         own = x[:, some]
-        z = standardise(own, *weighted(moments(own, train), None if weights is None else weights[some]))
+        z = standardise(own, *weighted(moments(own, train), None if weights is None else weights[some])).astype(
+            dtype, copy=False
+        )
         gram += z @ z.T
     return gram
 
 
-def _feature_blocks(x):
+def feature_blocks(x):
     """Slices of the features: no more than NUMBERS_AT_ONCE numbers of all rows each."""
     width = max(1, NUMBERS_AT_ONCE // max(1, len(x)))
     return [slice(first, first + width) for first in range(0, x.shape[1], width)]
@@ -139,7 +192,7 @@ def moments(x, train):
     """Mean and standard deviation of each feature over the training rows, NaN left out; sd = 0 for a constant feature."""
     if not x.shape[1]:
         return np.zeros(0), np.zeros(0)
-    return tuple(np.concatenate(parts) for parts in zip(*(_moments(x[train, some]) for some in _feature_blocks(x))))
+    return tuple(np.concatenate(parts) for parts in zip(*(_moments(x[train, some]) for some in feature_blocks(x))))
 
 
 def _moments(x):
@@ -173,6 +226,6 @@ def unproject_head(x, train, layers, weights=None):
     weights: those of `principal_coordinates`; the head's sd is divided by them.
     """
     mean, sd = weighted(moments(x, train), weights)
-    of_features = [standardise(x[:, some], mean[some], sd[some]).T @ layers[0]["weights"] for some in _feature_blocks(x)]
+    of_features = [standardise(x[:, some], mean[some], sd[some]).T @ layers[0]["weights"] for some in feature_blocks(x)]
     first = {"weights": np.concatenate(of_features).astype(np.float32), "bias": layers[0]["bias"]}
     return {"mean": mean.astype(np.float32), "sd": sd.astype(np.float32), "layers": [first, *layers[1:]]}

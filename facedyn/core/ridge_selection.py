@@ -1,7 +1,8 @@
 """The ridges of one training set: penalty and number of components by inner folds, then the fit to all of its rows.
 
-All traits, and permuted labels as further traits, share what is computed from the features. The choice is made on the host
-(float64) from the inner products of the rows or, where those are fewer, of the features; memory holds those of one inner fold.
+All traits, permuted labels among them, share what is computed of the features: the inner products of the rows or, where those
+are fewer, the z-scores, once for a training set. Inner folds are parts of them: they have means of their own, and the standard
+deviations of the whole training set. On the host, float64; memory holds the products and one inner fold's part.
 """
 
 import functools
@@ -13,7 +14,7 @@ import numpy as np
 import scipy.linalg
 
 from facedyn.core import trait_heads
-from facedyn.core.pca import gram_matrix, moments, principal_coordinates, standardise, weighted
+from facedyn.core.pca import Products, coordinates, normal_matrix
 
 # The strongest penalty worth having, in units of the mean curvature (squared singular value) of the training features: it
 # leaves a quarter of an average direction. Stronger ones differ in the size of the predictions only; choosing among them makes
@@ -26,19 +27,18 @@ NO_CURVATURE, SMALLEST_PENALTY = 1e-12, 1e-10
 
 
 class Fitted(NamedTuple):
-    """Ridges of T traits on a training set, float32."""
+    """Ridges of T traits on a training set."""
 
-    out: np.ndarray  # [N, T] predictions of all rows
-    chosen: np.ndarray  # [T, 2] components and penalty, as they were used
-    weights: np.ndarray  # [T, R] of the coordinates
-    basis: np.ndarray  # float64 [N, R], see coordinates.principal_coordinates
+    out: np.ndarray  # float32 [N, T] predictions of all rows
+    chosen: np.ndarray  # float32 [T, 2] components and penalty, as they were used
+    duals: np.ndarray  # float64 [N, T]: the weights of the z-scores z are z^T duals; 0 for rows that are not in training
 
 
-def choose(x, y, splits, grid, columns: int, weights=None):
+def choose(products: Products, y, splits, grid, columns: int):
     """The candidate with the smallest squared error over all inner validation rows, for each trait.
 
     Args:
-      x: [N, D] features; y: [N, T] labels, finite in the rows of `splits`; weights as in coordinates.principal_coordinates.
+      products: of the features z-scored by all training rows; y: [N, T] labels, finite in the rows of `splits`.
       splits: bool [I + 1, N], the training rows less one inner fold each, and last all of them.
       grid: L candidates (components, penalty); `columns` components are all there are.
     Returns: the choices, float [T, 2]; float32 [N, T], what they predict for each training row in its inner fold, else NaN.
@@ -46,18 +46,39 @@ def choose(x, y, splits, grid, columns: int, weights=None):
     rows, predicted = splits[-1], np.full((len(grid), *y.shape), np.nan, np.float32)
     for fit in splits[:-1]:
         test = rows & ~fit
-        predicted[:, test] = _predict(x, y, fit, test, grid, columns, weights)
+        predicted[:, test] = _predict(products, y, fit, test, grid, columns)
     errors = ((predicted[:, rows] - y[rows]) ** 2).sum(1, dtype=float)  # [L, T]
     best = errors.argmin(0)
     return np.array(grid, float)[best], np.take_along_axis(predicted, best[None, None], 0)[0]
 
 
-def fit(x, y, rows, choices, columns: int, weights, solver: str) -> Fitted:
+def fit(products: Products, y, rows, choices, columns: int, solver: str) -> Fitted:
     """The ridge of each trait with its choice (components, penalty) [T, 2], fitted to the rows (bool [N])."""
-    coordinates, basis = principal_coordinates(x, rows, columns, weights)
-    arrays = (np.asarray(a, np.float32) for a in (coordinates, y, choices))
-    out, chosen, found = _fit(*map(jnp.asarray, arrays), jnp.asarray(rows), solver=solver)
-    return Fitted(*map(np.asarray, (out, chosen, found)), basis)
+    if solver == "closed_form" and (choices[:, 0] >= columns).all():
+        matrix, left = normal_matrix(products, rows, np.ones(len(y), bool))
+        if choices[:, 1].min() >= SMALLEST_PENALTY * _bound(matrix):
+            return _fit_directly(products, matrix, left, y, rows, choices, columns)
+    found, basis = coordinates(products, rows, columns)
+    arrays = (np.asarray(a, np.float32) for a in (found, y, choices))
+    out, chosen, weights = map(np.asarray, _fit(*map(jnp.asarray, arrays), jnp.asarray(rows), solver=solver))
+    return Fitted(out, chosen, basis @ weights.T.astype(float))
+
+
+def _fit_directly(products, matrix, left, y, rows, choices, columns) -> Fitted:
+    """`fit` on all components, without any eigenvectors, which would take thirty times as long as a Cholesky factor."""
+    mean, total, rank = y[rows].mean(0) if rows.any() else np.zeros(y.shape[1]), np.trace(matrix), _rank(matrix)
+    centred, duals = y[rows] - mean, np.zeros(y.shape)
+    held = np.array([held_penalty(penalty, total, max(1, rank)) for penalty in choices[:, 1]])
+    out = np.zeros(y.shape)
+    for penalty in np.unique(held):
+        own = held == penalty
+        right = left[rows].T @ centred[:, own] if products.gram is None else centred[:, own]
+        solved = _solve(matrix, penalty, right)
+        out[:, own] = left @ solved
+        # Of weights w the residuals divided by the penalty are the duals, which the rows' own products solve for at once.
+        duals[np.ix_(rows, own)] = (centred[:, own] - out[np.ix_(rows, own)]) / penalty if products.gram is None else solved
+    chosen = np.stack([np.full(len(held), columns), held], 1)
+    return Fitted((out + mean).astype(np.float32), chosen.astype(np.float32), duals)
 
 
 def held_penalty(penalty, total, count):
@@ -65,51 +86,58 @@ def held_penalty(penalty, total, count):
     return min(penalty, MAX_SHRINKAGE * total / count) if total > 0 else penalty
 
 
-def _predict(x, y, fit, test, grid, columns, weights):
+def _predict(products, y, fit, test, grid, columns):
     """Predictions of the rows `test` by ridges fitted to the rows `fit`, with every candidate: [L, rows, T]."""
     mean = y[fit].mean(0) if fit.any() else np.zeros(y.shape[1])
     centred = y[fit] - mean
     if any(components < columns for components, _ in grid):
-        return mean + _by_components(x, centred, fit, test, grid, columns, weights)
-    own = np.concatenate([np.flatnonzero(fit), np.flatnonzero(test)])
-    x, n = x[own], len(centred)
-    train = np.arange(len(own)) < n
-    if x.shape[1] < n:
-        z = standardise(x, *weighted(moments(x, train), weights))
-        products, right, left = z[:n].T @ z[:n], z[:n].T @ centred, z[n:]
+        return mean + _by_components(products, centred, fit, test, grid, columns)
+    matrix, left = normal_matrix(products, fit, test)
+    if min(penalty for _, penalty in grid) < SMALLEST_PENALTY * _bound(matrix):
+        return mean + _by_components(products, centred, fit, test, grid, columns)
+    if products.gram is None:
+        own = products.scores[fit]
+        right = (own - own.mean(0)).T @ centred
     else:
-        gram = gram_matrix(x, train, weights)
-        products, right, left = gram[:n, :n], centred, gram[n:, :n]
-    largest = np.abs(products).sum(0).max(initial=0.0)  # at least the largest curvature
-    if min(penalty for _, penalty in grid) < SMALLEST_PENALTY * largest:
-        return mean + _by_components(x, centred, train, ~train, grid, columns, weights)
-    total, rank = np.trace(products), _rank(products, largest)
-    found = {}
+        right = centred
+    total, rank, found = np.trace(matrix), _rank(matrix), {}
     for _, penalty in grid:
         held = held_penalty(penalty, total, max(1, rank))
         if held not in found:
-            factor = scipy.linalg.cho_factor(products + held * np.eye(len(products)), lower=True, check_finite=False)
-            found[held] = left @ scipy.linalg.cho_solve(factor, right, check_finite=False)
+            found[held] = left @ _solve(matrix, held, right)
     return mean + np.stack([found[held_penalty(penalty, total, max(1, rank))] for _, penalty in grid])
 
 
-def _by_components(x, centred, fit, test, grid, columns, weights):
+def _by_components(products, centred, fit, test, grid, columns):
     """The same without the mean, on the leading principal components of the rows `fit`."""
-    coordinates = principal_coordinates(x, fit, columns, weights)[0].astype(float)
-    curvature, products = (coordinates[fit] ** 2).sum(0), coordinates[fit].T @ centred
-    found = []
+    found = coordinates(products, fit, columns)[0].astype(float)
+    curvature, right, predicted = (found[fit] ** 2).sum(0), found[fit].T @ centred, []
     for components, penalty in grid:
         kept = curvature[: int(components)]
         held = held_penalty(penalty, kept.sum(), max(1, (kept > 0).sum()))
-        found.append(coordinates[test, : len(kept)] @ (products[: len(kept)] / (kept + held)[:, None]))
-    return np.stack(found)
+        predicted.append(found[test, : len(kept)] @ (right[: len(kept)] / (kept + held)[:, None]))
+    return np.stack(predicted)
 
 
-def _rank(products, largest) -> int:
+def _solve(matrix, penalty, right):
+    """(matrix + penalty)^-1 right, by Cholesky's factor; the matrix [n, n] stays as it is."""
+    penalised = np.array(matrix, order="F")
+    penalised.flat[:: len(penalised) + 1] += penalty
+    factor = scipy.linalg.cho_factor(penalised, lower=True, overwrite_a=True, check_finite=False)
+    return scipy.linalg.cho_solve(factor, right, check_finite=False)
+
+
+def _bound(matrix) -> float:
+    """At least the largest curvature."""
+    return np.abs(matrix).sum(0).max(initial=0.0)
+
+
+def _rank(matrix) -> int:
     """Number of curvatures that are more than rounding, by a Cholesky factorisation with pivots."""
+    largest = _bound(matrix)
     if not largest:
         return 0
-    _, _, rank, _ = scipy.linalg.lapack.dpstrf(products, tol=NO_CURVATURE * largest, lower=1)
+    _, _, rank, _ = scipy.linalg.lapack.dpstrf(matrix, tol=NO_CURVATURE * largest, lower=1)
     return int(rank)
 
 

@@ -26,7 +26,7 @@ from data_pipelines.paths import visible
 from data_pipelines.prepare import fingerprint_of
 from data_pipelines.sources.listing import named
 from facedyn.config import BY_CONTENT, default_config, flatten
-from facedyn.stages import forgotten
+from facedyn.stages import forgotten, shards
 from facedyn.stages.fit.swapped import NAME as SWAPPED
 from facedyn.stages.runtime.data_settings import data_dir, prepare_settings, pretrain_data_dir
 from facedyn.store import lock, site_files, stamps
@@ -53,6 +53,7 @@ def run(workdir: str, person: str, overrides: dict, dry_run: bool = False) -> di
     with contextlib.ExitStack() as held:
         for place in (workdir, *(p for p in _datasets(config, workdir) if not p.is_relative_to(workdir))):
             held.enter_context(lock.held(place))
+        shards.refuse_running(workdir)
         return _run(config, workdir, person)
 
 

@@ -16,6 +16,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from data_pipelines.progress import prefix, within
 from facedyn.config import config_hash
+from facedyn.stages import shards
 from facedyn.stages.runtime import common, compilation_cache, messages, processes
 from facedyn.store import lock, stamps
 from facedyn.store.metrics_log import MetricsLog
@@ -35,10 +36,11 @@ SHARED = ("pretrain", "fit")
 WRITTEN = ("", "stages", "traits", "report")
 
 
-def run_stages(stage: str, config, workdir, read_only: bool = False, out: str = "") -> None:
+def run_stages(stage: str, config, workdir, read_only: bool = False, out: str = "", shard: str = "") -> None:
     """Runs `stage`; 'run' stands for all of them. Raises InputError where the input or WORKDIR cannot be used.
 
     read_only, out: as of the stage report, which alone has them; it then takes no lock and so works beside a run.
+    shard: 'I/N' of the stage fit.
     """
     workdir = pathlib.Path(workdir)
     if (read_only or out) and (stage != "report" or not read_only):
@@ -51,12 +53,16 @@ def run_stages(stage: str, config, workdir, read_only: bool = False, out: str = 
 
         print(f"Report: {report.run(config, workdir, read_only=True, out=out)['path']}")
         return
+    if shard:
+        _run_shard(shards.read(shard), config, workdir)
+        return
     with processes.session(config.distributed):
         if len({*map(tuple, processes.gather([stage, config_hash(config)]))}) > 1:
             raise InputError("The processes of config.distributed have different stages or settings; give all the same.")
         _check_devices(stage, config, workdir)
         # Process 0 has the workdir for all; where it may not, the others get to know at the first wait.
         with lock.held(workdir) if processes.is_first() else contextlib.nullcontext():
+            processes.on_main_process(lambda: shards.refuse_running(workdir))
             processes.on_main_process(lambda: _tidy(workdir))
             if stage == "run":
                 processes.on_main_process(lambda: _refuse_settings(config, workdir))
@@ -65,6 +71,16 @@ def run_stages(stage: str, config, workdir, read_only: bool = False, out: str = 
                     run_one(name, config, workdir, skip=stage == "run")
         if processes.is_first():
             _tell(stage, workdir)
+
+
+def _run_shard(shard, config, workdir) -> None:
+    """A share of the fit, which another run of `fit` ends. Raises InputError beside config.distributed."""
+    if config.distributed.coordinator:
+        raise InputError("--shard takes the place of config.distributed: leave one of them out.")
+    from facedyn.stages.fit import fit_stage
+
+    with shards.held(workdir, shard, lambda: _begin("fit", config, workdir, skip=False)):
+        fit_stage.run(config, workdir)
 
 
 def _tell(stage: str, workdir) -> None:

@@ -8,6 +8,8 @@ what is computed of them; windows are places in that array. People are spread ov
 import collections
 import concurrent.futures
 import itertools
+import os
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.dataset.windows import window_positions
+from facedyn.core import cost
 from facedyn.stages.fit.units import FitUnit, frames_of
 
 MAX_SHAPES = 4
@@ -25,8 +28,9 @@ CPU_CHUNK = 16
 CPU_MEMORY_GB = 4.0
 # A group of units whose arrays of a step take this much stays in a CPU's caches: a third faster.
 CPU_CACHE_BYTES = 2**20
-# Of a device's memory; the rest is the compiler's.
-MEMORY_SHARE = 0.7
+# Of a device's memory; the rest is the compiler's. Of the host's: a chunk and the next one, which is loaded meanwhile.
+MEMORY_SHARE, HOST_SHARE = 0.7, 0.4
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 EVERYONE, SHARED = PartitionSpec("person"), PartitionSpec()
 
 # What is fitted of one person, session, ...: {(0, 0): all of it, (1, 0): first half, (2, 0): second half, (half, seconds): only
@@ -85,6 +89,7 @@ class Fitting(NamedTuple):
       load: (shared, reader, sources of some units, people, frames) -> Batch.frames of so many people, on the host.
       fit: (shared, Batch) -> FitResult.
       unit_bytes: Shape -> rough memory of a unit on its device.
+      host_bytes: Shape -> the same on the host.
       group: Shape -> units that are fitted in one call on CPU.
       pictures: (shared, representation, window, frames of the unit) -> dynamic representations of the window's centre
         frame without and with the filters, two of [maps, H, W, C].
@@ -98,6 +103,7 @@ class Fitting(NamedTuple):
     load: Callable
     fit: Callable
     unit_bytes: Callable[[Shape], int]
+    host_bytes: Callable[[Shape], int]
     group: Callable[[Shape], int]
     pictures: Callable
 
@@ -135,6 +141,15 @@ def device_memory(config) -> float:
     return MEMORY_SHARE * stats["bytes_limit"] if "bytes_limit" in stats else CPU_MEMORY_GB * 2**30
 
 
+def host_memory() -> float:
+    """Bytes of the host that chunks may take: of what it has, or of what a container is allowed."""
+    has = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for place in map(pathlib.Path, CGROUP_LIMITS):
+        text = place.read_text().strip() if place.is_file() else ""
+        has = min(has, float(text)) if text.isdigit() else has
+    return HOST_SHARE * has
+
+
 def cpu_group(mesh, unit_bytes: int) -> int:
     """Units fitted in one call on CPU, whose arrays of a step take so much each; elsewhere the whole chunk (0)."""
     return mesh.size * max(1, CPU_CACHE_BYTES // max(1, unit_bytes)) if jax.default_backend() == "cpu" else 0
@@ -143,7 +158,8 @@ def cpu_group(mesh, unit_bytes: int) -> int:
 def chunk_people(config, fitting: Fitting, shape: Shape, most: int) -> int:
     """Units in a chunk of this shape, of `most` there are: what memory allows, a multiple of the devices."""
     devices = fitting.mesh.size
-    fitting_in = max(1, int(device_memory(config) // fitting.unit_bytes(shape))) * devices
+    memory = device_memory(config), host_memory()
+    fitting_in = cost.chunk(fitting.unit_bytes(shape), fitting.host_bytes(shape), *memory, devices) * devices
     if jax.default_backend() == "cpu":
         fitting_in = min(fitting_in, CPU_CHUNK)
     chunk = config.fit.chunk_size or min(fitting_in, -(-most // -(-most // fitting_in)))

@@ -190,6 +190,7 @@ def make_fitting(config) -> Fitting:
         load=make_load(config, encode, mesh),
         fit=make_fit(config, sites, mesh),
         unit_bytes=lambda shape: 2 * _state_bytes(config, shape) + _work_bytes(config, shape),
+        host_bytes=lambda shape: 3 * _state_bytes(config, shape),
         group=lambda shape: _group(config, mesh, shape),
         pictures=pictures,
     )

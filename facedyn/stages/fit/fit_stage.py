@@ -16,6 +16,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import atomic_path
 from data_pipelines.progress import Progress
 from facedyn.config import config_hash
+from facedyn.stages import shards
 from facedyn.stages.fit import batching, fit_scores, shared, swapped
 from facedyn.stages.fit.batching import WHOLE, FitResult, Fitting, Parts, Shape
 from facedyn.stages.fit.fit_scores import HALVES
@@ -43,6 +44,10 @@ def run(config, workdir) -> dict:
     units, left_out = fit_table(config, fitting, face_clips, models, folder, settings, partial(_log, config, workdir))
     for name, (scale, n) in sorted(left_out.items()):
         processes.log(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
+    if shard := processes.shard():
+        rows = representations.read_rows(folder)
+        shards.tell(shard, len(rows), sum(0 in parts for of_scale in units.values() for parts in of_scale))
+        return {"rows": len(rows)}
     processes.gather("fitted")
     return processes.on_main_process(lambda: _finish(config, workdir, fitting, models, face_clips, units, left_out))
 
@@ -271,7 +276,8 @@ def too_few(config, scale: int, n: int) -> str:
 
 def _log(config, workdir, scale, half, control):
     labels = {"stage": "fit", "scale": scale} | ({"half": half} if half else {}) | ({"control": control} if control else {})
-    return MetricsLog(workdir, config.tensorboard, **labels) if processes.is_first() else None
+    # Several processes cannot write one file, and shards do not know who is the first.
+    return MetricsLog(workdir, config.tensorboard, **labels) if processes.is_first() and not processes.shard() else None
 
 
 def _finish(config, workdir, fitting, models, face_clips, units, left_out) -> dict:

@@ -177,6 +177,7 @@ def make_fitting(config) -> Fitting:
         load=lambda params, *what: batching.load_frames(*what),
         fit=make_fit(config, p, compile_steps(config, p, mesh), mesh, keeps_features),
         unit_bytes=lambda shape: unit_bytes(config, p, shape, keeps_features(shape)),
+        host_bytes=lambda shape: 3 * shape.frames * config.data.image_size**2 * config.data.channels,
         group=partial(_group, config, p, mesh),
         pictures=pictures,
     )

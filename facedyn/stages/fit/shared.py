@@ -15,6 +15,7 @@ from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from facedyn.config import effective
 from facedyn.core import blocks, person_filters, unet
+from facedyn.stages import shards
 from facedyn.stages.fit import closed_form, iterative, swapped
 from facedyn.stages.fit.batching import Fitting
 from facedyn.stages.fit.closed_form import Shared
@@ -176,7 +177,8 @@ class Models:
         params = self._params(scale, control == UNTRAINED)
         if not is_closed_form(self._config):
             return params
-        processes.on_main_process(functools.partial(self._learn, params, scale, control))
+        with shards.learning(self._workdir):
+            processes.on_main_process(functools.partial(self._learn, params, scale, control))
         found = _load(self._config, site_files.path(self._workdir, scale, control), params)
         # The very same arrays, which go to the devices once.
         return found._replace(basis=self(scale).basis, readout=self(scale).readout) if control == SHUFFLED else found

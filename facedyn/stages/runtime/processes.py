@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import time
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,31 @@ ENDED, LEFT = "facedyn/ended", "facedyn/left"
 STOPPED, FAILED = "stopped", "failed"
 
 _numbers = itertools.count()
+
+
+class Shard(NamedTuple):
+    """Which of how many processes that know nothing of each other: index from 0."""
+
+    index: int
+    count: int
+
+
+_shards: list[Shard] = []  # the one that this process is within `as_shard`
+
+
+@contextlib.contextmanager
+def as_shard(one: Shard):
+    """Within the block this process has that share of the people, and writes files of its own."""
+    _shards.append(one)
+    try:
+        yield
+    finally:
+        _shards.pop()
+
+
+def shard() -> Shard | None:
+    """The one that this process is; None where it is none."""
+    return _shards[-1] if _shards else None
 
 
 @contextlib.contextmanager
@@ -178,17 +204,22 @@ def share(weights, index: int, count: int) -> list[int]:
 
 def own_partition(items, weight) -> list:
     """This process's share of a list; the shares have nearly equal sums of `weight(item)`."""
-    chosen = share([weight(item) for item in items], jax.process_index(), jax.process_count())
+    index, count = shard() or (jax.process_index(), jax.process_count())
+    chosen = share([weight(item) for item in items], index, count)
     return [items[i] for i in chosen]
 
 
 def label() -> str:
-    """', process 0 of 2' behind what is counted for one of several; else ''."""
+    """', process 0 of 2' or ', shard 0 of 2' behind what is counted for one of several; else ''."""
+    if own := shard():
+        return f", shard {own.index} of {own.count}"
     return f", process {jax.process_index()} of {jax.process_count()}" if jax.process_count() > 1 else ""
 
 
 def writer() -> str:
     """What sets this process's files apart from the others'; '' for one process."""
+    if own := shard():
+        return f"shard{own.index}of{own.count}"
     return str(jax.process_index()) if jax.process_count() > 1 else ""
 
 
