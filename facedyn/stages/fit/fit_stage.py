@@ -46,7 +46,7 @@ def run(config, workdir) -> dict:
         processes.log(f"fit: {name} has {too_few(config, scale, n)}: no filters for it")
     if shard := processes.shard():
         rows = representations.read_rows(folder)
-        shards.tell(shard, len(rows), sum(0 in parts for of_scale in units.values() for parts in of_scale))
+        shards.tell(shard, len(rows), sum(WHOLE in parts for of_scale in units.values() for parts in of_scale))
         return {"rows": len(rows)}
     processes.gather("fitted")
     return processes.on_main_process(lambda: _finish(config, workdir, fitting, models, face_clips, units, left_out))
