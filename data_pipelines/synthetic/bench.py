@@ -2,7 +2,7 @@
 
 `write_bench` makes clips of people whose looks and whose dynamics come from separate random streams, so that all people may
 be given the same looks (`same_appearance`) while each moves as before. `oracle_features` gives the statistics of the true
-tracks: a head fed with them shows how much of the traits can be had from the clips.
+tracks: a head fed with them shows how much of the traits can be predicted from the clips.
 """
 
 import concurrent.futures

@@ -95,8 +95,8 @@ def overlap_note(subjects: Subjects, fold) -> str:
         return ""
     tested = {person for person, k in zip(subjects.people, fold) if k >= 0}
     messages.warning(
-        f"traits: {len(both)} of {len(tested)} people in test are in training too, so knowing a face again helps: scores say"
-        " people_overlap, and same_identity among them is what looking people up gives without a pixel"
+        f"traits: {len(both)} of {len(tested)} people in test are in training too, so recognising a person helps: scores are"
+        " marked people_overlap; compare them with same_identity, which looks up the person's label and sees no frame"
     )
     return PEOPLE_OVERLAP
 
