@@ -3,8 +3,8 @@
 #
 # This tour goes from synthetic faces to representations with functions of `facedyn.core` only: the rank loss, the generic
 # model, the person filters, and whether a person is found again. Install the package first (`pip install -e .`). The tour is a
-# script and a notebook with the same cells: run `python docs/tour.py`, or open `docs/tour.ipynb`. `docs/make_notebook.py` makes the
-# notebook from the script.
+# script and a notebook with the same cells: run `python docs/tour.py`, or open `docs/tour.ipynb`. `docs/make_notebook.py` makes
+# the notebook from the script.
 
 # %%
 import pathlib

@@ -54,7 +54,7 @@ def about_people(row: QualityRow, settings, n_only_others: int, n_cuts: int):
         half = f" in the {settings.main_person} half" if settings.main_person != "auto" else ""
         yield (
             f"{row.n_people} people were seen{half}; the one with the largest visible face area x time was kept, "
-            f"the second has {row.other_share:.0%} of that of both"
+            f"the second has {row.other_share:.0%} of both together"
         )
     elif settings.main_person != "auto" and row.n_two_faces:
         yield f"the face in the {settings.main_person} half was followed"
