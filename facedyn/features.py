@@ -166,7 +166,7 @@ def check_level(level: str, unit: str | None = None) -> None:
         raise InputError(f"level={level!r} must be one of {', '.join(LEVELS)}.")
     if unit and unit not in UNITS_OF[level]:
         raise InputError(
-            f"There is no row a {level} in a table that was fitted by {unit}: fit with config.fit.unit={level} in a "
+            f"There is no row per {level} in a table that was fitted by {unit}: fit with config.fit.unit={level} in a "
             "workdir of its own."
         )
 

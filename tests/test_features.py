@@ -98,7 +98,7 @@ def test_who_lacks_a_scale_has_no_row_but_a_reason():
 def test_a_level_that_the_table_does_not_have_is_refused():
     with pytest.raises(InputError, match="level='people' must be one of person, session, clip"):
         features.check_level("people")
-    with pytest.raises(InputError, match="no row a clip in a table that was fitted by person"):
+    with pytest.raises(InputError, match="no row per clip in a table that was fitted by person"):
         features.check_level("clip", "person")
     features.check_level("person", "clip")
 
