@@ -22,7 +22,7 @@ GRID = {
 
 
 def get_sweep(grid=None):
-    """Yields a dict of settings a run, every combination of `grid` ({name: values}; GRID where it is not given)."""
+    """Yields a dict of settings per run, every combination of `grid` ({name: values}; GRID where it is not given)."""
     grid = GRID if grid is None else grid
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values))

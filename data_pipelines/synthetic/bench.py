@@ -92,7 +92,7 @@ def write_bench(directory, settings: SyntheticSettings, workers: int = 0, note=p
     parameters and traits without noise) and bench.json. A write that was interrupted goes on clip by clip.
 
     Args:
-      workers: processes; 0 = one a core, 1 = none beside this one.
+      workers: processes; 0 = one per core, 1 = none beside this one.
     Raises:
       InputError: unusable settings, or the directory holds a bench of other settings.
     """

@@ -14,7 +14,7 @@ MIN_VARIANCE = 1e-8
 
 
 def centred(states, clip=None) -> np.ndarray:
-    """states [T, S, K] less their mean over each clip, float64; clip: which one a frame is of, int [T]; None = one clip."""
+    """states [T, S, K] less their mean over each clip, float64; clip: to which each frame belongs, int [T]; None = one clip."""
     states = np.asarray(states, np.float64)
     if clip is None:
         return states - states.mean(0)

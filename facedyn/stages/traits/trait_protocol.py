@@ -71,8 +71,8 @@ def samples(config, subjects: Subjects, rows, vectors) -> trait_features.Samples
 def folds(config, face_clips, records, subjects: Subjects, seed: int) -> np.ndarray:
     """Fold of each: int [P] in 0 .. K - 1; -1 for one that is in training only.
 
-    k_fold: as many as config.traits.folds; leave_one_out: one a person; official: the split `test` is the only fold. The first
-    two are disjoint by person. Raises InputError when the splits cannot serve.
+    k_fold: as many as config.traits.folds; leave_one_out: one per person; official: the only fold is the split `test`. The
+    first two are disjoint by person. Raises InputError when the splits cannot be used.
     """
     if config.traits.protocol == "leave_one_out":
         return subjects.owner
