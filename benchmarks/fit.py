@@ -186,7 +186,7 @@ def differences(theirs: dict, ours: dict) -> np.ndarray:
 
 
 def measure(a, size: int) -> tuple[list[dict], dict]:
-    """(a row of figures a peer, what holds for all of them) at one face size."""
+    """(one row of figures per peer, figures of all of them together) at one face size."""
     task = make_task(a, size)
     timed = min(a.timed_steps or max(4, 2 * steps_per_call(0)), a.steps)
     peers = make_peers(a, task)

@@ -195,7 +195,7 @@ def people(place, args, rows, verdicts):
 
 
 def grow(place, args, rows, verdicts):
-    """One clip more, and one person less, of the larger data set."""
+    """The larger data set with one more clip and one person less."""
     workdir, manifest = _people_place(place, args.clips[1])
     if not (workdir / "data").is_dir():
         run("prepare", workdir, manifest, TINY, rows, case="grow", clips=args.clips[1])

@@ -4,7 +4,7 @@ All of them, or some, and one table:
 
     python benchmarks/ablation.py --workdir=runs/ablation [--only base,logistic] [--config.NAME=VALUE ...]
 
-Hardware: 2 CPU cores. The grid shares the dataset, and the generic models where the change leaves them as they are.
+Hardware: 2 CPU cores. All runs share the dataset, and also the generic models where the change does not affect them.
 """
 
 import importlib.util
@@ -45,7 +45,7 @@ CHANGES = {
     "bottleneck": {"fit.filter_sites": "bottleneck"},
     "last_decoder": {"fit.filter_sites": "decoder0"},
     "per_task": {"fit.unit": "person_task"},
-    # how strongly they are held at what everybody does, and by how many frames they are found
+    # how strongly they are penalised towards the population filters, and how many frames they are fitted to
     "ridge_100": {"fit.ridge": 100.0},
     "ridge_300": {"fit.ridge": 300.0},
     "frames_96": {"fit.max_frames": 96},
@@ -67,7 +67,7 @@ CHANGES = {
 
 def get_config(name="base"):
     if name not in CHANGES:
-        raise ValueError(f"{name!r} is no ablation; they are {', '.join(CHANGES)}.")
+        raise ValueError(f"{name!r} is not an ablation; these are {', '.join(CHANGES)}.")
     place = pathlib.Path(__file__).with_name("bench.py")
     spec = importlib.util.spec_from_file_location("bench_config", place)
     bench = importlib.util.module_from_spec(spec)

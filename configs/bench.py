@@ -1,4 +1,4 @@
-"""The synthetic bench on which methods are compared: 200 people with known dynamics, 600 frames each, 300 more to learn from.
+"""The synthetic bench on which methods are compared: 200 people with known dynamics, 600 frames each, and 300 to learn from.
 
     facedyn run --config=configs/bench.py --workdir=runs/bench
 

@@ -1,8 +1,8 @@
-"""The bench with one change: everyone looks the same, also in the generic model's pool. Tracks and traits are the same.
+"""The bench with one change: everyone looks the same, the generic model's people too. Movements and traits are as before.
 
     facedyn run --config=configs/bench_same_appearance.py --workdir=runs/bench_same_appearance
 
-What tells people apart here is movement: identification is to be read beside that of configs/bench.py.
+Here only movement can identify people: compare the identification with that of configs/bench.py.
 """
 
 import pathlib

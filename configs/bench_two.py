@@ -3,7 +3,7 @@
     facedyn run --config=configs/bench_two.py --workdir=runs/bench_two
 
 Soft faces of 64 pixels with skin, exposure, noise and compression of their own (data_pipelines/synthetic/warped_faces.py),
-moved by damped oscillations and the rhythm of speech (warped_dynamics.py). It was set once, before any score on it was seen.
+moved by damped oscillations and the rhythm of speech (warped_dynamics.py). Its settings were fixed before any score was seen.
 
 With 96 people, 300 frames each and 40 to learn from (benchmarks/RESULTS.md): mean trait PCC 0.474 [0.404, 0.542],
 linear_dynamics 0.422 [0.342, 0.498], paired difference 0.053 [-0.030, 0.133], true tracks 0.581. It was not yet run at its full

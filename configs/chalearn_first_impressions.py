@@ -2,10 +2,10 @@
 
   facedyn run --config=configs/chalearn_first_impressions.py --config.data.source=DIR --workdir=runs/first_impressions
 
-Hardware: one GPU or TPU, and as many cores as there are for `prepare`. Expected score: not measured. People are kept apart:
-in the official split (--config.data.split_protocol=official) most validation and test clips show someone of the training clips,
-which `pretrain` refuses; `prepare` and `doctor` take it, and `doctor` says what the look-up of people alone scores there. How
-clips are scored on it all the same, with a generic model of other people: docs/data.md.
+Hardware: one GPU or TPU, and for `prepare` as many cores as possible. Expected score: not measured. No person is in more than
+one split: in the official split (--config.data.split_protocol=official) most validation and test clips show someone of the
+training clips. `pretrain` refuses that split; `prepare` and `doctor` accept it, and `doctor` says what score the look-up of
+people alone has there. docs/data.md says how to score clips on it nevertheless, with a generic model of other people.
 `emotional_stability` is what the data set calls neuroticism (high = stable).
 """
 

@@ -3,8 +3,8 @@ r"""First Impressions as DeepPersonality unpacks it: image_data/<split>_data[_fa
   facedyn run --config=configs/deep_personality.py --config.data.source=DIR --workdir=runs/deep_personality \
       --config.data.source_fps=30
 
-Give the rate at which the frames were taken from the videos; the images do not say it.
-People are kept apart, as in configs/chalearn_first_impressions.py.
+Give the rate at which the frames were taken from the videos (source_fps); the images do not say it.
+No person is in more than one split, as in configs/chalearn_first_impressions.py.
 Hardware: one GPU or TPU. Expected score: not measured.
 """
 

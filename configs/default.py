@@ -3,12 +3,12 @@
   facedyn run --config=configs/default.py --workdir=runs/default \
       --config.data.manifest=my_clips.csv --config.data.traits=openness,extraversion
 
-Filters in closed form and the blocks beside them, because on the synthetic bench (200 people, 32x32; benchmarks/RESULTS.md)
+Why filters in closed form with the other blocks: on the synthetic bench (200 people, 32x32; benchmarks/RESULTS.md)
 they had a mean trait PCC of 0.69 [0.65, 0.72], filters by Gauss-Newton on the rank loss 0.22 [0.15, 0.28], by Adam 0.14 [0.08,
 0.21].
-The paper's way is configs/paper.py.
-Hardware: one GPU or TPU. Made for the size of the paper's and ChaLearn's data; not yet run at that size, so no time and no
-score stand here.
+The paper's method is configs/paper.py.
+Hardware: one GPU or TPU. Made for the size of the paper's and ChaLearn's data. It was not yet run at that size, so no time and
+no score are given here.
 """
 
 from facedyn.config import default_config

@@ -1,4 +1,4 @@
-"""The whole way on synthetic faces, embedded: nothing to download, nothing to have.
+"""All stages on synthetic faces: nothing to download, and you need no data.
 
     facedyn run --config=configs/demo.py --workdir=runs/demo
 

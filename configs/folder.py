@@ -1,9 +1,9 @@
-r"""A folder of your own videos, no CSV needed; nobody has labels.
+r"""A folder of your own videos, without labels; no CSV needed.
 
   facedyn run --config=configs/folder.py --config.data.source=DIR --workdir=runs/folder
 
-Whom a video shows: the folder it lies in (a file that lies in none is a person of its own), or
---config.data.person_pattern='(?P<person>\w+)_(?P<session>\d+)', searched for in its path.
+The sub-folder of DIR says whom a video shows; a file outside of the sub-folders is a person of its own. Or give a regular
+expression that is searched for in the path: --config.data.person_pattern='(?P<person>\w+)_(?P<session>\d+)'.
 Hardware: one GPU or TPU. Expected score: not measured. On a laptop take the smaller model of configs/videos.py:
 
   facedyn run --config=configs/videos.py --config.data.dataset=folder --config.data.source=DIR --workdir=runs/folder

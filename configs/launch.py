@@ -2,8 +2,8 @@
 
   facedyn run --config=configs/launch.py:gpu --config.data.manifest=clips.csv --workdir=runs/gpu
 
-What each is for, its commands and its environment: docs/launching.md. None has been run on the hardware that it names: no time
-and no score stand here.
+docs/launching.md says what each is for, its commands and its environment. None has been run on the hardware that it names, so
+no time and no score are given here.
 """
 
 import pathlib

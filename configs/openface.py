@@ -1,8 +1,8 @@
-r"""Faces that OpenFace has aligned already: a folder of NAME.csv and NAME_aligned/, a clip each; no detection is done.
+r"""Faces that OpenFace has aligned: a folder with NAME.csv and NAME_aligned/ for each clip; no face detection is done.
 
   facedyn run --config=configs/openface.py --config.data.source=DIR --workdir=runs/openface
 
-Whom a clip shows: the folder it lies in, or --config.data.person_pattern='(?P<person>\w+)_(?P<session>\d+)'.
+The folder that a clip lies in says whom it shows, or --config.data.person_pattern='(?P<person>\w+)_(?P<session>\d+)'.
 Hardware: one GPU or TPU. Expected score: not measured.
 """
 

@@ -5,9 +5,9 @@ The weights go straight into the head (no principal components), several scales.
   facedyn run --config=configs/paper.py --workdir=runs/paper \
       --config.data.manifest=my_clips.csv --config.data.traits=openness,extraversion
 
-Hardware: one GPU or TPU; not yet run at the paper's size, so no time and no score stand here. What the paper leaves open is our
-choice, in docs/method.md. All other configs go another way, filters in closed form, as measurements
-show it to be the better one.
+Hardware: one GPU or TPU. It was not yet run at the paper's size, so no time and no score are given here. docs/method.md
+says what we chose where the paper's abstract leaves it open. All other configs compute filters in closed form, which did better
+on our bench.
 """
 
 from facedyn.config import default_config

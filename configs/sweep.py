@@ -2,10 +2,10 @@
 
   python configs/sweep.py --config=configs/default.py --workdir=runs/sweep --config.data.manifest=clips.csv
 
-prints a command for each run, with a workdir of its own; nothing is started. Put `| bash` after it to run them one after the
-other, or make each line a job of your scheduler (docs/launching.md). Runs with the same settings of `data` may share a prepared
-dataset: prepare it once and add --config.data.data_dir=DIR. A grid on the bench with one table at the end:
-benchmarks/ablation.py.
+prints a command for each run, with a workdir of its own; it starts nothing. Put `| bash` after it to run them one after the
+other, or make each line a job of your scheduler (docs/launching.md). Runs with the same `data` settings may share a prepared
+dataset: prepare it once and add --config.data.data_dir=DIR. benchmarks/ablation.py runs a grid on the bench and prints one
+table at the end.
 """
 
 import itertools
@@ -22,7 +22,7 @@ GRID = {
 
 
 def get_sweep(grid=None):
-    """Yields a dict of settings a run, every combination of `grid` ({name: values}; GRID where it is not given)."""
+    """Yields a dict of settings per run, every combination of `grid` ({name: values}; GRID where it is not given)."""
     grid = GRID if grid is None else grid
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values))

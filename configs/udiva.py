@@ -1,4 +1,4 @@
-"""UDIVA v0.5 (self-reported personality): two people in conversation, four tasks, one filter set a person and task.
+"""UDIVA v0.5 (self-reported personality): two people in conversation, four tasks, one set of filters per person and task.
 
   facedyn run --config=configs/udiva.py --config.data.source=DIR --workdir=runs/udiva
 

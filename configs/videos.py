@@ -3,11 +3,11 @@
   facedyn run --config=configs/videos.py --config.data.manifest=my_clips.csv --workdir=runs/my_clips
 
 31 clips of 29 people (8,703 frames), 2 shared CPU cores: 12 minutes with YuNet. Ranking accuracy on 4 held-out people
-0.89 at scale 1 and 0.85 at scale 2 (copied input 0.75 and 0.76). Whether people are identified by movement or by looks says the
-control swapped_dynamics; data.appearance=motion takes looks out of the pictures (docs/data.md).
+0.89 at scale 1 and 0.85 at scale 2 (copied input 0.75 and 0.76). The control swapped_dynamics says whether people are
+identified by movement or by looks; data.appearance=motion removes looks from the pictures (docs/data.md).
 
-The manifest is a CSV with the columns clip_id,person_id,path; more of its columns: docs/data.md. Videos of over 25 frames a
-second are resampled to that, because a scale is a number of frames (docs/data.md, "Frame rates").
+The manifest is a CSV with the columns clip_id,person_id,path; docs/data.md describes its other columns. Videos of over 25
+frames per second are resampled to 25, because a scale is a number of frames (docs/data.md, "Frame rates").
 """
 
 from facedyn.config import default_config

@@ -1,10 +1,10 @@
-"""VoxCeleb2 or any tree of person/video/clip.mp4: unlabelled people for the generic model, split by person.
+"""VoxCeleb2, or any folders person/video/clip.mp4: people without labels for the generic model, split by person.
 
   facedyn prepare --config=configs/voxceleb.py --config.data.source=DIR --workdir=runs/voxceleb
   facedyn pretrain --config=configs/voxceleb.py --config.data.source=DIR --workdir=runs/voxceleb
 
-Another run starts from this generic model with --config.pretrain.init_from=runs/voxceleb/generic, or has the same people in
-its own pool with --config.data.pretrain_manifest=runs/voxceleb/manifest.csv.
+Another run starts from this generic model with --config.pretrain.init_from=runs/voxceleb/generic, or trains its own on the same
+people with --config.data.pretrain_manifest=runs/voxceleb/manifest.csv.
 Hardware: one GPU or TPU. Expected score: not measured.
 """
 

@@ -1,4 +1,4 @@
-"""The manifest: a CSV with one row a clip, the one format that every user's collection can be brought into.
+"""The manifest: a CSV with one row per clip, the one format that every user's collection can be converted to.
 
 Ids are text, so leading zeros stay; paths are relative to the CSV; a trait that is not known is an empty cell.
 """

@@ -23,7 +23,7 @@ def is_url(path) -> bool:
 def remote_path(url: str):
     """The path of a file in a bucket, with pathlib's methods. Raises InputError for another kind of URL."""
     if not url.startswith(tuple(SCHEMES)):
-        raise InputError(f"The path {url} cannot be read: of the remote ones, gs:// and s3:// can; fetch the file yourself.")
+        raise InputError(f"The path {url} cannot be read: only gs:// and s3:// are supported; download the file yourself.")
     return epath.Path(url)
 
 

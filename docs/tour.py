@@ -1,10 +1,10 @@
 # %% [markdown]
 # # A tour of facedyn
 #
-# From faces to representations with the pure core alone, on synthetic faces: the rank loss, the generic model, the person
-# filters, and whether a person is found again. Install the package first (`pip install -e '.[docs]'`). The tour is a script and
-# a notebook with the same cells: `python docs/tour.py`, or open `docs/tour.ipynb`. `docs/make_notebook.py` makes the notebook
-# from the script.
+# This tour goes from synthetic faces to representations with functions of `facedyn.core` only: the rank loss, the generic
+# model, the person filters, and whether a person is found again. Install the package first (`pip install -e '.[docs]'`). The
+# tour is a script and a notebook with the same cells: run `python docs/tour.py`, or open `docs/tour.ipynb`.
+# `docs/make_notebook.py` makes the notebook from the script.
 
 # %%
 import pathlib
@@ -48,8 +48,9 @@ print(f"{POOL} + {PEOPLE} people, {FRAMES} frames each, {people[0].shape[1:]}")
 # %% [markdown]
 # ## The rank loss
 #
-# A dynamic representation has a map for the frames before the centre frame and one for those after. Each must rank its
-# frames in temporal order.
+# A dynamic representation is what the model predicts from the centre frame of a window: one map (an image of signed numbers)
+# for the frames before it and one for those after. The score of a frame is its inner product with the map. The rank loss asks
+# that the scores rise in temporal order.
 
 # %%
 SCALE, LOSS = 2, RankLoss(half_length=4)
@@ -100,8 +101,8 @@ print(f"ranking accuracy on people it has not seen: {generic:.3f}, copied input 
 # %% [markdown]
 # ## Person filters
 #
-# The model is frozen. Everybody's filters are fitted in one call, once to each half of a person's frames. Their weights are
-# the representation.
+# The model is frozen. One call fits the filters of all people; it is made twice, for the first and for the second half of their
+# frames. The weights of a person's filters are the representation.
 
 # %%
 SITES, KIND = person_filters.sites(network.channels), "pointwise"
@@ -169,5 +170,6 @@ drawing.convert("RGB")  # shown in the notebook
 # %% [markdown]
 # ## From here
 #
-# The stages do this with files, several scales, held-back frames, controls, traits and a report: `facedyn run
-# --config=configs/demo.py --workdir=runs/demo`. Your own network or loss: `docs/fork.md`, `tests/fork_example.py`.
+# The stages of `facedyn run` do this with files, several scales, held-back frames, controls, traits and a report. Try
+# `facedyn run --config=configs/demo.py --workdir=runs/demo`. `docs/fork.md` and `tests/fork_example.py` show your own network
+# or loss.

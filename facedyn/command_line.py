@@ -30,7 +30,7 @@ STAGES = {
     "pretrain": Stage("dataset -> generic model of every scale, by the rank loss"),
     "fit": Stage("generic model, every person -> person filters: the table of representations", may=("shard",)),
     "traits": Stage("table and labels -> cross-validated trait predictions, metrics, baselines"),
-    "report": Stage("all of it -> report/index.html", may=("read-only", "out")),
+    "report": Stage("results of all stages -> report/index.html", may=("read-only", "out")),
     "run": Stage("the five above in order, skipping what is done and unchanged"),
     "doctor": Stage("manifest, files, dataset -> what is wrong with them and how to fix it; exit code 1 for errors"),
     "plan": Stage(
@@ -43,13 +43,13 @@ EXPORT = ("workdir", "out"), ("note",)
 # These take their settings from a trained model or WORKDIR.
 ON_TRAINED = {
     "embed": Stage(
-        "videos (a folder, a manifest, a file) -> table of features, by the model in the package or one of yours",
+        "videos (a folder, a manifest, a file) -> table of features, with the model in the package or your own",
         ("videos", "out"),
         ("model", "workdir", "level", "overwrite", "no-states"),
         "videos",
     ),
     "add": Stage(
-        "new clips -> taken into a table of `embed`, as if all had been embedded together; or a clip is taken out of it",
+        "new clips -> added to a table of `embed`, as if all clips had been embedded together; also takes clips out",
         ("to",),
         ("videos", "remove", "remove-person", "model", "workdir", "level"),
         "videos",
@@ -69,12 +69,12 @@ OPTIONS = {
     "videos": ("DIR", "a folder, a manifest (CSV) or a video", "new_videos"),
     "out": ("FILE", "the file that is written", "features.parquet"),
     "model": ("MODEL", "the model: a workdir or a file of `facedyn export`; without it the one in the package", "runs/demo"),
-    "level": ("LEVEL", "what a row is: person, session or clip", "session"),
+    "level": ("LEVEL", "what one row describes: person, session or clip", "session"),
     "to": ("TABLE", "the table of features that `facedyn embed` wrote", "features.parquet"),
     "remove": ("CLIP_ID", "takes this clip out of the table (its column clip_id in TABLE.videos)", "anna/monday"),
     "remove-person": ("ID", "takes all clips of this person out of the table", "anna"),
-    "no-states": ("", "keeps nothing by which `facedyn add` could take clips in: less disk, faster for hours of video", ""),
-    "note": ("TEXT", "who is to be named for the data that the model was trained on", "'Data: ...'"),
+    "no-states": ("", "does not keep what `facedyn add` needs: less disk, faster for hours of video", ""),
+    "note": ("TEXT", "attribution of the data that the model was trained on; stands in the file", "'Data: ...'"),
     "person": ("ID", "the person's id, as in the manifest", "p07"),
     "shard": ("I/N", "the share I of N, from 0, of processes without a coordinator; fit without it ends the work", "0/4"),
     "people": ("N", "how many people; without it those of the manifest or of the synthetic faces", "200"),
@@ -89,7 +89,7 @@ OF_TRAINED = "the folder of a finished run"
 FOR_ALL = {
     "quiet": ("q", "only warnings and results"),
     "verbose": ("v", "also details, and the long tables at the end of a run"),
-    "no-progress": ("", "no line that shows how far it is"),
+    "no-progress": ("", "shows no progress"),
 }
 USAGE = """usage: facedyn STAGE --config=NAME --workdir=DIR [--config.SETTING=VALUE ...]
        facedyn embed VIDEOS --out=FILE [--model=MODEL]
@@ -206,7 +206,7 @@ def read(args: list[str]) -> Call:
             raise InputError(f"--{name} is missing, for example --{name}={OPTIONS[name][2]}.")
     for name in values.keys() & {"workdir", "videos", "out", "model", "to"}:
         if "\0" in values[name]:
-            raise InputError(f"--{name} holds a character of value 0, which no path may.")
+            raise InputError(f"--{name} contains a NUL character, which a path must not.")
         values[name] = with_home(values[name], f"--{name}")
     return Call(stage, values, settings)
 
@@ -251,7 +251,7 @@ def settled(call: Call) -> tuple[str, object, pathlib.Path]:
 
 
 def on_trained(call: Call) -> dict:
-    """Arguments of the stage's `run`, of a call on a trained WORKDIR. Raises InputError where there is none."""
+    """Arguments of the stage's `run`, for a call on a trained WORKDIR. Raises InputError where that folder does not exist."""
     workdir = call.options.get("workdir")
     if workdir and not pathlib.Path(workdir).is_dir():
         raise InputError(f"There is no folder --workdir={workdir}; name the one of an earlier run.")

@@ -84,7 +84,7 @@ def _first_line(error) -> str:
 def _unknown_attribute(path, error) -> str:
     """ConfigDict names the wrong key in quotes; find the valid one that is nearest."""
     name = getattr(error, "name", None) or (str(error).split('"') + [""])[1] or _first_line(error)
-    return f"{path} sets {name!r}, which is no setting; the nearest one is {nearest(name, flatten(default_config()))!r}."
+    return f"{path} sets {name!r}, which is not a setting; the nearest one is {nearest(name, flatten(default_config()))!r}."
 
 
 def override(config, name: str, text: str) -> None:

@@ -1,7 +1,7 @@
-"""Features: the table of representations as one row a person (session, clip) with a name for every column.
+"""Features: the table of representations with one row per person (session, clip) and a name for every column.
 
 `feature_names` says what each number is, from the layout record alone. Values are standardised by the people whom the generic
-model was trained on, so that 1 means one standard deviation of theirs; quality stands in a table of its own.
+model was trained on: 0 is their mean, 1 is one standard deviation above it. Quality is in a table of its own.
 """
 
 import pathlib
@@ -113,11 +113,11 @@ def _named(rows, level):
 def quality(rows, scales, level: str, seconds=None) -> pd.DataFrame:
     """How far each row can be trusted: n_frames, seconds, ranking_accuracy, reliable (yes or no) and the reason.
 
-    n_frames: centre frames of the scale that has most; ranking_accuracy: of frames held back, mean over the scales, NaN where
-    there was too little video to hold any back. Also of those who have no features.
+    n_frames: centre frames of the scale that has most; ranking_accuracy: on held-back frames, mean over the scales, NaN where
+    there was too little video to hold any back. People without features have a row, too.
 
     Args:
-      seconds: {row's name: seconds of video}; NaN where nothing tells.
+      seconds: {row's name: seconds of video}; NaN where it is not known.
     """
     found = []
     for name, own in _named(rows, level).groupby(level=list(range(len(LEVELS[level]))), sort=True):
@@ -141,11 +141,11 @@ def _reason(own, scales) -> str:
         return f"no features: nothing could be fitted at scale {', '.join(map(str, missing))}, use longer videos"
     chance, known = chance_level("ranking_accuracy", 1), finite.dropna(subset="accuracy")
     if not len(known):
-        return "too little video to hold frames back, by which the fit is judged"
+        return "too little video to hold frames back, on which the fit is checked"
     for scale, accuracy in known.groupby("scale")["accuracy"].mean().items():
         if accuracy <= chance:
             return (
-                f"at chance: frames held back are ranked right in {accuracy:.2f} of pairs at scale {scale}, chance is {chance}"
+                f"at chance: {accuracy:.2f} of the pairs of held-back frames are in order at scale {scale}, chance is {chance}"
             )
     return ""
 
@@ -161,12 +161,12 @@ def seconds_of(clips, level: str) -> dict:
 
 
 def check_level(level: str, unit: str | None = None) -> None:
-    """Raises InputError for a level that is none, or that a table with rows of this fit unit cannot give."""
+    """Raises InputError for an unknown level, or one that a table with rows of this fit unit cannot give."""
     if level not in LEVELS:
         raise InputError(f"level={level!r} must be one of {', '.join(LEVELS)}.")
     if unit and unit not in UNITS_OF[level]:
         raise InputError(
-            f"There is no row a {level} in a table that was fitted by {unit}: fit with config.fit.unit={level} in a "
+            f"There is no row per {level} in a table that was fitted by {unit}: fit with config.fit.unit={level} in a "
             "workdir of its own."
         )
 
@@ -175,8 +175,8 @@ def load_features(workdir, level: str = "person", return_quality: bool = False):
     """Features of the people of a finished fit, ready for scikit-learn: one row per person, one named column per feature.
 
     Args:
-      workdir: of a run whose stage fit is done.
-      level: 'person', 'session' or 'clip'; the last two need config.fit.unit of the same name, or a smaller one.
+      workdir: that of a run whose stage fit is done.
+      level: 'person', 'session' or 'clip'; 'session' needs config.fit.unit 'session' or 'clip', 'clip' needs 'clip'.
       return_quality: also gives `load_quality` of the same rows.
     Returns: DataFrame float32 [N, D], index person_id (beside it session or clip_id), columns as `feature_names`, no NaN;
       standardised by the generic model's people where the fit has learnt their mean and spread. People without all scales have

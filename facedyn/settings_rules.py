@@ -50,7 +50,7 @@ def _model(config):
     elif size % 2 ** (levels - 1):
         yield (
             f"config.data.image_size={size} cannot be halved {levels - 1} times, as the {levels} levels of "
-            f"config.model.channels ask: use a multiple of {2 ** (levels - 1)}, or fewer levels."
+            f"config.model.channels require: use a multiple of {2 ** (levels - 1)}, or fewer levels."
         )
     wrong = [c for c in channels if c % groups]
     if wrong:
@@ -64,8 +64,8 @@ def _model(config):
 def _rank_loss(config):
     if config.fit.solver == "least_squares" and config.rank_loss.direction != "two_maps":
         yield (
-            f"config.rank_loss.direction={config.rank_loss.direction} does not go with config.fit.solver=least_squares, which "
-            "needs two_maps; use two_maps or another solver."
+            f"config.rank_loss.direction={config.rank_loss.direction} cannot be combined with config.fit.solver=least_squares, "
+            "which needs two_maps; use two_maps or another solver."
         )
 
 
@@ -84,7 +84,7 @@ def _filters(config):
     if fit.blocks[0] != "filters":
         yield f"config.fit.blocks={','.join(fit.blocks)} must begin with filters, from which the fit's quality is computed."
     if tuple(fit.blocks) != ("filters",) and fit.solver != "least_squares":
-        yield f"config.fit.solver={fit.solver} finds filters alone: set config.fit.blocks=filters, or use least_squares."
+        yield f"config.fit.solver={fit.solver} finds only filters: set config.fit.blocks=filters, or use least_squares."
     if "swapped_dynamics" in fit.controls and fit.solver != "least_squares":
         yield f"config.fit.controls=swapped_dynamics needs config.fit.solver=least_squares, not {fit.solver}; leave it out."
     if fit.solver == "gauss_newton" and not fit.ridge:
@@ -100,11 +100,11 @@ def _filters(config):
 
 def _pretrain(config):
     if not config.pretrain.steps and not config.pretrain.init_from:
-        yield "config.pretrain.steps=0 takes a generic model as it is: name it by config.pretrain.init_from."
+        yield "config.pretrain.steps=0 uses a generic model unchanged: name it with config.pretrain.init_from."
     if "validation" in config.pretrain.splits and not config.data.pretrain_manifest:
         yield (
-            f"config.pretrain.splits={tuple(config.pretrain.splits)} must leave out validation, whose people say when to stop; "
-            "the usual one is train."
+            f"config.pretrain.splits={tuple(config.pretrain.splits)} must not name validation, whose people decide when "
+            "training stops; the usual value is train."
         )
 
 
@@ -112,12 +112,12 @@ def _traits(config):
     traits, unit = config.traits, config.fit.unit
     if len(traits.seeds) > 1 and traits.protocol != "k_fold":
         yield (
-            f"config.traits.seeds={tuple(traits.seeds)} deal out folds, of which {traits.protocol!r} has one choice only: "
-            "give one seed, or use k_fold."
+            f"config.traits.seeds={tuple(traits.seeds)} ask for several repeats of the folds, but {traits.protocol!r} has only "
+            "one way to make folds: give one seed, or use k_fold."
         )
     if traits.aggregate != "person" and unit == "person":
         yield (
-            f"config.traits.aggregate={traits.aggregate!r} needs several units a person: fit with config.fit.unit='clip' or"
+            f"config.traits.aggregate={traits.aggregate!r} needs several units per person: fit with config.fit.unit='clip' or"
             " 'session'."
         )
 
@@ -140,7 +140,7 @@ def _data(config):
         try:
             groups = set(re.compile(data.person_pattern).groupindex)
         except re.error as error:
-            yield f"config.data.person_pattern={data.person_pattern!r} is no regular expression ({error}): {example}."
+            yield f"config.data.person_pattern={data.person_pattern!r} is not a regular expression ({error}): {example}."
         else:
             if "person" not in groups or groups - {"person", "session", "task", "clip"}:
                 yield (
@@ -155,14 +155,14 @@ def _synthetic(config):
     synthetic = config.data.synthetic
     unknown = [name for name in config.data.traits if name not in TRAITS]
     if unknown:
-        yield f"config.data.traits names {unknown[0]!r}; of synthetic faces it may name some of {', '.join(TRAITS)}."
+        yield f"config.data.traits names {unknown[0]!r}; with synthetic faces it may name only {', '.join(TRAITS)}."
     shortest, longest = synthetic.frames
     if shortest > longest:
         yield f"config.data.synthetic.frames is {tuple(synthetic.frames)}; it must be shortest,longest, for example 120,180."
     if synthetic.size % 2:
         yield f"config.data.synthetic.size is {synthetic.size}; it must be an even number, for example 32."
     if not synthetic.people + synthetic.pretrain_people:
-        yield "config.data.synthetic.people and config.data.synthetic.pretrain_people are both 0; there must be somebody."
+        yield "config.data.synthetic.people and config.data.synthetic.pretrain_people are both 0; one of them must be above 0."
 
 
 def address(distributed) -> tuple[str, int, int] | None:
@@ -186,7 +186,7 @@ def address(distributed) -> tuple[str, int, int] | None:
     if processes < 1:
         raise InputError(f"{name}.processes={processes} must say how many processes there are, at least 1.")
     if not 0 <= process < processes:
-        raise InputError(f"{name}.process={process} must be from 0 to {processes - 1}, another one in every process.")
+        raise InputError(f"{name}.process={process} must be from 0 to {processes - 1}, a different one in every process.")
     return coordinator, processes, process
 
 
@@ -220,7 +220,7 @@ def _files(config, names):
             why = ", which is a folder" if path.is_dir() else _beside(path)
             yield f"There is no {thing} at {place}{why}; config.{name} must name {form}."
         elif path.is_file() and not os.access(path, os.R_OK):
-            yield f"config.{name} is {place!r}, which may not be read; allow it (chmod), or name another file."
+            yield f"config.{name} is {place!r}, which your user may not read; allow it (chmod), or name another file."
         elif path.is_dir():
             missing = [scale for scale in config.rank_loss.scales if not (path / f"scale_{scale}" / "best").is_dir()]
             if missing:

@@ -37,84 +37,108 @@ SECTIONS = {
 }
 
 SETTINGS = {
-    "seed": Setting(0, "of everything that is drawn", least=0),
-    "tensorboard": Setting(False, "also write event files (the extra `tensorboard`)"),
+    "seed": Setting(0, "seed of all random numbers", least=0),
+    "tensorboard": Setting(False, "also write TensorBoard event files (pip install 'facedyn[tensorboard]')"),
     "compilation_cache": Setting(
-        "auto", "folder of what was compiled, for later starts; 'auto' = ~/.cache/facedyn, '' = none", path=True, effect=False
+        "auto", "folder of compiled code, reused at later starts; 'auto' = ~/.cache/facedyn, '' = none", path=True, effect=False
     ),
     # ---- data
     "data.dataset": Setting(
-        "manifest", "a manifest, synthetic faces, or a source of docs/data.md", ("manifest", "synthetic", *SOURCES)
+        "manifest",
+        "where the clips come from: a manifest, synthetic faces, or a known data set (docs/data.md)",
+        ("manifest", "synthetic", *SOURCES),
     ),
-    "data.manifest": Setting("", "CSV: clip_id,person_id,path[,session,task,split,fps,aligned, one column a trait]", path=True),
-    "data.pretrain_manifest": Setting("", "optional second, unlabelled pool for the generic model", path=True),
-    "data.source": Setting("", "folder of a known dataset's own local copy", path=True),
+    "data.manifest": Setting(
+        "", "CSV with the columns clip_id,person_id,path[,session,task,split,fps,aligned, one column per trait]", path=True
+    ),
+    "data.pretrain_manifest": Setting(
+        "", "optional second manifest, without labels: people for the generic model to learn from", path=True
+    ),
+    "data.source": Setting("", "folder of your own copy of a known data set", path=True),
     "data.split_protocol": Setting(
-        "official", "of a source: its own split, or people dealt out by split_fractions", ("official", "person_disjoint")
+        "official",
+        "official = the data set's own split; person_disjoint = people are assigned to splits by split_fractions",
+        ("official", "person_disjoint"),
     ),
     "data.source_fps": Setting(
-        0.0, "of a source's frames; 0 = as the files say, or 25 where they do not", least=0, most=10_000
+        0.0, "frame rate of a known data set's frames; 0 = as the files say, or 25 where they do not", least=0, most=10_000
     ),
     "data.person_pattern": Setting(
-        "", r"who a file of a source shows: r'(?P<person>\w+)_(?P<session>\d+)'; '' = its folder's name"
+        "",
+        r"regular expression for who a file of a known data set shows: r'(?P<person>\w+)_(?P<session>\d+)'; '' = "
+        r"its folder's name",
     ),
-    "data.data_dir": Setting("", "where the TFDS dataset lies; '' = WORKDIR/data", path=True),
+    "data.data_dir": Setting("", "folder of the TFDS dataset; '' = WORKDIR/data", path=True),
     "data.landmarks": Setting(
         "",
-        "a folder of landmarks or action units, CLIP_ID.npz or CLIP_ID.csv, for the baselines that see no picture; "
-        "'' = OpenFace's CSV where the data has it",
+        "folder of landmarks or action units, CLIP_ID.npz or CLIP_ID.csv, for the baselines that use them; '' = "
+        "OpenFace's CSV where the data has it",
         path=True,
     ),
     "data.traits": Setting((), "names of the manifest's trait columns", of=str, distinct=True, pattern=NAME),
     "data.image_size": Setting(112, "side of the square face crop, pixels", least=8, most=2048),
-    "data.channels": Setting(3, "3 = RGB, 1 = grey, 2 = those of appearance=motion", (3, 1, 2)),
+    "data.channels": Setting(3, "3 = RGB, 1 = grey, 2 = x and y with data.appearance=motion", (3, 1, 2)),
     "data.appearance": Setting(
         "own",
-        "own = the face as filmed; canonical = its motion carried over to one face that everybody shares; motion = the motion "
-        "itself, x and y (docs/data.md)",
+        "own = the face as filmed; canonical = the clip's motion on one face that all people share; motion = only "
+        "the motion, x and y (docs/data.md)",
         ("own", "canonical", "motion"),
     ),
     "data.image_format": Setting("png", "png (lossless) or jpeg (a fifth of the size, quality 95)", ("png", "jpeg")),
     "data.fps": Setting(
         0.0,
-        "faster videos are resampled to it by their times; 0 = keep each file's own; a scale is a number of frames",
+        "frame rate to which faster videos are resampled, so that a scale means the same time in all of them; 0 = "
+        "keep each file's own",
         least=0,
         most=10_000,
     ),
     "data.detector": Setting("auto", "auto = yunet when yunet_model is set, else haar", ("auto", "haar", "yunet")),
-    "data.yunet_model": Setting("", "path of the YuNet ONNX file", path=True),
+    "data.yunet_model": Setting("", "ONNX file of the YuNet face detector; '' = none", path=True),
     "data.sface_model": Setting(
-        "", "path of the SFace ONNX file, which tells people apart; '' = by their looks in the clip alone", path=True
+        "",
+        "ONNX file of the SFace model, which tells whether two faces are one person; '' = by their looks in the clip alone",
+        path=True,
     ),
-    "data.min_confidence": Setting(0.7, "of OpenFace's frames; a less certain one is left out", least=0, most=1),
+    "data.min_confidence": Setting(0.7, "with OpenFace: frames of a lower confidence are left out", least=0, most=1),
     "data.detect_every": Setting(5, "frames between detections; between them the face is tracked", least=1),
     "data.crop_scale": Setting(2.5, "side of the crop in units of the distance between the eyes", least=1),
     "data.smoothing_seconds": Setting(
-        0.2, "of the alignment's parameters over time (standard deviation of the kernel)", least=0
+        0.2, "how much the face alignment is smoothed over time: standard deviation of the kernel, seconds", least=0
     ),
-    "data.min_face_pixels": Setting(40, "smaller faces are left out, width of the detected box in the video's pixels", least=0),
+    "data.min_face_pixels": Setting(40, "width of the smallest face that is used, in pixels of the video", least=0),
     "data.max_enlargement": Setting(
-        2.0, "of the face to fill the crop; above it a frame is flagged as tiny (columns of quality.parquet)", least=0
+        2.0,
+        "a frame is flagged as tiny (column of quality.parquet) if its face must be enlarged more than this to fill the crop",
+        least=0,
     ),
     "data.min_sharpness": Setting(
-        10.0, "variance of the crop's Laplacian, grey values squared; below it a frame is flagged as blurred", least=0
+        10.0,
+        "a frame is flagged as blurred if the variance of the crop's Laplacian (grey values squared) is below this",
+        least=0,
     ),
     "data.min_brightness": Setting(
-        20.0, "mean grey value of the crop, of 255; below it a frame is flagged as dark", least=0, most=255
+        20.0, "a frame is flagged as dark if the mean grey value of the crop (0 to 255) is below this", least=0, most=255
     ),
     "data.max_turn": Setting(
-        1.0, "nose off the eyes' middle, in half their distance (YuNet); above it, 45 degrees, flagged as turned", least=0
+        1.0,
+        "a frame is flagged as turned if the nose is further than this from the middle of the eyes, in half their "
+        "distance; 1 = 45 degrees (only with YuNet)",
+        least=0,
     ),
-    "data.main_person": Setting("auto", "of several visible people", ("auto", "left", "right")),
+    "data.main_person": Setting(
+        "auto",
+        "which person is used if several are visible; left and right are halves of the picture",
+        ("auto", "left", "right"),
+    ),
     "data.max_frames_per_record": Setting(
-        32, "a clip is stored in records of so many; a window reads the few that it lies in", least=1
+        32, "frames per record of the dataset; a window reads only the records that it lies in", least=1
     ),
     "data.shard_mb": Setting(
-        256.0, "of the dataset's files, about; of small datasets they are smaller", least=0.01, effect=False
+        256.0, "approximate size of the dataset's files, MiB; smaller for small datasets", least=0.01, effect=False
     ),
     "data.split_fractions": Setting(
         (0.7, 0.15, 0.15),
-        "train, validation, test; by person, where the manifest has no split",
+        "shares of the people in train, validation and test, where the manifest has no split",
         of=float,
         length=3,
         least=0,
@@ -122,16 +146,20 @@ SETTINGS = {
     ),
     "data.workers": Setting(
         0,
-        "processes that decode clips; 0 = one a core, and where there are fewer clips, more threads each",
+        "processes that decode clips; 0 = one per core (with fewer clips than cores, more threads each)",
         least=0,
         effect=False,
     ),
     "data.beam_options": Setting(
-        "", "flags of Apache Beam (the extra `beam`), which then does the work of prepare; '' = no Beam", effect=False
+        "",
+        "flags of Apache Beam (pip install 'facedyn[beam]'), which then does the work of prepare; '' = no Beam",
+        effect=False,
     ),
     # ---- data.synthetic
-    "data.synthetic.world": Setting("drawn", "who moves and how it is pictured: two benches as unlike as can be", WORLDS),
-    "data.synthetic.people": Setting(96, "people in the test split, the ones who are scored", least=0),
+    "data.synthetic.world": Setting(
+        "drawn", "which kind of synthetic faces and movements: the two are as different as possible", WORLDS
+    ),
+    "data.synthetic.people": Setting(96, "people in the test split, who are scored", least=0),
     "data.synthetic.pretrain_people": Setting(
         48, "further people, in the train and validation splits, without labels", least=0
     ),
@@ -139,59 +167,72 @@ SETTINGS = {
         ("talk", "watch"), "tasks of each person", of=str, some=True, distinct=True, pattern=r"[A-Za-z0-9_]+"
     ),
     "data.synthetic.clips_per_task": Setting(2, "clips of each person and task", least=1),
-    "data.synthetic.frames": Setting((120, 180), "shortest and longest clip", of=int, length=2, least=1),
+    "data.synthetic.frames": Setting(
+        (120, 180), "length of the shortest and the longest clip, frames", of=int, length=2, least=1
+    ),
     "data.synthetic.size": Setting(32, "side of the rendered face, pixels", least=16, most=2048),
     "data.synthetic.trait_noise": Setting(0.3, "standard deviation of the noise added to the standardised traits", least=0),
     "data.synthetic.same_appearance": Setting(
-        False, "everyone has the same looks and moves as before: only movement tells people apart"
+        False, "everyone gets the same looks but keeps the own movement, so that people differ only in movement"
     ),
     # ---- model
     "model.channels": Setting(
-        (32, 64, 128, 256), "a level each; the last is the bottleneck", of=int, some=True, least=1, most=65_536
+        (32, 64, 128, 256), "channels of each level; the last level is the bottleneck", of=int, some=True, least=1, most=65_536
     ),
-    "model.groups": Setting(8, "of GroupNorm; must divide every number of channels", least=1),
-    "model.dtype": Setting("float32", "of the activations", DTYPES),
+    "model.groups": Setting(8, "groups of GroupNorm; must divide every number of channels", least=1),
+    "model.dtype": Setting("float32", "type of the activations", DTYPES),
     # ---- rank_loss
     "rank_loss.scales": Setting(
-        (1, 2, 4), "frame strides, one generic model and one filter set each", of=int, some=True, distinct=True, least=1
+        (1, 2, 4), "frame strides; each has its own generic model and filters", of=int, some=True, distinct=True, least=1
     ),
-    "rank_loss.half_length": Setting(4, "n: frames before and after the centre frame", least=2),
+    "rank_loss.half_length": Setting(4, "frames before and after the centre frame (n)", least=2),
     "rank_loss.direction": Setting(
-        "two_maps", "one map for each half window, or one over the whole of it", ("two_maps", "centred")
+        "two_maps",
+        "two_maps = one map for each half of the window; centred = one map for the whole window",
+        ("two_maps", "centred"),
     ),
-    "rank_loss.kind": Setting("hinge", "how pairs in the wrong order count", ("hinge", "logistic", "listmle")),
-    "rank_loss.margin": Setting(1.0, "of the hinge", above=0),
-    "rank_loss.l2": Setting(1e-4, "weight of mean(D^2)", least=0),
+    "rank_loss.kind": Setting("hinge", "loss of a pair of frames in the wrong order", ("hinge", "logistic", "listmle")),
+    "rank_loss.margin": Setting(1.0, "margin of the hinge loss", above=0),
+    "rank_loss.l2": Setting(1e-4, "weight of mean(D^2) in the loss; D is the dynamic representation", least=0),
     "rank_loss.frame_features": Setting(
-        "centred", "frames less the half window's mean, or VideoDarwin's running means", ("centred", "running_mean")
+        "centred",
+        "centred = frames minus the mean of their half window; running_mean = VideoDarwin's running means",
+        ("centred", "running_mean"),
     ),
-    "rank_loss.normalise": Setting(True, "v_k to unit length; False keeps the amplitude"),
+    "rank_loss.normalise": Setting(True, "scale frame features to unit length; False keeps their amplitude"),
     # ---- pretrain
     "pretrain.splits": _splits(("train",), "whose people the generic model learns from", some=True),
     "pretrain.init_from": Setting("", "generic model to start from: WORKDIR/generic, or a file of `facedyn export`", path=True),
-    "pretrain.batch_size": Setting(128, "windows a step, of all devices together", least=1),
-    "pretrain.steps": Setting(20_000, "0 = take the model of init_from as it is", least=0),
-    "pretrain.learning_rate": Setting(1e-3, "of Adam, the highest", above=0),
-    "pretrain.warmup_steps": Setting(200, "until the learning rate is reached", least=0),
-    "pretrain.eval_every": Setting(500, "steps; each evaluation is also a checkpoint", least=1),
-    "pretrain.eval_windows": Setting(64, "a person, from the validation split", least=1),
-    "pretrain.patience": Setting(6, "evaluations without a better ranking accuracy before stopping", least=1),
+    "pretrain.batch_size": Setting(128, "windows per step, on all devices together", least=1),
+    "pretrain.steps": Setting(20_000, "optimiser steps; 0 = use the model of init_from unchanged", least=0),
+    "pretrain.learning_rate": Setting(1e-3, "highest learning rate of Adam", above=0),
+    "pretrain.warmup_steps": Setting(200, "steps until the highest learning rate is reached", least=0),
+    "pretrain.eval_every": Setting(500, "steps between evaluations; each evaluation also saves a checkpoint", least=1),
+    "pretrain.eval_windows": Setting(64, "windows per person of the validation split in each evaluation", least=1),
+    "pretrain.patience": Setting(6, "evaluations without a better ranking accuracy before training stops", least=1),
     "pretrain.steps_per_call": Setting(
         0, "optimiser steps in one compiled call; 0 = 1 on CPU, 10 on GPU and TPU", least=0, effect=False
     ),
-    "pretrain.loader_threads": Setting(8, "that decode windows; 0 = none of their own", least=0, most=1024, effect=False),
+    "pretrain.loader_threads": Setting(
+        8, "threads that decode windows; 0 = no threads of their own", least=0, most=1024, effect=False
+    ),
     # ---- fit
-    "fit.splits": _splits((), "whose people get filters; () = everyone"),
-    "fit.unit": Setting("person", "what one filter set is fitted to", ("person", "person_task", "session", "clip")),
+    "fit.splits": _splits((), "whose people get filters; empty = everyone"),
+    "fit.unit": Setting(
+        "person", "what one set of filters is fitted to (a fit unit)", ("person", "person_task", "session", "clip")
+    ),
     "fit.filter_kind": Setting(
         "low_rank",
-        "low_rank with least_squares; with other solvers pointwise (1x1), depthwise (3x3) or full (3x3)",
+        "low_rank for the solver least_squares; for other solvers pointwise (1x1), depthwise (3x3) or full (3x3)",
         ("low_rank", "pointwise", "depthwise", "full"),
     ),
-    "fit.rank": Setting(16, "principal components of a site's feature map that low_rank filters connect", least=1, most=4096),
+    "fit.rank": Setting(
+        16, "number of principal components of a site's feature map, with low_rank filters", least=1, most=4096
+    ),
     "fit.blocks": Setting(
         tuple(name for name in BLOCKS if name != "amplitude"),
-        "of the representation in closed form (least_squares), filters first; docs/method.md says what each holds",
+        "parts of the representation, filters first; the others need the solver least_squares (docs/method.md "
+        "says what each holds)",
         BLOCKS,
         of=str,
         some=True,
@@ -199,109 +240,130 @@ SETTINGS = {
     ),
     "fit.whiten": Setting(
         True,
-        "with low_rank: whiten states by each unit's own covariance, so that the size of movements, which is looks, is out",
+        "whiten states by each unit's own covariance, which removes the size of movements, as it depends on looks "
+        "(with low_rank)",
     ),
     "fit.filter_sites": Setting(
-        "all", "connections = every skip and the bottleneck; all adds the decoder's blocks; or names of sites"
+        "all", "connections = every skip and the bottleneck; all = also the decoder's blocks; or names of sites"
     ),
     "fit.solver": Setting(
         "least_squares",
-        "least_squares (closed form), adam; one pass over a unit's frames: gauss_newton, gradient",
+        "least_squares = closed form; adam = gradient descent; gauss_newton, gradient = one pass over a unit's frames",
         ("least_squares", "adam", "gauss_newton", "gradient"),
     ),
-    "fit.steps": Setting(100, "of Adam", least=1),
-    "fit.batch_size": Setting(16, "centre frames a step", least=1),
-    "fit.learning_rate": Setting(1e-2, "of Adam and of the gradient", above=0),
+    "fit.steps": Setting(100, "steps of Adam", least=1),
+    "fit.batch_size": Setting(16, "centre frames per step", least=1),
+    "fit.learning_rate": Setting(1e-2, "learning rate of adam and gradient", above=0),
     "fit.ridge": Setting(
         0.0,
-        "of Gauss-Newton and least squares, in frames; 0 = chosen on the generic model's people (least squares)",
+        "penalty of least_squares and gauss_newton, counted in frames; 0 = chosen on the generic model's people "
+        "(least_squares only)",
         least=0,
     ),
-    "fit.max_frames": Setting(512, "centre frames of a unit that the fit draws from, evenly spaced over its clips", least=1),
-    "fit.held_back": Setting(0.2, "share of each clip's end kept out of the fit, for the quality columns", least=0, below=1),
-    "fit.min_frames": Setting(16, "a unit with fewer usable centre frames gets no filters, and a line that says so", least=1),
-    "fit.feature_dtype": Setting("float32", "of the kept encoder features", DTYPES),
-    "fit.chunk_size": Setting(0, "units fitted at once; 0 = chosen from the memory at hand", least=0, effect=False),
-    "fit.memory_gb": Setting(0.0, "of each device, for one chunk; 0 = what the device has (4 on CPU)", least=0, effect=False),
-    "fit.steps_per_call": Setting(0, "as in pretrain", least=0, effect=False),
+    "fit.max_frames": Setting(512, "centre frames of a unit that are used at most, evenly spaced over its clips", least=1),
+    "fit.held_back": Setting(
+        0.2, "share at each clip's end that is held back from the fit, for the quality columns", least=0, below=1
+    ),
+    "fit.min_frames": Setting(16, "a unit with fewer usable centre frames gets no filters; a message says so", least=1),
+    "fit.feature_dtype": Setting("float32", "type of the stored encoder features", DTYPES),
+    "fit.chunk_size": Setting(0, "units fitted at once; 0 = chosen from the available memory", least=0, effect=False),
+    "fit.memory_gb": Setting(
+        0.0, "memory of each device for one chunk, GB; 0 = what the device has (4 on CPU)", least=0, effect=False
+    ),
+    "fit.steps_per_call": Setting(0, "as pretrain.steps_per_call", least=0, effect=False),
     "fit.controls": Setting(
         (),
-        "further fits for comparison: frames in random order, somebody else's course in time, the untrained generic model",
+        "further fits for comparison: frames in random order, somebody else's movement over time, an untrained generic model",
         ("time_shuffled", "swapped_dynamics", "untrained"),
         of=str,
         distinct=True,
     ),
-    "fit.split_half": Setting(True, "also fit each half of a unit's frames, for identification"),
+    "fit.split_half": Setting(True, "also fit each half of a unit's frames, to measure identification"),
     "fit.video_seconds": Setting(
         (1.0,),
-        "also fit so many seconds of a unit's video: how much identification gains with its length",
+        "also fit only the first so many seconds of a unit's video: how much does identification gain with its length?",
         of=float,
         above=0,
         distinct=True,
     ),
     # ---- traits
-    "traits.splits": _splits((), "whose people are scored by cross-validation; () = everyone with labels"),
-    "traits.heads": Setting(HEADS, "that predict the traits; the banded ridge leads", HEADS, of=str, some=True, distinct=True),
+    "traits.splits": _splits((), "whose people are scored by cross-validation; empty = everyone with labels"),
+    "traits.heads": Setting(
+        HEADS,
+        "models that predict the traits; the headline is that of the banded ridge",
+        HEADS,
+        of=str,
+        some=True,
+        distinct=True,
+    ),
     "traits.protocol": Setting(
         "k_fold",
-        "leave_one_out: a person; official: train and validation against test",
+        "leave_one_out = one person per fold; official = train on train and validation, score test",
         ("k_fold", "leave_one_out", "official"),
     ),
     "traits.aggregate": Setting(
         "person",
-        "of several units: their mean; each clip predicted, then the mean; none: scored one by one",
+        "several units of a person: person = use their mean; clip = predict each, then average; none = score each one",
         ("person", "clip", "none"),
     ),
-    "traits.folds": Setting(10, "of k_fold, disjoint by person", least=2),
+    "traits.folds": Setting(10, "number of folds of k_fold, disjoint by person", least=2),
     "traits.seeds": Setting(
         (0,),
-        "repeats of the folds; with several, figures are means over them",
+        "one repeat of the folds per seed; figures are means over the repeats",
         of=int,
         some=True,
         distinct=True,
         least=0,
     ),
-    "traits.inner_folds": Setting(5, "of the choice of hyper-parameters inside a fold", least=2),
+    "traits.inner_folds": Setting(5, "folds inside a training fold, by which hyper-parameters are chosen", least=2),
     "traits.penalties": Setting(
-        (1e0, 1e1, 1e2, 1e3, 1e4, 1e5), "candidates of the ridge penalty", of=float, some=True, above=0
+        (1e0, 1e1, 1e2, 1e3, 1e4, 1e5), "candidates for the ridge penalty", of=float, some=True, above=0
     ),
     "traits.ridge_solver": Setting(
-        "lbfgs", "optax's L-BFGS; closed_form: the same minimum, faster with thousands of people", ("lbfgs", "closed_form")
+        "lbfgs", "closed_form finds the same minimum as lbfgs without iterating", ("lbfgs", "closed_form")
     ),
     "traits.pca": Setting(
         (0,),
-        "candidates of how many principal components are kept, fitted inside the fold; 0 = all",
+        "candidates for the number of principal components, fitted inside the fold; 0 = all",
         of=int,
         some=True,
         least=0,
     ),
     "traits.mlp_hidden": Setting(64, "units of the MLP's hidden layer", least=1),
-    "traits.mlp_steps": Setting(100, "of the MLP's training", least=1),
-    "traits.mlp_learning_rate": Setting(3e-3, "of the MLP", above=0),
-    "traits.mlp_weight_decay": Setting((1e-1, 1e0), "candidates, chosen inside the fold", of=float, some=True, above=0),
-    "traits.mlp_seeds": Setting(3, "networks from different starts, their predictions averaged", least=1),
-    "traits.bootstrap": Setting(2000, "resamplings of the people, for the intervals", least=1),
+    "traits.mlp_steps": Setting(100, "training steps of the MLP", least=1),
+    "traits.mlp_learning_rate": Setting(3e-3, "learning rate of the MLP", above=0),
+    "traits.mlp_weight_decay": Setting(
+        (1e-1, 1e0), "candidates for the MLP's weight decay, chosen inside the fold", of=float, some=True, above=0
+    ),
+    "traits.mlp_seeds": Setting(3, "MLPs from different starts, whose predictions are averaged", least=1),
+    "traits.bootstrap": Setting(2000, "bootstrap samples of the people, for the intervals", least=1),
     "traits.baselines": Setting(
         BASELINES,
-        "what the representation is compared with, by the same folds; oracle on synthetic faces only",
+        "what the representation is compared with, on the same folds; oracle only with synthetic faces",
         BASELINES,
         of=str,
         distinct=True,
     ),
     "traits.fused_baselines": Setting(
-        ("linear_dynamics",), "also scored together with the representation", ON_PIXELS, of=str, distinct=True
+        ("linear_dynamics",),
+        "baselines that are also scored together with the representation",
+        ON_PIXELS,
+        of=str,
+        distinct=True,
     ),
-    "traits.baseline_frames": Setting(2000, "of a person that the baselines on pixels look at, evenly over the clips", least=1),
-    "traits.permutations": Setting(20, "of the labels", least=1),
+    "traits.baseline_frames": Setting(
+        2000, "frames of a person that the baselines on pixels use, evenly spaced over the clips", least=1
+    ),
+    "traits.permutations": Setting(20, "random permutations of the labels", least=1),
     # ---- report
-    "report.title": Setting("Facial dynamics", "of the page"),
-    "report.faces": Setting(True, "False leaves every picture of a person out of the page"),
+    "report.title": Setting("Facial dynamics", "title of the page"),
+    "report.faces": Setting(True, "False leaves out every picture of a person"),
     "report.names": Setting(False, "True writes each person's id beside the point on the map of people"),
     "report.examples": Setting(4, "people whose dynamic representations are drawn", least=0),
     # ---- distributed
     "distributed.coordinator": Setting(
-        "", "where process 0 listens, HOST:PORT; auto = SLURM or a TPU knows; '' = one process", effect=False
+        "", "HOST:PORT where process 0 listens; auto = SLURM or the TPU says it; '' = one process", effect=False
     ),
-    "distributed.processes": Setting(0, "how many there are, with HOST:PORT", least=0, effect=False),
-    "distributed.process": Setting(-1, "which of them this one is, from 0", least=-1, effect=False),
+    "distributed.processes": Setting(0, "number of processes, with HOST:PORT", least=0, effect=False),
+    "distributed.process": Setting(-1, "number of this process, from 0", least=-1, effect=False),
 }

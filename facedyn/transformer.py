@@ -2,7 +2,7 @@
 
     features = facedyn.FacialDynamics().transform("videos")
 
-Without scikit-learn the class works the same, but for pipelines, `clone` and `set_output`.
+Without scikit-learn the class works, too, except for pipelines, `clone` and `set_output`.
 """
 
 import tempfile
@@ -31,14 +31,14 @@ except ImportError:  # optional: `pip install scikit-learn`
             )
 
     class BaseEstimator:
-        """What is used of scikit-learn's class of this name."""
+        """The parts of scikit-learn's class of this name that are used here."""
 
         def get_params(self, deep=True):
             """{name: value} of the arguments."""
             return {name: getattr(self, name) for name in PARAMETERS}
 
         def set_params(self, **changes):
-            """Changes arguments by name; raises ValueError for a name that is none."""
+            """Changes arguments by name; raises ValueError for an unknown name."""
             for name, value in changes.items():
                 if name not in PARAMETERS:
                     raise ValueError(f"FacialDynamics has no argument {name!r}; it has {', '.join(PARAMETERS)}.")
@@ -62,18 +62,19 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
 
     Args:
       model: None for the model in the package; the workdir of a finished run; a file of `facedyn export`.
-      level: what a row is: 'person', 'session' or 'clip'.
-      settings: changes {name: value} of how faces are found, for example {"data.yunet_model": "yunet.onnx"}. Videos are decoded
-        in this process, unless "data.workers" says how many are to (a script then needs `if __name__ == "__main__":`).
-      unusable: what becomes of those without features: 'raise' InputError; 'drop' their rows; 'mean' gives them the features
-        of the average person (zeros, as features are standardised). None: 'raise' for a list, of which each element must have a
-        row in a pipeline, and 'drop' for a folder or a manifest.
+      level: what one row describes: 'person', 'session' or 'clip'.
+      settings: changed settings {name: value} of how faces are found, for example {"data.yunet_model": "yunet.onnx"}. This
+        process decodes the videos, unless "data.workers" sets a number of processes (a script then needs
+        `if __name__ == "__main__":`).
+      unusable: what happens to people without features: 'raise' InputError; 'drop' their rows; 'mean' gives them the features
+        of the average person (zeros, as features are standardised). None: 'raise' for a list, because in a pipeline each of
+        its elements must have a row, and 'drop' for a folder or a manifest.
       progress: whether progress is written to stderr.
 
-    Beside the features there are then DataFrames: `quality_` (rows as the features have them, also of those without any:
-    n_frames, seconds, ranking_accuracy, reliable, reason), `videos_` (one row per video; `reason` says why one was left
-    out), `representations_` (the long table, one row per fit unit and scale, not standardised), `predictions_` (of the model's
-    trait heads, where it has some). `partial_fit` gathers videos that come one after the other.
+    After `transform` there are also these DataFrames: `quality_` (one row for each row of features, and for people without
+    features: n_frames, seconds, ranking_accuracy, reliable, reason), `videos_` (one row per video; `reason` says why one was
+    left out), `representations_` (the long table, one row per fit unit and scale, not standardised), `predictions_` (of the
+    model's trait heads, where it has some). `partial_fit` adds videos call by call.
     """
 
     def __init__(self, model=None, level="person", settings=None, unusable=None, progress=False):
@@ -85,13 +86,13 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
 
     @classmethod
     def load(cls, model=None, settings: dict | None = None, **more) -> "FacialDynamics":
-        """The transformer with its model read at once. Raises InputError when there is none, or a setting is not free."""
+        """The transformer with its model read at once. Raises InputError for a missing model or a setting that is fixed."""
         return cls(model, settings=settings, **more).fit()
 
     def fit(self, X=None, y=None) -> "FacialDynamics":
-        """Reads the model and checks the arguments; learns nothing from X, so people of a test fold may be in it.
+        """Reads the model and checks the arguments; learns nothing from X, so X may contain people of a test fold.
 
-        What `partial_fit` has gathered is dropped.
+        Videos that `partial_fit` has added are dropped.
         """
         self._checked()
         for name in ("features_", "_gathered"):
@@ -99,15 +100,15 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
         return self
 
     def partial_fit(self, X, y=None) -> "FacialDynamics":
-        """Gathers the videos in X beside those of earlier calls: new people, and new clips of people who are there.
+        """Adds the videos in X to those of earlier calls: new people, and new clips of known people.
 
-        Afterwards `features_` is what `transform` gives of all these videos together, and `quality_`, `videos_`,
-        `representations_` and `predictions_` are of all of them. Only the new videos are read, and only their people
-        fitted again. Of each clip the states are kept (with the model in the package 1 MB per minute of video), also in
-        a pickle, but not in a clone. A video that is there already counts once.
+        Afterwards `features_` is what `transform` gives for all these videos together, and `quality_`, `videos_`,
+        `representations_` and `predictions_` cover all of them. Only the new videos are read, and only their people are
+        fitted again. The states of each clip are kept (with the model in the package 1 MB per minute of video), also in
+        a pickle, but not in a clone. A video that was added before counts once.
 
-        Raises InputError as `transform`, and where the id of a clip is taken by another video, or arguments have changed;
-        what was gathered before then stays as it is.
+        Raises InputError as `transform` does, and where another video has the id of a clip, or arguments have changed;
+        what was added before is then unchanged.
         """
         from facedyn.stages import embed_update
         from facedyn.stages.embed_videos import collect
@@ -117,7 +118,7 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
         return self._gather(embedder, lambda before, work: embed_update.with_videos(embedder, before, videos, work))
 
     def remove(self, clip_id: str) -> "FacialDynamics":
-        """Takes a clip that `partial_fit` gathered out again; `videos_.clip_id` has the ids. Raises InputError for another."""
+        """Removes a clip that `partial_fit` added; `videos_.clip_id` has the ids. Raises InputError for an unknown id."""
         from facedyn.stages import embed_update
 
         embedder = self._checked()
@@ -143,8 +144,8 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
         """The features of the people in X.
 
         Args:
-          X: a folder (each sub-folder, or file that lies in none, is a person), a manifest (CSV), a video; or a list of videos
-            and of folders of one person's videos, of which each element is a person and a row, in the order of the list.
+          X: a folder (each sub-folder is a person, and each file outside of the sub-folders), a manifest (CSV) or a video; or a
+            list of videos and of folders of one person's videos: each element is a person and a row, in the order of the list.
         Returns: DataFrame float32 [N, D] without NaN, index person_id (beside it session or clip_id), columns of
           `get_feature_names_out`.
         Raises InputError when there is no video, or none of them can be used (`videos_` says why).

@@ -241,11 +241,11 @@ def test_a_video_that_is_there_counts_once_and_is_never_two_peoples(add, manifes
     path = f"{blob_manifest.parent}/videos/p05_talk.avi"
     before = table.read_bytes()
     assert add(manifest(["p05_talk"], f"copy,p05,{path},talk,,true,,")) == 0
-    assert "There already, and counted once: p05_talk, copy" in capsys.readouterr().err
+    assert "In the table already, and counted once: p05_talk, copy" in capsys.readouterr().err
     for clips, more, sentence in (
-        ([], f"copy,p06,{path},talk,,true,,", "(person 'p06') is there already as clip 'p05_talk' (person 'p05')"),
-        ([], f"p05_talk,p05,{path},watch,,true,,", "(task 'watch') is there already as clip 'p05_talk' (task 'talk')"),
-        ([], f"p05_talk,p05,{path.replace('05', '07')},talk,,true,,", "'p05_talk' is there already with another video"),
+        ([], f"copy,p06,{path},talk,,true,,", "(person 'p06') is in the table already, as clip 'p05_talk' (person 'p05')"),
+        ([], f"p05_talk,p05,{path},watch,,true,,", "(task 'watch') is in the table already, as clip 'p05_talk' (task 'talk')"),
+        ([], f"p05_talk,p05,{path.replace('05', '07')},talk,,true,,", "'p05_talk' is in the table already, with another video"),
         ([], "gone,p05,gone.avi,talk,,true,,", "Not one of 1 clips can be used"),
     ):
         assert add(manifest(clips, more)) == 2
@@ -279,10 +279,10 @@ def test_what_add_refuses(add, manifest, table, model, workdir, capsys, tmp_path
     assert "does not exist" in refusal(new, to=tmp_path / "none.parquet")
     assert "must end with .parquet or .csv" in refusal(new, to=tmp_path / "t")
     (tmp_path / "mine.csv").write_text("mine")
-    assert "is no table of `facedyn embed`" in refusal(new, to=tmp_path / "mine.csv")
+    assert "is not a table of `facedyn embed`" in refusal(new, to=tmp_path / "mine.csv")
     assert "a row of" in refusal(new, "--level=clip")
     assert "with other settings" in refusal(new, "--config.fit.min_frames=9")
-    assert "finds filters by descent" in refusal(new, by=workdir)
+    assert "finds filters by gradient descent" in refusal(new, by=workdir)
     index = state_files.read_index(states)
     state_files.write_index(states / state_files.INDEX, index._replace(rows=index.rows[1:]))
     assert "are not those of" in refusal(new)
@@ -358,7 +358,7 @@ def test_in_python_videos_are_gathered(model, manifest, embedded, tmp_path):
 
 def test_in_python_lists_and_what_cannot_be_gathered(model, workdir, tmp_path, monkeypatch):
     write_video(tmp_path / "a" / "one.avi", drifting_blob(40, 0, 64))
-    with pytest.raises(InputError, match="finds filters by descent"):
+    with pytest.raises(InputError, match="finds filters by gradient descent"):
         facedyn.FacialDynamics(workdir).partial_fit([tmp_path / "a"])
     with pytest.raises(InputError, match="There is no clip 'a/one'"):
         facedyn.FacialDynamics(model).remove("a/one")

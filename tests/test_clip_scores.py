@@ -156,5 +156,5 @@ def test_what_the_official_split_cannot_score_is_refused(score):
         InputError, match=r"needs people in training or in test, but 'p000' is in both .* traits.aggregate='none'"
     ):
         score(labels, vectors, splits, traits__protocol="official", traits__aggregate="clip")
-    with pytest.raises(InputError, match="'none' needs several units a person"):
+    with pytest.raises(InputError, match="'none' needs several units per person"):
         score(labels, vectors, splits, fit__unit="person")

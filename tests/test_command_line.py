@@ -55,7 +55,7 @@ def test_overrides_take_the_type_of_the_default(root):
         (["--steps=3"], "no option --steps"),
         (["steps"], "'steps' is not understood"),
         (["--config.fit.steps"], "--config.fit.steps needs a value"),
-        (["--workdir=a\0b"], "--workdir holds a character of value 0"),
+        (["--workdir=a\0b"], "--workdir contains a NUL character"),
     ],
 )
 def test_wrong_options_get_one_sentence(root, args, sentence):
@@ -80,7 +80,7 @@ def test_wrong_stage_and_missing_options(root, tmp_path):
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ("c.fit.stepps = 3", "'stepps', which is no setting; the nearest one is 'fit.steps'"),
+        ("c.fit.stepps = 3", "'stepps', which is not a setting; the nearest one is 'fit.steps'"),
         ("c.fit.steps = 'x'", "cannot be used"),
         ("c.unlock(); c.colour = 3", "has no setting 'colour'"),
         ("import nonsense_package", "cannot be used: ModuleNotFoundError"),

@@ -137,7 +137,7 @@ def test_a_terminal_gets_a_table_and_ids_are_no_markup(root, tmp_path, capsys, m
     assert "[red]a[/]" in capsys.readouterr().out
 
 
-def test_overlap_is_scored_and_spoils(root, tmp_path, capsys):
+def test_overlap_is_scored_and_is_an_error(root, tmp_path, capsys):
     entries = clips(tmp_path, 8, 4)
     rows = ["clip_id,person_id,path,split,warm"]
     for i, e in enumerate(entries):

@@ -120,7 +120,7 @@ def test_a_folder_of_real_videos_names_people_by_file_or_folder(workdir, shared,
         (["--videos=v", "--out=t.parquet", "--config=x.py"], "leave --config out"),
         (["--videos=v", "--out=t.parquet", "--config.fit.steps=7"], "embed takes fit.steps from"),
         (["--videos=v", "--out=t.parquet", "--person=x"], "There is no option --person"),
-        (["--videos=nowhere", "--out=t.parquet"], "nowhere is no folder, no manifest"),
+        (["--videos=nowhere", "--out=t.parquet"], "nowhere is not a folder, a manifest"),
     ],
 )
 def test_what_embed_refuses(workdir, args, sentence, capsys, monkeypatch, tmp_path):
@@ -256,6 +256,6 @@ def test_a_foreign_file_is_not_replaced(people_of_videos, capsys):
     run, _, out = people_of_videos
     out.write_text("mine")
     assert run() == 2
-    assert "is no table of `facedyn embed`" in capsys.readouterr().err
+    assert "is not a table of `facedyn embed`" in capsys.readouterr().err
     assert out.read_text() == "mine"
     assert run("--overwrite") == 0

@@ -92,13 +92,13 @@ def test_who_lacks_a_scale_has_no_row_but_a_reason():
     assert quality.loc["a", "seconds"] == 2.5
     assert quality.loc["b", "reason"].startswith("no features: nothing could be fitted at scale 2,")
     assert "scale 1, 2" in quality.loc["c", "reason"]
-    assert quality.loc["d", "reason"].startswith("at chance: frames held back are ranked right in 0.40")
+    assert quality.loc["d", "reason"].startswith("at chance: 0.40 of the pairs of held-back frames")
 
 
 def test_a_level_that_the_table_does_not_have_is_refused():
     with pytest.raises(InputError, match="level='people' must be one of person, session, clip"):
         features.check_level("people")
-    with pytest.raises(InputError, match="no row a clip in a table that was fitted by person"):
+    with pytest.raises(InputError, match="no row per clip in a table that was fitted by person"):
         features.check_level("clip", "person")
     features.check_level("person", "clip")
 

@@ -213,7 +213,7 @@ def test_no_convolution_with_a_person_s_own_kernel(model, people):
         groups = [part.split()[0] for part in text.split("feature_group_count = ")[1:]]
         assert groups
         assert set(groups) == {"1"}
-    with pytest.raises(ValueError, match="'newton' is no solver"):
+    with pytest.raises(ValueError, match="'newton' is not a solver"):
         solvers.make("newton", learning_rate=1, steps=1, batch_size=1)
 
 

@@ -86,7 +86,7 @@ def test_no_byte_is_left_and_the_others_are_as_before(copied, workdir, needles, 
     assert ask(copied) == 0
     said = capsys.readouterr().out
     assert f"'{FORGOTTEN}' was forgotten here before" in said
-    assert "is still there (generic model, trait heads): train it again" in said
+    assert "is still there (generic model, trait heads): retrain it" in said
     assert holding(copied, needles) == set()
 
     before, after = (open_face_clips(w / "data") for w in (workdir, copied))

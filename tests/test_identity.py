@@ -118,8 +118,8 @@ def test_each_sentence_about_people_is_said_when_it_is_true_and_only_then():
     assert said(n_found=90) == ["10 of 100 frames without this person's face were left out"]
     assert said(n_found=90, n_only_others=4)[0].endswith("were left out, 4 of which show another person")
     (people_seen,) = said(n_people=3, other_share=0.3)
-    assert people_seen.startswith("3 people were seen; kept is the one with most")
-    assert people_seen.endswith("30% of both")
+    assert people_seen.startswith("3 people were seen; the one with the largest")
+    assert people_seen.endswith("30% of both together")
     assert said(n_two_faces=7) == ["more than one face in 7 of 100 frames"]
     assert "changed abruptly once" in said(n_cuts=1)[0]
     assert "changed abruptly 4 times" in said(n_cuts=4)[0]

@@ -155,7 +155,7 @@ def test_what_cannot_be_used_gets_its_row(tmp_path):
     change_rows(table, lambda row: row | {"success": "0"})
     assert "Not one frame of the OpenFace output" in process(images)[0].row.reason
     table.write_text("a,b\n1,2\n")
-    assert "it is no CSV of OpenFace" in process(images)[0].row.reason
+    assert "it is not a CSV of OpenFace" in process(images)[0].row.reason
     table.write_text(good[: len(good) // 2])
     faces, _ = process(images)
     assert faces.row.verdict == "ok"

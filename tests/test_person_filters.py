@@ -81,7 +81,7 @@ def test_representation_and_filters_are_the_same_numbers(kind):
 def test_sites_by_name():
     assert [s.name for s in pf.sites((4, 6, 8))] == ["skip0", "skip1", "bottleneck"]
     assert [s.name for s in pf.sites((4, 6, 8), "bottleneck, skip0")] == ["skip0", "bottleneck"]
-    with pytest.raises(ValueError, match="'skip7' is no site"):
+    with pytest.raises(ValueError, match="'skip7' is not a site"):
         pf.sites((4, 6, 8), "skip7")
-    with pytest.raises(ValueError, match="'odd' is no kind"):
+    with pytest.raises(ValueError, match="'odd' is not a kind"):
         pf.init(pf.sites((4, 6)), "odd")

@@ -124,7 +124,7 @@ def by_two(start, tmp_path_factory):
 
 def test_two_processes_make_what_one_makes(by_two, small, tmp_path):
     workdir, first, second = by_two
-    assert "pretrain: scale 1 goes on from step" in first
+    assert "pretrain: scale 1 continues from step" in first
     assert "Report: " in first
     assert "pretrain" not in second  # one process speaks for all
     assert [r["step"] for r in read_metrics(workdir, "pretrain") if "loss" in r] == [8, 16, 24]

@@ -143,7 +143,7 @@ def test_what_people_share_is_never_of_something_else(copied, arguments, capsys)
     for part in (copied / "representations").rglob("part-*.parquet"):
         part.unlink()
     assert main(arguments("fit", copied, **CLOSED_FORM | dict(fit__controls=""))) == 0  # nothing was made by it
-    assert "what people of scale 2 have in common is learnt again: fit.rank was 5, is 3" in capsys.readouterr().err
+    assert "components and population filters of scale 2 are learnt again: fit.rank was 5, is 3" in capsys.readouterr().err
 
 
 def test_forgetting_somebody_else_leaves_what_people_share_as_it_is(copied, arguments, monkeypatch):

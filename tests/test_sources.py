@@ -176,7 +176,7 @@ def test_a_plain_folder_by_pattern(tmp_path):
     assert provenance["left_out"].keys() == {"warm-up.mp4"}
     with_clip = pattern.replace("(?P<session>", "(?P<clip>")
     for bad, words in (
-        ("(?P<person>", "is no regular expression"),
+        ("(?P<person>", "is not a regular expression"),
         (r"(\w+)_", "must have a group named person"),
         (r"(?P<person>\w+)_(?P<age>\d+)", "only session, task and clip"),
         (r"(?P<person>X\d+)", "fits none of 5 clips, for example S01_talk_003.mp4"),

@@ -34,7 +34,7 @@ def test_nothing_is_passed_over_without_a_word(tmp_path):
     (hidden,) = [note for note in provenance["notes"] if note.startswith("Hidden")]
     assert "5 (" in hidden
     assert all(name.split("/")[0] in hidden for name in HIDDEN)
-    (others,) = [note for note in provenance["notes"] if note.startswith("Files that are no videos")]
+    (others,) = [note for note in provenance["notes"] if note.startswith("Files other than videos")]
     assert "2 of .csv (a.csv, deep/er/c.csv)" in others
     assert all(name in others for name in SIDECARS)
 

@@ -152,7 +152,7 @@ def test_units_that_span_tasks_and_the_generic_models_pool(run_stage, tmp_path):
         *(seen._replace(scales=s, fusion="") for s in "12"),
         *(seen._replace(fusion=f) for f in FUSIONS),
     }
-    assert "1 of 40 people were in the generic model's pool" in out
+    assert "1 of 40 people also trained the generic model" in out
     assert keys_of(scores, "mean_face") == {ScoreKey("mean_face", "ridge")}
 
 
@@ -279,7 +279,7 @@ def test_clips_are_predicted_one_by_one_and_averaged_by_person(run_stage, tmp_pa
         predicted[fold == k] = model.predict(x[fold == k])
     expected = pd.Series(predicted, person).groupby(level=0).mean()
     np.testing.assert_allclose(own["prediction"], expected.loc[own.index], atol=1e-4)
-    with pytest.raises(InputError, match="needs several units a person"):
+    with pytest.raises(InputError, match="needs several units per person"):
         small(run_stage, labels, rows, vectors, traits__aggregate="clip")
 
 

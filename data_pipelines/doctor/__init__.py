@@ -61,7 +61,7 @@ def examine(
     found = check_files.file_defects(local, [entry.path for entry in pool or ()], extra)
     if len(local) < len(entries):
         remote = [entry.clip_id for entry in entries if is_url(entry.path)]
-        what = f"{share(len(remote), len(entries))} clips lie in a bucket: their files were not looked at."
+        what = f"{share(len(remote), len(entries))} clips lie in a bucket: their files were not checked."
         found.append(defect("remote_file", what, remote))
     bad_files = {item[0] for d in found if d.severity == ERROR for item in d.items}
     found += _of_source(listing, clip_ids)

@@ -56,7 +56,7 @@ def _state(path):
             return ("", "") if next(images_in(path), None) else ("empty_file", str(path))
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            return "unreadable_file", f"{path} is no file"
+            return "unreadable_file", f"{path} is not a file"
         if status.st_size == 0:
             return "empty_file", str(path)
         with open(path, "rb") as file:

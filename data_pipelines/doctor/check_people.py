@@ -51,13 +51,13 @@ def count_defects(entries, pool=None) -> list:
     taught = {entry.person_id for entry in (entries if pool is None else pool)}
     if len(taught) < MIN_PEOPLE:
         what = (
-            f"The generic model has {_people(len(taught))} and needs at least {MIN_PEOPLE}: one to learn from, one to stop the "
-            "training by, one to be judged on."
+            f"The generic model has {_people(len(taught))} and needs at least {MIN_PEOPLE}: one to learn from, one to decide "
+            "when training stops, one to test on."
         )
         return [defect("too_few_people", what, sorted(taught) or ["nobody"])]
     if len(people) < MANY_PEOPLE:
         what = (
-            f"Only {_people(len(people))}: of fewer than {MANY_PEOPLE} intervals by resampling are wide, guessing identifies "
+            f"Only {_people(len(people))}: with fewer than {MANY_PEOPLE} the intervals are wide, guessing identifies "
             f"one in {len(people)}, and a trait must correlate strongly before it differs from chance."
         )
         if pool is None:

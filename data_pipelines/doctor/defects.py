@@ -13,11 +13,11 @@ KINDS = {
     # Files
     "missing_file": (
         ERROR,
-        "Put the files where the manifest says, or correct its column path; drop rows that are to be lost.",
+        "Put the files where the manifest says, or correct its column path; drop the rows of clips that are lost.",
     ),
     "empty_file": (ERROR, "Copy or download the files again, or drop their rows."),
     "unreadable_file": (ERROR, "Allow your user to read the files and their folders (chmod, chown), or copy them."),
-    "not_a_video": (ERROR, "Download the files again: what lies there is a text, such as an error page or a Git LFS pointer."),
+    "not_a_video": (ERROR, "Download the files again: they are text, such as an error page or a Git LFS pointer."),
     "extra_file": (WARNING, "Add rows for the videos that belong to the data; nothing need be done about the others."),
     "too_little_disk": (
         ERROR,
@@ -36,13 +36,13 @@ KINDS = {
     "one_clip_a_person": (WARNING, "Check that person_id names the person and not the clip: people must not be in two splits."),
     "too_few_people": (
         ERROR,
-        "Add people; or describe these with facedyn embed, by a model that was trained on others.",
+        "Add people; or use facedyn embed, with a model that was trained on others.",
     ),
     "few_people": (WARNING, "Add people, or read the verdicts: a result of few people may be decided by one of them."),
-    "single_clips": (WARNING, "Nothing, or more clips of these people: their representations rest on fewer frames."),
+    "single_clips": (WARNING, "Nothing, or add clips of these people: their representations rest on fewer frames."),
     "no_train_split": (ERROR, "Name a split of the manifest in config.pretrain.splits, or leave its column split empty."),
     "no_validation_split": (ERROR, "Give some people the split validation, or leave the column split empty."),
-    "small_split": (WARNING, "Put more people into the split; config.data.split_fractions deals out those without one."),
+    "small_split": (WARNING, "Put more people into the split; config.data.split_fractions assigns people without one."),
     "identity_overlap": (
         ERROR,
         "Use a person-disjoint split: leave the column split empty (a source: config.data.split_protocol=person_disjoint).",
@@ -67,7 +67,7 @@ KINDS = {
     "few_labelled_people": (WARNING, "Label more people, or read the intervals beside every figure."),
     "labels_differ_within_person": (
         WARNING,
-        "Nothing if labels are of the clip; the stage traits takes a person's mean. Else correct.",
+        "Nothing if each label is of one clip; the stage traits uses a person's mean. Otherwise correct them.",
     ),
     # What prepare saw
     "broken_quality_table": (ERROR, "Remove the file and run prepare again."),
@@ -77,13 +77,13 @@ KINDS = {
     ),
     "many_left_out": (
         ERROR,
-        "Fix what the reasons name before anything is learnt: the result is about the clips that are left.",
+        "Fix what the reasons name before you train: the result is only about the clips that are left.",
     ),
     "people_lost": (
         ERROR,
         "Replace these people's clips, or drop their rows, so that the manifest says who is in the result.",
     ),
-    "little_video": (WARNING, "Take longer or more recordings of each person; the report's curve shows what they bring."),
+    "little_video": (WARNING, "Take longer or more recordings of each person; the report's curve shows how much that helps."),
     "few_frames_kept": (WARNING, "Look at the clips: is a face visible? Another detector: config.data.yunet_model."),
     "many_gaps": (
         WARNING,
@@ -96,14 +96,14 @@ KINDS = {
     "two_faces": (WARNING, "config.data.main_person=left or right, or cut the videos so that they show one person."),
     "several_people": (
         WARNING,
-        "Check by the reason whom the crops show; config.data.main_person=left or right chooses, or cut the video.",
+        "The reason says whom the crops show; choose by config.data.main_person=left or right, or cut the video.",
     ),
     "frozen_frames": (WARNING, "Nothing, or another recording: no window lies in the repeated frames, so fewer remain."),
     "hidden_face": (
         WARNING,
         "Take recordings without hands before the face and of a steadier head, or use config.data.appearance='own'.",
     ),
-    "large_motion": (WARNING, "Nothing for few places; else take recordings of a steadier head: larger motions are cut off."),
+    "large_motion": (WARNING, "Nothing if it is rare; else take recordings of a steadier head: larger motions are cut off."),
     "light": (WARNING, "Brighten the videos or leave them out; a face that is hardly seen has no dynamics to learn."),
     "blurred": (WARNING, "Take sharper recordings where there are any, or leave the clips out."),
     "tiny": (WARNING, "Take recordings of higher resolution, or raise config.data.min_face_pixels so that they are left out."),

@@ -53,7 +53,7 @@ def read_table(path) -> tuple[dict[int, dict[int, Row]], int]:
         with open(path, encoding=_encoding(path), errors="replace") as file:
             separator, header = _header(file.readline())
             if not header:
-                raise InputError(f"{path} has no columns {', '.join(sorted(FEWEST_COLUMNS))}; it is no CSV of OpenFace.")
+                raise InputError(f"{path} has no columns {', '.join(sorted(FEWEST_COLUMNS))}; it is not a CSV of OpenFace.")
             wanted = (*COLUMNS, *_place_columns(header))
             at = {name: header.index(name) for name in wanted if name in header}
             for number, line in enumerate(file, 2):

@@ -1,4 +1,4 @@
-"""The quality table: one row a clip of the manifest, also for those that were left out, with the reason.
+"""The quality table: one row per clip of the manifest, also for those that were left out, with the reason.
 
 A clip that is in the dataset has verdict 'ok'; its `reason` may still hold a note (truncated file, a second face).
 """

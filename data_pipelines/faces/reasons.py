@@ -53,8 +53,8 @@ def about_people(row: QualityRow, settings, n_only_others: int, n_cuts: int):
     if row.n_people > 1:
         half = f" in the {settings.main_person} half" if settings.main_person != "auto" else ""
         yield (
-            f"{row.n_people} people were seen{half}; kept is the one with most of the visible face area x time, "
-            f"next to whom the second has {row.other_share:.0%} of both"
+            f"{row.n_people} people were seen{half}; the one with the largest visible face area x time was kept, "
+            f"the second has {row.other_share:.0%} of both together"
         )
     elif settings.main_person != "auto" and row.n_two_faces:
         yield f"the face in the {settings.main_person} half was followed"

@@ -135,7 +135,7 @@ class Track:
         self.here = face
 
     def end_before(self, frame: int) -> None:
-        """Takes back the frames from `frame` on; the track begins before it."""
+        """Removes the frames from `frame` on; the track begins before it."""
         if self.newest >= frame:
             self.faces = {at: face for at, face in self.faces.items() if at < frame}
             self.closed()
@@ -270,7 +270,7 @@ class Tracker:
             self._close(track)
 
     def _forget(self, frame):
-        """Takes back what was followed from `frame` on: those frames hold two pictures, one fading into the other."""
+        """Removes what was followed from `frame` on: those frames hold two pictures, one fading into the other."""
         for tracks in (self.live, self._done):
             tracks[:] = [track for track in tracks if track.start < frame]
             for track in tracks:

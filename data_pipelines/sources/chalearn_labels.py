@@ -74,7 +74,7 @@ def read_labels(paths) -> Labels:
     gaps = {name: sum(math.isnan(row[i]) for row in traits.values()) for i, name in enumerate(TRAITS)}
     gaps = [f"{name} of {n}" for name, n in gaps.items() if n]
     if gaps:
-        notes.append(f"Labels that are no numbers, or lack, are empty cells: {', '.join(gaps)} clips.")
+        notes.append(f"Labels that are missing or not numbers are empty cells: {', '.join(gaps)} clips.")
     return Labels(splits, traits, tuple(notes))
 
 

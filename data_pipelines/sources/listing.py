@@ -69,7 +69,7 @@ def list_files(root, suffixes, enter=lambda name: True) -> Listing:
     if nameless:
         notes.append(f"{nameless} files or folders under {root} have names that are not UTF-8: rename them.")
     if others:
-        notes.append(f"{named(others)} under {root} are no regular files and are left out.")
+        notes.append(f"{named(others)} under {root} are not regular files and are left out.")
     files, folders = (tuple(sorted(map(pathlib.Path, found))) for found in (files, folders))
     return Listing(files, folders, tuple(notes), unused)
 

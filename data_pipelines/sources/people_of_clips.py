@@ -24,7 +24,7 @@ class Namer:
                 self._regex = re.compile(pattern)
             except re.error as error:
                 raise InputError(
-                    f"config.data.person_pattern={pattern!r} is no regular expression ({error}); write one such as {example}."
+                    f"config.data.person_pattern={pattern!r} is not a regular expression ({error}): for example {example}."
                 ) from error
             groups = set(self._regex.groupindex)
             if "person" not in groups or groups - set(GROUPS):

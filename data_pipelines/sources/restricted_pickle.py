@@ -32,7 +32,7 @@ class _Dtype:
 
     def __init__(self, code, *_):
         if code not in NUMBERS:
-            raise Refused("a NumPy type that is no number")
+            raise Refused("a NumPy type that is not a number")
         self.layout = "<" + NUMBERS[code]
 
     def __setstate__(self, state):
@@ -127,4 +127,4 @@ def load(path):
             f"The pickle {path} is refused, because it holds more than plain labels: {error}; get the original file again."
         ) from error
     except Exception as error:  # whatever damaged bytes lead to
-        raise InputError(f"The file {path} is no whole pickle; it is truncated, damaged or something else.") from error
+        raise InputError(f"The file {path} is not a complete pickle; it is truncated, damaged or something else.") from error

@@ -42,7 +42,7 @@ def collect(settings: SourceSettings) -> Collection:
     for file in (file for file in listing.files if file.suffix.lower() == ".mp4"):
         place, match = RECORDINGS.fullmatch(file.parent.parent.name), VIDEO.fullmatch(file.name)
         if not (place and match and re.fullmatch(r"\d{6}", file.parent.name) and split_of(place[2])):
-            left_out[str(file.relative_to(root))] = "it is no TASK_recordings_SPLIT/SESSION/FC1_T.mp4 or FC2_T.mp4"
+            left_out[str(file.relative_to(root))] = "it is not TASK_recordings_SPLIT/SESSION/FC1_T.mp4 or FC2_T.mp4"
             continue
         task, camera = place[1].lower(), int(match[1])
         if match[2].upper() != TASKS[task]:

@@ -131,7 +131,7 @@ class Unused:
         kinds = [kind for kind, _ in self._counts.most_common() if kind != "hidden"]
         if kinds:
             parts = [f"{self._counts[kind]} of {kind} ({self._examples(kind)})" for kind in kinds]
-            notes.append(f"Files that are no videos, not used: {', '.join(parts)}.")
+            notes.append(f"Files other than videos, not used: {', '.join(parts)}.")
         return notes
 
     def _count(self, kind, path):

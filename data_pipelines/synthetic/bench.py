@@ -2,7 +2,7 @@
 
 `write_bench` makes clips of people whose looks and whose dynamics come from separate random streams, so that all people may
 be given the same looks (`same_appearance`) while each moves as before. `oracle_features` gives the statistics of the true
-tracks: a head fed with them shows how much of the traits can be had from the clips.
+tracks: a head fed with them shows how much of the traits can be predicted from the clips.
 """
 
 import concurrent.futures
@@ -92,7 +92,7 @@ def write_bench(directory, settings: SyntheticSettings, workers: int = 0, note=p
     parameters and traits without noise) and bench.json. A write that was interrupted goes on clip by clip.
 
     Args:
-      workers: processes; 0 = one a core, 1 = none beside this one.
+      workers: processes; 0 = one per core, 1 = none beside this one.
     Raises:
       InputError: unusable settings, or the directory holds a bench of other settings.
     """

@@ -1,17 +1,17 @@
 """The named blocks of a representation in closed form: what each of them takes from the states of a fit unit.
 
-`filters` say how the state is about to move. A linear filter of one state cannot tell a fast rise and a slow fall from the
+`filters` predict how the state changes. A linear filter of one state cannot distinguish a fast rise and a slow fall from the
 reverse, as the mean of z_t+k z_t is that of z_t-k z_t, nor many small movements from few large ones. The `innovations` (its
-prediction errors) can. Nor does it say what moves at the same moment: `step_correlations`. How large movements are says
-`amplitude`, how long they last `autocorrelations`.
+prediction errors) can. `step_correlations` say what moves at the same moment, `amplitude` how large movements are, and
+`autocorrelations` how long they last.
 
-How a movement shows on this person's face, its size in every coordinate and what goes with what at one moment, is looks. So
-blocks are asked of states that are whitened by the person's own covariance (`low_rank.whiten`; config.fit.whiten), but for
-`amplitude`, which is about just that. `whitened_covariances` whiten in any case; their eigenvalues, the `spectrum`, do not
-see the direction of a movement either.
+The size of a movement in every coordinate, and which coordinates move together, depend on the person's looks. So blocks are
+computed from states that are whitened by the person's own covariance (`low_rank.whiten`; config.fit.whiten), except for
+`amplitude`, which measures exactly that size. `whitened_covariances` whiten in any case; their eigenvalues, the `spectrum`,
+are independent of the direction of a movement, too.
 
-Coordinates are ordered, the leading principal component first: what a block says of the first r coordinates stands in it
-(`leading`), and is what a fit of rank r would have found, but for `filters` and `innovations`, where that is so nearly.
+Coordinates are ordered, the leading principal component first: the part of a block for the first r coordinates (`leading`)
+is what a fit of rank r would have found; for `filters` and `innovations` this holds approximately.
 
 Arrays as in `low_rank`: T frames, N rows (centre frames), S sites, K coordinates. Every block is a pure function
 (filters, population, states [T, S, K], windows [N, 2n+1], clip [N], count) -> [S, ...] of the first `count` rows, and zeros

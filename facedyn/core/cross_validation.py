@@ -46,7 +46,7 @@ def person_folds(person_ids, folds: int, seed: int, labels=None) -> np.ndarray:
     A function of the set of people and the seed alone, whatever the order of the rows. With `labels` [N, T] (NaN = missing),
     people are also exchanged between folds until the folds' mean labels are nearly equal. Without that, the mean of the
     training people is lower exactly where the fold's is higher, and a head that has learnt nothing scores a PCC near
-    -1/sqrt(people a fold) instead of 0.
+    -1/sqrt(people per fold) instead of 0.
 
     Raises ValueError when there are fewer people than folds.
 

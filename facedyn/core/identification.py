@@ -1,7 +1,7 @@
 """Who is who: the rank of a person's other measurement among everybody's.
 
 Representations are z-scored over all measurements and compared by their cosine. No directions are learnt in which people
-differ: those learnt from halves of the same clips hold looks, and identify people worse across clips (docs/method.md).
+differ: those learnt from halves of the same clips depend on looks, and identify people worse across clips (docs/method.md).
 """
 
 import jax

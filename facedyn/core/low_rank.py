@@ -1,8 +1,8 @@
-"""Person filters in closed form: at every site, the linear map by which its feature map is about to move.
+"""Person filters in closed form: at every site, the linear map that predicts how its feature map changes.
 
-The self-supervision is the one of the rank loss, the order of the frames around a centre frame, asked of the frozen
-model's feature maps instead of the pixels: those say what a face does much the same for everybody, while a change of
-pixels says as much of skin and light. A site's state is its feature map in a few shared coordinates (`basis`). A filter
+The self-supervision is that of the rank loss, the order of the frames around a centre frame, but it predicts the frozen
+model's feature maps instead of pixels: a change of a feature map depends mainly on what the face does, a change of pixels
+as much on skin and light. A site's state is its feature map in a few shared coordinates (`basis`). A filter
 A = (A_pre, A_suc) maps the state now, as it differs from the clip's mean, to the mean change of each half window; it is
 the least-squares solution, so no step size, no number of steps and no sampling enters the representation.
 

@@ -55,7 +55,9 @@ def sites(channels: tuple[int, ...], which: str = "connections") -> tuple[Site, 
     chosen = [name.strip() for name in which.split(",")]
     for name in chosen:
         if name not in by_name:
-            raise ValueError(f"{name!r} is no site for person filters; sites are {', '.join(by_name)}, 'connections', 'all'.")
+            raise ValueError(
+                f"{name!r} is not a site for person filters; sites are {', '.join(by_name)}, 'connections', 'all'."
+            )
     return tuple(site for site in everything if site.name in chosen)
 
 
@@ -101,7 +103,7 @@ KINDS = {
 def shape(kind: str, channels: int) -> tuple[int, ...]:
     """Of one filter's weights. Raises ValueError for an unknown kind."""
     if kind not in KINDS:
-        raise ValueError(f"{kind!r} is no kind of person filter; kinds are {', '.join(KINDS)}.")
+        raise ValueError(f"{kind!r} is not a kind of person filter; kinds are {', '.join(KINDS)}.")
     return KINDS[kind].shape(channels)
 
 

@@ -158,4 +158,4 @@ def make(name: str, *, learning_rate: float, steps: int, batch_size: int, ridge:
         if not ridge > 0:
             raise ValueError(f"ridge={ridge} must be positive: more weights than rows leave the filters open otherwise.")
         return gauss_newton(ridge, batch_size)
-    raise ValueError(f"{name!r} is no solver for person filters; solvers are adam, gradient, gauss_newton.")
+    raise ValueError(f"{name!r} is not a solver for person filters; solvers are adam, gradient, gauss_newton.")

@@ -1,8 +1,8 @@
 """Surrogates: states that keep one thing of a person and lose another, so that a claim about the other can fail.
 
 `swap_dynamics` keeps a person's covariance, which is looks as much as movement (how a movement shows in feature maps depends
-on the face), and takes the course in time from somebody else: what still tells people apart is not how they move. `reverse`
-keeps all but the direction of time. Pure functions on the host, float64 inside.
+on the face), and takes the movement over time from somebody else: if it still identifies people, it is not by movement.
+`reverse` keeps all but the direction of time. Pure functions on the host, float64 inside.
 
 Arrays as in `low_rank`: T frames, S sites, K coordinates, N rows.
 """
@@ -14,7 +14,7 @@ MIN_VARIANCE = 1e-8
 
 
 def centred(states, clip=None) -> np.ndarray:
-    """states [T, S, K] less their mean over each clip, float64; clip: which one a frame is of, int [T]; None = one clip."""
+    """states [T, S, K] less their mean over each clip, float64; clip: to which each frame belongs, int [T]; None = one clip."""
     states = np.asarray(states, np.float64)
     if clip is None:
         return states - states.mean(0)
@@ -51,7 +51,7 @@ def whiten(states, clip=None) -> np.ndarray:
 
 
 def swap_dynamics(own, other, own_clip=None, other_clip=None) -> np.ndarray:
-    """Somebody else's course in time with this person's covariance: float32 [T', S, K], frame by frame as `other`.
+    """Somebody else's movement over time with this person's covariance: float32 [T', S, K], frame by frame as `other`.
 
         z'_t = C_own^(1/2) C_other^(-1/2) (z_t - mean of its clip)
 

@@ -44,7 +44,7 @@ def weight_shares(head, x, stretches) -> tuple[np.ndarray, np.ndarray]:
       x: float [N, D] features of the rows that the head was fitted to; NaN counts as the mean.
       stretches: of type Part, or anything with offset and size, which together cover each feature once.
     Returns: (share of the squared weights, share of the predictions' variance), float64 [T, G] each; a row sums to 1. The
-      second may be negative where a stretch takes back what another adds.
+      second may be negative where a stretch offsets what another adds.
     """
     weights = np.asarray(head["layers"][0]["weights"], float)[..., 0]
     moments = [np.asarray(head[name], float) for name in ("mean", "sd")]

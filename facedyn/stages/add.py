@@ -32,13 +32,13 @@ def run(
     ends the table is as before. Raises InputError where the table is none of this model, level and settings, or has no states.
     """
     if sum(map(bool, (videos, remove, remove_person))) != 1:
-        raise InputError("add needs one of three: VIDEOS to take in, --remove=CLIP_ID or --remove-person=ID to take out.")
+        raise InputError("add needs one of three: VIDEOS to add, --remove=CLIP_ID or --remove-person=ID to take clips out.")
     out = check_name(to, "to")
     embed_tables.finish(out)
     stamp = embed_tables.stamp(out)
     before, stored = embed_reuse.read(out), embed_clips.read(embed_reuse.places(out).states, ())
     if before is None:
-        what = "is no table of `facedyn embed`" if out.exists() else "does not exist"
+        what = "is not a table of `facedyn embed`" if out.exists() else "does not exist"
         raise InputError(f"--to={out} {what}: name one that `facedyn embed VIDEOS --out=FILE` wrote.")
     about = stored.about if stored else {}
     embedder = make_embedder(overrides, workdir, model, level or str(about.get("level", "person")))
@@ -51,7 +51,7 @@ def run(
         raise InputError(f"Nothing would be left in the table: delete it instead ({places}).")
     with embed_tables.held(out, stamp):
         tables = _write(embedder, out, before, rest)
-    messages.info(f"add: {counted(len(known) - len(rest), 'clips')} taken out, and the states of them deleted")
+    messages.info(f"add: {counted(len(known) - len(rest), 'clips')} taken out, and their states deleted")
     return embed_tables.summary(embedder, out, tables, "add")
 
 
@@ -59,11 +59,13 @@ def _checked(embedder: Embedder, out, before: embed_reuse.Tables, about: dict) -
     """The clips of the table. Raises InputError where it was not made by this embedder, or of other clips."""
     states = embed_reuse.places(out).states
     if not embedder.keeps_states():
-        raise InputError(f"{embedder.model.name} finds filters by descent, which needs all videos at once: {AGAIN}.")
+        raise InputError(f"{embedder.model.name} finds filters by gradient descent, which needs all videos at once: {AGAIN}.")
     if not {"made_with", "level", "model", "settings"} <= about.keys():
         raise InputError(f"{out} was made without states, or they are gone ({states}): {AGAIN}.")
     if embedder.level != about["level"]:
-        raise InputError(f"--level={embedder.level}: a row of {out} is a {about['level']}, and stays one; leave --level out.")
+        raise InputError(
+            f"--level={embedder.level}: a row of {out} is a {about['level']}, which cannot change; leave --level out."
+        )
     if embedder.made_with() != about["made_with"]:
         raise InputError(
             f"{out} was made by another model or with other settings ({about['model']}, {about['settings']}) than in this call "
@@ -86,7 +88,7 @@ def _add(embedder: Embedder, out, stamp, before: embed_reuse.Tables, known: Know
     with embed_tables.held(out, stamp):
         new = embedder.known(found._replace(entries=entries), names, work)
         tables = _write(embedder, out, before, known | new, found.left_out)
-    messages.info(f"add: {counted(len(new), 'clips')} taken in")
+    messages.info(f"add: {counted(len(new), 'clips')} added")
     return embed_tables.summary(embedder, out, tables, "add")
 
 

@@ -45,19 +45,20 @@ def run(
     keep = embedder.keeps_states() and not no_states
     known = states_of(embedder, out, before) if keep and before else {}
     if before and before.people == people and known is not None and (keep or not embed_reuse.places(out).states.exists()):
-        messages.info(f"embed: {out} is of these videos, settings and models already: nothing to do")
+        messages.info(f"embed: {out} has these videos, settings and models already: nothing to do")
         return embed_tables.summary(embedder, out, before)
     if not overwrite and (before is None or before.people != people):
         embed_reuse.refuse(out, before, people)
     if known is None:
         messages.info(
-            f"embed: {embed_reuse.places(out).states}, which `add` needs, is missing or of another table: all is computed"
+            f"embed: {embed_reuse.places(out).states}, which `add` needs, is missing or of another table: "
+            "everything is computed"
         )
     same = embed_reuse.kept(before, people) if known is not None else None
     todo = [entry for entry in found.entries if not same or entry.person_id not in same.people]
     if same and same.people:
         kept, computed = counted(len(same.people), "people"), len(people) - len(same.people)
-        messages.info(f"embed: {kept} kept from the table that is there, {computed} to be computed")
+        messages.info(f"embed: {kept} kept from the existing table, {computed} to be computed")
     with embed_tables.held(out, stamp):
         own, new = _computed(embedder, found._replace(entries=todo), names if keep else None, out, same, people)
         tables = embed_reuse.merged(same, own)

@@ -127,8 +127,8 @@ def new_entries(known: Known, entries, names: dict[str, Named]) -> list:
         content = names[entry.clip_id].content
         if there is not None and there.usable and there.named.content != content:
             raise InputError(
-                f"The clip {entry.clip_id!r} is there already with another video: give the new one another id, or remove the "
-                "old one first."
+                f"The clip {entry.clip_id!r} is in the table already, with another video: give the new one another id, or "
+                "remove the old one first."
             )
         if there is None or there.named.content != content:
             there = by_content.get(content)
@@ -138,7 +138,7 @@ def new_entries(known: Known, entries, names: dict[str, Named]) -> list:
         _refuse_other(there, entry)
         same.append(entry.clip_id)
     if same:
-        messages.warning(f"There already, and counted once: {named(same)}")
+        messages.warning(f"In the table already, and counted once: {named(same)}")
     return new
 
 
@@ -152,7 +152,7 @@ def _refuse_other(there: KnownClip, entry) -> None:
     ):
         if before != now:
             raise InputError(
-                f"The video of clip {entry.clip_id!r} ({what} {now!r}) is there already as clip {row.clip_id!r} "
+                f"The video of clip {entry.clip_id!r} ({what} {now!r}) is in the table already, as clip {row.clip_id!r} "
                 f"({what} {before!r}): leave it out, or remove that one first."
             )
 

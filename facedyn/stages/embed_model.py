@@ -133,7 +133,7 @@ def _changed(config, settings, made_by):
     for name, value in ({"data.workers": 1} | (settings or {})).items():
         if not name.startswith(FREE):
             raise InputError(
-                f"embed takes {name} from {made_by}, where the model was made with it; of the settings it can change "
+                f"embed cannot change {name}, as the model of {made_by} was made with it; it can change "
                 f"{', '.join(name.removesuffix('.') for name in FREE)}."
             )
         override(config, name, str(value))
@@ -153,7 +153,7 @@ def _shared(config, params, arrays: dict, path) -> Shared:
     except (KeyError, ValueError, IndexError):
         fits = False
     if not fits:
-        raise InputError(f"{path} was exported by another version: its filters are not those of this one; export it again.")
+        raise InputError(f"{path} was exported by another version: its filters do not fit this one; export it again.")
     return Shared(params=params, basis=basis, readout=nothing, **kept)
 
 

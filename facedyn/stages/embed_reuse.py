@@ -112,7 +112,7 @@ def refuse(out, before: Tables | None, people: dict[str, str]) -> None:
     if not pathlib.Path(out).exists():
         return
     if before is None:
-        raise InputError(f"--out={out} exists and is no table of `facedyn embed`: name another file, or add --overwrite.")
+        raise InputError(f"--out={out} exists and is not a table of `facedyn embed`: name another file, or add --overwrite.")
     new, gone = people.keys() - before.people.keys(), before.people.keys() - people.keys()
     changed = {person for person in people.keys() & before.people.keys() if people[person] != before.people[person]}
     found = {"new": new, "changed": changed, "no longer there": gone}

@@ -121,7 +121,7 @@ def summary(embedder, out, tables: Tables, stage: str = "embed") -> dict:
     quality = embedder.quality(table, tables.videos, embed_reuse.as_dict(tables.seconds))
     reliable, rows = int(quality["reliable"].sum()), int((quality["n_frames"] > 0).sum())
     if used < n:
-        print(f"{stage}: {used} of {n} videos used; {places.videos} says why not the others")
+        print(f"{stage}: {used} of {n} videos used; {places.videos} says why the others were not")
     if len(tables.predictions):
         print(f"{stage}: predictions of {counted(tables.predictions['trait'].nunique(), 'traits')} in {places.predictions}")
     unsure = "" if reliable == rows else f"; {rows - reliable} not reliable, {places.quality} says why"

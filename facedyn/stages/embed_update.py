@@ -27,7 +27,9 @@ class State(NamedTuple):
 def empty(embedder: Embedder) -> State:
     """Nothing was embedded yet. Raises InputError for a model whose clips cannot be kept."""
     if not embedder.keeps_states():
-        raise InputError(f"{embedder.model.name} finds filters by descent, which needs all videos at once: embed all of them.")
+        raise InputError(
+            f"{embedder.model.name} finds filters by gradient descent, which needs all videos at once: embed all of them."
+        )
     nothing = pd.DataFrame()
     return State(embedder.made_with(), {}, Tables(nothing, embed_clips.videos({}), nothing, {}, embed_reuse.as_table({})))
 

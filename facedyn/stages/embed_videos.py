@@ -69,7 +69,7 @@ def _of_folder(path, person_pattern) -> Videos:
 def _of_list(paths, person_pattern) -> Videos:
     for path in paths:
         if not path.exists():
-            raise InputError(f"--videos={path} is no folder, no manifest (CSV) and no video ({', '.join(VIDEOS)}).")
+            raise InputError(f"--videos={path} is not a folder, a manifest (CSV) or a video ({', '.join(VIDEOS)}).")
     different = list(dict.fromkeys(paths))
     if person_pattern:
         names = [pathlib.Path(path.name) for path in different]

@@ -160,9 +160,7 @@ class Embedder:
         (entries, left_out, _), work = videos, pathlib.Path(work)
         settings, path, self.videos = self.prepare_settings(), work / "quality.parquet", None
         if not self.model.fps:
-            messages.warning(
-                "embed: nothing tells at how many frames per second the model was trained; the videos are taken at their own."
-            )
+            messages.warning("embed: the frame rate that the model was trained at is not known; the videos keep their own.")
         try:
             prepare_face_clips(entries, work / "data", settings, path)
         finally:
@@ -236,7 +234,7 @@ def judged(rows) -> pd.DataFrame:
     unsure = rows.loc[rows["verdict"] == AT_CHANCE, "unit_id"].unique()
     if len(unsure):
         messages.warning(
-            f"embed: at chance, as the filters rank held-back frames no better than a guess does (0.5): {named(unsure)}"
+            f"embed: at chance, as the filters rank held-back frames no better than guessing (0.5): {named(unsure)}"
         )
     return rows
 

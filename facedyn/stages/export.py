@@ -36,6 +36,6 @@ def run(workdir: str, out: str, overrides: dict, note: str | None = None) -> dic
     scales, size = ", ".join(map(str, generic)), out.stat().st_size
     print(f"export: the generic model of the scales {scales}, {size:,} bytes, in {out}; it holds no video and no person's id")
     if whole:
-        print(f"export: features of new videos by it: facedyn embed VIDEOS --model={out.name} --out=features.parquet")
-    print(f"export: elsewhere: --config.pretrain.init_from={out.name}, and --config.pretrain.steps=0 to take it as it is")
+        print(f"export: features of new videos: facedyn embed VIDEOS --model={out.name} --out=features.parquet")
+    print(f"export: in another run: --config.pretrain.init_from={out.name}, with --config.pretrain.steps=0 to use it unchanged")
     return {"scales": list(generic), "bytes": size, "embeds": whole}

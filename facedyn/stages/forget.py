@@ -60,7 +60,7 @@ def run(workdir: str, person: str, overrides: dict, dry_run: bool = False) -> di
 def _run(config, workdir, person) -> dict:
     unfinished = _read_journal(workdir)
     if unfinished and unfinished["person"] != person:
-        print(f"forget: first goes on with {unfinished['person']!r}, of a call that was broken off")
+        print(f"forget: first finishes {unfinished['person']!r}, of a call that was interrupted")
         _forget(config, workdir, unfinished)
         unfinished = None
     plan = unfinished or _plan(config, workdir, person)
@@ -76,7 +76,7 @@ def _list(config, workdir, person) -> dict:
     """Prints what a call would remove, and changes nothing."""
     unfinished = _read_journal(workdir)
     if unfinished and unfinished["person"] != person:
-        print(f"forget: would first go on with {unfinished['person']!r}, of a call that was broken off")
+        print(f"forget: would first finish {unfinished['person']!r}, of a call that was interrupted")
     plan = unfinished if unfinished and unfinished["person"] == person else _plan(config, workdir, person)
     if plan is None:
         print(_was_forgotten(config, workdir, person))
@@ -94,7 +94,7 @@ def _list(config, workdir, person) -> dict:
         print(f"forget: {name}: {gone} would be removed")
     for sentence in plan["learnt"] or [f"No model was trained on {person!r}."]:
         print(f"forget: {sentence}")
-    print("forget: nothing was changed; without --dry-run it is done")
+    print("forget: nothing was changed; run it without --dry-run to remove")
     return {"removed": 0, "would_remove": sum(found.values())}
 
 
@@ -130,7 +130,7 @@ def _was_forgotten(config, workdir, person) -> str:
         near = difflib.get_close_matches(person.casefold(), list(folded), 1, 0.0 if len(people) == 1 else 0.3)
         hint = f"the nearest id is {folded[near[0]]!r}" if near else f"there are {named(people)}" if people else "it has nobody"
         raise InputError(f"There is no person {person!r} in {workdir}, {hint}; nothing was removed.")
-    still = f"; what was learnt with this person is still there ({', '.join(learnt)}): train it again" if learnt else ""
+    still = f"; what was learnt from this person is still there ({', '.join(learnt)}): retrain it" if learnt else ""
     return f"forget: {person!r} was forgotten here before, and nothing is left in the data and tables{still}"
 
 
@@ -300,7 +300,7 @@ def _forget(config, workdir, plan: dict) -> int:
         print(f"forget: {sentence}")
     print("forget: scores.csv counts the person until fit and traits are run again; the next run writes a report")
     if left:
-        print(f"forget: the id still stands in {named(left)}: look whether it means the person")
+        print(f"forget: the id still stands in {named(left)}: check whether it means this person")
     outside = [path for path in plan["videos"] if pathlib.Path(path).exists()]
     if outside:
         print(f"forget: not touched, as it is yours: {named(outside)}")

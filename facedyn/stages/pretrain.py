@@ -148,7 +148,7 @@ def _start_from(config, like, scale: int):
 def _start_params(config, model, scale: int):
     """The parameters that pretraining starts from: random, or those of config.pretrain.init_from."""
     if config.pretrain.steps == 0 and not config.pretrain.init_from:
-        raise InputError("config.pretrain.steps=0 takes a generic model as it is: name it by config.pretrain.init_from.")
+        raise InputError("config.pretrain.steps=0 uses a generic model unchanged: name it with config.pretrain.init_from.")
     params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
     return _start_from(config, params, scale) if config.pretrain.init_from else params
 
@@ -188,7 +188,7 @@ def _latest(series, state, log: MetricsLog | None, scale: int):
     latest = series.latest_step()
     if latest is not None:
         state = series.restore(latest, state)
-        processes.log(f"pretrain: scale {scale} goes on from step {latest}")
+        processes.log(f"pretrain: scale {scale} continues from step {latest}")
     if log:
         log.rewind(latest or 0)
     return state
@@ -206,7 +206,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
     """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
     c, directory = config.pretrain, common.generic_dir(workdir, scale)
     if (directory / "best").is_dir():
-        processes.log(f"pretrain: the generic model of scale {scale} is there already")
+        processes.log(f"pretrain: the generic model of scale {scale} exists already")
         return load_generic(config, workdir, scale), "done before"
     mesh = compiled.mesh
     if c.batch_size % mesh.size:

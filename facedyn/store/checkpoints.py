@@ -23,7 +23,7 @@ DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, File
 
 
 class Series:
-    """Checkpoints of one training run under `directory`, one a step; the newest `keep` and the best stay.
+    """Checkpoints of one training run under `directory`, one per step; the newest `keep` and the best stay.
 
     Every process makes one and calls its methods in step with the others.
 

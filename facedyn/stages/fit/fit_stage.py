@@ -290,7 +290,7 @@ def _finish(config, workdir, fitting, models, face_clips, units, left_out) -> di
         )
     broken = rows.loc[~rows["finite"], "unit_id"].unique().tolist()
     for name in broken:
-        messages.warning(f"fit: the filters of {name} did not stay finite; it is marked in the table (finite = False)")
+        messages.warning(f"fit: the filters of {name} became infinite or NaN; the table marks them (finite = False)")
     for scale in common.scales(config) if config.report.examples else ():
         whole = [parts[WHOLE] for parts in units[scale] if WHOLE in parts]
         _write_examples(config, fitting, models(scale, ""), face_clips, whole, folder, scale)

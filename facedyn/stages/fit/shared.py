@@ -140,7 +140,7 @@ def load_models(config, workdir) -> dict:
             if kept is None:
                 raise InputError(f"{path} is missing: run the stage `fit` on {workdir} first.")
             if wanted != {name: kept.get(name) for name in wanted}:
-                raise InputError(f"{path} was learnt from something else than {workdir} holds now: run the stage `fit` there.")
+                raise InputError(f"{path} was learnt from other data than {workdir} holds now: run the stage `fit` there.")
             found[scale] = _load(config, path, found[scale])
     return found
 
@@ -228,7 +228,9 @@ class Models:
                 f"delete the folder {folder} and run fit again."
             )
         if kept is not None:
-            processes.log(f"fit: what people of scale {scale} have in common is learnt again: {differences(kept, wanted)}")
+            processes.log(
+                f"fit: components and population filters of scale {scale} are learnt again: {differences(kept, wanted)}"
+            )
         return True
 
     def _find_pool(self):

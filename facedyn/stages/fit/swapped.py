@@ -1,4 +1,4 @@
-"""The control `swapped_dynamics`: every unit with its own covariance and somebody else's course in time.
+"""The control `swapped_dynamics`: every unit with its own covariance and somebody else's movement over time.
 
 Who identifies people by it identifies looks. The others are chosen from all that is planned, so that a fit that was broken
 off chooses the same; both halves of a person, and his or her sessions, get those of different people.

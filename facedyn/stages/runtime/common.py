@@ -30,7 +30,7 @@ def unet(config) -> UNet:
     if levels < 2 or size % 2 ** (levels - 1):
         raise InputError(
             f"config.data.image_size={size} cannot be halved {levels - 1} times, as the {levels} levels of "
-            f"config.model.channels ask: use a multiple of {2 ** (levels - 1)}, or fewer levels."
+            f"config.model.channels require: use a multiple of {2 ** (levels - 1)}, or fewer levels."
         )
     return UNet(
         channels=tuple(config.model.channels),

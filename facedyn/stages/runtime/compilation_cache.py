@@ -34,7 +34,7 @@ def switch_on(setting: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         messages.warning(
-            f"What is compiled cannot be kept in {folder} ({error.strerror}); config.compilation_cache names another folder."
+            f"Compiled code cannot be kept in {folder} ({error.strerror}); config.compilation_cache names another folder."
         )
         return
     if setting == AUTO and jax.config.jax_compilation_cache_max_size == -1:  # else JAX keeps to the user's own limit

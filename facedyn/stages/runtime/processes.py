@@ -104,7 +104,9 @@ def _join(place) -> None:
         jax.distributed.initialize(**own, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"The processes of config.distributed.coordinator={coordinator!r} did not meet: {reason}") from error
+        raise InputError(
+            f"The processes of config.distributed.coordinator={coordinator!r} could not connect: {reason}"
+        ) from error
     # JAX has a handler of its own that keeps SIGTERM from Python.
     stopping.reinstall()
 
@@ -164,7 +166,7 @@ def _await(key: str) -> str:
             number, reason = ended[0][0].rsplit("/", 1)[-1], ended[0][1]
             if reason == STOPPED:
                 raise stopping.Stopped
-            raise InputError(f"Process {number} failed; what it printed says why." if reason == FAILED else reason)
+            raise InputError(f"Process {number} failed; its own output says why." if reason == FAILED else reason)
         time.sleep(POLL_SECONDS)
 
 

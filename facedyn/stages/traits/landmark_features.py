@@ -41,7 +41,7 @@ def features(config, clips_of: dict[str, list[str]], names) -> dict:
             key = ScoreKey(name, "ridge", note=TRANSDUCTIVE)  # the components are found without labels, but of these people
             found[key] = _described(list(runs.values()), several)
         elif config.data.landmarks:
-            messages.warning(f"traits: the baseline {name} is left out, no file in {config.data.landmarks} is of it")
+            messages.warning(f"traits: the baseline {name} is left out, no file in {config.data.landmarks} has its columns")
     return found
 
 
@@ -73,7 +73,9 @@ def _described(of_people: list, several: list) -> np.ndarray:
     widths = {run.shape[1] for run in several}
     if len(widths) > 1:
         numbers = " and ".join(map(str, sorted(widths)))
-        raise InputError(f"The files of landmarks have {numbers} columns that move; all must be of one program.")
+        raise InputError(
+            f"The files of landmarks have different numbers of columns ({numbers}); all must come from one program."
+        )
     basis = clip_features.principal_images(several, min(COMPONENTS, *widths))
     vectors = [clip_features.linear_dynamics([run @ basis for run in own]) if own else None for own in of_people]
     length = len(next(vector for vector in vectors if vector is not None))

@@ -59,7 +59,7 @@ class SavedHead:
         if vectors.shape[1] * blocks != width:
             raise InputError(
                 f"The representations have {vectors.shape[1]} values, the saved head expects {width // blocks}: embed with the"
-                f" generic model and the settings of `fit` that the head's workdir has."
+                f" generic model and the settings of `fit` of the head's workdir."
             )
         predicted = "unit_id" if self.one_by_one else "person_id"
         ids = sorted(set(rows[predicted].astype(str)))

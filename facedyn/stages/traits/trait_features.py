@@ -241,7 +241,7 @@ def log_missing_blocks(blocks, people) -> None:
             who = named(np.asarray(people)[absent])
             messages.warning(
                 f"traits: {absent.sum()} people have no representation of scale {scale}, task {task}: {who}; "
-                "alone it is scored without them, beside others it counts as the training people's mean"
+                "alone it is scored without them; together with others, the training people's mean stands in for it"
             )
 
 

@@ -71,8 +71,8 @@ def samples(config, subjects: Subjects, rows, vectors) -> trait_features.Samples
 def folds(config, face_clips, records, subjects: Subjects, seed: int) -> np.ndarray:
     """Fold of each: int [P] in 0 .. K - 1; -1 for one that is in training only.
 
-    k_fold: as many as config.traits.folds; leave_one_out: one a person; official: the split `test` is the only fold. The first
-    two are disjoint by person. Raises InputError when the splits cannot serve.
+    k_fold: as many as config.traits.folds; leave_one_out: one per person; official: the only fold is the split `test`. The
+    first two are disjoint by person. Raises InputError when the splits cannot be used.
     """
     if config.traits.protocol == "leave_one_out":
         return subjects.owner
@@ -95,8 +95,8 @@ def overlap_note(subjects: Subjects, fold) -> str:
         return ""
     tested = {person for person, k in zip(subjects.people, fold) if k >= 0}
     messages.warning(
-        f"traits: {len(both)} of {len(tested)} people in test are in training too, so knowing a face again helps: scores say"
-        " people_overlap, and same_identity among them is what looking people up gives without a pixel"
+        f"traits: {len(both)} of {len(tested)} people in test are in training too, so recognising a person helps: scores are"
+        " marked people_overlap; compare them with same_identity, which looks up the person's label and sees no frame"
     )
     return PEOPLE_OVERLAP
 

@@ -106,7 +106,8 @@ def _marks(config, workdir, people) -> dict[str, str]:
     seen = people & people_of(workdir)
     if seen:
         messages.warning(
-            f"traits: {len(seen)} of {len(people)} people were in the generic model's pool, unlabelled: scores say transductive"
+            f"traits: {len(seen)} of {len(people)} people also trained the generic model, without labels: "
+            "their scores are marked transductive"
         )
     return {"aggregate": "" if aggregate == "person" else aggregate, "note": TRANSDUCTIVE if seen else ""}
 
@@ -199,10 +200,11 @@ def _check(config):
             raise InputError(f"config.traits.{name}={traits[name]!r} must be one of {', '.join(known)}.")
     if len(traits.seeds) > 1 and traits.protocol != "k_fold":
         raise InputError(
-            f"config.traits.seeds={tuple(traits.seeds)} deal out folds, of which {traits.protocol!r} has one choice only."
+            f"config.traits.seeds={tuple(traits.seeds)} ask for several repeats of the folds, but {traits.protocol!r} has "
+            "only one."
         )
     if traits.aggregate != "person" and config.fit.unit == "person":
         raise InputError(
-            f"config.traits.aggregate={traits.aggregate!r} needs several units a person: fit with config.fit.unit='clip' or"
+            f"config.traits.aggregate={traits.aggregate!r} needs several units per person: fit with config.fit.unit='clip' or"
             " 'session'."
         )
