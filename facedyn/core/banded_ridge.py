@@ -10,7 +10,7 @@ N rows, T traits, B bands, D features.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -227,7 +227,7 @@ def _minimise(loss, start):
     solver = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(max_backtracking_steps=10, store_grad=True))
     value_and_grad = optax.value_and_grad_from_state(loss)
 
-    def step(carry):
+    def step(carry) -> Any:
         point, state, _, before = carry
         value, grad = value_and_grad(point, state=state)
         updates, state = solver.update(grad, state, point, value=value, grad=grad, value_fn=loss)

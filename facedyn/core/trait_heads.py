@@ -6,6 +6,7 @@ several traits that were fitted to different people are stacked along a first ax
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,13 +93,13 @@ def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, ma
     return scale * v * size
 
 
-def _minimise_lbfgs(loss, start, tolerance, max_steps):
+def _minimise_lbfgs(loss, start, tolerance, max_steps) -> jax.Array:
     # On a convex quadratic every step has positive curvature, so backtracking serves; zoom compiles half as long again.
     solver = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(max_backtracking_steps=20, store_grad=True))
     value_and_grad = optax.value_and_grad_from_state(loss)
     first = jnp.linalg.norm(jax.grad(loss)(start))
 
-    def step(carry):
+    def step(carry) -> Any:
         v, state = carry
         value, grad = value_and_grad(v, state=state)
         updates, state = solver.update(grad, state, v, value=value, grad=grad, value_fn=loss)
@@ -141,7 +142,7 @@ def fit_mlp(key, z, y, where, *, hidden=64, steps=300, learning_rate=1e-3, weigh
     def loss(layers):
         return jnp.sum(where * (apply_layers(layers, z) - target) ** 2) / jnp.maximum(jnp.sum(where), 1.0)
 
-    def step(carry, _):
+    def step(carry, _) -> tuple[Any, jax.Array]:
         layers, state = carry
         value, grad = jax.value_and_grad(loss)(layers)
         updates, state = solver.update(grad, state, layers)

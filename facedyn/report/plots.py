@@ -81,7 +81,7 @@ def for_page(svg: str, name: str, width: float, description: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r'(\sid="|url\(#|xlink:href="#)', rf"\1{re.escape(name)}-", svg)
-    box = re.search(r'viewBox="[^"]*"', svg).group()
+    box = re.findall(r'viewBox="[^"]*"', svg)[0]
     label = html.escape(description)
     # Inside HTML an <svg> needs no namespaces.
     opening = f'<svg class="plot" role="img" aria-label="{label}" style="max-width: {round(width * 100)}px" {box}>'

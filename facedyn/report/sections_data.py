@@ -93,7 +93,9 @@ def doctor(inputs: Inputs) -> page.Section:
         return page.section(name, title, page.paragraph(words))
     if len(table):
         rows, errors = [], []
-        for (severity, kind, what, fix), own in table.groupby(["severity", "kind", "what", "fix"], sort=False):
+        columns = ["severity", "kind", "what", "fix"]
+        for _, own in table.groupby(columns, sort=False):
+            severity, kind, what, fix = own[columns].iloc[0]
             items = list(dict.fromkeys(own["item"]))
             named = ", ".join(items[:NAMED_ITEMS]) + (f" and {len(items) - NAMED_ITEMS} more" * (len(items) > NAMED_ITEMS))
             errors += [len(rows)] if severity == "error" else []

@@ -56,7 +56,7 @@ def tiles(inputs: Inputs) -> str:
             items.append(("Ranking accuracy, without → with person filters", figure, note))
     found = inputs["fit"][inputs["fit"]["metric"] == "top1"]
     found = found[(found["control"] == "") & (found["block"] == "")]
-    kind = next((kind for kind in tables.IDENTIFIED if (found["method"] == kind).any()), "")
+    kind = next((kind for kind in tables.IDENTIFIED if kind in set(found["method"])), "")
     found = found[found["method"] == kind]
     if len(found):
         row = max(found.itertuples(index=False), key=lambda r: len(tables.key_of(r).scale_numbers))

@@ -41,8 +41,7 @@ def verdict(scores: pd.DataFrame) -> Verdict:
     Of its traits, else of identification, else of the generic model: the first of them that was judged.
     """
     for row in (_headline_row(scores), _identification_row(scores), *_generic_rows(scores)):
-        found = verdict_of(scores, row) if row is not None else verdicts.NOT_JUDGED
-        if found.word:
+        if row is not None and (found := verdict_of(scores, row)).word:
             what = {"pcc": "Traits", "top1": "Identification", "ranking_accuracy": "Generic model"}[row.metric]
             word = found.word if found.word in (USABLE, TOO_FEW) else AT_CHANCE
             return Verdict(word, f"{what}: {found.reason}")

@@ -13,7 +13,7 @@ from facedyn.stages.runtime import common
 from facedyn.store import portable, stamps
 
 
-def run(workdir: str, out: str, overrides: dict, note: str | None = None) -> dict:
+def run(workdir: str, out: str | pathlib.Path, overrides: dict, note: str | None = None) -> dict:
     """Writes `out`; returns a summary. Raises InputError when there is no finished generic model.
 
     note: who is to be named for the data that the model was trained on.
