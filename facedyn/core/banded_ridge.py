@@ -107,7 +107,7 @@ def cross_validate(x, y, people, fold, bands, weights=None) -> np.ndarray:
     return found
 
 
-def fit_head(x, y, people, bands, weights=None):
+def fit_head(x, y, people, bands, weights=None) -> tuple[dict, Fitted]:
     """(head, Fitted) of all rows; the head, stacked over the traits, is of the features themselves (`trait_heads.predict`)."""
     everyone = np.ones(len(x), bool)
     fitted, usable, heads = fit(x, y, people, everyone, bands, weights), usable_rows(x, y), []
@@ -138,7 +138,7 @@ def members_of(people) -> np.ndarray:
 
 
 @jax.jit
-def choose(kernels, y, members):
+def choose(kernels, y, members) -> tuple[jax.Array, jax.Array]:
     """(log strengths [T, B], errors [T]) by which people are predicted best by each other.
 
     Args: kernels [B, N, N] and y [N, T], of mean 0 and variance 1, of training rows; members as of `members_of`, where a row
@@ -163,7 +163,7 @@ def choose(kernels, y, members):
     return jax.lax.map(of_trait, y.T)
 
 
-def errors(log_strengths, kernels, y, members):
+def errors(log_strengths, kernels, y, members) -> jax.Array:
     """Mean squared error of each trait when every person's rows are predicted from all others': [T].
 
     Of a kernel ridge with inverse A of (kernel + 1) and dual weights A y, the residuals of rows S that were left out are
@@ -184,7 +184,7 @@ def errors(log_strengths, kernels, y, members):
 
 
 @jax.custom_vjp
-def inverse_positive_definite(a):
+def inverse_positive_definite(a) -> jax.Array:
     """The inverse of a symmetric positive definite [N, N], by Cholesky's factor and matrix products.
 
     A triangular solve of jaxlib 0.10 takes a hundred times as long as the factor on CPU.

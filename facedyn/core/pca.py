@@ -21,7 +21,7 @@ ROUNDING = 1e-12
 ALL_COMPONENTS = 1024
 
 
-def eigenvectors(products, most: int | None = None, min_share: float | None = ROUNDING):
+def eigenvectors(products, most: int | None = None, min_share: float | None = ROUNDING) -> tuple[np.ndarray, np.ndarray]:
     """Of a symmetric matrix without negative eigenvalues, [N, N]: eigenvalues [R] and eigenvectors [N, R], largest first.
 
     Args:
@@ -70,7 +70,7 @@ def coordinate_columns(x) -> int:
     return next((columns for columns in shares if columns >= min(x.shape)), rows)
 
 
-def principal_coordinates(x, train, columns: int, weights=None):
+def principal_coordinates(x, train, columns: int, weights=None) -> tuple[np.ndarray, np.ndarray]:
     """Principal coordinates of the features z-scored by the training rows, in falling order of spread.
 
     Training rows have uncorrelated, centred columns, and inner products with any training row are those of the z-scored
@@ -118,7 +118,7 @@ def _feature_blocks(x):
     return [slice(first, first + width) for first in range(0, x.shape[1], width)]
 
 
-def leading_coordinates(blocks, components: int = 2):
+def leading_coordinates(blocks, components: int = 2) -> tuple[np.ndarray, np.ndarray]:
     """Rows in the plane (or line, ...) of the leading principal components of the z-scored features of all rows.
 
     The sign of a component, which is arbitrary, makes the row farthest from the middle positive.
@@ -135,11 +135,12 @@ def leading_coordinates(blocks, components: int = 2):
     return coordinates * np.where(farthest < 0, -1.0, 1.0), shares
 
 
-def moments(x, train):
+def moments(x, train) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature over the training rows, NaN left out; sd = 0 for a constant feature."""
     if not x.shape[1]:
         return np.zeros(0), np.zeros(0)
-    return tuple(np.concatenate(parts) for parts in zip(*(_moments(x[train, some]) for some in _feature_blocks(x))))
+    means, sds = zip(*(_moments(x[train, some]) for some in _feature_blocks(x)))
+    return np.concatenate(means), np.concatenate(sds)
 
 
 def _moments(x):
@@ -154,7 +155,7 @@ def _moments(x):
     return mean, np.where(sd > CONSTANT * np.abs(mean), sd, 0.0)
 
 
-def weighted(of, weights):
+def weighted(of, weights) -> tuple[np.ndarray, np.ndarray]:
     """Moments (mean, sd) by which `standardise` gives z-scores times weights [D]; None for ones."""
     return of if weights is None else (of[0], of[1] / weights)
 
@@ -167,7 +168,7 @@ def standardise(x, mean, sd) -> np.ndarray:
     return z
 
 
-def unproject_head(x, train, layers, weights=None):
+def unproject_head(x, train, layers, weights=None) -> dict:
     """A head for `trait_heads.predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores.
 
     weights: those of `principal_coordinates`; the head's sd is divided by them.

@@ -34,7 +34,7 @@ class Fitted(NamedTuple):
     basis: np.ndarray  # float64 [N, R], see coordinates.principal_coordinates
 
 
-def choose(x, y, splits, grid, columns: int, weights=None):
+def choose(x, y, splits, grid, columns: int, weights=None) -> tuple[np.ndarray, np.ndarray]:
     """The candidate with the smallest squared error over all inner validation rows, for each trait.
 
     Args:
@@ -60,7 +60,7 @@ def fit(x, y, rows, choices, columns: int, weights, solver: str) -> Fitted:
     return Fitted(*map(np.asarray, (out, chosen, found)), basis)
 
 
-def held_penalty(penalty, total, count):
+def held_penalty(penalty, total, count) -> float:
     """The penalty, at most MAX_SHRINKAGE times the mean of `count` curvatures that add up to `total`."""
     return min(penalty, MAX_SHRINKAGE * total / count) if total > 0 else penalty
 
