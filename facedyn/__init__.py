@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from facedyn.features import load_features, load_quality
+    from facedyn.stages.export import was_trained_on
     from facedyn.store.representations import load_representations
     from facedyn.store.scores import load_scores
     from facedyn.transformer import FacialDynamics
@@ -20,6 +21,7 @@ _WHERE = {
     "load_quality": "facedyn.features",
     "load_representations": "facedyn.store.representations",
     "load_scores": "facedyn.store.scores",
+    "was_trained_on": "facedyn.stages.export",
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "load_quality",
     "load_representations",
     "load_scores",
+    "was_trained_on",
 ]
 
 

@@ -18,15 +18,14 @@ from facedyn.settings_schema import SETTINGS
 
 def default_config() -> ConfigDict:
     """The reference settings: 112x112 RGB faces, U-net of 32/64/128/256 channels, scales 1, 2 and 4, filters in closed form."""
-    config = ConfigDict()
+    nested = {}
     for name, setting in SETTINGS.items():
         *sections, leaf = name.split(".")
-        place = config
+        place = nested
         for section in sections:
-            if section not in place:
-                place[section] = ConfigDict()
-            place = place[section]
+            place = place.setdefault(section, {})
         place[leaf] = setting.default
+    config = ConfigDict(nested)
     config.lock()
     return config
 
@@ -108,12 +107,8 @@ def expand_home(config: ConfigDict) -> ConfigDict:
     """Returns the config, in which a leading ~ of every path has become the home folder. Raises InputError for ~nobody."""
     given = flatten(config)
     for name in (name for name, setting in SETTINGS.items() if setting.path and isinstance(given.get(name), str)):
-        *sections, leaf = name.split(".")
-        place = config
-        for section in sections:
-            place = place[section]
         if given[name].startswith("~"):
-            place[leaf] = with_home(given[name], f"config.{name}")
+            config.update_from_flattened_dict({name: with_home(given[name], f"config.{name}")})
     return config
 
 

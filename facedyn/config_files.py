@@ -32,7 +32,7 @@ def load_config(spec: str) -> ConfigDict:
     """
     path, argument = _path_and_argument(spec)
     module_spec = importlib.util.spec_from_file_location(f"facedyn_config_{path.stem}", path)
-    if module_spec is None:
+    if module_spec is None or module_spec.loader is None:
         raise InputError(f"{path} is not a Python file; a config is a file such as configs/demo.py.")
     module = importlib.util.module_from_spec(module_spec)
     try:

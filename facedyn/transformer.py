@@ -14,7 +14,7 @@ from data_pipelines import progress
 from data_pipelines.errors import InputError
 
 try:
-    from sklearn.base import BaseEstimator, TransformerMixin  # pyright: ignore[reportMissingImports]
+    from sklearn.base import BaseEstimator, TransformerMixin  # pyright: ignore[reportMissingImports, reportAssignmentType]
 except ImportError:  # optional: `pip install scikit-learn`
 
     class TransformerMixin:

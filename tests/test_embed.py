@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FORGOTTEN
+from safetensors.numpy import save
 
 import facedyn
 from data_pipelines.errors import InputError
@@ -185,6 +187,21 @@ def test_the_metadata_say_what_the_model_was_made_with(exported, workdir):
     assert len(metadata["hash"]) == 64
     assert "data.traits" not in metadata["settings"]
     assert metadata["format"] == portable.FORMAT
+
+
+def test_one_can_ask_whom_a_model_was_trained_on_but_not_read_it(exported, tmp_path):
+    """p00 to p03 are in the split train, p04 and p05 in validation, by whom the training is stopped."""
+    asked = {f"p{i:02d}": facedyn.was_trained_on(exported, f"p{i:02d}") for i in (0, 2, 4, 5, 6, 11)}
+    assert asked == {"p00": True, "p02": True, "p04": True, "p05": True, "p06": False, "p11": False}
+    assert facedyn.was_trained_on(exported, FORGOTTEN)
+    assert not facedyn.was_trained_on(exported, "P00")
+    assert FORGOTTEN.encode() not in exported.read_bytes()
+    bare = tmp_path / "older.safetensors"
+    metadata, named = portable._whole(exported)
+    del metadata["people"]
+    bare.write_bytes(save(named, {"facedyn": json.dumps(metadata)}))
+    with pytest.raises(InputError, match="does not list whom it was trained on"):
+        facedyn.was_trained_on(bare, "p00")
 
 
 @pytest.fixture

@@ -327,7 +327,7 @@ def test_halves_of_a_person_share_no_frame(solver):
     fitting = shared.make_fitting(config)
     planned, _ = fit_stage.plan_all(config, fitting, CLIPS)
     for scale in (1, 2):
-        first, second = ({parts[half].unit_id: parts[half] for parts in planned[scale]} for half in (1, 2))
+        first, second = ({parts[half, 0.0].unit_id: parts[half, 0.0] for parts in planned[scale]} for half in (1, 2))
         assert len(first) == len(second) == len(CLIPS.clips)
         for name in first:
             of_half = [

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 
 import av
+import av.error
 import numpy as np
 
 from data_pipelines.errors import InputError
@@ -40,7 +41,7 @@ def promised_frames(entry, fps: float) -> float | None:
     """Frames that a clip has by its header, at the rate `fps` where that is not 0 and lower; None where nothing tells."""
     if is_url(entry.path):
         return None
-    with contextlib.suppress(OSError, ValueError, LookupError, av.FFmpegError):
+    with contextlib.suppress(OSError, ValueError, LookupError, av.error.FFmpegError):
         if entry.path.is_dir():
             frames = sum(name.lower().endswith(IMAGES) for name in os.listdir(entry.path))
             own = entry.fps or FOLDER_FPS

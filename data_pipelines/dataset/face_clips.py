@@ -214,7 +214,7 @@ def _clip_infos(index, trait_names):
     names = ("clip_id", "person_id", "task", "session", "split", "fps")
     firsts = index.table.take(index.first_record[:-1])
     columns = [firsts[name].to_pylist() for name in names]
-    traits = np.stack([firsts[f"trait:{name}"].to_numpy() for name in trait_names], 1) if trait_names else None
+    traits = np.stack([firsts[f"trait:{name}"].to_numpy() for name in trait_names], 1) if trait_names else []
     frames = index.first_frame[index.first_record]
     for i, values in enumerate(zip(*columns)):
         own = traits[i] if trait_names else np.zeros(0, np.float32)

@@ -125,7 +125,7 @@ def _with_its_errors(row, process):
     try:
         return process()
     except _NotOfTheClip as error:
-        raise error.__cause__ from None
+        raise error.__cause__ or error from None
     except MemoryError:
         raise
     except InputError as error:

@@ -144,7 +144,7 @@ class Clock:
         time = last + timing.step if stamp is None else stamp + self._shift
         step = time - last
         numbers = 1
-        if step < -BACK * timing.step or step > LEAP:
+        if stamp is not None and (step < -BACK * timing.step or step > LEAP):
             time = last + timing.step
             self._shift, numbers = time - stamp, 2
         elif step < 0.1 * timing.step:
@@ -177,8 +177,8 @@ def resampled(frames, fps: float):
     follow one another lies a hole: a new time in it takes a picture only within half a new step of it, and the new indices
     leave out a number too.
     """
-    before = last = start = None
-    index, shift, segment = 0, 0, 0
+    before = last = None
+    start, index, shift, segment = 0.0, 0, 0, 0
     for number, seconds, image in frames:
         here = seconds, image, segment
         if before is None:

@@ -14,6 +14,10 @@ import pathlib
 import re
 
 import av
+import av.error
+import av.filter
+import av.logging
+import av.stream
 
 from data_pipelines.errors import InputError
 from data_pipelines.faces.conversion import BT601, aspect_of, orientation
@@ -24,7 +28,7 @@ NAMELESS = "which has no name in the file"
 COLOURS = ("colorspace", "color_range", "color_trc", "color_primaries")
 # FFmpeg's own decoders of these paint damaged data as if it were a picture; those of libvpx are as fast and notice most of it.
 STRICTER = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-FAULTS = (av.FFmpegError, ValueError, RuntimeError)  # of FFmpeg's libraries, and of PyAV for what they handed it
+FAULTS = (av.error.FFmpegError, ValueError, RuntimeError)  # of FFmpeg's libraries, and of PyAV for what they handed it
 
 
 @dataclasses.dataclass
@@ -239,21 +243,21 @@ class Deinterlacer:
             self._graph, self._kind = _bwdif(frame), kind
         self._waiting.append(picture)
         self._graph.push(frame)
-        yield from self._done()
+        yield from self._done(self._graph)
 
     def finish(self):
         """Yields the last pictures."""
         if self._graph is not None:
             self._graph.push(None)
-            yield from self._done()
+            yield from self._done(self._graph)
             self._graph = None
             self._waiting.clear()
 
-    def _done(self):
+    def _done(self, graph):
         while self._waiting:
             try:
-                frame = self._graph.pull()
-            except (av.BlockingIOError, EOFError):
+                frame = graph.pull()
+            except (av.error.BlockingIOError, EOFError):
                 return
             picture = self._waiting.popleft()
             # The filter's own notes on colours may be less than the decoder's.

@@ -146,7 +146,9 @@ class YuNetDetector:
             found = next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True), face)), None)
             if found is not None and (best is None or found.score > best.score + 0.05 * (quarter == 1)):
                 best = found
-        for _ in range(3 if best is not None else 0):  # until the view leans as the head does
+        if best is None:
+            return None
+        for _ in range(3):  # until the view leans as the head does
             turn, again = _turn(best.roll), self.refined(bgr, best)
             best = again[0] if again else best
             if _turn(best.roll) == turn:

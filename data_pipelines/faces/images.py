@@ -29,14 +29,13 @@ def reduced(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def decode_image(encoded: bytes, channels: int) -> np.ndarray:
-    """uint8 [H, W, C] from an encoded image; RGB, grey, or two channels."""
-    buffer = np.frombuffer(encoded, np.uint8)
+    """uint8 [H, W, C] from an encoded image; RGB, grey, or two channels. Raises ValueError for other bytes."""
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise ValueError(f"These {len(encoded)} bytes are no image.")
     if channels == 2:
-        left, right = np.split(cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE), 2, axis=1)
-        return np.stack([left, right], -1)
-    if channels == 1:
-        return cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE)[..., None]
-    return cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+        return np.stack(np.split(image, 2, axis=1), -1)
+    return image if channels == 3 else image[..., None]
 
 
 def encode_image(image: np.ndarray, image_format: str) -> bytes:

@@ -110,7 +110,7 @@ def _distances(galleries):
     if not filled:
         return found
     looks = np.stack([look for gallery in galleries for look in gallery])  # [N, cells, patterns]
-    shown = looks.any(2).astype(np.float32)
+    shown = np.any(looks, 2).astype(np.float32)
     looks = looks.reshape(len(looks), -1)
     starts = np.cumsum([0, *(len(galleries[i]) for i in filled)])
     for block in range(0, len(filled), BLOCK):

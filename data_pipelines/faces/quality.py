@@ -4,6 +4,7 @@ A clip that is in the dataset has verdict 'ok'; its `reason` may still hold a no
 """
 
 import dataclasses
+import inspect
 
 import cv2
 import numpy as np
@@ -106,13 +107,13 @@ def row_from(values: dict) -> QualityRow:
 
 def frames_seen(table: pd.DataFrame) -> pd.Series:
     """n_frames of each row; of a table of an older version, which lacks them, n_decoded, which meant the same there."""
-    frames = table["n_frames"] if "n_frames" in table else 0 * table["n_decoded"]
-    return frames.where(frames > 0, table["n_decoded"])
+    frames = table.n_frames if "n_frames" in table else 0 * table.n_decoded
+    return frames.where(frames > 0, table.n_decoded)
 
 
 def column_types() -> dict[str, type]:
     """{name of a column: str, int or float}."""
-    return {field.name: field.type for field in dataclasses.fields(QualityRow)}
+    return inspect.get_annotations(QualityRow)
 
 
 def quality_table(rows) -> pd.DataFrame:

@@ -159,7 +159,7 @@ class Tracker:
     def __init__(self, detector, detect_every: int = 5, min_face_pixels: int = 40):
         self._detector, self._every, self._min_face = detector, detect_every, min_face_pixels
         self._cuts, self.live, self._done = CutDetector(), [], []
-        self._last = self._last_number = None
+        self._last, self._last_number = None, -1
         self._searches, self._frame, self._lost = 0, -1, -100 * detect_every
         self.n_searched = self.n_cuts = self._shot = 0
         self._cut_at = -1000
@@ -294,7 +294,7 @@ def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def by_chance(track: Track) -> bool:
     """Whether a finished track is taken for a chance hit: fewer than three detections, or hardly ever an eye seen."""
     seen = [face.eyes_seen > 0 for face in track.faces.values()]
-    return (len(seen) < 3 and len(track.seconds) > 1) or np.mean(seen) < 0.3
+    return (len(seen) < 3 and len(track.seconds) > 1) or bool(np.mean(seen) < 0.3)
 
 
 def _difference(one, other):

@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 
-import av
+import av.logging
 import cv2
 import numpy as np
 

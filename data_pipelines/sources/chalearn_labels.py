@@ -44,15 +44,19 @@ def person_of(clip_id: str) -> str:
 
 def is_labels_file(path) -> bool:
     """True for annotation_training.pkl and its like; transcriptions are none."""
+    return bool(_split_named(path))
+
+
+def _split_named(path) -> str:
     match = FILE.fullmatch(path.name)
-    return bool(match and split_of(match[1]))
+    return split_of(match[1]) if match else ""
 
 
 def read_labels(paths) -> Labels:
     """Reads the annotation files among `paths`. Raises InputError for one that is none or that contradicts another."""
     splits, traits, notes, read, strange = {}, {}, [], {}, []
     for path in filter(is_labels_file, paths):
-        split = split_of(FILE.fullmatch(path.name)[1])
+        split = _split_named(path)
         values = _values(path)
         if split in read:
             if str(sorted(read[split][1].items())) != str(sorted(values.items())):  # as text, in which one NaN is like another

@@ -24,8 +24,8 @@ def collect(settings: SourceSettings) -> Collection:
     for path, clip_id, file in zip(paths, clip_ids(paths), listing.files):
         folders = list(path.parts[:-1])
         split = ""
-        while folders and ABOVE.fullmatch(folders[0]):
-            match = ABOVE.fullmatch(folders.pop(0))
+        while folders and (match := ABOVE.fullmatch(folders[0])):
+            del folders[0]
             split = SPLITS.get((match[3] or "").lower(), "") if match[3] else split
         if folders:
             entries.append(ClipEntry(clip_id, folders[0], file, session="/".join(folders[1:]), split=split))

@@ -10,6 +10,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from data_pipelines.faces.images import decode_image
 from data_pipelines.synthetic.warped_dynamics import INDEX, UNITS
 
 OVERSAMPLING = 2
@@ -81,7 +82,7 @@ def render(appearance: WarpedAppearance, tracks: np.ndarray, size: int, rng: np.
 
 def _compressed(frame, quality):
     _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    return decode_image(data.tobytes(), 3)
 
 
 def _grid(side):

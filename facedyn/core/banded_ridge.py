@@ -10,7 +10,7 @@ N rows, T traits, B bands, D features.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +121,7 @@ def cross_validate(x, y, people, fold, bands, weights=None) -> np.ndarray:
     return found
 
 
-def fit_head(x, y, people, bands, weights=None):
+def fit_head(x, y, people, bands, weights=None) -> tuple[dict, Fitted]:
     """(head, Fitted) of all rows; the head, stacked over the traits, is of the features themselves (`trait_heads.predict`)."""
     everyone = np.ones(len(x), bool)
     fitted, usable, heads = fit(x, y, people, everyone, bands, weights), usable_rows(x, y), []
@@ -164,7 +164,7 @@ def members_of(people) -> np.ndarray:
 
 
 @jax.jit
-def choose(kernels, y, members):
+def choose(kernels, y, members) -> tuple[jax.Array, jax.Array]:
     """(log strengths [T, B], errors [T]) by which people are predicted best by each other.
 
     Args: kernels [B, N, N] and y [N, T], of mean 0 and variance 1, of training rows; members as of `members_of`, where a row
@@ -189,7 +189,7 @@ def choose(kernels, y, members):
     return jax.lax.map(of_trait, y.T)
 
 
-def errors(log_strengths, kernels, y, members):
+def errors(log_strengths, kernels, y, members) -> jax.Array:
     """Mean squared error of each trait when every person's rows are predicted from all others': [T].
 
     Of a kernel ridge with inverse A of (kernel + 1) and dual weights A y, the residuals of rows S that were left out are
@@ -210,7 +210,7 @@ def errors(log_strengths, kernels, y, members):
 
 
 @jax.custom_vjp
-def inverse_positive_definite(a):
+def inverse_positive_definite(a) -> jax.Array:
     """The inverse of a symmetric positive definite [N, N], by Cholesky's factor and matrix products.
 
     A triangular solve of jaxlib 0.10 takes a hundred times as long as the factor on CPU.
@@ -253,7 +253,7 @@ def _minimise(loss, start):
     solver = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(max_backtracking_steps=10, store_grad=True))
     value_and_grad = optax.value_and_grad_from_state(loss)
 
-    def step(carry):
+    def step(carry) -> Any:
         point, state, _, before = carry
         value, grad = value_and_grad(point, state=state)
         updates, state = solver.update(grad, state, point, value=value, grad=grad, value_fn=loss)

@@ -54,12 +54,12 @@ def _centred(x, windows, clip, count):
     return x - clip_means(x, clip, jnp.arange(len(windows)) < count, clip)
 
 
-def filters(own, population, states, windows, clip, count):
+def filters(own, population, states, windows, clip, count) -> jax.Array:
     """The unit's filters: [S, 2, K, K], before and after the centre frame."""
     return own
 
 
-def innovations(own, population, states, windows, clip, count):
+def innovations(own, population, states, windows, clip, count) -> jax.Array:
     """Moments of what the filters of population and unit leave: [S, 3, 3, K], RESIDUALS by MOMENTS.
 
     The log of the standard deviation as a share of the states' own, the skewness, and the log of the kurtosis.
@@ -77,7 +77,7 @@ def innovations(own, population, states, windows, clip, count):
     return jnp.where(count > 0, jnp.stack(found, 1).transpose(2, 0, 1, 3), 0)
 
 
-def step_correlations(own, population, states, windows, clip, count):
+def step_correlations(own, population, states, windows, clip, count) -> jax.Array:
     """Fisher-transformed correlations of the coordinates' steps to the next frame: [S, K (K-1) / 2].
 
     Of the pairs i < j in the order of numpy's `triu_indices`; 0 for a coordinate that stays still.
@@ -93,7 +93,7 @@ def step_correlations(own, population, states, windows, clip, count):
     return jnp.arctanh(jnp.clip(found, -LARGEST_CORRELATION, LARGEST_CORRELATION))
 
 
-def autocorrelations(own, population, states, windows, clip, count):
+def autocorrelations(own, population, states, windows, clip, count) -> jax.Array:
     """Each coordinate's correlation with itself LAGS later: [S, lags, K], in [-1, 1]; 0 for one that stays still.
 
     Both frames lie in one window, so in one clip with no frame missing between; means are those of the clip. A lag longer than
@@ -112,14 +112,14 @@ def autocorrelations(own, population, states, windows, clip, count):
     return jnp.stack(found, 1)
 
 
-def amplitude(own, population, states, windows, clip, count):
+def amplitude(own, population, states, windows, clip, count) -> jax.Array:
     """Log of each coordinate's standard deviation about its clip's mean: [S, K]."""
     now, _ = changes(states, windows)
     variance = _row_mean(windows, count)(_centred(now, windows, clip, count) ** 2)
     return jnp.where(count > 0, jnp.log(jnp.sqrt(variance) + FLOOR), 0)
 
 
-def whitened_covariances(own, population, states, windows, clip, count):
+def whitened_covariances(own, population, states, windows, clip, count) -> jax.Array:
     """Covariances of states LAGS apart, whitened by the unit's own covariance: [S, lags, K, K], rows the later state.
 
     W E[z_t+lag z_t'] W' with W E[z_t z_t'] W' = 1 (`whitening`), means those of the clip. Whatever the size of the movements
@@ -138,7 +138,7 @@ def whitened_covariances(own, population, states, windows, clip, count):
     return jnp.stack(found, 1)
 
 
-def spectrum(own, population, states, windows, clip, count):
+def spectrum(own, population, states, windows, clip, count) -> jax.Array:
     """What of `whitened_covariances` does not turn with the coordinates: [S, lags, numbers of RANKS].
 
     Of the leading r coordinates, for each r of RANKS that the fit has: the r eigenvalues of the symmetric part
@@ -148,7 +148,7 @@ def spectrum(own, population, states, windows, clip, count):
     return spectrum_of(whitened_covariances(own, population, states, windows, clip, count))
 
 
-def spectrum_of(covariances):
+def spectrum_of(covariances) -> jax.Array:
     """`spectrum` of whitened covariances [..., K, K] -> [..., numbers]."""
     found = []
     for rank in ranks_of(covariances.shape[-1]):
@@ -161,7 +161,7 @@ def spectrum_of(covariances):
     return jnp.concatenate(found, -1)
 
 
-def symmetric_eigenvalues(a):
+def symmetric_eigenvalues(a) -> jax.Array:
     """Eigenvalues of symmetric matrices [..., K, K] in falling order, [..., K], by Jacobi's method.
 
     Every round rotates K / 2 disjoint pairs of coordinates at once; the pairs go round as in a round-robin tournament.
@@ -319,7 +319,7 @@ def weights(names, sites, rank: int) -> np.ndarray:
     return np.sqrt(squared * len(squared) / squared.sum())
 
 
-def represent(names, own, population, states, windows, clip, count, unwhitened=None):
+def represent(names, own, population, states, windows, clip, count, unwhitened=None) -> jax.Array:
     """The representation of one unit, [D], in the order of `layout`.
 
     unwhitened: the states [T, S, K] before they were whitened, for the blocks that ask for these; None: `states`.

@@ -93,7 +93,7 @@ def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None, w
     return CrossValidated(predictions, penalties, components, usable, np.stack(inner))
 
 
-def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None):
+def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None) -> tuple[dict, np.ndarray, np.ndarray]:
     """Ridge heads of all traits, fitted to all rows as an outer fold of `cross_validate_ridge` would be.
 
     Returns: (head, penalties [T], components [T]): stacked heads for `trait_heads.predict`, whose weights are of the features

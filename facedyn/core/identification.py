@@ -27,7 +27,7 @@ def standardised(queries, gallery):
 
 
 @jax.jit
-def similarities(queries, gallery, weights=None):
+def similarities(queries, gallery, weights=None) -> jax.Array:
     """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row.
 
     weights: of the standardised features, [D]; ones without them.
@@ -37,7 +37,7 @@ def similarities(queries, gallery, weights=None):
 
 
 @jax.jit
-def match_ranks(queries, gallery, weights=None):
+def match_ranks(queries, gallery, weights=None) -> jax.Array:
     """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
 
     Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
@@ -51,7 +51,7 @@ def match_ranks(queries, gallery, weights=None):
 
 
 @jax.jit
-def distances(queries, gallery, weights=None):
+def distances(queries, gallery, weights=None) -> tuple[jax.Array, jax.Array]:
     """Cosine distance of each query to its match, and the mean one to other gallery rows: ([N], [N]), in [0, 2]."""
 
     def of_query(similarity, own):
@@ -95,7 +95,7 @@ def _each_query(f, queries, gallery, weights):
     return jax.tree.map(lambda found: found.reshape(-1)[: len(queries)], jax.lax.map(some, numbers))
 
 
-def icc(first, second, where=None):
+def icc(first, second, where=None) -> jax.Array:
     """Intraclass correlation ICC(1, 1) of two measurements of each person, in [-1, 1]; 0 where nothing varies. [N] -> scalar.
 
     (MSB - MSW) / (MSB + MSW), mean squares between and within people. P. Shrout and J. Fleiss, "Intraclass correlations: uses
@@ -109,7 +109,7 @@ def icc(first, second, where=None):
     return jnp.where(total > 0, (between - within) / jnp.where(total > 0, total, 1.0), 0.0)
 
 
-def mean_icc(first, second, where):
+def mean_icc(first, second, where) -> jax.Array:
     """Mean `icc` of several measurements: [N, K], [N, K] -> scalar."""
     return jnp.mean(jax.vmap(icc, 1)(first, second, where))
 
@@ -140,7 +140,7 @@ def length_for(reliability: float, wanted: float) -> float:
 
 
 @jax.jit
-def top1_and_mrr(queries, gallery):
+def top1_and_mrr(queries, gallery) -> tuple[jax.Array, jax.Array]:
     """(top-1, mean reciprocal rank) of `match_ranks`, scalars in [0, 1].
 
     >>> halves = jax.random.normal(jax.random.key(0), (5, 3))  # five people, equal in both halves

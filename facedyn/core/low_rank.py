@@ -47,7 +47,7 @@ def changes(states, windows):
     return now, jnp.stack([now - around[:, :n].mean(1), around[:, n + 1 :].mean(1) - now], 1)
 
 
-def clip_means(now, clip, where, wanted):
+def clip_means(now, clip, where, wanted) -> jax.Array:
     """Mean state of each wanted clip's rows: now [N, S, K], clip [N] int, where [N] bool, wanted [M] int -> [M, S, K].
 
     Zeros for a clip that has no row.
@@ -56,7 +56,7 @@ def clip_means(now, clip, where, wanted):
     return jnp.einsum("mn,nsk->msk", own, now, precision="highest") / jnp.maximum(own.sum(1), 1)[:, None, None]
 
 
-def whitening(covariance):
+def whitening(covariance) -> jax.Array:
     """W [K, K] with W C W' = 1 for a positive definite C [K, K], lower triangular: row r holds coordinates up to r only.
 
     So the leading part of W whitens the leading part of C: a smaller rank is a part of a larger. By elimination without pivots;
@@ -72,7 +72,7 @@ def whitening(covariance):
     return both[:, k:] / jnp.sqrt(jnp.diagonal(both))[:, None]
 
 
-def own_whitening(states, windows, clip, count):
+def own_whitening(states, windows, clip, count) -> jax.Array:
     """`whitening` of the covariance of a unit's states over the first `count` rows, about the clips' means: [S, K, K].
 
     Zeros for a unit without rows.
@@ -86,7 +86,7 @@ def own_whitening(states, windows, clip, count):
     return jnp.where(count > 0, found, 0)
 
 
-def whiten(states, windows, clip, count):
+def whiten(states, windows, clip, count) -> jax.Array:
     """States [T, S, K] times the unit's `own_whitening`.
 
     What is left of a person's face in them is the direction in which a movement shows; its size is 1 in every direction.
@@ -94,7 +94,7 @@ def whiten(states, windows, clip, count):
     return jnp.einsum("sij,tsj->tsi", own_whitening(states, windows, clip, count), states, precision="highest")
 
 
-def normal_equations(states, windows, clip, count):
+def normal_equations(states, windows, clip, count) -> tuple[jax.Array, jax.Array]:
     """The normal equations of a unit's least-squares problem: (xtx [S, K, K], xty [S, 2, K, K]).
 
     Sums over the first `count` rows, so that those of several units add up. xtx_ij = sum z_i z_j and
@@ -118,7 +118,7 @@ def concatenate_rows(fitted, held):
     return states, windows[order], clip[order], fitted[2] + held[2]
 
 
-def solve(xtx, xty, population, ridge):
+def solve(xtx, xty, population, ridge) -> jax.Array:
     """The filters that predict a unit's changes best: [S, K, K], [S, 2, K, K], population [S, 2, K, K], [S] -> [S, 2, K, K].
 
         min_A  sum_t |y_t - (population + A) z_t|^2 + ridge |A|^2
@@ -133,7 +133,7 @@ def solve(xtx, xty, population, ridge):
     return jnp.moveaxis(found.reshape(found.shape[0], found.shape[1], *missed.shape[1:3]), 1, 3)
 
 
-def solve_positive_definite(left, right):
+def solve_positive_definite(left, right) -> jax.Array:
     """X of left X = right, left [K, K] symmetric and positive definite, right [K, M]: Gauss-Jordan elimination.
 
     Such a matrix needs no pivots. Not by LAPACK, whose batched calls in jaxlib wait for threads that other such calls hold: on
@@ -148,12 +148,12 @@ def solve_positive_definite(left, right):
     return jax.lax.fori_loop(0, k, eliminate, jnp.concatenate([left, right], 1))[:, k:]
 
 
-def dynamics(filters, centred):
+def dynamics(filters, centred) -> jax.Array:
     """The dynamic representation of a state: filters [S, 2, K, K], centred [N, S, K] -> [N, 2, S, K], the expected changes."""
     return jnp.einsum("smij,nsj->nmsi", filters, centred)
 
 
-def quality(filters, states, windows, centred, count):
+def quality(filters, states, windows, centred, count) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sums over the first `count` rows: (squared error of the expected changes, ranking accuracy, rows).
 
     `centred` [N, S, K]: the rows' states as they differ from the clip's mean. The accuracy is that of the rank loss with
@@ -171,7 +171,7 @@ def quality(filters, states, windows, centred, count):
     return jnp.where(where, error, 0).sum(), jnp.where(where, right, 0).sum(), where.sum()
 
 
-def readout(states, frames):
+def readout(states, frames) -> np.ndarray:
     """What a site's state looks like: least squares of frames [R, D] on states [R, K], clip means subtracted -> [K, D].
 
     States as `basis` makes them are uncorrelated with mean square one, so that a product is all it takes.
@@ -198,7 +198,7 @@ def held_back_quality(population, filters, fitted, held):
     return error, before, after, rows
 
 
-def held_back_errors(population, fitted, held, ridges):
+def held_back_errors(population, fitted, held, ridges) -> jax.Array:
     """Squared error at each site, summed over the held-back rows, with every candidate: ridges [G] -> [G, S].
 
     What ridge is chosen by, on people who are in no score.

@@ -15,7 +15,7 @@ CONSTANT = 1e-6
 RESAMPLINGS_AT_ONCE = 64
 
 
-def acc(labels, predictions, where=None):
+def acc(labels, predictions, where=None) -> jax.Array:
     """1 - mean |label - prediction|, the "accuracy" of the First Impressions challenge. labels, predictions [N] -> scalar.
 
     >>> print(f"{acc([0.2, 0.6], [0.3, 0.6]):.2f}")
@@ -25,13 +25,13 @@ def acc(labels, predictions, where=None):
     return 1.0 - weighted_mean(jnp.abs(labels - predictions), weights)
 
 
-def rmse(labels, predictions, where=None):
+def rmse(labels, predictions, where=None) -> jax.Array:
     """Root of the mean squared error, in the labels' unit. labels, predictions [N] -> scalar."""
     labels, predictions, weights = masked_rows(labels, predictions, where)
     return jnp.sqrt(weighted_mean((labels - predictions) ** 2, weights))
 
 
-def r2(labels, predictions, where=None):
+def r2(labels, predictions, where=None) -> jax.Array:
     """1 - squared error / squared deviation of the labels from their mean; 0 for constant labels. [N] -> scalar."""
     labels, predictions, weights = masked_rows(labels, predictions, where)
     deviation, constant = deviations(labels, weights)
@@ -40,7 +40,7 @@ def r2(labels, predictions, where=None):
     return jnp.where(constant, 0.0, 1.0 - error / jnp.where(constant, 1.0, variance))
 
 
-def pcc(labels, predictions, where=None):
+def pcc(labels, predictions, where=None) -> jax.Array:
     """Pearson's correlation with its sign, in [-1, 1]; 0 when either side is constant (by our definition). [N] -> scalar.
 
     >>> print(f"{pcc([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]):.1f}, {pcc([1.0, 2.0, 3.0], [5.0, 5.0, 5.0]):.1f}")
@@ -56,7 +56,7 @@ def pcc(labels, predictions, where=None):
     return jnp.where(constant, 0.0, jnp.clip(weighted_mean(y * p, weights) / jnp.where(constant, 1.0, scale), -1.0, 1.0))
 
 
-def ccc(labels, predictions, where=None):
+def ccc(labels, predictions, where=None) -> jax.Array:
     """Lin's concordance, 2 cov / (var_y + var_p + (mean_y - mean_p)^2), in [-1, 1]; 0 when either side is constant.
 
     labels, predictions [N] -> scalar. L. Lin, "A concordance correlation coefficient", Biometrics 45, 1989.
@@ -79,7 +79,7 @@ METRICS = {"pcc": pcc, "ccc": ccc, "acc": acc, "rmse": rmse, "r2": r2}
 
 
 @jax.jit
-def trait_metrics(labels, predictions, where):
+def trait_metrics(labels, predictions, where) -> jax.Array:
     """Every metric of METRICS, per trait and as the mean over the traits.
 
     Args: labels, predictions, where [N, T]. A trait without a single row of positive weight is left out of the mean.
@@ -91,19 +91,19 @@ def trait_metrics(labels, predictions, where):
     return jnp.concatenate([values, mean[:, None]], 1)
 
 
-def mean_trait_metrics(labels, predictions, where):
+def mean_trait_metrics(labels, predictions, where) -> jax.Array:
     """`trait_metrics` averaged over several predictions of the same rows. labels, where [N, T]; predictions [S, N, T]."""
     return jnp.mean(jax.vmap(trait_metrics, (None, 0, None))(labels, predictions, where), 0)
 
 
-def trait_metric_differences(labels, predictions, where):
+def trait_metric_differences(labels, predictions, where) -> jax.Array:
     """`mean_trait_metrics` of one method minus that of another: with `bootstrap` a paired comparison, as both are judged on
     the same resampled people. labels, where [N, T]; predictions [2, S, N, T] -> [M, T + 1].
     """
     return mean_trait_metrics(labels, predictions[0], where) - mean_trait_metrics(labels, predictions[1], where)
 
 
-def resampled_people(key, people: int):
+def resampled_people(key, people: int) -> jax.Array:
     """How often each person is drawn when `people` are drawn with replacement: float32 [people], sum = people."""
     drawn = jax.random.randint(key, (people,), 0, people)
     return jnp.zeros(people).at[drawn].add(1.0)
@@ -115,7 +115,9 @@ def keys_needed(n: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnames=("statistic", "n", "n_people"))
-def bootstrap(statistic, labels, predictions, people, key, n: int = 2000, *, n_people: int, where=None):
+def bootstrap(
+    statistic, labels, predictions, people, key, n: int = 2000, *, n_people: int, where=None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """A statistic with its 95 % percentile interval; people are resampled, each with all of his or her rows.
 
     Args:
@@ -141,20 +143,20 @@ def bootstrap(statistic, labels, predictions, people, key, n: int = 2000, *, n_p
     return drawn[0], low, high
 
 
-def bootstrap_mean(values, key, n: int = 2000):
+def bootstrap_mean(values, key, n: int = 2000) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Mean of one value per person with its 95 % interval. values [P] -> (value, low, high), scalars."""
     values = jnp.asarray(values, jnp.float32)
     return bootstrap(_mean_statistic, values, values, jnp.arange(len(values)), key, n, n_people=len(values))
 
 
-def masked_rows(labels, predictions, where):
+def masked_rows(labels, predictions, where) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Float32 rows with harmless zeros where the weight is 0, and the weights themselves."""
     labels, predictions = jnp.asarray(labels, jnp.float32), jnp.asarray(predictions, jnp.float32)
     weights = jnp.ones(labels.shape) if where is None else jnp.asarray(where, jnp.float32)
     return jnp.where(weights > 0, labels, 0.0), jnp.where(weights > 0, predictions, 0.0), weights
 
 
-def weighted_mean(values, weights):
+def weighted_mean(values, weights) -> jax.Array:
     """Mean of values [N] that count by weights [N]; 0 where all weights are 0."""
     return jnp.sum(values * weights) / jnp.maximum(jnp.sum(weights), 1e-30)
 
@@ -163,7 +165,7 @@ def _mean_statistic(values, _, where):
     return weighted_mean(values, where)
 
 
-def deviations(values, weights):
+def deviations(values, weights) -> tuple[jax.Array, jax.Array]:
     """Values minus their weighted mean (0 where the weight is 0), and whether they are constant up to rounding."""
     shifted = values - weighted_mean(values, weights)
     # A second pass, because float32 loses digits in the first.

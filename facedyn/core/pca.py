@@ -110,6 +110,7 @@ def normal_matrix(products: Products, fit, other):
         mean = own.mean(0)
         own -= mean
         return own.T @ own, products.scores[other] - mean
+    assert products.gram is not None, "Products hold one of both"
     columns = products.gram[:, fit]
     mean = columns.mean(1)
     own, left = columns[fit], columns[other]

@@ -112,12 +112,12 @@ def init(sites: tuple[Site, ...], kind: str) -> dict:
     return {site.name: jnp.zeros(shape(kind, site.channels)) for site in sites}
 
 
-def apply_filter(weights, h, kind: str = "pointwise"):
+def apply_filter(weights, h, kind: str = "pointwise") -> jax.Array:
     """h + A * h: h [B, H, W, C], weights of the kind's shape -> [B, H, W, C]."""
     return h + KINDS[kind].apply(weights.astype(h.dtype), h)
 
 
-def tap(filters: dict, kind: str = "pointwise"):
+def tap(filters: dict, kind: str = "pointwise") -> Callable[[str, jax.Array], jax.Array]:
     """The tap for UNet.decode that applies `filters` at their sites and leaves the other sites alone."""
     return lambda site, h: apply_filter(filters[site], h, kind) if site in filters else h
 
@@ -141,7 +141,7 @@ def layout(sites: tuple[Site, ...], kind: str) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
-def flatten(filters: dict, slots: tuple[Slot, ...]):
+def flatten(filters: dict, slots: tuple[Slot, ...]) -> jax.Array:
     """Filters -> representation, [D]; leading axes that all filters share (people) stay in front."""
     return jnp.concatenate([filters[s.site].reshape(*filters[s.site].shape[: -len(s.shape)], s.size) for s in slots], -1)
 

@@ -77,7 +77,7 @@ def halves(windows, settings: RankLoss):
     return jnp.stack([windows[:, :n], windows[:, n + 1 :]], 1)
 
 
-def frame_features(windows, settings: RankLoss, where=None):
+def frame_features(windows, settings: RankLoss, where=None) -> jax.Array:
     """Windows [B, 2n+1, H, W, C] (uint8 or [0, 1]) -> v [B, M, K, H*W*C], float32, one row a frame of a part.
 
     `where` [B, 2n+1], False for a missing frame, keeps it out of the mean frame; its own row is then meaningless.
@@ -98,7 +98,7 @@ def frame_features(windows, settings: RankLoss, where=None):
     return v / (TYPICAL_CHANGE * v.shape[-1] ** 0.5)
 
 
-def scores(maps, features):
+def scores(maps, features) -> jax.Array:
     """S_k = <D, v_k> / sqrt(H W C): maps [B, M, H, W, C], features [B, M, K, H*W*C] -> [B, M, K].
 
     The factor makes a D with entries of order one give margins of order one at the best, whatever the resolution.
@@ -107,7 +107,7 @@ def scores(maps, features):
     return jnp.einsum("bmd,bmkd->bmk", flat, features) * flat.shape[-1] ** -0.5
 
 
-def pairs(length: int):
+def pairs(length: int) -> tuple[jax.Array, jax.Array]:
     """Chronological pairs i < j of `length` frames, as two index arrays."""
     return jnp.triu_indices(length, 1)
 
@@ -120,7 +120,7 @@ def _differences(maps, windows, settings, where):
     return s[..., j] - s[..., i], there[..., i] & there[..., j], s, there
 
 
-def rank_loss(maps, windows, settings: RankLoss, where=None):
+def rank_loss(maps, windows, settings: RankLoss, where=None) -> jax.Array:
     """The loss of each window: maps [B, M, H, W, C], windows [B, 2n+1, H, W, C], where [B, 2n+1] -> [B].
 
     hinge: mean over the pairs i < j of each part of max(0, margin - (S_j - S_i)); plus l2 * mean(D^2).
@@ -144,7 +144,7 @@ def rank_loss(maps, windows, settings: RankLoss, where=None):
     return penalty + settings.l2 * jnp.square(maps).mean((1, 2, 3, 4))
 
 
-def ranking_accuracy(maps, windows, settings: RankLoss, where=None):
+def ranking_accuracy(maps, windows, settings: RankLoss, where=None) -> jax.Array:
     """Share of chronological pairs that the maps put in the right order, of each window: -> [B]; a tie counts a half.
 
     NaN for a window without a pair.
@@ -160,7 +160,7 @@ def ranking_accuracy(maps, windows, settings: RankLoss, where=None):
     return jnp.where(count > 0, jnp.where(valid, right, 0).sum((1, 2)) / jnp.maximum(count, 1), jnp.nan)
 
 
-def dynamic_image(windows, settings: RankLoss, where=None):
+def dynamic_image(windows, settings: RankLoss, where=None) -> jax.Array:
     """Approximate rank pooling, sum_t (2t - T - 1) v_t of each part (Bilen et al. 2016): -> [B, M, H, W, C].
 
     It sees the window itself, so as a dynamic representation it is an oracle that the U-net, which sees only the
@@ -172,7 +172,7 @@ def dynamic_image(windows, settings: RankLoss, where=None):
     return jnp.einsum("k,bmkd->bmd", coefficient, v).reshape(v.shape[:2] + windows.shape[2:])
 
 
-def copied_input(windows, settings: RankLoss):
+def copied_input(windows, settings: RankLoss) -> jax.Array:
     """The trivial solution as a control: the centre frame less its mean, with the sign that autocorrelation asks for."""
     x = windows[:, settings.half_length].astype(jnp.float32)
     x = x - x.mean((1, 2), keepdims=True)

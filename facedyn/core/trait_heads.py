@@ -6,13 +6,14 @@ several traits that were fitted to different people are stacked along a first ax
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 
-def predict(head, x):
+def predict(head, x) -> jax.Array:
     """Predictions of a fitted head.
 
     Args:
@@ -28,14 +29,14 @@ def predict(head, x):
     return apply_layers(head["layers"], z)
 
 
-def apply_layers(layers, z):
+def apply_layers(layers, z) -> jax.Array:
     """Affine layers with ReLU in between. z [N, D] -> [N, T]."""
     for i, layer in enumerate(layers):
         z = jnp.matmul(jax.nn.relu(z) if i else z, layer["weights"], precision="highest") + layer["bias"][None]
     return z
 
 
-def ridge_closed_form(x, y, penalty, where=None):
+def ridge_closed_form(x, y, penalty, where=None) -> tuple[jax.Array, jax.Array]:
     """Minimiser of ||y - x w - b||^2 + penalty ||w||^2 (intercept b unpenalised), the problem of scikit-learn's Ridge.
 
     Solved in the thin singular basis of the centred x, whose cost is that of the smaller of the primal and the dual, and
@@ -54,7 +55,7 @@ def ridge_closed_form(x, y, penalty, where=None):
     return weights, mean_y - mean_x @ weights
 
 
-def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50):
+def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50) -> tuple[jax.Array, jax.Array]:
     """The same minimiser as `ridge_closed_form` by `optax.lbfgs`; same arguments and results.
 
     Descent happens in the singular basis of x (an exact rotation of the problem, so its minimum is the same), where a
@@ -66,13 +67,13 @@ def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50):
     return weights, mean_y - mean_x @ weights
 
 
-def ridge_closed_form_rotated(coordinates, y, penalty, keep=1.0):
+def ridge_closed_form_rotated(coordinates, y, penalty, keep=1.0) -> jax.Array:
     """The minimiser of `ridge_lbfgs_rotated`, same arguments, for coordinates whose columns are orthogonal."""
     curvature = jnp.sum(coordinates**2, 0)
     return keep * jnp.matmul(coordinates.T, y, precision="highest") / (curvature + penalty)
 
 
-def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, max_steps=50):
+def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, max_steps=50) -> jax.Array:
     """L-BFGS on ||y - c w||^2 + penalty ||w||^2 for centred y [N] and centred coordinates c [N, R] -> w [R].
 
     keep: [R] of 1, and 0 where w is to be 0; the coordinates themselves are never copied for it, nor under vmap.
@@ -92,13 +93,13 @@ def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, ma
     return scale * v * size
 
 
-def _minimise_lbfgs(loss, start, tolerance, max_steps):
+def _minimise_lbfgs(loss, start, tolerance, max_steps) -> jax.Array:
     # On a convex quadratic every step has positive curvature, so backtracking serves; zoom compiles half as long again.
     solver = optax.lbfgs(linesearch=optax.scale_by_backtracking_linesearch(max_backtracking_steps=20, store_grad=True))
     value_and_grad = optax.value_and_grad_from_state(loss)
     first = jnp.linalg.norm(jax.grad(loss)(start))
 
-    def step(carry):
+    def step(carry) -> Any:
         v, state = carry
         value, grad = value_and_grad(v, state=state)
         updates, state = solver.update(grad, state, v, value=value, grad=grad, value_fn=loss)
@@ -113,7 +114,7 @@ def _minimise_lbfgs(loss, start, tolerance, max_steps):
     return jax.lax.while_loop(unfinished, step, (start, solver.init(start)))[0]
 
 
-def init_mlp(key, features: int, hidden: int, traits: int):
+def init_mlp(key, features: int, hidden: int, traits: int) -> list[dict[str, jax.Array]]:
     """Layers of an MLP with one hidden layer; its output starts at 0, the (standardised) mean label."""
     weights = jax.random.normal(key, (features, hidden)) / jnp.sqrt(features)
     return [
@@ -123,7 +124,9 @@ def init_mlp(key, features: int, hidden: int, traits: int):
 
 
 @functools.partial(jax.jit, static_argnames=("hidden", "steps"))
-def fit_mlp(key, z, y, where, *, hidden=64, steps=300, learning_rate=1e-3, weight_decay=1e-1):
+def fit_mlp(
+    key, z, y, where, *, hidden=64, steps=300, learning_rate=1e-3, weight_decay=1e-1
+) -> tuple[list[dict[str, jax.Array]], jax.Array]:
     """Fits an MLP to all traits at once by full-batch AdamW on the squared error of the standardised labels.
 
     Args: z [N, R] normalised features; y [N, T] labels; where [N, T] mask of the labels that count (others may be NaN).
@@ -141,7 +144,7 @@ def fit_mlp(key, z, y, where, *, hidden=64, steps=300, learning_rate=1e-3, weigh
     def loss(layers):
         return jnp.sum(where * (apply_layers(layers, z) - target) ** 2) / jnp.maximum(jnp.sum(where), 1.0)
 
-    def step(carry, _):
+    def step(carry, _) -> tuple[Any, jax.Array]:
         layers, state = carry
         value, grad = jax.value_and_grad(loss)(layers)
         updates, state = solver.update(grad, state, layers)

@@ -49,7 +49,7 @@ class GroupNorm(nn.Module):
         return (h32 * scale[:, None, None] + shift[:, None, None]).astype(h.dtype)
 
 
-def convolve(h, kernel):  # [B, H, W, C], [3, 3, C, D] -> [B, H, W, D]
+def convolve(h, kernel) -> jax.Array:  # [B, H, W, C], [3, 3, C, D] -> [B, H, W, D]
     """3x3 convolution with zeros around, in the form that suits the hardware it is compiled for."""
     return jax.lax.platform_dependent(h, kernel, cpu=_convolve_columns, default=_convolve)
 
@@ -120,13 +120,13 @@ class Block(nn.Module):
         return h
 
 
-def halve(h):  # [B, H, W, C] -> [B, H/2, W/2, C]
+def halve(h) -> jax.Array:  # [B, H, W, C] -> [B, H/2, W/2, C]
     """Mean over 2x2 places."""
     b, height, width, c = h.shape
     return h.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4), dtype=h.dtype)
 
 
-def double(h):  # [B, H, W, C] -> [B, 2H, 2W, C]
+def double(h) -> jax.Array:  # [B, H, W, C] -> [B, 2H, 2W, C]
     """Nearest-neighbour upsampling."""
     b, height, width, c = h.shape
     return jnp.broadcast_to(h[:, :, None, :, None], (b, height, 2, width, 2, c)).reshape(b, 2 * height, 2 * width, c)
@@ -242,6 +242,6 @@ def feature_maps(model: UNet, params, frames) -> dict[str, jax.Array]:
     return found
 
 
-def pooled_features(model: UNet, params, frames):
+def pooled_features(model: UNet, params, frames) -> jax.Array:
     """Mean of skips and bottleneck over places and frames: [B, H, W, C] -> float32 [sum of the channels]."""
     return jnp.concatenate([h.astype(jnp.float32).mean((0, 1, 2)) for h in encode(model, params, frames)])

@@ -78,7 +78,7 @@ class Inputs:
 
     def __getitem__(self, stage: str) -> pd.DataFrame:
         """The rows of scores of a stage."""
-        return self.scores[self.scores["stage"] == stage]
+        return self.scores.loc[self.scores["stage"] == stage]
 
     @property
     def empty(self) -> bool:
@@ -168,7 +168,7 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
 def left_out(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:
     """(clip_id, path, reason) of the first clips that are not in the data set."""
     out = quality[quality["verdict"] != "ok"].head(most)
-    return [tuple(map(str, row)) for row in zip(out["clip_id"], out["path"], out["reason"])]
+    return [(str(clip), str(path), str(why)) for clip, path, why in zip(out["clip_id"], out["path"], out["reason"])]
 
 
 def _percent(share: float) -> str:

@@ -117,7 +117,7 @@ def _forest(scores) -> str:
     other = tables.trait_rows(scores, key_of(best), "pcc") if best is not None else {}
     names = [t for t in sorted(rows, key=lambda t: -rows[t].value if rows[t].value == rows[t].value else 9.0) if t != "mean"]
     drawn = [(t, *(_interval(of.get(t)) for of in (rows, other)[: 1 + bool(other)])) for t in ["mean", *names[:TRAITS_SHOWN]]]
-    series = ["these features", *([f"best baseline: {method_name(best.method)}"] if other else [])]
+    series = ["these features", *([f"best baseline: {method_name(best.method)}"] if best is not None and other else [])]
     axis = "PCC of each trait, best first, with its 95 % interval:"
     left = len(names) - TRAITS_SHOWN
     more = page.paragraph(f"{left} more traits stand under “What can be predicted?”.", note=True) if left > 0 else ""
@@ -167,8 +167,8 @@ def next_steps(inputs: Inputs, sections: list[page.Section], workdir) -> page.Se
             "Check the data first: facedyn doctor, with the options of this run, and the section “Is the data sound?”.",
             "More video per person makes features less noisy, and more people make intervals narrower.",
         ]
-        steps += ["Train longer (config.pretrain.steps), or on more people."] if (scores["verdict"] == WORSE).any() else []
-    if difference is not None and difference.high < 0:
+        steps += ["Train longer (config.pretrain.steps), or on more people."] if WORSE in set(scores["verdict"]) else []
+    if best is not None and difference is not None and difference.high < 0:
         steps.append(f"Add {method_name(best.method)} to the features: config.traits.fused_baselines scores both together.")
     missing = [f"{s.title} {s.missing}" for s in sections if not s.body and s.missing]
     open_questions = page.heading("What this page does not answer") + page.listing(missing) if missing else ""

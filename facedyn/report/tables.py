@@ -103,13 +103,13 @@ def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
 def trait_means(scores: pd.DataFrame) -> pd.DataFrame:
     """Means over the traits of every method, the headline first; differences of two are none."""
     rows = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
-    return headline_first(rows[~rows["method"].map(is_comparison).astype(bool)])
+    return headline_first(rows.loc[~rows["method"].map(is_comparison).astype(bool)])
 
 
 def differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Differences of two methods, means over the traits."""
     rows = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
-    return rows[rows["method"].map(is_difference).astype(bool)]
+    return rows.loc[rows["method"].map(is_difference).astype(bool)]
 
 
 def headline(scores: pd.DataFrame) -> ScoreKey | None:
@@ -167,7 +167,7 @@ def generic_rows(scores: pd.DataFrame) -> list[tuple]:
 def quoted(scores: pd.DataFrame) -> pd.DataFrame:
     """Without the figures of validation people, where others are held out: the best step was chosen by them."""
     others = set(scores.loc[scores["stage"] == "pretrain", "split"]) - {"validation"}
-    return scores[(scores["stage"] != "pretrain") | (scores["split"] != "validation")] if others else scores
+    return scores.loc[(scores["stage"] != "pretrain") | (scores["split"] != "validation")] if others else scores
 
 
 def row_of(rows: pd.DataFrame, key: ScoreKey, metric: str):

@@ -20,7 +20,7 @@ SUFFIXES = (".parquet", ".csv")
 
 def run(
     videos: str,
-    out: str,
+    out: str | pathlib.Path,
     overrides: dict,
     workdir: str | None = None,
     model: str | None = None,
@@ -54,7 +54,7 @@ def run(
             f"embed: {embed_reuse.places(out).states}, which `add` needs, is missing or of another table: "
             "everything is computed"
         )
-    same = embed_reuse.kept(before, people) if known is not None else None
+    same = embed_reuse.kept(before, people) if before is not None and known is not None else None
     todo = [entry for entry in found.entries if not same or entry.person_id not in same.people]
     if same and same.people:
         kept, computed = counted(len(same.people), "people"), len(people) - len(same.people)
@@ -67,7 +67,7 @@ def run(
     return embed_tables.summary(embedder, out, tables)
 
 
-def check_name(out: str, option: str) -> pathlib.Path:
+def check_name(out: str | pathlib.Path, option: str) -> pathlib.Path:
     """The absolute path of a table. Raises InputError for a format that it cannot have."""
     path = pathlib.Path(out).absolute()
     if path.suffix not in SUFFIXES:

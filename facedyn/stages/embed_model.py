@@ -5,14 +5,12 @@ import importlib.resources
 import pathlib
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from data_pipelines import content
 from data_pipelines.errors import InputError
 from facedyn.config import WITHOUT_EFFECT, check, config_hash, effective, expand_home, from_flat, with_home
 from facedyn.config_files import override
-from facedyn.core import unet
 from facedyn.stages import embed_rates
 from facedyn.stages.fit import closed_form, shared
 from facedyn.stages.fit.closed_form import Shared
@@ -117,13 +115,14 @@ def from_file(path, settings: dict | None = None, name: str = "") -> Model:
     described = metadata["embed"]
     config, _ = from_flat(described["config"])
     _changed(config, settings, name or path)
-    like = jax.eval_shape(lambda: unet.init(common.unet(config), jax.random.key(0), config.data.image_size))
+    like = common.parameter_shapes(config)
     generic = {scale: portable.read_generic(path, config, like, scale) for scale in common.scales(config)}
     if shared.is_closed_form(config):
         generic = {scale: _shared(config, params, learnt[scale], path) for scale, params in generic.items()}
-    hashed, changed = str(described["config_hash"]), sorted(set(settings or {}) - set(WITHOUT_EFFECT))
+    hashed = str(described["config_hash"])
+    changed = [[of, str(value)] for of, value in sorted((settings or {}).items()) if of not in WITHOUT_EFFECT]
     if changed:
-        hashed = content.named([hashed, [[of, str(settings[of])] for of in changed]])[:12]
+        hashed = content.named([hashed, changed])[:12]
     fps, note = float(described["fps"]), str(described.get("note", ""))
     return Model(name or str(path), config, hashed, generic, {}, fps, note=note)
 

@@ -123,10 +123,8 @@ def refuse(out, before: Tables | None, people: dict[str, str]) -> None:
     )
 
 
-def kept(before: Tables | None, people: dict[str, str]) -> Tables | None:
+def kept(before: Tables, people: dict[str, str]) -> Tables:
     """The part of the earlier tables that is about people who are the same."""
-    if before is None:
-        return None
     same = {person for person, own in people.items() if before.people.get(person) == own}
 
     def of_same(table):

@@ -137,7 +137,7 @@ class Embedder:
             raise TooFewFrames(
                 f"No person has config.fit.min_frames={config.fit.min_frames} usable centre frames: use longer videos."
             )
-        if not rows["finite"].all():
+        if not np.all(rows["finite"]):
             names = named(rows.loc[~rows["finite"], "unit_id"].unique())
             messages.warning(f"embed: not finite, and marked so in the table: {names}")
         predictions = predict(model.heads, rows, vectors)
@@ -169,7 +169,7 @@ class Embedder:
                 self.videos = pd.concat([table, left_out], ignore_index=True) if len(left_out) else table
         if slow:
             messages.warning(f"embed: left out, as they have too few frames per second for the model: {named(slow)}")
-            if not (table["verdict"] == "ok").any():
+            if "ok" not in set(table["verdict"]):
                 raise InputError(f"Not one of the videos can be used; {slow[0]}: {table.set_index('clip_id').reason[slow[0]]}")
             # The other clips are reused as they are.
             prepare_face_clips([entry for entry in entries if entry.clip_id not in slow], work / "data", settings, path)

@@ -10,10 +10,10 @@ from data_pipelines.errors import InputError
 from facedyn.stages import embed_model
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.runtime import common
-from facedyn.store import portable, stamps
+from facedyn.store import hashed_ids, portable, stamps
 
 
-def run(workdir: str, out: str, overrides: dict, note: str | None = None) -> dict:
+def run(workdir: str, out: str | pathlib.Path, overrides: dict, note: str | None = None) -> dict:
     """Writes `out`; returns a summary. Raises InputError when there is no finished generic model.
 
     note: who is to be named for the data that the model was trained on.
@@ -32,10 +32,31 @@ def run(workdir: str, out: str, overrides: dict, note: str | None = None) -> dic
     else:
         generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
         learnt, described = {}, {}
-    portable.write_generic(out, generic, config, learnt, described | ({"note": note} if note else {}))
+    people = {"people": hashed_ids.hashed(_people(workdir))}
+    portable.write_generic(out, generic, config, learnt, described | people | ({"note": note} if note else {}))
     scales, size = ", ".join(map(str, generic)), out.stat().st_size
     print(f"export: the generic model of the scales {scales}, {size:,} bytes, in {out}; it holds no video and no person's id")
     if whole:
         print(f"export: features of new videos: facedyn embed VIDEOS --model={out.name} --out=features.parquet")
     print(f"export: in another run: --config.pretrain.init_from={out.name}, with --config.pretrain.steps=0 to use it unchanged")
     return {"scales": list(generic), "bytes": size, "embeds": whole}
+
+
+def was_trained_on(model: str | pathlib.Path, person_id: str) -> bool:
+    """Whether something in an exported model was learnt from the person, by the hashes of ids that it lists.
+
+    Raises InputError for a file that is none, or lists nobody as an older version wrote it.
+    """
+    people = portable.describe(model).get("people")
+    if not isinstance(people, dict) or not {"salt", "people"} <= people.keys():
+        raise InputError(f"{model} does not list whom it was trained on: export it with this version.")
+    return hashed_ids.is_among(people, person_id)
+
+
+def _people(workdir) -> set[str]:
+    """Ids of all people from whom the generic model or what `fit` has learnt for everyone was learnt."""
+    found = set()
+    for stage, names in (("pretrain", ("people", "validation_people")), ("fit", ("basis_from",))):
+        summary = (stamps.read_stamp(workdir, stage) or {"summary": {}})["summary"]
+        found |= {person for name in names for person in summary.get(name, ())}
+    return found

@@ -39,7 +39,7 @@ SHARED = (f"{site_files.FOLDER}/scale_*.npz", "generic/*/patterns_*.npz")
 AGAIN = ("fit", "traits", "report")
 
 
-def run(workdir: str, person: str, overrides: dict, dry_run: bool = False) -> dict:
+def run(workdir: str | pathlib.Path, person: str, overrides: dict, dry_run: bool = False) -> dict:
     """Forgets the person, and first the one of a call that was broken off; returns a summary.
 
     dry_run: only lists what would be removed. Raises InputError for a person who never was in WORKDIR, or when it is in use.

@@ -59,8 +59,7 @@ def run(config, workdir) -> dict:
 
 def load_generic(config, workdir, scale: int):
     """The finished generic model of a scale: parameters, as numpy arrays."""
-    like = jax.eval_shape(lambda: unet.init(common.unet(config), jax.random.key(0), config.data.image_size))
-    return checkpoints.load_pytree(common.generic_dir(workdir, scale) / "best", like)
+    return checkpoints.load_pytree(common.generic_dir(workdir, scale) / "best", common.parameter_shapes(config))
 
 
 class Compiled:
@@ -153,7 +152,7 @@ def _start_params(config, model, scale: int):
     return _start_from(config, params, scale) if config.pretrain.init_from else params
 
 
-def _replicated_state(params, transform, replicated):
+def _replicated_state(params, transform, replicated) -> dict:
     """What a checkpoint holds at step 0, on all devices."""
     state = {"params": params, "opt_state": transform.init(params), "step": jnp.zeros((), jnp.int32)}
     state |= {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)}
@@ -183,7 +182,7 @@ def _finite_mean(losses, scale: int, step: int) -> float:
     return mean
 
 
-def _latest(series, state, log: MetricsLog | None, scale: int):
+def _latest(series, state: dict, log: MetricsLog | None, scale: int) -> dict:
     """The state that a run of before has left, or `state` where there is none; the log goes back to it."""
     latest = series.latest_step()
     if latest is not None:

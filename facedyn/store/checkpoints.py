@@ -9,6 +9,7 @@ import contextlib
 import math
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -67,7 +68,7 @@ class Series:
         """The step with the largest metric, or None."""
         return self._manager.best_step()
 
-    def restore(self, step: int, like):
+    def restore(self, step: int, like) -> Any:
         """The tree of `step`; `like` gives structure, shapes, types and shardings. Raises InputError where it is damaged."""
         path = self._directory / str(step)
         with _told(f"The checkpoint at {path} is damaged, or of other settings: delete that folder, and training goes on."):

@@ -98,7 +98,8 @@ def read_parts(folder, keep=None) -> tuple[pd.DataFrame, np.ndarray]:
     rows, place = _rows(parts)
     if keep is not None:
         kept = np.asarray(keep(rows), bool)
-        rows, place = rows[kept].reset_index(drop=True), np.where(place < 0, -1, np.where(kept, np.cumsum(kept) - 1, -1)[place])
+        rows = rows.loc[kept].reset_index(drop=True)
+        place = np.where(place < 0, -1, np.where(kept, np.cumsum(kept) - 1, -1)[place])
     vectors, before = None, 0
     for part in parts:
         with pq.ParquetFile(part) as file:

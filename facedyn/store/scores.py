@@ -183,7 +183,7 @@ def key_of(row) -> ScoreKey:
 def rows_of_key(table: pd.DataFrame, key: ScoreKey) -> pd.DataFrame:
     """The rows of the table that have this key."""
     chosen = np.logical_and.reduce([table[name] == value for name, value in key._asdict().items()])
-    return table[chosen]
+    return table.loc[chosen]
 
 
 def _typed(table):

@@ -68,6 +68,6 @@ def people(workdir) -> list[str] | None:
 def rename_datasets(workdir, new: dict[str, str]) -> None:
     """Follows data sets that got another name {old: new}, without whom nothing has to be learnt again."""
     for file in sorted((pathlib.Path(workdir) / FOLDER).glob("scale_*.npz")):
-        before = learnt_from(file) if zipfile.is_zipfile(file) else {}
+        before = (learnt_from(file) if zipfile.is_zipfile(file) else None) or {}
         if before.get("dataset") in new:
             write(file, bounded.read_arrays(file), before | {"dataset": new[before["dataset"]]})

@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import facedyn
 from data_pipelines import bounded, content
@@ -68,7 +69,8 @@ def read_stamp(workdir, stage: str) -> dict | None:
     return stamp
 
 
-def stamped_config(workdir, *stages: str):
+# Any, not ConfigDict: by that one's annotations every section may be a number, a text or None as well.
+def stamped_config(workdir, *stages: str) -> Any:
     """The config that the first of the stages which has finished in WORKDIR was run with. Raises InputError when none has."""
     for stage in stages:
         stamp = read_stamp(workdir, stage)

@@ -99,13 +99,11 @@ def fit_table(config, fitting: Fitting, reader: StatesReader, models, folder, se
 
 def _load(shared, states_of, sources, people: int, n_frames: int) -> np.ndarray:
     """As `closed_form.make_load` gives it: states of the units' frames, padded, float32 [P, T, S, K]."""
-    found = None
+    found = np.zeros((people, n_frames, len(shared.basis), shared.basis[0].shape[1]), np.float32)
     for person, own in enumerate(sources):
         before = 0
         for record, positions in own.items():
             states = states_of(record)[positions]
-            if found is None:
-                found = np.zeros((people, n_frames, *states.shape[1:]), np.float32)
             found[person, before : before + len(states)] = states
             before += len(states)
     return found

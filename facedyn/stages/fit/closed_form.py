@@ -89,13 +89,11 @@ def make_load(config, encode: Callable, mesh) -> Callable:
     block, place = encode_frames(config) * mesh.size, NamedSharding(mesh, EVERYONE)
 
     def load(shared, reader, sources, people, n_frames):
-        found = None
+        found = np.zeros((people * n_frames, len(shared.basis), shared.basis[0].shape[1]), np.float32)
         lengths = [sum(map(len, own.values())) for own in sources]
         rows = np.concatenate([p * n_frames + np.arange(n) for p, n in enumerate(lengths)])
         for number, frames in enumerate(batching.stream_frames(reader, sources, block)):
             states = np.asarray(encode(shared.params, shared.basis, jax.device_put(frames, place)))
-            if found is None:
-                found = np.zeros((people * n_frames, *states.shape[1:]), np.float32)
             places = rows[number * block : (number + 1) * block]
             found[places] = states[: len(places)]
         return found.reshape(people, n_frames, *found.shape[1:])

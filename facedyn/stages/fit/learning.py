@@ -31,7 +31,7 @@ POPULATION_RIDGE = 1.0
 # Share of the clips held back to choose the ridge by, where the fit holds nothing back.
 HELD_BACK = 0.2
 # Candidates for the ridge, in frames.
-RIDGES = np.float32([10, 30, 100, 300, 1000, 3000, 10000, 30000])
+RIDGES = np.array([10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
 
 
 def people_of(workdir) -> set[str]:
@@ -169,11 +169,11 @@ def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuff
 
     def total(f):
         """The sum of f(batch) over the people."""
-        sums = None
+        sums = []
         for _, batch in pool.batches(shuffle_seed):
             for some in batching.groups_of(mesh, batch, fitting.group(batch.shape)):
                 of_group = [np.asarray(x, np.float64).sum(0) for x in f(some)]
-                sums = of_group if sums is None else [a + b for a, b in zip(sums, of_group)]
+                sums = [a + b for a, b in zip(sums, of_group)] if sums else of_group
         return [np.asarray(x, np.float32) for x in sums]
 
     rank = config.fit.rank

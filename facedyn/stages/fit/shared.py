@@ -155,7 +155,8 @@ class Models:
     def __init__(self, config, workdir, fitting: Fitting, face_clips):
         self._config, self._workdir, self._fitting, self._face_clips = config, pathlib.Path(workdir), fitting, face_clips
         self._records = common.records_of(face_clips, config.fit.splits)
-        self._of, self._pool, self._params = map(functools.cache, (self._find, self._find_pool, self._find_params))
+        self._of, self._pool = functools.cache(self._find), functools.cache(self._find_pool)
+        self._params = functools.cache(self._find_params)
 
     def __call__(self, scale: int, control: str = ""):
         return self._of(scale, "" if control == swapped.NAME else control)
@@ -180,8 +181,10 @@ class Models:
         with shards.learning(self._workdir):
             processes.on_main_process(functools.partial(self._learn, params, scale, control))
         found = _load(self._config, site_files.path(self._workdir, scale, control), params)
+        if found is None or control != SHUFFLED:
+            return found
         # The very same arrays, which go to the devices once.
-        return found._replace(basis=self(scale).basis, readout=self(scale).readout) if control == SHUFFLED else found
+        return found._replace(basis=self(scale).basis, readout=self(scale).readout)
 
     def _learn(self, params, scale, control) -> None:
         """Learns what is not kept of this control, and with what is ordered of shuffled frames too, where that is wanted."""
@@ -220,7 +223,7 @@ class Models:
         if kept == wanted:
             return False
         rows = representations.read_rows(folder / control)
-        if (rows["scale"] == scale).any():
+        if scale in set(rows["scale"]):
             other = "is missing, or of an older version"
             why = f"was learnt from something else ({differences(kept, wanted)})" if kept else other
             raise InputError(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from data_pipelines.dataset.face_clips import FaceClipsReader, open_face_clips
 from data_pipelines.errors import InputError
 from facedyn.core.rank_loss import RankLoss
-from facedyn.core.unet import UNet
+from facedyn.core.unet import UNet, init
 from facedyn.stages.runtime.data_settings import data_dir, pretrain_data_dir
 
 # Encoded frames that a reader keeps: a stage that passes through a data set once would only fill it.
@@ -39,6 +39,11 @@ def unet(config) -> UNet:
         image_channels=config.data.channels,
         dtype=jnp.dtype(config.model.dtype),
     )
+
+
+def parameter_shapes(config):
+    """Structure, shapes and types of the U-net's parameters."""
+    return jax.eval_shape(lambda: init(unet(config), jax.random.key(0), config.data.image_size))
 
 
 def scales(config) -> tuple[int, ...]:

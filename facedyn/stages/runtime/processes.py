@@ -89,7 +89,7 @@ def session(settings):
 
 def _wait_until_all_left() -> None:
     deadline = time.monotonic() + STOPPING_SECONDS
-    while len(distributed.global_state.client.key_value_dir_get(LEFT)) < jax.process_count() and time.monotonic() < deadline:
+    while len(_exchange().key_value_dir_get(LEFT)) < jax.process_count() and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
 
 
@@ -145,16 +145,23 @@ def gather(value) -> list:
 
 def others_ended() -> bool:
     """Whether another process has ended early: then this one should finish its current chunk and call `gather`."""
-    return jax.process_count() > 1 and bool(distributed.global_state.client.key_value_dir_get(ENDED))
+    return jax.process_count() > 1 and bool(_exchange().key_value_dir_get(ENDED))
+
+
+def _exchange():
+    """Where the processes, once they have met, leave values for each other."""
+    if (client := distributed.global_state.client) is None:
+        raise RuntimeError("The processes have not met.")
+    return client
 
 
 def _post(key: str, value: str) -> None:
-    distributed.global_state.client.key_value_set(key, value)
+    _exchange().key_value_set(key, value)
 
 
 def _await(key: str) -> str:
     """Raises what ended another process: Stopped, or an InputError with its reason."""
-    client = distributed.global_state.client
+    client = _exchange()
     while True:
         try:
             return client.key_value_try_get(key)

@@ -128,10 +128,12 @@ def _pixel_features(config, workdir, face_clips, records, subjects, names) -> di
         for start in range(0, len(people), PEOPLE_AT_ONCE):  # no more frames in memory than theirs
             some = people[start : start + PEOPLE_AT_ONCE]
             for number, seen in enumerate(threads.map(read, some), start):
-                own = _person_features(seen, names, basis, scales, half_length, note) if seen else {}
-                for scale, params in generic.items() if seen else ():
-                    key = ScoreKey("generic_feature", "ridge", scales=str(scale), note=note)
-                    own[key] = np.asarray(_pooled(model, params, seen.samples))
+                own = {}
+                if seen:
+                    own = _person_features(seen, names, basis, scales, half_length, note)
+                    for scale, params in generic.items():
+                        key = ScoreKey("generic_feature", "ridge", scales=str(scale), note=note)
+                        own[key] = np.asarray(_pooled(model, params, seen.samples))
                 for key, vector in own.items():
                     if key not in table:
                         table[key] = np.full((len(people), len(vector)), np.nan, np.float32)
