@@ -66,6 +66,12 @@ def test_action_units_are_described_as_tracks_are(tmp_path):
     assert key.method == "action_unit_dynamics"
     basis = clip_features.principal_images(list(units.values()), 3)
     np.testing.assert_allclose(vectors[1], clip_features.linear_dynamics([units["b1"] @ basis]), rtol=1e-5)
+    lines = (tmp_path / "b1.csv").read_text().splitlines()
+    (tmp_path / "b1.csv").write_text("\n".join(lines[:11] + lines[12:]))  # the eleventh frame is missing: no step spans it
+    (cut,) = landmark_features.features(config_of(tmp_path), CLIPS, BOTH).values()
+    runs = {"a": [units["a1"], units["a2"]], "b": [units["b1"][:10], units["b1"][11:]]}
+    basis = clip_features.principal_images([run for own in runs.values() for run in own], 3)
+    np.testing.assert_allclose(cut[1], clip_features.linear_dynamics([run @ basis for run in runs["b"]]), rtol=1e-5)
     assert landmark_features.features(config_of(tmp_path), CLIPS, ("mean_face",)) == {}
     assert landmark_features.features(default_config(), CLIPS, BOTH) == {}
 
@@ -73,7 +79,7 @@ def test_action_units_are_described_as_tracks_are(tmp_path):
 def test_files_of_two_programs_are_refused(tmp_path):
     write(tmp_path, "a1", points_of("a1"))
     write(tmp_path, "b1", points_of("b1")[:, :60])
-    with pytest.raises(InputError, match="120 and 136 columns"):
+    with pytest.raises(InputError, match=r"columns \(120 and 136\); all must come from one program"):
         landmark_features.features(config_of(tmp_path), CLIPS, BOTH)
 
 

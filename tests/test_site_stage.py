@@ -138,7 +138,7 @@ def test_what_people_share_is_never_of_something_else(copied, arguments, capsys)
     site_files.write(path, arrays, right)
     assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
     site_files.write(path, arrays, right | {"fit.rank": 5})
-    with pytest.raises(InputError, match="was learnt from something else"):
+    with pytest.raises(InputError, match="was learnt from other data"):
         embed_model.load(copied)
     for part in (copied / "representations").rglob("part-*.parquet"):
         part.unlink()

@@ -364,10 +364,12 @@ def test_chunks_hold_everyone_once():
     units = made_up_units(range(10, 21))
     shapes = batching.shapes_of([(1, units)], half_length=2)
     chunks = batching.chunks_of(units, dict(zip(shapes, (3, 4, 5))))
-    assert sorted(u[0].unit_id for _, _, grouped in chunks for u in grouped) == sorted(u[0].unit_id for u in units)
+    assert sorted(u[batching.WHOLE].unit_id for _, _, grouped in chunks for u in grouped) == sorted(
+        u[batching.WHOLE].unit_id for u in units
+    )
     for shape, people, grouped in chunks:
         assert len(grouped) <= people
-        assert all(len(u[0].fitted) <= shape.rows for u in grouped)
+        assert all(len(u[batching.WHOLE].fitted) <= shape.rows for u in grouped)
 
 
 def test_windows_of_loaded_units_are_the_clips_own(workdir, arguments):

@@ -31,6 +31,9 @@ def fitted(components=0, n=30, seed=0):
 @pytest.mark.parametrize("components", [0, 3])
 def test_shares_are_those_of_a_loop_over_features(components):
     head, x, stretches, own = fitted(components)
+    weights = np.array(head["layers"][0]["weights"])
+    weights[:, 7] = 5.0  # of a constant feature, which says nothing
+    head["layers"][0]["weights"] = weights
     squared, predicted = weight_shares(head, x, stretches)
     assert squared.sum(1) == pytest.approx(1.0)
     assert predicted.sum(1) == pytest.approx(1.0)
