@@ -147,7 +147,8 @@ def head_grid(pixels_per_unit: float) -> tuple[np.ndarray, np.ndarray]:
     left, top, right, bottom = HEAD_WINDOW
     x = left + (np.arange(round((right - left) * pixels_per_unit), dtype=np.float32) + 0.5) / pixels_per_unit
     y = top + (np.arange(round((bottom - top) * pixels_per_unit), dtype=np.float32) + 0.5) / pixels_per_unit
-    return np.meshgrid(x, y)
+    across, down = np.meshgrid(x, y)
+    return across, down
 
 
 def paint_background(a: Appearance, shape: tuple[int, int], seed: int = 0) -> np.ndarray:

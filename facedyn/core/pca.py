@@ -66,7 +66,7 @@ def leading_scores(x, count: int) -> np.ndarray:
     """
     x = np.asarray(x)
     if min(x.shape) > ALL_COMPONENTS:
-        left, values, _ = scipy.sparse.linalg.svds(x, k=count, v0=np.ones(min(x.shape), x.dtype))
+        left, values, _ = map(np.asarray, scipy.sparse.linalg.svds(x, k=count, v0=np.ones(min(x.shape), x.dtype)))
         found = (left * values)[:, ::-1]
     elif len(x) <= x.shape[1]:
         values, vectors = eigenvectors(x @ x.T, count)
