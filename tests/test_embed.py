@@ -189,13 +189,20 @@ def test_the_metadata_say_what_the_model_was_made_with(exported, workdir):
     assert metadata["format"] == portable.FORMAT
 
 
-def test_one_can_ask_whom_a_model_was_trained_on_but_not_read_it(exported, tmp_path):
+def test_one_can_ask_whom_a_model_was_trained_on_but_not_read_it(exported, workdir, tmp_path):
     """p00 to p03 are in the split train, p04 and p05 in validation, by whom the training is stopped."""
     asked = {f"p{i:02d}": facedyn.was_trained_on(exported, f"p{i:02d}") for i in (0, 2, 4, 5, 6, 11)}
     assert asked == {"p00": True, "p02": True, "p04": True, "p05": True, "p06": False, "p11": False}
     assert facedyn.was_trained_on(exported, FORGOTTEN)
     assert not facedyn.was_trained_on(exported, "P00")
     assert FORGOTTEN.encode() not in exported.read_bytes()
+    shutil.copytree(workdir, tmp_path / "w")
+    assert main(["forget", f"--workdir={tmp_path / 'w'}", "--person=p02"]) == 0
+    later = tmp_path / "later.safetensors"
+    assert main(["export", f"--workdir={tmp_path / 'w'}", f"--out={later}"]) == 0
+    assert facedyn.was_trained_on(later, "p02")  # the model has not forgotten
+    assert facedyn.was_trained_on(later, "p00")
+    assert not facedyn.was_trained_on(later, "p06")
     bare = tmp_path / "older.safetensors"
     metadata, named = portable._whole(exported)
     del metadata["people"]

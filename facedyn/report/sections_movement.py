@@ -169,7 +169,7 @@ def _ordinal(scale):
 
 
 def looks(inputs: Inputs) -> page.Section:
-    """How many people are recognised once movement or looks are taken away, by block; what looks alone say of the traits."""
+    """How many people are recognised once movement or looks are taken away, by block; what appearance says of the traits."""
     columns = _by_control(inputs["fit"])
     parts = [*_identified(columns), _traits_of_looks(inputs)] if len(columns) > 1 else [_traits_of_looks(inputs)]
     missing = (

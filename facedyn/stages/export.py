@@ -7,7 +7,7 @@ embeds new videos: `facedyn embed --model=FILE`.
 import pathlib
 
 from data_pipelines.errors import InputError
-from facedyn.stages import embed_model
+from facedyn.stages import embed_model, forgotten
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.runtime import common
 from facedyn.store import hashed_ids, portable, stamps
@@ -32,7 +32,7 @@ def run(workdir: str, out: str | pathlib.Path, overrides: dict, note: str | None
     else:
         generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
         learnt, described = {}, {}
-    people = {"people": hashed_ids.hashed(_people(workdir))}
+    people = {"people": hashed_ids.hashed(_people(workdir)), "forgotten": forgotten.in_model(workdir)}
     portable.write_generic(out, generic, config, learnt, described | people | ({"note": note} if note else {}))
     scales, size = ", ".join(map(str, generic)), out.stat().st_size
     print(f"export: the generic model of the scales {scales}, {size:,} bytes, in {out}; it holds no video and no person's id")
@@ -47,10 +47,10 @@ def was_trained_on(model: str | pathlib.Path, person_id: str) -> bool:
 
     Raises InputError for a file that is none, or lists nobody as an older version wrote it.
     """
-    people = portable.describe(model).get("people")
-    if not isinstance(people, dict) or not {"salt", "people"} <= people.keys():
+    lists = [portable.describe(model).get(name, {}) for name in ("people", "forgotten")]  # those who were forgotten since, too
+    if not all(isinstance(people, dict) for people in lists) or not {"salt", "people"} <= lists[0].keys():
         raise InputError(f"{model} does not list whom it was trained on: export it with this version.")
-    return hashed_ids.is_among(people, person_id)
+    return any(people and hashed_ids.is_among(people, person_id) for people in lists)
 
 
 def _people(workdir) -> set[str]:

@@ -12,11 +12,11 @@ import zipfile
 from data_pipelines import bounded, content
 from data_pipelines.errors import InputError
 from data_pipelines.files import write_text
-from facedyn.store import site_files
+from facedyn.store import hashed_ids, site_files
 
 FILE = "forgotten.json"
 # Slow on purpose: ids are short, and whoever has the file could try them all. Eight calls a second.
-COST = dict(n=2**14, r=8, p=1)
+COST = 2**14
 # {what may have been learnt from a person: where it lies}
 PLACES = {"generic model": "generic", "principal components": site_files.FOLDER, "trait heads": "traits/heads"}
 
@@ -24,7 +24,7 @@ PLACES = {"generic model": "generic", "principal components": site_files.FOLDER,
 def remember(workdir, person_id: str, learnt) -> None:
     """Notes that the person was forgotten; `learnt`: names of PLACES that were learnt from him or her and are still there."""
     stored = _read(workdir)
-    own = _hash(person_id, stored["salt"])
+    own = hashed_ids.hash_of(person_id, stored["salt"], COST)
     kept = [entry for entry in stored["people"] if entry["person"] != own]
     entry = {"person": own, "learnt": {name: _state(workdir, name) for name in learnt}}
     # Sorted: the order would tell who was forgotten when.
@@ -35,11 +35,19 @@ def remember(workdir, person_id: str, learnt) -> None:
 def still_learnt(workdir, person_id: str) -> list[str] | None:
     """Names of PLACES that were learnt from the person and are the same as then; None for one who was not forgotten here."""
     stored = _read(workdir)
-    own = _hash(person_id, stored["salt"])
+    own = hashed_ids.hash_of(person_id, stored["salt"], COST)
     for entry in stored["people"]:
         if entry["person"] == own:
             return [name for name, state in entry["learnt"].items() if state and state == _state(workdir, name)]
     return None
+
+
+def in_model(workdir) -> dict:
+    """Who was forgotten here, but is in the models that are still there: hashes as `hashed_ids.is_among` takes them."""
+    stored, names = _read(workdir), ("generic model", "principal components")
+    states = {name: _state(workdir, name) for name in names}
+    people = [e["person"] for e in stored["people"] if any(states[n] and e["learnt"].get(n) == states[n] for n in names)]
+    return {"salt": stored["salt"], "people": people, "cost": COST}
 
 
 def _read(workdir):
@@ -51,10 +59,6 @@ def _read(workdir):
             raise InputError(f"{path} is not what forget writes there: without it, who was forgotten before is not known.")
         return stored
     return {"salt": os.urandom(16).hex(), "people": []}
-
-
-def _hash(person_id, salt):
-    return hashlib.scrypt(person_id.encode(), salt=bytes.fromhex(salt), **COST, dklen=16).hex()
 
 
 def _state(workdir, name) -> str:

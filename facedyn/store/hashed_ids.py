@@ -8,20 +8,21 @@ import functools
 import hashlib
 import os
 
-COST = dict(n=2**12, r=8, p=1)  # some fifty hashes a second and core
+COST = 2**12  # scrypt's n: some fifty hashes a second and core
 
 
 def hashed(ids) -> dict:
     """{'salt', 'people'}: the hashes of the ids, in an order that tells nothing."""
     salt = os.urandom(16).hex()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # the hash lets other threads work
-        return {"salt": salt, "people": sorted(threads.map(functools.partial(_hash, salt=salt), set(ids)))}
+        return {"salt": salt, "people": sorted(threads.map(functools.partial(hash_of, salt=salt), set(ids)))}
 
 
 def is_among(stored: dict, person_id: str) -> bool:
-    """Whether the id is one of those that `hashed` was given."""
-    return _hash(person_id, stored["salt"]) in stored["people"]
+    """Whether the id is one of those that `hashed` was given; `stored` may name another cost."""
+    return hash_of(person_id, stored["salt"], stored.get("cost", COST)) in stored["people"]
 
 
-def _hash(person_id: str, salt: str) -> str:
-    return hashlib.scrypt(person_id.encode(), salt=bytes.fromhex(salt), **COST, dklen=16).hex()
+def hash_of(person_id: str, salt: str, cost: int = COST) -> str:
+    """32 hexadecimal digits; salt: hexadecimal."""
+    return hashlib.scrypt(person_id.encode(), salt=bytes.fromhex(salt), n=cost, r=8, p=1, dklen=16).hex()
