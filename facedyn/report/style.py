@@ -4,7 +4,7 @@ tests/test_report.py computes the contrast of every colour of text on every back
 """
 
 STYLE = """
-:root { color-scheme: light dark; --page: #ffffff; --card: #f5f6f8; --ink: #1b1f24; --muted: #57606b; --line: #d9dde3;
+:root { color-scheme: light dark; --page: #ffffff; --card: #f5f6f8; --ink: #1b1f24; --muted: #4a525c; --line: #d9dde3;
   --c1: #1f5fa8; --c2: #a94a10; --c3: #23704a; --c4: #84499c;
   --sans: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
   --mono: ui-monospace, SFMono-Regular, Menlo, "DejaVu Sans Mono", monospace; }
@@ -30,7 +30,7 @@ nav a:hover { color: var(--ink); }
 nav a[data-here] { border-color: var(--c1); color: var(--ink); }
 h1 { font-size: 1.45rem; line-height: 1.2; margin: 0 0 2px; }
 h2 { font-size: 1.3rem; margin: 44px 0 6px; padding-top: 14px; border-top: 1px solid var(--line); }
-h3 { font-size: 1.02rem; margin: 22px 0 6px; } h4 { font-size: .9rem; margin: 6px 0 2px; }
+h3 { font-size: 1.02rem; margin: 22px 0 6px; } .grid h3 { font-size: .9rem; margin: 6px 0 2px; }
 p, li { max-width: 80ch; } p { margin: 6px 0 12px; }
 .sub { margin: 0; max-width: none; } .sub, .note, figcaption, caption { color: var(--muted); }
 .sub, .note, figcaption, caption { font-size: .87rem; }

@@ -4,6 +4,7 @@ Frames pass through the U-net block by block and become states; whatever is fitt
 same in shuffled order) comes from that one array of states.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from data_pipelines.errors import InputError
 from facedyn.core import blocks, low_rank, person_filters, unet
 from facedyn.stages.fit import batching
 from facedyn.stages.fit.batching import EVERYONE, SHARED, Batch, FitResult, Fitting, Shape, over_people
+from facedyn.stages.fit.kept_states import KeptStates
 from facedyn.stages.runtime import common
 
 ENCODE_FRAMES = 256  # go through the U-net in one call, or on CPU as many as have so large a finest feature map
@@ -57,8 +59,11 @@ def sites_of(config) -> tuple[person_filters.Site, ...]:
 
 def make_site_maps(config) -> Callable:
     """(params, frames [B, H, W, C], sites) -> their flat feature maps, float32 [B, h * w * c] each; compiled."""
-    model = common.unet(config)
+    return _compiled_site_maps(common.unet(config))
 
+
+@functools.cache  # so that the bases of all scales and controls share one compilation
+def _compiled_site_maps(model: unet.UNet) -> Callable:
     def site_maps(params, frames, sites):
         found = unet.feature_maps(model, params, frames)  # under jit, what is not used is not computed
         return tuple(found[site.name].astype(jnp.float32).reshape(len(frames), -1) for site in sites)
@@ -101,11 +106,11 @@ def make_load(config, encode: Callable, mesh) -> Callable:
     return load
 
 
-def whitening(config) -> Callable:
-    """(states, rows, *other rows) -> [(states, *rows) of each], whitened by the first rows' covariance if config says so."""
+def whitening(whiten: bool) -> Callable:
+    """(states, rows, *other rows) -> [(states, *rows) of each], whitened by the first rows' covariance if `whiten`."""
 
     def whitened(states, rows, *others):
-        own = low_rank.whiten(states, *rows) if config.fit.whiten else states
+        own = low_rank.whiten(states, *rows) if whiten else states
         return [(own, *part) for part in (rows, *others)]
 
     return whitened
@@ -113,7 +118,7 @@ def whitening(config) -> Callable:
 
 def compile_fit(config, mesh) -> Callable:
     """(population, ridge, states, fitted, held) -> (representation, loss, right order before, after, rows) of every unit."""
-    names, whitened = block_names(config), whitening(config)
+    names, whitened = block_names(config), whitening(config.fit.whiten)
 
     def solve(population, ridge, rows):
         return low_rank.solve(*low_rank.normal_equations(*rows), population, ridge)
@@ -185,7 +190,7 @@ def make_fitting(config) -> Fitting:
         mesh=mesh,
         shapes=batching.shapes_of,
         prefetch=False,
-        load=make_load(config, encode, mesh),
+        load=KeptStates(make_load(config, encode, mesh)),
         fit=make_fit(config, sites, mesh),
         unit_bytes=lambda shape: 2 * _state_bytes(config, shape) + _work_bytes(config, shape),
         host_bytes=lambda shape: 3 * _state_bytes(config, shape),

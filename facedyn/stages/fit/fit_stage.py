@@ -6,6 +6,7 @@ chunk, and a broken-off fit goes on behind them. Each of several processes fits 
 writes parts of its own.
 """
 
+import itertools
 import pathlib
 from functools import partial
 
@@ -94,31 +95,32 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
     # From all there is to do, not from what is left of it: a run that goes on compiles and computes the same.
     people = _chunk_sizes(config, fitting, units)
     half_length, donors = config.rank_loss.half_length, {}
+    if swapped.NAME in config.fit.controls:
+        for scale, of_scale in units.items():
+            donors[scale] = swapped.choose_donors(of_scale, people, scale, half_length)
+            if not donors[scale]:
+                processes.log(f"fit: no {swapped.NAME} at scale {scale}, which needs {swapped.MIN_PEOPLE} people")
     untrained = [control for control in config.fit.controls if control == shared.UNTRAINED]
     trained = ["", *(control for control in config.fit.controls if control not in untrained)]
-    for scale, of_scale in units.items():
-        if swapped.NAME in config.fit.controls:
-            donors = swapped.choose_donors(of_scale, people, scale, half_length)
-            if not donors:
-                processes.log(f"fit: no {swapped.NAME} at scale {scale}, which needs {swapped.MIN_PEOPLE} people")
-        for controls in (trained, untrained) if untrained else (trained,):
-            of_controls = {control: models(scale, control) for control in controls}
-            tables = [
-                Table(
-                    folder,
-                    scale,
-                    control,
-                    part,
-                    log(scale=scale, half=part[0], control=control) if log and not part[1] else None,
-                    donors if control == swapped.NAME else None,
-                )
-                for control in controls
-                for part in _parts(config)
-                if not part[1] or control in ("", swapped.NAME)
-            ]
-            chunks = partial(batching.chunks_of, people=people)
-            reader = reader_of(scale) if reader_of else face_clips
-            _fit_all(config, fitting, reader, of_controls, of_scale, tables, chunks, settings)
+    # All scales of the untrained U-net, which is the same, one after the other: its states are kept from one to the next.
+    for controls, scale in itertools.product((trained, untrained) if untrained else (trained,), units):
+        of_controls = {control: models(scale, control) for control in controls}
+        tables = [
+            Table(
+                folder,
+                scale,
+                control,
+                part,
+                log(scale=scale, half=part[0], control=control) if log and not part[1] else None,
+                donors[scale] if control == swapped.NAME else None,
+            )
+            for control in controls
+            for part in _parts(config)
+            if not part[1] or control in ("", swapped.NAME)
+        ]
+        chunks = partial(batching.chunks_of, people=people)
+        reader = reader_of(scale) if reader_of else face_clips
+        _fit_all(config, fitting, reader, of_controls, units[scale], tables, chunks, settings)
     return units, left_out
 
 

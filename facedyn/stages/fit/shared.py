@@ -195,8 +195,13 @@ class Models:
         missing = [name for name in wanted if self._is_to_be_learnt(paths[name], learnt_from[name], scale, name)]
         if not missing:
             return
-        ordered = paths.get("", site_files.path(self._workdir, scale))
-        known = _load(c, ordered, params) if "" not in missing and control != UNTRAINED else None
+        if control == UNTRAINED:
+            # Of all scales the same U-net: the basis of the first one is that of every other, too.
+            first = site_files.path(self._workdir, common.scales(c)[0], control)
+            known = _load(c, first, params) if site_files.learnt_from(first) == learnt_from[control] else None
+        else:
+            ordered = paths.get("", site_files.path(self._workdir, scale))
+            known = _load(c, ordered, params) if "" not in missing else None
         found = learn(c, self._fitting, params, scale, *self._pool(), missing, known)
         # Before the basis: a kill in between names people from whom nothing was learnt yet, not the other way round.
         site_files.write_people(self._workdir, self.others())
