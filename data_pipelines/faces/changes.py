@@ -13,22 +13,29 @@ from data_pipelines.faces.tracking import Track
 
 LEAST, MOST = 4, 10  # descriptions on either side of a change that must be known, and that are compared
 STRETCH = 6  # descriptions in between, which may show both people
+SEEN = 200  # descriptions on either side, one of which may be like one of the others
 BLOCK = 1000  # stretches that are looked at in one go
 LEFT, ARRIVED = 0.2, 0.8  # shares of the way between the two means at which the first person goes and the second is there
 MARGIN = 2  # descriptions on either side of a change that are not believed
 
 
-def changes(descriptions, another: float) -> list[tuple[int, int]]:
+def changes(descriptions, another: float, alike: float = 1.0) -> list[tuple[int, int]]:
     """[(last description of one person, first description of the next)], in order, among the N vectors of one track.
 
     descriptions: a sequence of N vectors [D], of any length; another: a likeness (cosine) below which two means of
-    descriptions are of two people.
+    descriptions may be of two people; alike: a likeness that descriptions of two people never have. Who turns away looks like
+    somebody else, but one of the looks before that is like one of those after it.
     """
-    alike, found = _likeness_around(descriptions), []
-    while len(alike) and alike.min() < another:
-        stretch = int(np.argmin(alike))
-        alike[max(0, stretch - STRETCH - LEAST) : stretch + STRETCH + LEAST + 1] = np.inf
-        found.append(_ends(descriptions, LEAST + stretch))
+    around, found = _likeness_around(descriptions), []
+    while len(around) and around.min() < another:
+        stretch = int(np.argmin(around))
+        around[max(0, stretch - STRETCH - LEAST) : stretch + STRETCH + LEAST + 1] = np.inf
+        last, first = _ends(descriptions, LEAST + stretch)
+        before, after = (
+            unit_vectors(descriptions[part]) for part in (slice(max(0, last - SEEN), last + 1), slice(first, first + SEEN))
+        )
+        if (before @ after.T).max() < alike:
+            found.append((last, first))
     return sorted(found)
 
 

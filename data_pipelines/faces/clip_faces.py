@@ -271,7 +271,7 @@ def one_person_each(tracks, cut, describer):
     apart, strips, shot = [], {}, max((track.shot for track in tracks), default=0) + 1
     for track in tracks:
         strip = cut[track]
-        found = changes(strip.descriptions, describer.another)
+        found = changes(strip.descriptions, describer.another, describer.alike)
         for part, frames in parts(track, found, shot):
             apart.append(part)
             strips[part] = strip.part(part, frames)
