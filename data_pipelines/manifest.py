@@ -74,16 +74,10 @@ def write_manifest(path, entries, trait_names=()) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(REQUIRED + OPTIONAL + tuple(trait_names))
         for entry in entries:
-            fixed = (
-                entry.clip_id,
-                entry.person_id,
-                _path_cell(entry.path, path.parent),
-                entry.session,
-                entry.task,
-                entry.split,
-            )
+            where = entry.clip_id, entry.person_id, _path_cell(entry.path, path.parent)
             fps, aligned = f"{entry.fps:.15g}" if entry.fps else "", "true" if entry.aligned else ""
-            writer.writerow((*fixed, fps, aligned, *("" if math.isnan(x) else repr(float(x)) for x in entry.traits)))
+            traits = ("" if math.isnan(x) else repr(float(x)) for x in entry.traits)
+            writer.writerow((*where, entry.session, entry.task, entry.split, fps, aligned, *traits))
 
 
 def _path_cell(path, folder):
@@ -111,7 +105,7 @@ def _entry(path, line, row, trait_names, commas):
     return ClipEntry(
         clip_id=row["clip_id"],
         person_id=row["person_id"],
-        path=_path(row["path"], path.parent),
+        path=remote_path(row["path"]) if is_url(row["path"]) else resolve(row["path"], path.parent),
         session=row.get("session", ""),
         task=row.get("task", ""),
         split=split,
@@ -119,10 +113,6 @@ def _entry(path, line, row, trait_names, commas):
         aligned=aligned in TRUE,
         traits=tuple(_number(row[name], f"trait {name!r}", where, math.nan, commas) for name in trait_names),
     )
-
-
-def _path(cell, folder):
-    return remote_path(cell) if is_url(cell) else resolve(cell, folder)
 
 
 def _number(cell, what, where, empty, commas):

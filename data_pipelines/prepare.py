@@ -21,7 +21,7 @@ from data_pipelines import frame_counter
 from data_pipelines.content import Known
 from data_pipelines.dataset import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
 from data_pipelines.dataset.clip_keys import clip_keys
-from data_pipelines.dataset.face_clips import NAME, VERSION
+from data_pipelines.dataset.face_clips import VERSION, older_formats
 from data_pipelines.dataset.growth import Wanted
 from data_pipelines.dataset.splits import clip_splits
 from data_pipelines.errors import InputError
@@ -66,7 +66,7 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
 
     files = [clip_files.clip_path(data_dir, one.entry.clip_id, one.key) for one in wanted]
     waiting = _waiting(data_dir, files, rows)
-    rows |= {i: row for i, row in waiting.items()}
+    rows |= waiting
     reused = len(rows)
     if reused:
         note(f"{reused} of {len(entries)} clips were processed before and are reused.")
@@ -128,15 +128,15 @@ def _waiting(data_dir, files, packed) -> dict[int, QualityRow]:
 def _tidy(data_dir):
     """Deletes what the finished dataset does not need: the folder in which clips waited, and a dataset of an older format."""
     shutil.rmtree(data_dir / clip_files.CROPS, ignore_errors=True)
-    for older in (data_dir / NAME).iterdir():
-        if older.name != VERSION and (older / "dataset_info.json").is_file():
-            shutil.rmtree(older)
+    for older in older_formats(data_dir):
+        shutil.rmtree(older)
 
 
 def _summarise(entries, splits, rows, quality_path, note, reused, said=False) -> dict:
     """Writes the quality table and names the clips that are left out. Raises InputError where not one is left."""
     table = quality_table([_as_today(rows[i], entry) for i, entry in enumerate(entries)])
-    _write_table(table, quality_path)
+    with atomic_path(quality_path) as temporary:
+        table.to_parquet(temporary, index=False)
     for row in () if said else table[table.verdict != "ok"].itertuples():
         note(f"Left out: clip {row.clip_id}: {row.reason}")
     if not (table.verdict == "ok").any():
@@ -248,19 +248,14 @@ def _process_in_pool(entries, files, todo, settings, workers, log, progress):
             # A decoder took its process down; running the suspects one at a time tells which clip it was.
             suspects = sorted(running.values())
             if len(suspects) == 1:
-                i = suspects.pop()
-                yield i, clip_files.leave_out(_crashed(entries[i]), files[i])
+                i, entry = suspects[0], entries[suspects.pop()]
+                row = QualityRow(entry.clip_id, entry.person_id, str(entry.path))
+                yield i, clip_files.leave_out(row.left_out(f"The decoder crashed on {entry.path}; convert the file."), files[i])
             waiting.extendleft(reversed(suspects))
             workers = 1
         finally:
             for i in running.values():
                 discard(files[i])
-
-
-def _crashed(entry):
-    return QualityRow(entry.clip_id, entry.person_id, str(entry.path)).left_out(
-        f"The decoder crashed on {entry.path}; convert the file."
-    )
 
 
 def fingerprint_of(entries, settings: PrepareSettings) -> tuple[str, list[str]]:
@@ -278,11 +273,6 @@ def _named(entries, settings, known=None):
     ]
     image = (VERSION, settings.image_size, settings.channels, settings.image_format, settings.max_frames_per_record)
     return hashlib.sha256(json.dumps([clips, list(settings.trait_names), image]).encode()).hexdigest(), splits, keys
-
-
-def _write_table(table, path):
-    with atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False)
 
 
 def _summary(table, entries, splits, reused):

@@ -6,7 +6,6 @@ Each rule yields sentences, for settings of which each by itself is as `settings
 import importlib.util
 import os
 import pathlib
-import re
 
 from data_pipelines.errors import InputError
 from data_pipelines.faces.appearances import CHANNELS, wrong_channels
@@ -136,17 +135,12 @@ def _data(config):
     if "://" in data.data_dir:
         yield f"config.data.data_dir={data.data_dir} is a URL, but must be a folder: mount the bucket and name it there."
     if data.person_pattern:
-        example = r"for example (?P<person>\w+)_(?P<session>\d+)"
+        from data_pipelines.sources.people_of_clips import Namer
+
         try:
-            groups = set(re.compile(data.person_pattern).groupindex)
-        except re.error as error:
-            yield f"config.data.person_pattern={data.person_pattern!r} is not a regular expression ({error}): {example}."
-        else:
-            if "person" not in groups or groups - {"person", "session", "task", "clip"}:
-                yield (
-                    f"config.data.person_pattern={data.person_pattern!r} must have a group named person, and beside it only "
-                    f"session, task and clip, {example}."
-                )
+            Namer(data.person_pattern)
+        except InputError as error:
+            yield str(error)
 
 
 def _synthetic(config):

@@ -107,7 +107,7 @@ def _extra(paths, others, listings):
             path = os.path.join(folder, name)
             if path in known or path in above or name.startswith("."):
                 continue
-            if name.lower().endswith(VIDEOS) or (of_frames and os.path.isdir(path) and _has_image(path)):
+            if name.lower().endswith(VIDEOS) or (of_frames and os.path.isdir(path) and _has_image(path, listings)):
                 extra.append((name, path))
     return extra
 
@@ -116,8 +116,5 @@ def _folder(path):
     return os.path.dirname(os.path.normpath(path))
 
 
-def _has_image(folder):
-    try:
-        return any(name.lower().endswith(IMAGES) for name in os.listdir(folder))
-    except OSError:
-        return False
+def _has_image(folder, listings):
+    return any(name.lower().endswith(IMAGES) for name in _names(folder, listings))

@@ -4,6 +4,7 @@ import collections
 import re
 import unicodedata
 
+from data_pipelines import progress
 from data_pipelines.doctor.defects import counted, defect, grouped, named, share
 
 # With so few clips, one clip a person is nothing unusual.
@@ -51,23 +52,19 @@ def count_defects(entries, pool=None) -> list:
     taught = {entry.person_id for entry in (entries if pool is None else pool)}
     if len(taught) < MIN_PEOPLE:
         what = (
-            f"The generic model has {_people(len(taught))} and needs at least {MIN_PEOPLE}: one to learn from, one to decide "
-            "when training stops, one to test on."
+            f"The generic model has {progress.counted(len(taught), 'people')} and needs at least {MIN_PEOPLE}: one to learn from, "
+            "one to decide when training stops, one to test on."
         )
         return [defect("too_few_people", what, sorted(taught) or ["nobody"])]
     if len(people) < MANY_PEOPLE:
         what = (
-            f"Only {_people(len(people))}: with fewer than {MANY_PEOPLE} the intervals are wide, guessing identifies "
-            f"one in {len(people)}, and a trait must correlate strongly before it differs from chance."
+            f"Only {progress.counted(len(people), 'people')}: with fewer than {MANY_PEOPLE} the intervals are wide, guessing "
+            f"identifies one in {len(people)}, and a trait must correlate strongly before it differs from chance."
         )
         if pool is None:
             what += " The generic model sees few faces and may not do better than copying its input."
         return [defect("few_people", what, sorted(people))]
     return []
-
-
-def _people(n: int) -> str:
-    return "1 person" if n == 1 else f"{n} people"
 
 
 def split_defects(entries, splits, train_splits=("train",), own_pool: bool = False, baseline: str = "") -> list:
@@ -88,12 +85,9 @@ def split_defects(entries, splits, train_splits=("train",), own_pool: bool = Fal
         defects.append(defect("no_validation_split", what, sorted(people)))
     small = [(split, f"{len(ids)} people") for split, ids in sorted(people.items()) if len(ids) < FEW_PEOPLE]
     if small:
-        defects.append(defect("small_split", f"Fewer than {FEW_PEOPLE} people are in {_said(small)}.", small))
+        said = ", ".join(f"{name} ({detail})" for name, detail in small)
+        defects.append(defect("small_split", f"Fewer than {FEW_PEOPLE} people are in {said}.", small))
     return defects + _overlap(entries, splits, people, train_splits, baseline)
-
-
-def _said(items):
-    return ", ".join(f"{name} ({detail})" for name, detail in items)
 
 
 def _overlap(entries, splits, people, train_splits, baseline):

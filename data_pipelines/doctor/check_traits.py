@@ -30,7 +30,7 @@ def trait_defects(entries, trait_names) -> list:
         far = _far(values)
         low, high = values[known & ~far].min(), values[known & ~far].max()
         if far.any():
-            what = f"{share(far.sum(), known.sum())} values of {name} are far from the rest, which lie in {_range(low, high)}: "
+            what = f"{share(far.sum(), known.sum())} values of {name} are far from the rest, which lie in [{low:g}, {high:g}]: "
             what += f"{named(f'{v:g}' for v in np.unique(values[far]))}."
             defects.append(defect("out_of_range", what, _cells(ids, name, values, far), f"trait {name}"))
         inside = known & (values >= 0) & (values <= 1)
@@ -54,10 +54,6 @@ def _far(values):
         if spread == 0:  # more than half the values are one and the same
             spread = np.nanstd(values)
         return np.abs(values - middle) > FAR * spread if spread > 0 else np.zeros(len(values), bool)
-
-
-def _range(low, high):
-    return f"[{low:g}, {high:g}]"
 
 
 def _cells(ids, name, values, which):

@@ -3,6 +3,7 @@
 Ids are texts of three digits (six for a session) and are read as such, also where a program stripped their zeros.
 """
 
+import contextlib
 import csv
 import math
 import pathlib
@@ -137,8 +138,6 @@ def _id(cell, digits):
 
 
 def _number(cell):
-    try:
-        value = float(cell)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+    with contextlib.suppress(ValueError):
+        return float(cell) if math.isfinite(float(cell)) else math.nan
+    return math.nan
