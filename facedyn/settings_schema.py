@@ -23,6 +23,16 @@ def _splits(default: tuple, help: str, some=False) -> Setting:
     return Setting(default, help, of=str, some=some, distinct=True, pattern=WORD, form="as the column split has them")
 
 
+def _one_of(choices: tuple, help: str) -> Setting:
+    """One of these, by default the first."""
+    return Setting(choices[0], help, choices)
+
+
+def _some_of(choices: tuple, help: str, default: tuple | None = None, some=False) -> Setting:
+    """Different ones of these words, by default all of them; `some`: at least one."""
+    return Setting(choices if default is None else default, help, choices, of=str, some=some, distinct=True)
+
+
 SECTIONS = {
     "": "all stages",
     "data": "what is prepared, and how",
@@ -43,10 +53,9 @@ SETTINGS = {
         "auto", "folder of compiled code, reused at later starts; 'auto' = ~/.cache/facedyn, '' = none", path=True, effect=False
     ),
     # ---- data
-    "data.dataset": Setting(
-        "manifest",
-        "where the clips come from: a manifest, synthetic faces, or a known data set (docs/data.md)",
+    "data.dataset": _one_of(
         ("manifest", "synthetic", *SOURCES),
+        "where the clips come from: a manifest, synthetic faces, or a known data set (docs/data.md)",
     ),
     "data.manifest": Setting(
         "", "CSV with the columns clip_id,person_id,path[,session,task,split,fps,aligned, one column per trait]", path=True
@@ -55,10 +64,9 @@ SETTINGS = {
         "", "optional second manifest, without labels: people for the generic model to learn from", path=True
     ),
     "data.source": Setting("", "folder of your own copy of a known data set", path=True),
-    "data.split_protocol": Setting(
-        "official",
-        "official = the data set's own split; person_disjoint = people are assigned to splits by split_fractions",
+    "data.split_protocol": _one_of(
         ("official", "person_disjoint"),
+        "official = the data set's own split; person_disjoint = people are assigned to splits by split_fractions",
     ),
     "data.source_fps": Setting(
         0.0, "frame rate of a known data set's frames; 0 = as the files say, or 25 where they do not", least=0, most=10_000
@@ -78,11 +86,10 @@ SETTINGS = {
     "data.traits": Setting((), "names of the manifest's trait columns", of=str, distinct=True, pattern=NAME),
     "data.image_size": Setting(112, "side of the square face crop, pixels", least=8, most=2048),
     "data.channels": Setting(3, "3 = RGB, 1 = grey, 2 = x and y with data.appearance=motion", (3, 1, 2)),
-    "data.appearance": Setting(
-        "own",
+    "data.appearance": _one_of(
+        ("own", "canonical", "motion"),
         "own = the face as filmed; canonical = the clip's motion on one face that all people share; motion = only "
         "the motion, x and y (docs/data.md)",
-        ("own", "canonical", "motion"),
     ),
     "data.image_format": Setting("png", "png (lossless) or jpeg (a fifth of the size, quality 95)", ("png", "jpeg")),
     "data.fps": Setting(
@@ -125,10 +132,8 @@ SETTINGS = {
         "distance; 1 = 45 degrees (only with YuNet)",
         least=0,
     ),
-    "data.main_person": Setting(
-        "auto",
-        "which person is used if several are visible; left and right are halves of the picture",
-        ("auto", "left", "right"),
+    "data.main_person": _one_of(
+        ("auto", "left", "right"), "which person is used if several are visible; left and right are halves of the picture"
     ),
     "data.max_frames_per_record": Setting(
         32, "frames per record of the dataset; a window reads only the records that it lies in", least=1
@@ -156,8 +161,8 @@ SETTINGS = {
         effect=False,
     ),
     # ---- data.synthetic
-    "data.synthetic.world": Setting(
-        "drawn", "which kind of synthetic faces and movements: the two are as different as possible", WORLDS
+    "data.synthetic.world": _one_of(
+        WORLDS, "which kind of synthetic faces and movements: the two are as different as possible"
     ),
     "data.synthetic.people": Setting(96, "people in the test split, who are scored", least=0),
     "data.synthetic.pretrain_people": Setting(
@@ -186,18 +191,15 @@ SETTINGS = {
         (1, 2, 4), "frame strides; each has its own generic model and filters", of=int, some=True, distinct=True, least=1
     ),
     "rank_loss.half_length": Setting(4, "frames before and after the centre frame (n)", least=2),
-    "rank_loss.direction": Setting(
-        "two_maps",
-        "two_maps = one map for each half of the window; centred = one map for the whole window",
-        ("two_maps", "centred"),
+    "rank_loss.direction": _one_of(
+        ("two_maps", "centred"), "two_maps = one map for each half of the window; centred = one map for the whole window"
     ),
     "rank_loss.kind": Setting("hinge", "loss of a pair of frames in the wrong order", ("hinge", "logistic", "listmle")),
     "rank_loss.margin": Setting(1.0, "margin of the hinge loss", above=0),
     "rank_loss.l2": Setting(1e-4, "weight of mean(D^2) in the loss; D is the dynamic representation", least=0),
-    "rank_loss.frame_features": Setting(
-        "centred",
-        "centred = frames minus the mean of their half window; running_mean = VideoDarwin's running means",
+    "rank_loss.frame_features": _one_of(
         ("centred", "running_mean"),
+        "centred = frames minus the mean of their half window; running_mean = VideoDarwin's running means",
     ),
     "rank_loss.normalise": Setting(True, "scale frame features to unit length; False keeps their amplitude"),
     # ---- pretrain
@@ -218,25 +220,20 @@ SETTINGS = {
     ),
     # ---- fit
     "fit.splits": _splits((), "whose people get filters; empty = everyone"),
-    "fit.unit": Setting(
-        "person", "what one set of filters is fitted to (a fit unit)", ("person", "person_task", "session", "clip")
-    ),
-    "fit.filter_kind": Setting(
-        "low_rank",
-        "low_rank for the solver least_squares; for other solvers pointwise (1x1), depthwise (3x3) or full (3x3)",
+    "fit.unit": _one_of(("person", "person_task", "session", "clip"), "what one set of filters is fitted to (a fit unit)"),
+    "fit.filter_kind": _one_of(
         ("low_rank", "pointwise", "depthwise", "full"),
+        "low_rank for the solver least_squares; for other solvers pointwise (1x1), depthwise (3x3) or full (3x3)",
     ),
     "fit.rank": Setting(
         16, "number of principal components of a site's feature map, with low_rank filters", least=1, most=4096
     ),
-    "fit.blocks": Setting(
-        tuple(name for name in BLOCKS if name != "amplitude"),
+    "fit.blocks": _some_of(
+        BLOCKS,
         "parts of the representation, filters first; the others need the solver least_squares (docs/method.md "
         "says what each holds)",
-        BLOCKS,
-        of=str,
+        tuple(name for name in BLOCKS if name != "amplitude"),
         some=True,
-        distinct=True,
     ),
     "fit.whiten": Setting(
         True,
@@ -246,10 +243,9 @@ SETTINGS = {
     "fit.filter_sites": Setting(
         "all", "connections = every skip and the bottleneck; all = also the decoder's blocks; or names of sites"
     ),
-    "fit.solver": Setting(
-        "least_squares",
-        "least_squares = closed form; adam = gradient descent; gauss_newton, gradient = one pass over a unit's frames",
+    "fit.solver": _one_of(
         ("least_squares", "adam", "gauss_newton", "gradient"),
+        "least_squares = closed form; adam = gradient descent; gauss_newton, gradient = one pass over a unit's frames",
     ),
     "fit.steps": Setting(100, "steps of Adam", least=1),
     "fit.batch_size": Setting(16, "centre frames per step", least=1),
@@ -271,12 +267,10 @@ SETTINGS = {
         0.0, "memory of each device for one chunk, GB; 0 = what the device has (4 on CPU)", least=0, effect=False
     ),
     "fit.steps_per_call": Setting(0, "as pretrain.steps_per_call", least=0, effect=False),
-    "fit.controls": Setting(
-        (),
-        "further fits for comparison: frames in random order, somebody else's movement over time, an untrained generic model",
+    "fit.controls": _some_of(
         ("time_shuffled", "swapped_dynamics", "untrained"),
-        of=str,
-        distinct=True,
+        "further fits for comparison: frames in random order, somebody else's movement over time, an untrained generic model",
+        (),
     ),
     "fit.split_half": Setting(True, "also fit each half of a unit's frames, to measure identification"),
     "fit.video_seconds": Setting(
@@ -288,46 +282,26 @@ SETTINGS = {
     ),
     # ---- traits
     "traits.splits": _splits((), "whose people are scored by cross-validation; empty = everyone with labels"),
-    "traits.heads": Setting(
-        HEADS,
-        "models that predict the traits; the headline is that of the banded ridge",
-        HEADS,
-        of=str,
-        some=True,
-        distinct=True,
-    ),
-    "traits.protocol": Setting(
-        "k_fold",
-        "leave_one_out = one person per fold; official = train on train and validation, score test",
+    "traits.heads": _some_of(HEADS, "models that predict the traits; the headline is that of the banded ridge", some=True),
+    "traits.protocol": _one_of(
         ("k_fold", "leave_one_out", "official"),
+        "leave_one_out = one person per fold; official = train on train and validation, score test",
     ),
-    "traits.aggregate": Setting(
-        "person",
-        "several units of a person: person = use their mean; clip = predict each, then average; none = score each one",
+    "traits.aggregate": _one_of(
         ("person", "clip", "none"),
+        "several units of a person: person = use their mean; clip = predict each, then average; none = score each one",
     ),
     "traits.folds": Setting(10, "number of folds of k_fold, disjoint by person", least=2),
     "traits.seeds": Setting(
-        (0,),
-        "one repeat of the folds per seed; figures are means over the repeats",
-        of=int,
-        some=True,
-        distinct=True,
-        least=0,
+        (0,), "one repeat of the folds per seed; figures are means over the repeats", of=int, some=True, distinct=True, least=0
     ),
     "traits.inner_folds": Setting(5, "folds inside a training fold, by which hyper-parameters are chosen", least=2),
     "traits.penalties": Setting(
         (1e0, 1e1, 1e2, 1e3, 1e4, 1e5), "candidates for the ridge penalty", of=float, some=True, above=0
     ),
-    "traits.ridge_solver": Setting(
-        "lbfgs", "closed_form finds the same minimum as lbfgs without iterating", ("lbfgs", "closed_form")
-    ),
+    "traits.ridge_solver": _one_of(("lbfgs", "closed_form"), "closed_form finds the same minimum as lbfgs without iterating"),
     "traits.pca": Setting(
-        (0,),
-        "candidates for the number of principal components, fitted inside the fold; 0 = all",
-        of=int,
-        some=True,
-        least=0,
+        (0,), "candidates for the number of principal components, fitted inside the fold; 0 = all", of=int, some=True, least=0
     ),
     "traits.mlp_hidden": Setting(64, "units of the MLP's hidden layer", least=1),
     "traits.mlp_steps": Setting(100, "training steps of the MLP", least=1),
@@ -337,19 +311,11 @@ SETTINGS = {
     ),
     "traits.mlp_seeds": Setting(3, "MLPs from different starts, whose predictions are averaged", least=1),
     "traits.bootstrap": Setting(2000, "bootstrap samples of the people, for the intervals", least=1),
-    "traits.baselines": Setting(
-        BASELINES,
-        "what the representation is compared with, on the same folds; oracle only with synthetic faces",
-        BASELINES,
-        of=str,
-        distinct=True,
+    "traits.baselines": _some_of(
+        BASELINES, "what the representation is compared with, on the same folds; oracle only with synthetic faces"
     ),
-    "traits.fused_baselines": Setting(
-        ("linear_dynamics",),
-        "baselines that are also scored together with the representation",
-        ON_PIXELS,
-        of=str,
-        distinct=True,
+    "traits.fused_baselines": _some_of(
+        ON_PIXELS, "baselines that are also scored together with the representation", ("linear_dynamics",)
     ),
     "traits.baseline_frames": Setting(
         2000, "frames of a person that the baselines on pixels use, evenly spaced over the clips", least=1

@@ -183,8 +183,8 @@ def test_pictures_show_what_the_filters_add(reference):
     [
         (dict(filter_kind="pointwise"), "do not go together"),
         (dict(solver="adam"), "do not go together"),
-        (dict(rank=0), "at least 1"),
-        (dict(ridge=-1.0), "must be positive"),
+        (dict(rank=0), "fit.rank is 0; it must be a whole number from 1"),
+        (dict(ridge=-1.0), "fit.ridge is -1.0; it must be a number of at least 0"),
     ],
 )
 def test_settings_that_cannot_be_used(changed, said):

@@ -52,8 +52,8 @@ def count_defects(entries, pool=None) -> list:
     taught = {entry.person_id for entry in (entries if pool is None else pool)}
     if len(taught) < MIN_PEOPLE:
         what = (
-            f"The generic model has {progress.counted(len(taught), 'people')} and needs at least {MIN_PEOPLE}: one to learn from, "
-            "one to decide when training stops, one to test on."
+            f"The generic model has {progress.counted(len(taught), 'people')} and needs at least {MIN_PEOPLE}: one to learn "
+            "from, one to decide when training stops, one to test on."
         )
         return [defect("too_few_people", what, sorted(taught) or ["nobody"])]
     if len(people) < MANY_PEOPLE:

@@ -11,6 +11,8 @@ import math
 import cv2
 import numpy as np
 
+from data_pipelines.picks import picks
+
 # Appearance distances, seen on 112-pixel crops of the 31 + 91 real clips: pieces of one clip 2 s apart have 0.09 in the middle
 # and 0.19 at the 95th percentile; those of different people 0.42 in the middle, 0.26 at the 1st percentile, never below 0.21.
 SAME = 0.21  # nearer than this is one person, whatever the place
@@ -181,8 +183,7 @@ def _differ(a, b):
 def _spread(run, seconds, most: int = 0):
     """Some of the frames, the first and the last among them: about one in SAMPLE_SECONDS, and at most `most` where given."""
     n = max(2, 1 + math.ceil((seconds(run[-1]) - seconds(run[0])) / SAMPLE_SECONDS))
-    n = min(n, len(run), most or len(run))
-    return [run[i] for i in np.unique(np.linspace(0, len(run) - 1, n).round().astype(int))]
+    return [run[i] for i in picks(len(run), min(n, most or n))]
 
 
 class _Looks:

@@ -87,10 +87,11 @@ class Inputs:
         return not (self.stamps or len(self.scores) or len(self.representations) or any(x is not None for x in tables))
 
     @property
-    def labels_in_unit(self) -> bool:
-        """Whether all labels are known to lie in [0, 1], where ACC means something."""
+    def trait_metrics(self) -> list[str]:
+        """The metrics of traits; ACC, which means something in [0, 1] alone, where all labels are known to lie there."""
         table = self.predictions
-        return table is not None and len(table) > 0 and bool(table["label"].between(0, 1).all())
+        in_unit = table is not None and len(table) > 0 and bool(table["label"].between(0, 1).all())
+        return [metric for metric in tables.METRICS if metric != "acc" or in_unit]
 
     @property
     def without_filters(self) -> str:

@@ -103,10 +103,8 @@ def _doctor(inputs) -> list[str]:
     parts = [heading, page.table("doctor", ["severity", "what was found", "how to fix it"], rows, words, lead=lead)]
     if not rows:
         parts.append(page.paragraph("The doctor looked at manifest, files and data set, and found nothing."))
-    scored = inputs["doctor"]
-    entries = tables.pivot_metrics(scored[scored["trait"] == "mean"])
-    shown = [m for m in tables.METRICS if m != "acc" or inputs.labels_in_unit]
-    body = [[tables.describe(e["key"]), *(e.get(m) for m in shown), int(e["n"])] for e in entries]
+    scored, shown = inputs["doctor"], inputs.trait_metrics
+    body = tables.metric_rows(scored[scored["trait"] == "mean"], shown)
     words = "What is scored without looking at a frame, by a person's label in training or by the mean label."
     columns = ["method", *(tables.METRIC_NAMES[m] for m in shown), "people"]
     return [*parts, page.table("scored_without_frames", columns, body, words, main=1)]

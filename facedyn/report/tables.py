@@ -175,6 +175,11 @@ def row_of(rows: pd.DataFrame, key: ScoreKey, metric: str):
     return next(rows_of_key(rows[rows["metric"] == metric], key).itertuples(index=False), None)
 
 
+def metric_rows(scores: pd.DataFrame, metrics) -> list[list]:
+    """A row a key, in their order, as `page.table` takes it: what it is, its row of each metric or None, the people."""
+    return [[describe(e["key"]), *(e.get(m) for m in metrics), int(e["n"])] for e in pivot_metrics(scores)]
+
+
 def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
     """One dict a key, in the order of the rows: {'key', 'n', metric: row, ...}."""
     groups = {}

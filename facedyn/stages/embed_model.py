@@ -103,7 +103,7 @@ def from_workdir(workdir, settings: dict | None = None) -> Model:
     hashed = config_hash(_changed(config, settings, workdir))
     generic = shared.load_models(config, workdir)
     folder = pathlib.Path(workdir) / saved_heads.FOLDER
-    there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
+    there = (folder / saved_heads.DESCRIPTION).is_file()
     heads, heads_hash = (saved_heads.load_heads(workdir), content.of_place(folder)) if there else ({}, "")
     fps = embed_rates.training_fps(config, workdir)
     return Model(str(workdir), config, hashed, generic, heads, fps, heads_hash)

@@ -14,6 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.errors import InputError
+from data_pipelines.picks import picks
 from facedyn.stages.runtime import processes
 
 EVAL_BATCH = 128  # windows
@@ -95,7 +96,7 @@ def _evenly(clips, most: int) -> list[tuple[int, int]]:
     """(record, centre) of at most so many windows, evenly spaced over `clips` [(record, centres)] one after the other."""
     ends = np.cumsum([len(centres) for _, centres in clips])
     found = []
-    for i in np.unique(np.linspace(0, ends[-1] - 1, most).round().astype(int)) if ends[-1] else ():
+    for i in picks(int(ends[-1]), most):
         clip = int(np.searchsorted(ends, i, side="right"))
         record, centres = clips[clip]
         found.append((record, int(centres[i - ends[clip]])))

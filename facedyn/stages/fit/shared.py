@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines import bounded
 from data_pipelines.errors import InputError
-from facedyn.config import effective
+from facedyn.config import check, effective
 from facedyn.core import blocks, person_filters, unet
 from facedyn.stages import shards
 from facedyn.stages.fit import closed_form, iterative, swapped
@@ -39,14 +39,7 @@ def is_closed_form(config) -> bool:
 
 def make_fitting(config) -> Fitting:
     """The way to fit that the settings ask for. Raises InputError for settings that it cannot use."""
-    c = config.fit
-    if is_closed_form(config) != (c.filter_kind == LOW_RANK):
-        raise InputError(
-            f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
-            f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
-        )
-    if tuple(c.blocks) != ("filters",) and not is_closed_form(config):
-        raise InputError(f"config.fit.blocks={','.join(c.blocks)} needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
+    check(config, "fit", files=False)
     return (closed_form if is_closed_form(config) else iterative).make_fitting(config)
 
 
