@@ -68,14 +68,10 @@ def process_to_file(entry: ClipEntry, settings: PrepareSettings, path, log=None)
         raise_if_full(error, path)
         raise
     if log and getattr(faces, "traceback", ""):
-        _log_error(log, entry, faces.traceback)
+        line = json.dumps({"clip_id": entry.clip_id, "person_id": entry.person_id, "traceback": faces.traceback})
+        with open(log, "a", encoding="utf-8") as file:  # one short write, so that lines of two workers do not mix
+            file.write(line + "\n")
     return faces.row
-
-
-def _log_error(log, entry, traceback):
-    line = json.dumps({"clip_id": entry.clip_id, "person_id": entry.person_id, "traceback": traceback})
-    with open(log, "a", encoding="utf-8") as file:  # one short write, so that lines of two workers do not mix
-        file.write(line + "\n")
 
 
 def leave_out(row: QualityRow, path) -> QualityRow:

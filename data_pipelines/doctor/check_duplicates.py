@@ -34,11 +34,8 @@ def duplicate_defects(entries, splits) -> list:
         "duplicate_across_splits": "of the very same video in different splits.",
         "duplicate_clip": "of the very same video, of one person in one split.",
     }
-    return [
-        grouped(kind, f"{counted(len(found[kind]), 'group')} of clips {text}", found[kind])
-        for kind, text in words.items()
-        if kind in found
-    ]
+    groups = ((kind, text, found.get(kind, ())) for kind, text in words.items())
+    return [d for kind, text, own in groups for d in grouped(kind, f"{counted(len(own), 'group')} of clips {text}", own)]
 
 
 def duplicate_groups(entries) -> list[list]:

@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from data_pipelines.doctor.defects import defect, share
-from data_pipelines.faces.quality import frames_seen
+from data_pipelines.doctor.defects import defect, defects_of, share
+from data_pipelines.faces.quality import FLAGS, frames_seen
 
 # Losing one clip in ten changes who and what a result is about.
 MANY_LEFT_OUT = 0.1
@@ -37,9 +37,6 @@ FLAGGED_SHARE = 0.5
 RATES_DIFFER = 1.05
 # Identification of people by how they move still gains up to there (benchmarks/RESULTS.md, "How much video is enough").
 ENOUGH_SECONDS = 10.0
-
-FLAGS = {"tiny": "The face is tiny", "blurred": "The face is blurred", "dark": "The face is dark"}
-FLAGS |= {"turned": "The face is turned away"}
 
 
 def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> list:
@@ -76,21 +73,17 @@ def _little_video(ok):
     """People with so few seconds of usable video that their features are noisy."""
     people = (ok["n_kept"] / ok["fps"]).groupby(ok["person_id"]).sum()
     short = people[people < ENOUGH_SECONDS]
-    if short.empty:
-        return []
     what = (
         f"{share(len(short), len(people))} people have less than {ENOUGH_SECONDS:g} seconds of usable video, "
         f"{short.min():.3g} the least: what is measured of how they move is noisy."
     )
-    return [defect("little_video", what, [(person, f"{seconds:.3g} s") for person, seconds in short.items()])]
+    return defects_of("little_video", what, [(person, f"{seconds:.3g} s") for person, seconds in short.items()])
 
 
 def _clips(kind, words, ok, values, bad):
     """[] or one defect about the rows where `bad`."""
-    if not bad.any():
-        return []
     items = [(clip_id, f"{value:.4g}") for clip_id, value in zip(ok["clip_id"][bad], values[bad])]
-    return [defect(kind, f"{words} in {share(len(items), len(ok))} clips.", items)]
+    return defects_of(kind, f"{words} in {share(len(items), len(ok))} clips.", items)
 
 
 def _left_out(table, out):
@@ -108,9 +101,8 @@ def _left_out(table, out):
         defects.append(defect("many_left_out" if many else "left_out", what, list(zip(out["clip_id"], out["reason"]))))
     people = set(table["person_id"])
     lost = sorted(people - set(table["person_id"][table["verdict"] == "ok"]))
-    if lost:
-        defects.append(defect("people_lost", f"{share(len(lost), len(people))} people have no usable clip at all.", lost))
-    return defects
+    what = f"{share(len(lost), len(people))} people have no usable clip at all."
+    return defects + defects_of("people_lost", what, lost)
 
 
 def _light(ok):
@@ -131,9 +123,10 @@ def _light(ok):
 
 def _flagged(ok):
     defects = []
-    for flag, words in FLAGS.items():
+    for flag, word in FLAGS.items():
         flagged, kind = _share(ok, flag), "light" if flag == "dark" else flag
-        defects += _clips(kind, f"{words} in over {FLAGGED_SHARE:.0%} of the frames", ok, flagged, flagged > FLAGGED_SHARE)
+        words = f"The face is {word} in over {FLAGGED_SHARE:.0%} of the frames"
+        defects += _clips(kind, words, ok, flagged, flagged > FLAGGED_SHARE)
     return defects
 
 

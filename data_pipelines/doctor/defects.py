@@ -112,8 +112,13 @@ def defect(kind: str, what: str, items, subject: str = "") -> Defect:
     return Defect(kind, severity, subject or named(dict.fromkeys(item[0] for item in items)), what, fix, items)
 
 
-def grouped(kind: str, what: str, groups) -> Defect:
-    """A Defect about groups of ids that belong together, each a list of (id, detail); an item names one companion."""
+def defects_of(kind: str, what: str, items, subject: str = "") -> list[Defect]:
+    """[`defect`], or nothing where nothing has it."""
+    return [defect(kind, what, items, subject)] if len(items) else []
+
+
+def grouped(kind: str, what: str, groups) -> list[Defect]:
+    """As `defects_of`, about groups of ids that belong together, each a list of (id, detail); an item names one companion."""
     items, shown = [], []
     for group in groups:
         ids = [item[0] for item in group]
@@ -121,7 +126,7 @@ def grouped(kind: str, what: str, groups) -> Defect:
         for name, detail in group:
             other = f"= {ids[0] if name != ids[0] else ids[1]}"
             items.append((name, f"{detail}, {other}" if detail else other))
-    return defect(kind, what, items, named(shown))
+    return defects_of(kind, what, items, named(shown))
 
 
 def named(ids) -> str:

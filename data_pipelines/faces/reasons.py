@@ -24,10 +24,8 @@ def repeated(row: QualityRow) -> str:
     """The sentence about pictures that were left out because they repeat the one before; '' where there are none."""
     if not row.n_repeated:
         return ""
-    left_out = (
-        "was left out: it repeats the one before it" if row.n_repeated == 1 else "were left out: they repeat those before them"
-    )
-    return f"{row.n_repeated} of {row.n_decoded} pictures {left_out}"
+    one, several = "was left out: it repeats the one before it", "were left out: they repeat those before them"
+    return f"{row.n_repeated} of {row.n_decoded} pictures {one if row.n_repeated == 1 else several}"
 
 
 def no_face(tracker, settings, n: int) -> str:

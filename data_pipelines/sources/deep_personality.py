@@ -9,7 +9,7 @@ from data_pipelines.faces.video import FOLDER_FPS
 from data_pipelines.sources.chalearn_first_impressions import collected
 from data_pipelines.sources.chalearn_labels import CLIP, NO_CLIP, read_labels
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
-from data_pipelines.sources.listing import is_text, list_files, named
+from data_pipelines.sources.listing import is_text, list_files, noted
 from data_pipelines.sources.split_names import split_of
 
 
@@ -39,8 +39,7 @@ def collect(settings: SourceSettings) -> Collection:
         "face crops (..._face), taken as they are, jitter and all" if faces else "whole frames, in which the face is looked for"
     )
     notes.append(f"The images are {kind}.")
-    if doubled:
-        notes.append(f"{len(doubled)} clips lie there twice, the first one counts: {named(doubled)}.")
+    notes += noted(doubled, "clips lie there twice, the first one counts")
     if not settings.source_fps:
         notes.append(
             f"Folders of frames do not say their rate: {FOLDER_FPS:g} frames per second is taken; "

@@ -108,7 +108,7 @@ def person_dynamics(parameters, habits=0.0) -> PersonDynamics:
     z = dict(zip(PARAMETERS, np.asarray(parameters, float)))
     squashed = {name: float(np.tanh(0.8 * value)) for name, value in z.items()}
     habits = np.broadcast_to(habits, (5, len(UNITS)))
-    region = [_region(name) for name in UNITS]
+    region = ["head" if name in HEAD else "lower" if name in LOWER else "upper" for name in UNITS]
     persistence = np.array([z[f"{r}_persistence"] for r in region])
     onset = np.array([0.0 if r == "head" else squashed[f"{r}_onset"] for r in region])
 
@@ -185,10 +185,6 @@ def simulate(person: PersonDynamics, task: str, n_frames: int, fps: float, rng: 
     tracks = profile.mean + np.array([SPREAD[name] for name in UNITS]) * profile.gain * person.amplitude * mixed
     tracks[:, INDEX["blink"]] = mixed[:, INDEX["blink"]]
     return np.clip(tracks, LOW, HIGH).astype(np.float32)
-
-
-def _region(unit: str) -> str:
-    return "head" if unit in HEAD else "lower" if unit in LOWER else "upper"
 
 
 def _wandering(seconds, n, burn_in, dt, rng):

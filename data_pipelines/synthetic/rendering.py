@@ -167,7 +167,7 @@ def _warp_fields(a, shape, origin, scale):
         (zero, -_jaw_share(x, y, a)),
         (zero, _cheek_share(x, y, -1)),
         (zero, _cheek_share(x, y, 1)),
-        (zero, _forehead_share(y)),
+        (zero, np.exp(-(((y + 0.50) / 0.22) ** 2))),  # forehead
     ]
     pixels = np.stack([np.stack(field) for field in fields]) * scale
     pixels[0] += np.array([-left * scale - 0.5, -top * scale - 0.5], np.float32)[:, None, None]
@@ -214,10 +214,6 @@ def _jaw_share(x, y, a):
 
 def _cheek_share(x, y, side):
     return np.exp(-(((side * x - 0.60) / 0.28) ** 2) - ((y - 0.68) / 0.28) ** 2)
-
-
-def _forehead_share(y):
-    return np.exp(-(((y + 0.50) / 0.22) ** 2))
 
 
 def _draw_shoulders(canvas, a, centre, scale):

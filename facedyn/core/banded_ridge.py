@@ -88,7 +88,7 @@ def fit(x, y, people, train, bands, weights=None) -> Fitted:
         own = kernels(x, rows, bands, weights)
         mean, std = y[rows][:, traits].mean(0), y[rows][:, traits].std(0)
         target = (y[rows][:, traits] - mean) / np.where(std > 0, std, 1.0)
-        chosen = np.unique(np.linspace(0, rows.sum() - 1, min(rows.sum(), MAX_ROWS)).round().astype(int))  # evenly spaced
+        chosen = _evenly(rows.sum(), MAX_ROWS)
         of_chosen = np.flatnonzero(rows)[chosen]
         members = members_of(np.asarray(people)[of_chosen])
         strengths, errors = choose(*_padded(own[:, of_chosen[:, None], of_chosen], target[chosen], members))
@@ -276,3 +276,7 @@ def _padded(kernels, y, members):
         np.pad(y, ((0, rows), (0, 0))).astype(np.float32),
         np.pad(members, ((0, people), (0, 0)), constant_values=-1),
     )
+
+
+def _evenly(length: int, most: int) -> np.ndarray:
+    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))

@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines import bounded
-from data_pipelines.faces.quality import frames_seen
+from data_pipelines.faces.quality import FLAGS, frames_seen
 from facedyn.report import tables
 from facedyn.store import metrics_log, representations, scores, stamps
 
 STAGES = ("prepare", "pretrain", "fit", "traits")
-# Columns of the quality table that count flagged frames, in words; clips that are named as worth a look.
-FLAGS = {"n_tiny": "tiny", "n_blurred": "blurred", "n_dark": "dark", "n_turned": "turned away"}
-SHOWN = 6
+SHOWN = 6  # clips that are named as worth a look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +149,8 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     """
     used = quality[quality["verdict"] == "ok"]
     lost = 1 - used["n_kept"] / frames_seen(used).clip(lower=1)
-    shares = {word: used[name] / used["n_kept"].clip(lower=1) for name, word in FLAGS.items() if name in used}
+    flags = {word: f"n_{flag}" for flag, word in FLAGS.items() if f"n_{flag}" in used}
+    shares = {word: used[column] / used["n_kept"].clip(lower=1) for word, column in flags.items()}
     flagged = np.max(list(shares.values()), axis=0) if shares else np.zeros(len(used))
     jitter = used["jitter"].fillna(0.0)
     amiss = (lost + flagged).round(6)

@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import json
 
-from data_pipelines.faces.quality import frames_seen
+from data_pipelines.faces.quality import FLAGS, frames_seen
 from data_pipelines.progress import counted
 from facedyn.report import inputs as report_inputs
 from facedyn.report import page, plots, tables
@@ -45,9 +45,9 @@ def _quality(inputs, faces) -> list[str]:
         ["clips with more than one face", int((table["n_two_faces"] > 0).sum()), "the main person was followed"],
         ["clips with gaps", int((table["n_gaps"] > 0).sum()), "no window crosses a gap"],
     ]
-    for column, word in report_inputs.FLAGS.items():
-        if column in table and int(table[column].sum()):
-            rows.append([f"frames flagged: {word}", int(table[column].sum()), "kept, and flagged in quality.parquet"])
+    for flag, word in FLAGS.items():
+        if number := int(table[f"n_{flag}"].sum()) if f"n_{flag}" in table else 0:
+            rows.append([f"frames flagged: {word}", number, "kept, and flagged in quality.parquet"])
     used = f"{int(ok.sum()):,} of {counted(len(table), 'clips')} are used, {100 * kept / looked_at:.0f} % of frames, {people}."
     counts = page.table("quality", ["what", "number", "note"], rows, "What the stage prepare saw.", main=1)
     parts = [page.paragraph(used), page.details("Frames and clips in numbers", counts), *_worst(inputs, table, faces)]
