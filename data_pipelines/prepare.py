@@ -12,7 +12,6 @@ import functools
 import hashlib
 import itertools
 import json
-import math
 import pathlib
 import shutil
 from concurrent import futures
@@ -25,13 +24,13 @@ from data_pipelines.dataset.face_clips import VERSION, older_formats
 from data_pipelines.dataset.growth import Wanted
 from data_pipelines.dataset.splits import clip_splits
 from data_pipelines.errors import InputError
-from data_pipelines.faces.appearances import APPEARANCES, CHANNELS, wrong_channels
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.faces.quality import QualityRow, frames_seen, quality_table
 from data_pipelines.faces.video import quiet
 from data_pipelines.files import atomic_path, discard, sweep
 from data_pipelines.progress import Progress
 from data_pipelines.progress import note as note_for_user
+from data_pipelines.settings import DATA, faults, refuse
 from data_pipelines.worker_pool import available_cores, worker_pool
 
 __all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]
@@ -155,37 +154,9 @@ def _as_today(row, entry):
 
 def check_settings(settings: PrepareSettings) -> None:
     """Raises InputError for a value that cannot work."""
-    if settings.appearance not in APPEARANCES:
-        raise InputError(
-            f"config.data.appearance is {settings.appearance!r}; it must be one of {', '.join(map(repr, APPEARANCES))}."
-        )
-    if settings.channels not in CHANNELS[settings.appearance]:
-        raise InputError(wrong_channels(settings.appearance, settings.channels))
-    if settings.image_format not in ("png", "jpeg"):
-        raise InputError(f"config.data.image_format is {settings.image_format!r}; it must be 'png' or 'jpeg'.")
-    if settings.detector not in ("auto", "haar", "yunet"):
-        raise InputError(f"config.data.detector is {settings.detector!r}; it must be 'auto', 'haar' or 'yunet'.")
-    if not 0 <= settings.min_confidence <= 1:
-        raise InputError(f"config.data.min_confidence is {settings.min_confidence}; it must be between 0 and 1.")
-    if settings.main_person not in ("auto", "left", "right"):
-        raise InputError(f"config.data.main_person is {settings.main_person!r}; it must be 'auto', 'left' or 'right'.")
-    for name, least in (
-        ("image_size", 8),
-        ("detect_every", 1),
-        ("max_frames_per_record", 1),
-        ("crop_scale", 1),
-        ("shard_mb", 0.01),
-    ):
-        if getattr(settings, name) < least:
-            raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must be at least {least}.")
-    thresholds = ("max_enlargement", "min_sharpness", "min_brightness", "max_turn")
-    for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers", *thresholds):
-        if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
-            raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must not be negative.")
+    refuse(settings, DATA, "data", faults)
     if settings.beam_options:
         beam_pipelines.pipeline_options(settings.beam_options)
-    if settings.detector == "yunet" and not settings.yunet_model:
-        raise InputError("config.data.detector is 'yunet', but config.data.yunet_model names no ONNX file.")
     if settings.detector != "haar" and settings.yunet_model and not pathlib.Path(settings.yunet_model).is_file():
         raise InputError(f"There is no YuNet model at {settings.yunet_model}; config.data.yunet_model must name its ONNX file.")
 

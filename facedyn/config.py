@@ -11,8 +11,8 @@ import os
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import InputError
+from data_pipelines.setting import nearest_of
 from facedyn import settings_rules
-from facedyn.setting import nearest_of
 from facedyn.settings_schema import SETTINGS
 
 

@@ -404,7 +404,7 @@ def test_the_second_world_is_a_bench_like_the_first(warped, tmp_path):
     people, features = oracle_features(folder)
     assert people == ["p001", "p002", "p003"]
     assert features.shape == (3, 7 * 12 + 3)
-    with pytest.raises(InputError, match="no synthetic world 'photographed'"):
+    with pytest.raises(InputError, match=r"synthetic\.world is 'photographed'; it must be one of drawn, warped"):
         SyntheticSettings(world="photographed").check()
     with pytest.raises(InputError, match="other settings"):
         write_bench(folder, dataclasses.replace(settings, world="drawn"), workers=1, note=lambda *_: None)

@@ -34,14 +34,7 @@ class Findings:
 
 
 def examine(
-    entries,
-    settings: PrepareSettings,
-    *,
-    data_dir,
-    quality_path,
-    train_splits=("train",),
-    pool=None,
-    listing=None,
+    entries, settings: PrepareSettings, *, data_dir, quality_path, train_splits=("train",), pool=None, listing=None
 ) -> Findings:
     """Every check that the input allows: without a dataset or a quality table, those of the manifest and the files.
 
@@ -74,9 +67,7 @@ def examine(
         try:
             table = check_dataset.read_quality_table(quality_path)
             found += check_quality.quality_defects(
-                table[table["clip_id"].isin(clip_ids)],
-                image_size=settings.image_size,
-                known_bad=bad_files,
+                table[table["clip_id"].isin(clip_ids)], image_size=settings.image_size, known_bad=bad_files
             )
         except InputError as error:
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))

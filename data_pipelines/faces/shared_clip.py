@@ -82,9 +82,7 @@ def shared(faces, crops: Waiting, settings, keep):
             used.append(i)
             beyond.append(share)
     row = dataclasses.replace(
-        row,
-        n_hidden=len(faces.positions) - len(used),
-        beyond_range=float(np.mean(beyond)) if used else np.nan,
+        row, n_hidden=len(faces.positions) - len(used), beyond_range=float(np.mean(beyond)) if used else np.nan
     )
     if row.n_hidden > SAID_ABOVE * len(faces.positions):
         row = dataclasses.replace(row, reason=reasons.joined(row.reason, _of_hidden(row, len(faces.positions))))

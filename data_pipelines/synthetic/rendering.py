@@ -7,15 +7,7 @@ the units. All is drawn larger than asked for and averaged down, so that a move 
 import cv2
 import numpy as np
 
-from data_pipelines.synthetic.appearance import (
-    EYE_DEPTH,
-    HEAD_WINDOW,
-    Appearance,
-    depth,
-    paint_background,
-    paint_head,
-    skin_at,
-)
+from data_pipelines.synthetic.appearance import EYE_DEPTH, HEAD_WINDOW, Appearance, depth, paint_background, paint_head, skin_at
 from data_pipelines.synthetic.dynamics import INDEX, UNITS
 
 LARGEST_TURN = np.deg2rad([3.0, 2.1, 1.2])  # yaw, pitch and roll at a track's value of 1

@@ -7,14 +7,7 @@ Two of them, as unlike as can be, so that what was chosen on one can be judged o
 from collections.abc import Callable
 from typing import NamedTuple
 
-from data_pipelines.synthetic import (
-    appearance,
-    dynamics,
-    rendering,
-    track_statistics,
-    warped_dynamics,
-    warped_faces,
-)
+from data_pipelines.synthetic import appearance, dynamics, rendering, track_statistics, warped_dynamics, warped_faces
 
 
 class World(NamedTuple):

@@ -90,9 +90,7 @@ def compile_steps(config, p: Problem, mesh) -> Steps:
     return Steps(
         start=jax.jit(partial(fit.start, p.solver, p.sites, p.kind), static_argnums=(0, 1), out_shardings=people),
         no_features=jax.jit(
-            lambda shapes: tuple(jnp.zeros(s, config.fit.feature_dtype) for s in shapes),
-            static_argnums=0,
-            out_shardings=people,
+            lambda shapes: tuple(jnp.zeros(s, config.fit.feature_dtype) for s in shapes), static_argnums=0, out_shardings=people
         ),
         keep=jax.jit(keep, static_argnums=4, donate_argnums=1),
         advance=jax.jit(advance, static_argnums=5, donate_argnums=1),

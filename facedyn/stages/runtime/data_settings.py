@@ -9,8 +9,8 @@ from data_pipelines.doctor.defects import ERROR
 from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import refuse_url
+from data_pipelines.setting import nearest_of
 from data_pipelines.sources import SourceSettings, make_manifest
-from facedyn.setting import nearest_of
 from facedyn.settings_schema import SETTINGS
 from facedyn.stages.runtime import messages
 
