@@ -20,7 +20,7 @@ from facedyn.core import unet
 from facedyn.main import main
 from facedyn.stages import pretrain, run
 from facedyn.stages.fit import batching, fit_scores, shared
-from facedyn.stages.fit.units import FitUnit, n_frames, plan, split_centres
+from facedyn.stages.fit.units import FitUnit, frames_of, plan, split_centres
 from facedyn.stages.runtime import common, processes
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
@@ -357,7 +357,8 @@ def test_padded_shapes_are_few_and_cover_everyone(lengths):
     )
     for shape, _, own in found:
         assert all(len(parts[batching.WHOLE].fitted) <= shape.rows for parts in own)
-        assert all(n_frames(parts[batching.WHOLE].fitted, 1, 2) <= shape.frames for parts in own)
+        frames = [frames_of(parts[batching.WHOLE].fitted, 1, 2).values() for parts in own]
+        assert all(sum(map(len, of_unit)) <= shape.frames for of_unit in frames)
 
 
 def test_chunks_hold_everyone_once():

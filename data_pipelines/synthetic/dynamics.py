@@ -12,24 +12,11 @@ import numpy as np
 
 # Expression units lie in [0, 1]. Eye widening lies in [-1, 1] (below 0 the eye narrows), and so do the angles of the
 # head, in units of the largest angle that the renderer knows. 'Left' is the left side of the image.
-UNITS = (
-    "blink",
-    "brow_raise",
-    "brow_lower",
-    "eye_widen",
-    "smile_left",
-    "smile_right",
-    "jaw_drop",
-    "lip_press",
-    "lip_pucker",
-    "head_yaw",
-    "head_pitch",
-    "head_roll",
-)
-INDEX = {name: u for u, name in enumerate(UNITS)}
 UPPER = ("brow_raise", "brow_lower", "eye_widen")
 LOWER = ("smile_left", "smile_right", "jaw_drop", "lip_press", "lip_pucker")
 HEAD = ("head_yaw", "head_pitch", "head_roll")
+UNITS = ("blink", *UPPER, *LOWER, *HEAD)
+INDEX = {name: u for u, name in enumerate(UNITS)}
 LOW = np.array([-1.0 if name in ("eye_widen", *HEAD) else 0.0 for name in UNITS])
 HIGH = np.ones(len(UNITS))
 

@@ -69,16 +69,12 @@ def _keep_scores(workdir, rows):
 
 def _manifest(config, workdir) -> pathlib.Path:
     """The manifest that prepare would take; a source is listed where it was not yet. Raises InputError where there is none."""
-    data, listed, faces = config.data, workdir / "manifest.csv", workdir / "synthetic" / "manifest.csv"
-    if data.dataset == "synthetic":
-        if not faces.is_file():
-            raise InputError(f"There is no {faces} yet, which the stage prepare makes; run prepare first.")
-        return faces
-    if data.dataset != "manifest":
-        return listed if listed.is_file() else data_settings.list_source(config, workdir)
-    if not data.manifest:
-        raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
-    return pathlib.Path(data.manifest)
+    dataset, place = config.data.dataset, data_settings.manifest_place(config, workdir)
+    if dataset == "manifest":
+        return data_settings.manifest_of_user(config)
+    if dataset == "synthetic" and not place.is_file():
+        raise InputError(f"There is no {place} yet, which the stage prepare makes; run prepare first.")
+    return place if place.is_file() else data_settings.list_source(config, workdir)
 
 
 def _listing(manifest, workdir) -> dict:

@@ -28,7 +28,7 @@ from data_pipelines.sources.listing import named
 from facedyn.config import BY_CONTENT, default_config, flatten
 from facedyn.stages import forgotten, shards
 from facedyn.stages.fit.swapped import NAME as SWAPPED
-from facedyn.stages.runtime.data_settings import data_dir, prepare_settings, pretrain_data_dir
+from facedyn.stages.runtime.data_settings import data_dir, manifest_place, prepare_settings, pretrain_data_dir
 from facedyn.store import lock, site_files, stamps
 from facedyn.store.representations import FOLDER
 
@@ -173,7 +173,7 @@ def _plan(config, workdir, person: str) -> dict | None:
     in_stamps = any(person in stamp["summary"].get("people", ()) for stamp in stamped.values())
     in_stamps |= person in stamped["pretrain"]["summary"].get("validation_people", ())
     in_stamps |= person in (site_files.people(workdir) or ())
-    in_examples = _names_in_examples(workdir, who)
+    in_examples = forgetting.forget_in_file(workdir / "representations" / "examples.npz", who, only_count=True)
     if not (ids or seen or in_stamps or in_examples):
         return None
     learnt = _generic_model(config, workdir, person, splits, stamped) | _heads(config, workdir, person)
@@ -200,13 +200,6 @@ def _table(path) -> pd.DataFrame | None:
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
             return table.rename(columns=str.strip)
     return None
-
-
-def _names_in_examples(workdir, who) -> bool:
-    path = workdir / "representations" / "examples.npz"
-    if not path.is_file():
-        return False
-    return who.person_id in set(bounded.read_arrays(path)[PERSON].astype(str))
 
 
 def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
@@ -313,8 +306,7 @@ def _manifest(config, workdir, place=None) -> pathlib.Path:
     """Where the manifest lies that the dataset in `place` was made from."""
     if config.data.pretrain_manifest and place == pretrain_data_dir(config, workdir).absolute():
         return pathlib.Path(config.data.pretrain_manifest)
-    own = {"synthetic": workdir / "synthetic" / "manifest.csv", "manifest": pathlib.Path(config.data.manifest)}
-    return own.get(config.data.dataset, workdir / "manifest.csv")
+    return manifest_place(config, workdir)
 
 
 def _brings_back(config, workdir, person: str):

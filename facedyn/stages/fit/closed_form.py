@@ -41,11 +41,6 @@ class Shared(NamedTuple):
     scaling: np.ndarray = np.zeros((2, 0), np.float32)
 
 
-def block_names(config) -> tuple[str, ...]:
-    """The blocks of the representation that the settings ask for, in their order."""
-    return tuple(config.fit.blocks)
-
-
 def sites_of(config) -> tuple[person_filters.Site, ...]:
     """The sites of the filters."""
     return person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
@@ -109,7 +104,7 @@ def whitening(config) -> Callable:
 
 def compile_fit(config, mesh) -> Callable:
     """(population, ridge, states, fitted, held) -> (representation, loss, right order before, after, rows) of every unit."""
-    names, whitened = block_names(config), whitening(config)
+    names, whitened = config.fit.blocks, whitening(config)
 
     def solve(population, ridge, rows):
         return low_rank.solve(*low_rank.normal_equations(*rows), population, ridge)
@@ -146,7 +141,7 @@ def make_fit(config, sites, mesh) -> Callable[..., FitResult]:
 def make_fitting(config) -> Fitting:
     """Least squares."""
     c, sites, mesh = config.fit, sites_of(config), batching.people_mesh()
-    slots = blocks.layout(block_names(config), sites, c.rank)
+    slots = blocks.layout(config.fit.blocks, sites, c.rank)
     encode, block = compile_encode(config, sites, mesh), encode_frames(config) * mesh.size
 
     def pictures(shared, vector, window, frames):

@@ -47,7 +47,7 @@ def layout(config) -> tuple[person_filters.Slot, ...]:
     """The layout record of the representation under this config: where each site's weights lie in the vector."""
     sites = closed_form.sites_of(config)
     if config.fit.filter_kind == LOW_RANK:
-        return blocks.layout(closed_form.block_names(config), sites, config.fit.rank)
+        return blocks.layout(config.fit.blocks, sites, config.fit.rank)
     return person_filters.layout(sites, config.fit.filter_kind)
 
 
@@ -67,7 +67,7 @@ class Features(NamedTuple):
 
 def features(config) -> Features:
     """Under this config."""
-    names = closed_form.block_names(config) if config.fit.filter_kind == LOW_RANK else ("filters",)
+    names = config.fit.blocks if config.fit.filter_kind == LOW_RANK else ("filters",)
     return Features(names, feature_bands(config), feature_weights(config))
 
 
@@ -75,14 +75,14 @@ def feature_bands(config) -> np.ndarray:
     """Of which block each number of the representation is, int [D]; filters in any other than closed form are one block."""
     if config.fit.filter_kind != LOW_RANK:
         return np.zeros(sum(slot.size for slot in layout(config)), int)
-    return blocks.bands(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
+    return blocks.bands(config.fit.blocks, closed_form.sites_of(config), config.fit.rank)
 
 
 def feature_weights(config) -> np.ndarray | None:
     """What z-scored features count by in a head, [D] (`blocks.weights`); None for filters that are not in closed form."""
     if config.fit.filter_kind != LOW_RANK:
         return None
-    return blocks.weights(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
+    return blocks.weights(config.fit.blocks, closed_form.sites_of(config), config.fit.rank)
 
 
 def save(path, names: list[str], shared: Shared, learnt_from: dict | None = None) -> None:

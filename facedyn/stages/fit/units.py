@@ -145,8 +145,3 @@ def frames_of(rows, scale: int, half_length: int) -> dict[int, np.ndarray]:
         int(record): np.unique(window_positions(numbers[numbers[:, 0] == record, 1], scale, half_length))
         for record in np.unique(numbers[:, 0])
     }
-
-
-def n_frames(rows, scale: int, half_length: int) -> int:
-    """Frames in the windows of `rows`, each counted once."""
-    return sum(len(positions) for positions in frames_of(rows, scale, half_length).values())

@@ -34,6 +34,20 @@ def prepare_settings(config, trait_names, smallest_scale: int) -> PrepareSetting
     return PrepareSettings(**values, seed=config.seed, min_frames=min_frames, trait_names=tuple(trait_names))
 
 
+def manifest_place(config, workdir) -> pathlib.Path:
+    """The manifest that the config means, or where it will lie: the user's own, '.' for none, or one in WORKDIR."""
+    workdir = pathlib.Path(workdir)
+    own = {"synthetic": workdir / "synthetic" / "manifest.csv", "manifest": pathlib.Path(config.data.manifest)}
+    return own.get(config.data.dataset, workdir / "manifest.csv")
+
+
+def manifest_of_user(config) -> pathlib.Path:
+    """The manifest that the config names. Raises InputError where it names none."""
+    if not config.data.manifest:
+        raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
+    return pathlib.Path(config.data.manifest)
+
+
 def list_source(config, workdir) -> pathlib.Path:
     """Lists a known data set's local copy into WORKDIR/manifest.csv; messages say what the user should know of it."""
     data, place = config.data, pathlib.Path(workdir) / "manifest.csv"
