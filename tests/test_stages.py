@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import copy_before_fit
 
 import facedyn
 from data_pipelines.dataset.face_clips import FaceClipsReader
@@ -30,12 +31,7 @@ from facedyn.store.scores import COLUMNS
 @pytest.fixture
 def pretrained(workdir, tmp_path):
     """A copy of the run before its fit."""
-    shutil.copytree(workdir, tmp_path / "w")
-    for gone in ("representations", "traits", "report"):
-        shutil.rmtree(tmp_path / "w" / gone)
-    for stamp in ("fit", "fit.started", "traits", "report"):
-        (tmp_path / "w" / "stages" / f"{stamp}.json").unlink()
-    return tmp_path / "w"
+    return copy_before_fit(workdir, tmp_path / "w")
 
 
 def test_a_run_leaves_tables_that_need_no_code_of_ours(workdir):
