@@ -25,7 +25,7 @@ from data_pipelines.dataset import packing, tfds_metadata
 from data_pipelines.dataset.clip_files import CROPS, UNREADABLE, remove_clip, saved_clip, waiting_clips
 from data_pipelines.dataset.face_clips import NAME, UNFINISHED, older_formats, open_face_clips, quality_file
 from data_pipelines.errors import InputError
-from data_pipelines.files import TEMPORARY, atomic_path, check_size, write_text
+from data_pipelines.files import TEMPORARY, atomic_path, check_size, write_rows, write_text
 
 PERSON, IDS, STAGE = "person_id", ("clip_id", "unit_id"), "forget"
 OURS = b"facedyn."  # what the names of our metadata begin with
@@ -227,8 +227,7 @@ def _in_csv(path, person, only_count):
     kept = [row for row in rows[1:] if not is_own(row)]
     gone = len(rows) - 1 - len(kept)
     if places and gone and not only_count:
-        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([rows[0], *kept])
+        write_rows(path, [rows[0], *kept])
     return gone if places else 0
 
 

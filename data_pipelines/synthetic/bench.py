@@ -18,7 +18,7 @@ import numpy as np
 
 from data_pipelines import bounded, progress
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path, write_text
+from data_pipelines.files import atomic_path, write_rows, write_text
 from data_pipelines.progress import Progress
 from data_pipelines.settings import SYNTHETIC, refuse, synthetic_faults
 from data_pipelines.synthetic.dynamics import TRAITS
@@ -212,23 +212,21 @@ def _write_manifest(path, clips, settings):
         clean = world.true_traits(world.draw_dynamics(_stream(settings, DYNAMICS, person)))
         noise = _stream(settings, TRAIT_NOISE, person).standard_normal(len(TRAITS))
         traits[person] = [f"{value:.5f}" for value in clean + settings.trait_noise * noise]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for clip in clips:
-            row = [clip.clip_id, clip.person_id, _video_path(clip).as_posix(), f"s{clip.take + 1}", clip.task]
-            row += [_split(settings, clip.person), f"{FPS:g}", "true", *traits.get(clip.person, [""] * len(TRAITS))]
-            writer.writerow(row)
+    rows = [COLUMNS]
+    for clip in clips:
+        row = [clip.clip_id, clip.person_id, _video_path(clip).as_posix(), f"s{clip.take + 1}", clip.task]
+        row += [_split(settings, clip.person), f"{FPS:g}", "true", *traits.get(clip.person, [""] * len(TRAITS))]
+        rows.append(row)
+    write_rows(path, rows, "\r\n")
 
 
 def _write_people(path, settings):
     ids, world = {clip.person: clip.person_id for clip in _clips(settings)}, settings.of_world
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("person_id", *world.parameters, *TRAITS))
-        for person, person_id in ids.items():
-            dynamics = world.draw_dynamics(_stream(settings, DYNAMICS, person))
-            writer.writerow([person_id, *(f"{v:.5f}" for v in (*dynamics.parameters, *world.true_traits(dynamics)))])
+    rows = [("person_id", *world.parameters, *TRAITS)]
+    for person, person_id in ids.items():
+        dynamics = world.draw_dynamics(_stream(settings, DYNAMICS, person))
+        rows.append((person_id, *(f"{v:.5f}" for v in (*dynamics.parameters, *world.true_traits(dynamics)))))
+    write_rows(path, rows, "\r\n")
 
 
 def _read_stamp(directory):
