@@ -4,7 +4,7 @@ import numpy as np
 
 from data_pipelines.faces.quality import QualityRow
 
-COUNTS = 0.05  # of the main person's visible area x time: who is seen for less is not counted among the people of a clip
+COUNTS = 0.05  # of the main person's visible area x time, or frames: who is seen for less is not counted among a clip's people
 
 
 def of_error(error: BaseException) -> str:
@@ -64,11 +64,13 @@ def about_people(row: QualityRow, settings, n_only_others: int, n_cuts: int):
 
 def shares(found) -> dict:
     """{n_people, other_share} of QualityRow from `identity.people`."""
-    if not found:
-        return {}
-    n_people = sum(person.weight >= COUNTS * found[0].weight for person in found)
-    other = found[1].weight if len(found) > 1 else 0.0
-    return {"n_people": n_people, "other_share": float(other / (found[0].weight + other))}
+    return shares_of([person.weight for person in found]) if found else {}
+
+
+def shares_of(weights) -> dict:
+    """The same from the weights of the people, the heaviest first."""
+    n_people = sum(weight >= COUNTS * weights[0] for weight in weights)
+    return {"n_people": n_people, "other_share": float(weights[1] / (weights[0] + weights[1])) if len(weights) > 1 else 0.0}
 
 
 def covered(tracks, n: int) -> np.ndarray:
