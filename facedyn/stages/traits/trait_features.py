@@ -74,8 +74,9 @@ class Samples:
 def mean_by_person(values, person, people: int) -> np.ndarray:
     """Mean of the known values [R, T] of each person (int [R] in 0 .. P - 1): float64 [P, T], NaN for one without any."""
     total, count = np.zeros((2, people, values.shape[1]))
-    np.add.at(total, person, np.nan_to_num(values))
-    np.add.at(count, person, np.isfinite(values))
+    known = np.isfinite(values)
+    np.add.at(total, person, np.where(known, values, 0.0))
+    np.add.at(count, person, known)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
