@@ -13,7 +13,6 @@ from data_pipelines.remote import is_url
 
 # Different videos of equal size (crops of one size as BMP files) differ within so many bytes, nearly always.
 HEAD = 1 << 16
-BLOCK = 1 << 20
 
 
 def duplicate_defects(entries, splits) -> list:
@@ -76,8 +75,7 @@ def _full_hash(path):
     for name in _files(path):
         digest.update(os.path.getsize(name).to_bytes(8, "big"))  # so that a byte cannot move from one image to the next
         with open(name, "rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.digest()
 
 

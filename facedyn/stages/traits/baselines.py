@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 
 from data_pipelines.doctor.check_identity import look_up
 from data_pipelines.picks import picks
@@ -50,9 +51,9 @@ def features(config, workdir, face_clips, records, scored: Scored, marks: dict) 
     if "oracle" in names and config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():
         from data_pipelines.synthetic.bench import oracle_features  # absent with another run's data_dir
 
-        found[ScoreKey("oracle", "ridge")] = trait_features.aligned_rows(
-            scored.subjects.people, *oracle_features(workdir / "synthetic")
-        )
+        people, of_people = oracle_features(workdir / "synthetic")
+        own = pd.DataFrame(of_people, index=people).reindex(scored.subjects.people)
+        found[ScoreKey("oracle", "ridge")] = own.to_numpy(np.float32)
     return {key: (x, scored.single) for key, x in found.items()} | _controls(config, workdir, scored, marks)
 
 

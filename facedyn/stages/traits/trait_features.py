@@ -7,7 +7,6 @@ person, or a fit unit of his or hers.
 import dataclasses
 
 import numpy as np
-import pandas as pd
 
 from data_pipelines.errors import InputError
 from data_pipelines.sources.listing import named
@@ -182,11 +181,6 @@ def matrix(blocks, feature_set: FeatureSet) -> np.ndarray:
     """The blocks of a feature set side by side: float32 [N, D]."""
     first, *others = (blocks[key] for key in feature_set.blocks)
     return np.concatenate([first, *others], 1) if others else first
-
-
-def aligned_rows(people, ids, features) -> np.ndarray:
-    """Rows of `features` [M, d], which belong to `ids`, in the order of `people`: float32 [N, d], NaN where there is none."""
-    return pd.DataFrame(features, index=ids).reindex(people).to_numpy(np.float32)
 
 
 def finite_rows(rows, vectors):
