@@ -16,7 +16,7 @@ from data_pipelines.faces.quality import QualityRow, quality_table
 from data_pipelines.files import atomic_path, write_text
 from data_pipelines.manifest import write_manifest
 from data_pipelines.sources import chalearn_first_impressions, deep_personality, folder, openface_folders, udiva, voxceleb
-from data_pipelines.sources.collection import Collection, SourceSettings
+from data_pipelines.sources.collection import PROTOCOLS, Collection, SourceSettings
 from data_pipelines.sources.listing import is_text, named
 from data_pipelines.sources.split_names import apply_protocol
 
@@ -36,9 +36,13 @@ __all__ = ["SOURCES", "Collection", "SourceSettings", "add_left_out", "make_mani
 def make_manifest(name: str, settings: SourceSettings, place) -> Collection:
     """Lists the folder `settings.source` of the data set `name` and writes `place` (a CSV) and, beside it, a JSON.
 
-    The JSON holds where the manifest came from and what was decided on the way. Raises InputError for a folder
-    that is not the data set's.
+    The JSON holds where the manifest came from and what was decided on the way. Raises InputError for a setting that cannot
+    be, or a folder that is not the data set's.
     """
+    if settings.split_protocol not in PROTOCOLS:
+        raise InputError(f"config.data.split_protocol is {settings.split_protocol!r}; it must be {' or '.join(PROTOCOLS)}.")
+    if not 0 <= settings.source_fps <= 10_000:
+        raise InputError(f"config.data.source_fps is {settings.source_fps}; it must be frames per second, or 0.")
     if not settings.source.is_dir():
         raise InputError(f"There is no folder {settings.source}; config.data.source must name your copy of {name}.")
     if not os.access(settings.source, os.R_OK | os.X_OK) or not is_text(str(settings.source)):
