@@ -33,8 +33,8 @@ class HeldOut:
         for record in records:
             clip = face_clips.clips[record]
             centres = centre_positions(clip.frame_indices, scale, half_length)
-            by_person.setdefault(clip.person_id, []).extend((record, int(centre)) for centre in centres)
-        by_person = {person: evenly(windows, per_person) for person, windows in by_person.items()}
+            by_person.setdefault(clip.person_id, []).append(np.column_stack([np.full(len(centres), record), centres]))
+        by_person = {person: evenly(np.concatenate(parts), per_person).tolist() for person, parts in by_person.items()}
         self.people = sorted(person for person, windows in by_person.items() if windows)
         if not self.people:
             raise InputError(
