@@ -179,6 +179,16 @@ def workdir(arguments, tmp_path_factory):
     return folder
 
 
+def copy_before_fit(run, folder) -> pathlib.Path:
+    """A copy of a finished run as it was before its fit, at `folder`."""
+    shutil.copytree(run, folder)
+    for gone in ("representations", "traits", "report"):
+        shutil.rmtree(folder / gone)
+    for stamp in ("fit", "fit.started", "traits", "report"):
+        (folder / "stages" / f"{stamp}.json").unlink()
+    return folder
+
+
 def hash_seed(name: str) -> int:
     """A seed that is the same in every process."""
     return zlib.crc32(name.encode())

@@ -36,37 +36,6 @@ def apply_layers(layers, z) -> jax.Array:
     return z
 
 
-def ridge_closed_form(x, y, penalty, where=None) -> tuple[jax.Array, jax.Array]:
-    """Minimiser of ||y - x w - b||^2 + penalty ||w||^2 (intercept b unpenalised), the problem of scikit-learn's Ridge.
-
-    Solved in the thin singular basis of the centred x, whose cost is that of the smaller of the primal and the dual, and
-    whose rounding error grows with the root of their condition number only.
-
-    Args: x [N, D]; y [N]; penalty > 0; where [N] mask of the rows that count (the others may be NaN).
-    Returns: (weights [D], intercept []).
-
-    >>> weights, intercept = ridge_closed_form([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], penalty=2.0)
-    >>> print(f"{weights[0]:.2f} {intercept:.2f}")  # 2 and 1 without the penalty
-    1.00 2.00
-    """
-    x, y, mean_x, mean_y = _centre(x, y, where)
-    u, s, v = jnp.linalg.svd(x, full_matrices=False)
-    weights = v.T @ ridge_closed_form_rotated(u * s[None], y, penalty)
-    return weights, mean_y - mean_x @ weights
-
-
-def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50) -> tuple[jax.Array, jax.Array]:
-    """The same minimiser as `ridge_closed_form` by `optax.lbfgs`; same arguments and results.
-
-    Descent happens in the singular basis of x (an exact rotation of the problem, so its minimum is the same), where a
-    diagonal rescaling removes the spread of the curvature; on raw features float32 would stall long before the minimum.
-    """
-    x, y, mean_x, mean_y = _centre(x, y, where)
-    u, s, v = jnp.linalg.svd(x, full_matrices=False)
-    weights = v.T @ ridge_lbfgs_rotated(u * s[None], y, penalty, tolerance=tolerance, max_steps=max_steps)
-    return weights, mean_y - mean_x @ weights
-
-
 def ridge_closed_form_rotated(coordinates, y, penalty, keep=1.0) -> jax.Array:
     """The minimiser of `ridge_lbfgs_rotated`, same arguments, for coordinates whose columns are orthogonal."""
     curvature = jnp.sum(coordinates**2, 0)
@@ -78,8 +47,9 @@ def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, ma
 
     keep: [R] of 1, and 0 where w is to be 0; the coordinates themselves are never copied for it, nor under vmap.
 
-    Any c is right; orthogonal columns (principal coordinates) are solved in a handful of steps. Stops when the norm of
-    the gradient is `tolerance` times that at w = 0, or after `max_steps`.
+    Any c is right; orthogonal columns (principal coordinates) are solved in a handful of steps, whereas on raw features float32
+    would stall long before the minimum. Stops when the norm of the gradient is `tolerance` times that at w = 0, or after
+    `max_steps`.
     """
     scale = keep * jax.lax.rsqrt(jnp.sum(coordinates**2, 0) + penalty)  # inverse root of the curvature's diagonal
     size = jnp.maximum(jnp.linalg.norm(y), 1e-30)
@@ -153,13 +123,3 @@ def fit_mlp(
     (layers, _), losses = jax.lax.scan(step, (layers, solver.init(layers)), None, steps)
     last = {"weights": layers[1]["weights"] * sd, "bias": layers[1]["bias"] * sd[0] + mean[0]}
     return [layers[0], last], losses
-
-
-def _centre(x, y, where):
-    """Rows that count, centred; the others 0. Returns x, y and the means that were taken off."""
-    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-    where = jnp.ones(len(y), bool) if where is None else where.astype(bool)
-    count = jnp.maximum(jnp.sum(where), 1)
-    x, y = jnp.where(where[:, None], x, 0.0), jnp.where(where, y, 0.0)
-    mean_x, mean_y = jnp.sum(x, 0) / count, jnp.sum(y) / count
-    return jnp.where(where[:, None], x - mean_x[None], 0.0), jnp.where(where, y - mean_y, 0.0), mean_x, mean_y
