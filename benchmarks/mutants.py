@@ -185,8 +185,8 @@ MUTANTS = (
     _stage("traits/trait_predictions.py", "weights = rows.weights_for(x.shape[1])", "weights = None", WEIGHTS),
     _stage(
         "traits/trait_predictions.py",
-        "ridge_settings(config), row_fold, weights)",
-        "ridge_settings(config), row_fold, None)",
+        "ridge_settings(config), row_fold, samples.weights_for(x.shape[1])",
+        "ridge_settings(config), row_fold, None",
         WEIGHTS,
     ),
     _core("verdicts.py", "if low <= chance:", "if high <= chance:", VERDICTS),

@@ -4,8 +4,8 @@
 
 Joins random clips of the manifest, two or three each: cut together, faded into each other over 8 to 30 frames, or one clip from
 which time was taken out. Each becomes a small video, which is prepared. Printed: in how many of them a window crosses a border,
-in how many more than one person was kept, and how many borders are told in the unchanged clips, where each is a false alarm
-unless the clip itself has a cut.
+in how many more than one person was kept, or a frame that shows two pictures, and how many borders are told in the unchanged
+clips, where each is a false alarm unless the clip itself has a cut.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def main():
     entries, random = read_manifest(arguments.manifest), np.random.default_rng(arguments.seed)
     settings = PrepareSettings(yunet_model=arguments.yunet_model)
     for way in arguments.ways.split(","):
-        crossed = windows = mixed = told = 0
+        crossed = windows = mixed = faded = told = 0
         for _ in range(arguments.clips):
             chosen = random.choice(len(entries), 1 if way == "jump" else int(random.integers(2, 4)), replace=False)
             frames, borders, people = joined(way, [(entries[i].person_id, frames_of(entries[i])) for i in chosen], random)
@@ -116,10 +116,12 @@ def main():
                 row, numbers, at = prepared(path, settings)
             n_windows = crossings(numbers, at, borders) if len(numbers) else 0
             crossed, windows = crossed + (n_windows > 0), windows + n_windows
-            mixed += len({people[min(frame, len(people) - 1)] for frame in at}) > 1
+            shown = {people[min(frame, len(people) - 1)] for frame in at}
+            mixed, faded = mixed + (len(shown - {""}) > 1), faded + ("" in shown)
             told += "abruptly" in row.reason
         crossing = f"{windows} windows cross a border, in {crossed} of them"
-        print(f"{way}: {arguments.clips} videos, {crossing}, two people in {mixed}, told in {told}", flush=True)
+        wrong = f"two people in {mixed}, frames of two pictures in {faded}"
+        print(f"{way}: {arguments.clips} videos, {crossing}, {wrong}, told in {told}", flush=True)
     alarms = {entry.clip_id: 0 for entry in entries[:: arguments.unchanged]}
     for entry in entries[:: arguments.unchanged]:
         detector = CutDetector()

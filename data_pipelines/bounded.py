@@ -51,7 +51,7 @@ def read_json(path, most: int = MAX_JSON, fix: str = MAKE_AGAIN):
     try:
         return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({_reason(error)}): {fix}.") from error
+        raise InputError(f"{path} is damaged ({reason(error)}): {fix}.") from error
 
 
 def read_csv(path, **options) -> pd.DataFrame:
@@ -192,10 +192,11 @@ def _allowed(packed: int) -> int:
 
 
 def _unreadable(path, what, error) -> InputError:
-    return InputError(f"{path} cannot be read as a {what} ({_reason(error)}): {MAKE_AGAIN}.")
+    return InputError(f"{path} cannot be read as a {what} ({reason(error)}): {MAKE_AGAIN}.")
 
 
-def _reason(error) -> str:
+def reason(error) -> str:
+    """The first line of what an error says, or its name."""
     if isinstance(error, RecursionError):
         return "nested too deep"
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__

@@ -20,7 +20,6 @@ FILES_OF_FOLDER = 16  # of a larger folder, the first and the last one among the
 CACHE = "hashes.json"
 # A file changed just now may be changed again within one tick of the file system's clock.
 SETTLED_SECONDS = 5
-READ_BYTES = 1 << 20
 
 
 def of_file(path) -> str:
@@ -29,8 +28,7 @@ def of_file(path) -> str:
     digest.update(f"{size}".encode())
     with open(path, "rb") as file:
         if size <= WHOLE_BYTES:
-            while block := file.read(READ_BYTES):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
         else:
             for i in range(STRETCHES):
                 file.seek(i * (size - STRETCH_BYTES) // (STRETCHES - 1))

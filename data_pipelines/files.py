@@ -1,6 +1,7 @@
 """Bounded reads and atomic writes: a reader, or a run after a crash, sees a whole file or none."""
 
 import contextlib
+import csv
 import errno
 import glob
 import os
@@ -79,3 +80,9 @@ def write_text(path, text: str) -> None:
     """Writes `text` to `path` in one go."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_rows(path, rows, line_end: str = "\n") -> None:
+    """Writes rows of cells to `path` as CSV, in one go."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator=line_end).writerows(rows)

@@ -3,14 +3,13 @@
 Ids are text, so leading zeros stay; paths are relative to the CSV; a trait that is not known is an empty cell.
 """
 
-import csv
 import dataclasses
 import math
 import pathlib
 import re
 
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
+from data_pipelines.files import write_rows
 from data_pipelines.manifest_ids import check_ids
 from data_pipelines.manifest_table import OPTIONAL, REQUIRED, check_columns, read_table
 from data_pipelines.paths import resolve
@@ -70,20 +69,13 @@ def read_manifest(path, trait_names=()) -> list[ClipEntry]:
 def write_manifest(path, entries, trait_names=()) -> None:
     """Writes the clips as a manifest that `read_manifest` gives back; paths under the CSV's folder are relative to it."""
     path = pathlib.Path(path).absolute()
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(REQUIRED + OPTIONAL + tuple(trait_names))
-        for entry in entries:
-            fixed = (
-                entry.clip_id,
-                entry.person_id,
-                _path_cell(entry.path, path.parent),
-                entry.session,
-                entry.task,
-                entry.split,
-            )
-            fps, aligned = f"{entry.fps:.15g}" if entry.fps else "", "true" if entry.aligned else ""
-            writer.writerow((*fixed, fps, aligned, *("" if math.isnan(x) else repr(float(x)) for x in entry.traits)))
+    rows = [REQUIRED + OPTIONAL + tuple(trait_names)]
+    for entry in entries:
+        where = entry.clip_id, entry.person_id, _path_cell(entry.path, path.parent)
+        fps, aligned = f"{entry.fps:.15g}" if entry.fps else "", "true" if entry.aligned else ""
+        traits = ("" if math.isnan(x) else repr(float(x)) for x in entry.traits)
+        rows.append((*where, entry.session, entry.task, entry.split, fps, aligned, *traits))
+    write_rows(path, rows)
 
 
 def _path_cell(path, folder):
@@ -111,7 +103,7 @@ def _entry(path, line, row, trait_names, commas):
     return ClipEntry(
         clip_id=row["clip_id"],
         person_id=row["person_id"],
-        path=_path(row["path"], path.parent),
+        path=remote_path(row["path"]) if is_url(row["path"]) else resolve(row["path"], path.parent),
         session=row.get("session", ""),
         task=row.get("task", ""),
         split=split,
@@ -119,10 +111,6 @@ def _entry(path, line, row, trait_names, commas):
         aligned=aligned in TRUE,
         traits=tuple(_number(row[name], f"trait {name!r}", where, math.nan, commas) for name in trait_names),
     )
-
-
-def _path(cell, folder):
-    return remote_path(cell) if is_url(cell) else resolve(cell, folder)
 
 
 def _number(cell, what, where, empty, commas):

@@ -146,8 +146,7 @@ def check_columns(path, columns, trait_names) -> None:
 def _nearest(name, columns):
     free = [column for column in columns if column not in REQUIRED + OPTIONAL]
     for wanted in ((name,), OTHER_NAMES[name]):
-        found = next((column for plain in wanted for column in free if _plain(column) == plain), None)
-        if found:
+        if found := next((column for plain in wanted for column in free if _plain(column) == plain), None):
             return f" (did you mean {found!r}?)"
     close = difflib.get_close_matches(name, free, 1, 0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -12,7 +12,6 @@ import functools
 import hashlib
 import itertools
 import json
-import math
 import pathlib
 import shutil
 from concurrent import futures
@@ -21,17 +20,17 @@ from data_pipelines import frame_counter
 from data_pipelines.content import Known
 from data_pipelines.dataset import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
 from data_pipelines.dataset.clip_keys import clip_keys
-from data_pipelines.dataset.face_clips import NAME, VERSION
+from data_pipelines.dataset.face_clips import VERSION, older_formats
 from data_pipelines.dataset.growth import Wanted
 from data_pipelines.dataset.splits import clip_splits
 from data_pipelines.errors import InputError
-from data_pipelines.faces.appearances import APPEARANCES, CHANNELS, wrong_channels
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.faces.quality import QualityRow, frames_seen, quality_table
 from data_pipelines.faces.video import quiet
 from data_pipelines.files import atomic_path, discard, sweep
 from data_pipelines.progress import Progress
 from data_pipelines.progress import note as note_for_user
+from data_pipelines.settings import DATA, faults, refuse
 from data_pipelines.worker_pool import available_cores, worker_pool
 
 __all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]
@@ -66,7 +65,7 @@ def prepare_face_clips(entries, data_dir, settings: PrepareSettings, quality_pat
 
     files = [clip_files.clip_path(data_dir, one.entry.clip_id, one.key) for one in wanted]
     waiting = _waiting(data_dir, files, rows)
-    rows |= {i: row for i, row in waiting.items()}
+    rows |= waiting
     reused = len(rows)
     if reused:
         note(f"{reused} of {len(entries)} clips were processed before and are reused.")
@@ -128,15 +127,15 @@ def _waiting(data_dir, files, packed) -> dict[int, QualityRow]:
 def _tidy(data_dir):
     """Deletes what the finished dataset does not need: the folder in which clips waited, and a dataset of an older format."""
     shutil.rmtree(data_dir / clip_files.CROPS, ignore_errors=True)
-    for older in (data_dir / NAME).iterdir():
-        if older.name != VERSION and (older / "dataset_info.json").is_file():
-            shutil.rmtree(older)
+    for older in older_formats(data_dir):
+        shutil.rmtree(older)
 
 
 def _summarise(entries, splits, rows, quality_path, note, reused, said=False) -> dict:
     """Writes the quality table and names the clips that are left out. Raises InputError where not one is left."""
     table = quality_table([_as_today(rows[i], entry) for i, entry in enumerate(entries)])
-    _write_table(table, quality_path)
+    with atomic_path(quality_path) as temporary:
+        table.to_parquet(temporary, index=False)
     for row in () if said else table[table.verdict != "ok"].itertuples():
         note(f"Left out: clip {row.clip_id}: {row.reason}")
     if not (table.verdict == "ok").any():
@@ -155,37 +154,9 @@ def _as_today(row, entry):
 
 def check_settings(settings: PrepareSettings) -> None:
     """Raises InputError for a value that cannot work."""
-    if settings.appearance not in APPEARANCES:
-        raise InputError(
-            f"config.data.appearance is {settings.appearance!r}; it must be one of {', '.join(map(repr, APPEARANCES))}."
-        )
-    if settings.channels not in CHANNELS[settings.appearance]:
-        raise InputError(wrong_channels(settings.appearance, settings.channels))
-    if settings.image_format not in ("png", "jpeg"):
-        raise InputError(f"config.data.image_format is {settings.image_format!r}; it must be 'png' or 'jpeg'.")
-    if settings.detector not in ("auto", "haar", "yunet"):
-        raise InputError(f"config.data.detector is {settings.detector!r}; it must be 'auto', 'haar' or 'yunet'.")
-    if not 0 <= settings.min_confidence <= 1:
-        raise InputError(f"config.data.min_confidence is {settings.min_confidence}; it must be between 0 and 1.")
-    if settings.main_person not in ("auto", "left", "right"):
-        raise InputError(f"config.data.main_person is {settings.main_person!r}; it must be 'auto', 'left' or 'right'.")
-    for name, least in (
-        ("image_size", 8),
-        ("detect_every", 1),
-        ("max_frames_per_record", 1),
-        ("crop_scale", 1),
-        ("shard_mb", 0.01),
-    ):
-        if getattr(settings, name) < least:
-            raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must be at least {least}.")
-    thresholds = ("max_enlargement", "min_sharpness", "min_brightness", "max_turn")
-    for name in ("fps", "smoothing_seconds", "min_face_pixels", "workers", *thresholds):
-        if not (math.isfinite(getattr(settings, name)) and getattr(settings, name) >= 0):
-            raise InputError(f"config.data.{name} is {getattr(settings, name)}; it must not be negative.")
+    refuse(settings, DATA, "data", faults)
     if settings.beam_options:
         beam_pipelines.pipeline_options(settings.beam_options)
-    if settings.detector == "yunet" and not settings.yunet_model:
-        raise InputError("config.data.detector is 'yunet', but config.data.yunet_model names no ONNX file.")
     if settings.detector != "haar" and settings.yunet_model and not pathlib.Path(settings.yunet_model).is_file():
         raise InputError(f"There is no YuNet model at {settings.yunet_model}; config.data.yunet_model must name its ONNX file.")
 
@@ -248,19 +219,14 @@ def _process_in_pool(entries, files, todo, settings, workers, log, progress):
             # A decoder took its process down; running the suspects one at a time tells which clip it was.
             suspects = sorted(running.values())
             if len(suspects) == 1:
-                i = suspects.pop()
-                yield i, clip_files.leave_out(_crashed(entries[i]), files[i])
+                i, entry = suspects[0], entries[suspects.pop()]
+                row = QualityRow(entry.clip_id, entry.person_id, str(entry.path))
+                yield i, clip_files.leave_out(row.left_out(f"The decoder crashed on {entry.path}; convert the file."), files[i])
             waiting.extendleft(reversed(suspects))
             workers = 1
         finally:
             for i in running.values():
                 discard(files[i])
-
-
-def _crashed(entry):
-    return QualityRow(entry.clip_id, entry.person_id, str(entry.path)).left_out(
-        f"The decoder crashed on {entry.path}; convert the file."
-    )
 
 
 def fingerprint_of(entries, settings: PrepareSettings) -> tuple[str, list[str]]:
@@ -278,11 +244,6 @@ def _named(entries, settings, known=None):
     ]
     image = (VERSION, settings.image_size, settings.channels, settings.image_format, settings.max_frames_per_record)
     return hashlib.sha256(json.dumps([clips, list(settings.trait_names), image]).encode()).hexdigest(), splits, keys
-
-
-def _write_table(table, path):
-    with atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False)
 
 
 def _summary(table, entries, splits, reused):

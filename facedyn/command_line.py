@@ -8,9 +8,9 @@ import dataclasses
 import pathlib
 
 from data_pipelines.errors import InputError
+from data_pipelines.setting import nearest_of
 from facedyn.config import check, expand_home, nearest, with_home
 from facedyn.config_files import load_config, override
-from facedyn.setting import nearest_of
 from facedyn.settings_help import of_stage
 from facedyn.settings_schema import SETTINGS
 

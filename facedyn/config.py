@@ -11,8 +11,8 @@ import os
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import InputError
+from data_pipelines.setting import nearest_of
 from facedyn import settings_rules
-from facedyn.setting import nearest_of
 from facedyn.settings_schema import SETTINGS
 
 
@@ -32,11 +32,8 @@ def default_config() -> ConfigDict:
 
 # These change how a result is come by, never what it is: no stamp compares them and no hash names them.
 WITHOUT_EFFECT = tuple(name for name, setting in SETTINGS.items() if not setting.effect)
-
-
 # Last part of a setting's name in version 0.1, and the setting that it is now.
 RENAMED = {"damping": "fit.ridge", "co_movement": "fit.blocks", "innovations": "fit.blocks", "step_correlations": "fit.blocks"}
-
 # Files that may lie anywhere: what is in them is compared (the dataset's fingerprint, `stamps.relevant`), not where they are.
 BY_CONTENT = tuple(name for name, setting in SETTINGS.items() if setting.path and setting.effect)
 

@@ -6,8 +6,8 @@ import pathlib
 from ml_collections import ConfigDict
 
 from data_pipelines.errors import InputError
+from data_pipelines.setting import nearest_of
 from facedyn.config import default_config, flatten, nearest, with_home
-from facedyn.setting import nearest_of
 from facedyn.settings_schema import SETTINGS
 
 PACKAGE = pathlib.Path(__file__).parent

@@ -82,7 +82,7 @@ def wide(rows, vectors, slots, scales, level: str, scaling=None) -> pd.DataFrame
       level: one of LEVELS.
       scaling: {scale: mean and standard deviation [2, D]} by which the features are standardised; None leaves them as they are.
     """
-    names, found = LEVELS[level], {}
+    found = {}
     for scale in scales:
         keep = ((rows["scale"] == scale) & rows["finite"].astype(bool)).to_numpy()
         own = _named(rows[keep], level)
@@ -96,16 +96,14 @@ def wide(rows, vectors, slots, scales, level: str, scaling=None) -> pd.DataFrame
         np.add.at(sums, groups, values * weights[:, None])
         found[scale] = pd.DataFrame(sums / np.bincount(groups, weights, len(keys))[:, None], index=keys)
     whole = sorted(set.intersection(*(set(table.index) for table in found.values())))
-    index = pd.MultiIndex.from_tuples(whole, names=names) if len(names) > 1 else pd.Index(whole, name=names[0], dtype=str)
+    index = index_of(whole, level)
     values = np.concatenate([table.loc[whole].to_numpy(np.float32) for table in found.values()], 1)
     return pd.DataFrame(values, index=index, columns=feature_names(slots, scales))
 
 
 def _named(rows, level):
     """The rows, indexed by what names a row of the level."""
-    columns = {"person_id": rows["person_id"].astype(str), "session": rows["session"].astype(str)}
-    columns["clip_id"] = rows["unit_id"].astype(str)
-    of_level = [columns[name] for name in LEVELS[level]]
+    of_level = [rows["unit_id" if name == "clip_id" else name].astype(str) for name in LEVELS[level]]
     index = pd.MultiIndex.from_arrays(of_level) if len(of_level) > 1 else pd.Index(of_level[0], dtype=str)
     return rows.set_axis(index, axis=0)
 
@@ -126,11 +124,14 @@ def quality(rows, scales, level: str, seconds=None) -> pd.DataFrame:
         reason = _reason(own.assign(accuracy=accuracy), scales)
         frames = own.groupby("scale")["n_frames"].sum().max()
         found.append((name, int(frames), (seconds or {}).get(name, np.nan), accuracy.mean(), not reason, reason))
-    names = LEVELS[level]
-    keys = [entry[0] for entry in found]
-    index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
     columns = ("n_frames", "seconds", "ranking_accuracy", "reliable", "reason")
-    return pd.DataFrame([entry[1:] for entry in found], index=index, columns=columns)
+    return pd.DataFrame([entry[1:] for entry in found], index=index_of([entry[0] for entry in found], level), columns=columns)
+
+
+def index_of(keys, level: str) -> pd.Index:
+    """The index of rows of a level, from their names: texts, or tuples that begin with the person."""
+    names = LEVELS[level]
+    return pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
 
 
 def _reason(own, scales) -> str:

@@ -56,9 +56,7 @@ def page() -> str:
     """docs/settings.md."""
     parts = [TOP]
     for section, what in SECTIONS.items():
-        parts.append(
-            f"## {section or 'General'}: {what}\n\n| setting | default | it must be | what it means |\n|---|---|---|---|"
-        )
+        parts.append(f"## {section or 'General'}: {what}\n\n{HEADER}")
         for name, setting in of_section(section).items():
             cells = f"`{name}`", f"`{written(setting.default)}`", setting.allowed(), setting.help
             parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")

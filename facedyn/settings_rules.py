@@ -6,11 +6,10 @@ Each rule yields sentences, for settings of which each by itself is as `settings
 import importlib.util
 import os
 import pathlib
-import re
 
+from data_pipelines import settings
 from data_pipelines.errors import InputError
-from data_pipelines.faces.appearances import CHANNELS, wrong_channels
-from facedyn.setting import nearest_of
+from data_pipelines.setting import nearest_of
 
 # Stages that read the files of each setting; the others go on where those are no longer there.
 READS = {
@@ -124,45 +123,25 @@ def _traits(config):
 
 def _data(config):
     data = config.data
-    if data.channels not in CHANNELS[data.appearance]:
-        yield wrong_channels(data.appearance, data.channels)
-    if abs(sum(data.split_fractions) - 1) > 1e-6:
-        yield (
-            f"config.data.split_fractions is {tuple(data.split_fractions)}; it must be three shares that add up to 1, for "
-            "example 0.7,0.15,0.15."
-        )
-    if data.detector == "yunet" and not data.yunet_model:
-        yield "config.data.detector is 'yunet', but config.data.yunet_model names no ONNX file: name it, or use haar."
+    yield from settings.faults(data)
     if "://" in data.data_dir:
         yield f"config.data.data_dir={data.data_dir} is a URL, but must be a folder: mount the bucket and name it there."
     if data.person_pattern:
-        example = r"for example (?P<person>\w+)_(?P<session>\d+)"
+        from data_pipelines.sources.people_of_clips import Namer
+
         try:
-            groups = set(re.compile(data.person_pattern).groupindex)
-        except re.error as error:
-            yield f"config.data.person_pattern={data.person_pattern!r} is not a regular expression ({error}): {example}."
-        else:
-            if "person" not in groups or groups - {"person", "session", "task", "clip"}:
-                yield (
-                    f"config.data.person_pattern={data.person_pattern!r} must have a group named person, and beside it only "
-                    f"session, task and clip, {example}."
-                )
+            Namer(data.person_pattern)
+        except InputError as error:
+            yield str(error)
 
 
 def _synthetic(config):
     from data_pipelines.synthetic.dynamics import TRAITS
 
-    synthetic = config.data.synthetic
     unknown = [name for name in config.data.traits if name not in TRAITS]
     if unknown:
         yield f"config.data.traits names {unknown[0]!r}; with synthetic faces it may name only {', '.join(TRAITS)}."
-    shortest, longest = synthetic.frames
-    if shortest > longest:
-        yield f"config.data.synthetic.frames is {tuple(synthetic.frames)}; it must be shortest,longest, for example 120,180."
-    if synthetic.size % 2:
-        yield f"config.data.synthetic.size is {synthetic.size}; it must be an even number, for example 32."
-    if not synthetic.people + synthetic.pretrain_people:
-        yield "config.data.synthetic.people and config.data.synthetic.pretrain_people are both 0; one of them must be above 0."
+    yield from settings.synthetic_faults(config.data.synthetic)
 
 
 def address(distributed) -> tuple[str, int, int] | None:

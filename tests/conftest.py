@@ -28,6 +28,14 @@ os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 import cv2
 import numpy as np
 import pytest
+from beartype import BeartypeConf, beartype
+from jaxtyping import config, install_import_hook
+
+# While these tests run, types and shapes in the annotations of the core are checked at every call.
+CHECKED = ["test_person_filters.py", "test_rank_loss.py", "test_shapes.py"]
+# A whole number is a float, as type checkers have it.
+typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))
+install_import_hook("facedyn.core", f"{__name__}.typechecker")
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -50,6 +58,11 @@ LONG = [
 def pytest_collection_modifyitems(items):
     """The long files first, the others as they were."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_runtest_setup(item):
+    """Switches the checks of CHECKED on and off."""
+    config.update("jaxtyping_disable", item.path.name not in CHECKED)
 
 
 @pytest.fixture(scope="session")
@@ -176,6 +189,16 @@ def workdir(arguments, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("run") / "w"
     assert main(arguments("run", folder)) == 0
+    return folder
+
+
+def copy_before_fit(run, folder) -> pathlib.Path:
+    """A copy of a finished run as it was before its fit, at `folder`."""
+    shutil.copytree(run, folder)
+    for gone in ("representations", "traits", "report"):
+        shutil.rmtree(folder / gone)
+    for stamp in ("fit", "fit.started", "traits", "report"):
+        (folder / "stages" / f"{stamp}.json").unlink()
     return folder
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import drifting_blob, write_video
+from conftest import copy_before_fit, drifting_blob, write_video
 
 import facedyn
 from data_pipelines.errors import InputError
@@ -37,12 +37,7 @@ TABLES = ("", ".quality", ".videos", ".representations", ".predictions")
 @pytest.fixture(scope="module")
 def model(workdir, arguments, tmp_path_factory):
     """A finished run whose filters are in closed form."""
-    folder = tmp_path_factory.mktemp("closed_form") / "w"
-    shutil.copytree(workdir, folder)
-    for gone in ("representations", "traits", "report"):
-        shutil.rmtree(folder / gone)
-    for stamp in ("fit", "fit.started", "traits", "report"):
-        (folder / "stages" / f"{stamp}.json").unlink()
+    folder = copy_before_fit(workdir, tmp_path_factory.mktemp("closed_form") / "w")
     for stage in ("fit", "traits"):
         assert main(arguments(stage, folder, **CLOSED_FORM)) == 0
     return folder

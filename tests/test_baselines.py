@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from data_pipelines.errors import InputError
+from facedyn.config import check
 from facedyn.core import cross_validation as cv
 from facedyn.core import identification, metrics, unet
 from facedyn.stages.traits import (
@@ -288,4 +289,4 @@ def test_baselines_that_do_not_exist_are_named():
     for setting, value in (("baselines", ("mean_fase",)), ("fused_baselines", ("oracle",)), ("permutations", 0)):
         config = fake.small_config(**{f"traits__{setting}": value})
         with pytest.raises(InputError, match=f"config.traits.{setting}"):
-            baselines.check(config.traits)
+            check(config)

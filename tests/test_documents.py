@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import FORGOTTEN, write_video
 from documents import blocks, commands
+from scenes import render_scene
 
 from data_pipelines.sources import SOURCES
 from data_pipelines.synthetic.appearance import draw_appearance
 from data_pipelines.synthetic.dynamics import draw_dynamics, simulate
-from data_pipelines.synthetic.rendering import render_scene
 from facedyn.core import person_filters
 from facedyn.main import main
 

@@ -14,7 +14,7 @@ from report_pages import SECTIONS, add_scores, make, mean_pcc, parsed, part, tab
 from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
 from facedyn.main import main
-from facedyn.report.style import STYLE
+from facedyn.report.page import STYLE
 from facedyn.stages import report_views
 from facedyn.stages.run import run_stages
 from facedyn.stages.runtime import common

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import copy_before_fit
 
 import facedyn
 from data_pipelines.errors import InputError
@@ -31,12 +32,7 @@ LENGTH = 3 * (2 * 3 * 3 + 3 * 3 * 3 + 3)  # sites x (halves x rank x rank + of w
 @pytest.fixture(scope="module")
 def closed_form_run(workdir, arguments, tmp_path_factory):
     """A run of which only the fit, and what comes after it, is another than `workdir`'s."""
-    folder = tmp_path_factory.mktemp("closed_form") / "w"
-    shutil.copytree(workdir, folder)
-    for gone in ("representations", "traits", "report"):
-        shutil.rmtree(folder / gone)
-    for stamp in ("fit", "fit.started", "traits", "report"):
-        (folder / "stages" / f"{stamp}.json").unlink()
+    folder = copy_before_fit(workdir, tmp_path_factory.mktemp("closed_form") / "w")
     assert main(arguments("run", folder, **CLOSED_FORM)) == 0
     return folder
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import copy_before_fit
 
 import facedyn
 from data_pipelines.dataset.face_clips import FaceClipsReader
@@ -20,7 +21,7 @@ from facedyn.core import unet
 from facedyn.main import main
 from facedyn.stages import pretrain, run
 from facedyn.stages.fit import batching, fit_scores, shared
-from facedyn.stages.fit.units import FitUnit, n_frames, plan, split_centres
+from facedyn.stages.fit.units import FitUnit, frames_of, plan, split_centres
 from facedyn.stages.runtime import common, processes
 from facedyn.store import checkpoints, metrics_log, representations
 from facedyn.store.metrics_log import read_metrics
@@ -30,12 +31,7 @@ from facedyn.store.scores import COLUMNS
 @pytest.fixture
 def pretrained(workdir, tmp_path):
     """A copy of the run before its fit."""
-    shutil.copytree(workdir, tmp_path / "w")
-    for gone in ("representations", "traits", "report"):
-        shutil.rmtree(tmp_path / "w" / gone)
-    for stamp in ("fit", "fit.started", "traits", "report"):
-        (tmp_path / "w" / "stages" / f"{stamp}.json").unlink()
-    return tmp_path / "w"
+    return copy_before_fit(workdir, tmp_path / "w")
 
 
 def test_a_run_leaves_tables_that_need_no_code_of_ours(workdir):
@@ -357,7 +353,8 @@ def test_padded_shapes_are_few_and_cover_everyone(lengths):
     )
     for shape, _, own in found:
         assert all(len(parts[batching.WHOLE].fitted) <= shape.rows for parts in own)
-        assert all(n_frames(parts[batching.WHOLE].fitted, 1, 2) <= shape.frames for parts in own)
+        frames = [frames_of(parts[batching.WHOLE].fitted, 1, 2).values() for parts in own]
+        assert all(sum(map(len, of_unit)) <= shape.frames for of_unit in frames)
 
 
 def test_chunks_hold_everyone_once():

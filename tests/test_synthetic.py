@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from scenes import render_scene
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
@@ -193,7 +194,7 @@ def test_scene_holds_a_face_that_the_haar_cascade_finds():
     for seed in range(6):
         tracks = simulate(draw_dynamics(np.random.default_rng(seed)), "watch", 40, 25.0, np.random.default_rng(seed))[::10]
         appearance = draw_appearance(np.random.default_rng(seed))
-        frames, eyes = rendering.render_scene(appearance, tracks, (120, 160), np.random.default_rng(seed))
+        frames, eyes = render_scene(appearance, tracks, (120, 160), np.random.default_rng(seed))
         assert frames.shape == (4, 120, 160, 3)
         for frame, (x, y) in zip(frames, eyes.mean(1)):
             boxes = cascade.detectMultiScale(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 1.1, 4, minSize=(30, 30))
@@ -404,7 +405,7 @@ def test_the_second_world_is_a_bench_like_the_first(warped, tmp_path):
     people, features = oracle_features(folder)
     assert people == ["p001", "p002", "p003"]
     assert features.shape == (3, 7 * 12 + 3)
-    with pytest.raises(InputError, match="no synthetic world 'photographed'"):
+    with pytest.raises(InputError, match=r"synthetic\.world is 'photographed'; it must be one of drawn, warped"):
         SyntheticSettings(world="photographed").check()
     with pytest.raises(InputError, match="other settings"):
         write_bench(folder, dataclasses.replace(settings, world="drawn"), workers=1, note=lambda *_: None)

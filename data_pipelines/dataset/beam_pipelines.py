@@ -43,14 +43,11 @@ def process(jobs, folder, layout, settings) -> None:
     """Processes and packs clips in Beam's workers; what they packed waits under `folder` for `packing.adopt`."""
     beam = _beam()
     by_split = itertools.groupby(sorted(jobs, key=lambda job: job.wanted.split), lambda job: job.wanted.split)
-    batches = [batch for _, of_split in by_split for batch in _batches(list(of_split))]
+    of_splits = [list(of_split) for _, of_split in by_split]
+    batches = [jobs[first : first + BATCH] for jobs in of_splits for first in range(0, len(jobs), BATCH)]
     with beam.Pipeline(options=pipeline_options(settings.beam_options)) as pipeline:
         work = (folder, layout, settings)
         _ = pipeline | "Batches" >> beam.Create(batches) | "Spread" >> beam.Reshuffle() | "Faces" >> beam.Map(_batch, *work)
-
-
-def _batches(jobs):
-    return [jobs[first : first + BATCH] for first in range(0, len(jobs), BATCH)]
 
 
 def _batch(jobs, folder, layout, settings):

@@ -63,30 +63,20 @@ def process_to_file(entry: ClipEntry, settings: PrepareSettings, path, log=None)
                 faces = clip_faces.process_remote_clip(entry, settings, writer.write, path.parent)
             else:
                 faces = clip_faces.process_clip(entry, settings, writer.write, path.parent)
-            files = writer.close() if faces.row.verdict == "ok" else []
-            for number, temporary in enumerate(files):
-                os.replace(temporary, _crops(path, number))
-        write_text(path, json.dumps(_as_dict(faces) | {"files": len(files)}))
+            _put_in_place(path, faces, writer.close() if faces.row.verdict == "ok" else [])
     except (OSError, RuntimeError) as error:
         raise_if_full(error, path)
         raise
     if log and getattr(faces, "traceback", ""):
-        _log_error(log, entry, faces.traceback)
+        line = json.dumps({"clip_id": entry.clip_id, "person_id": entry.person_id, "traceback": faces.traceback})
+        with open(log, "a", encoding="utf-8") as file:  # one short write, so that lines of two workers do not mix
+            file.write(line + "\n")
     return faces.row
-
-
-def _log_error(log, entry, traceback):
-    line = json.dumps({"clip_id": entry.clip_id, "person_id": entry.person_id, "traceback": traceback})
-    with open(log, "a", encoding="utf-8") as file:  # one short write, so that lines of two workers do not mix
-        file.write(line + "\n")
 
 
 def leave_out(row: QualityRow, path) -> QualityRow:
     """Leaves at `path` that the clip is left out, as its row says; returns the row."""
-    nothing = np.zeros(0, np.int32)
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(_as_dict(ClipFaces(row, nothing, nothing)) | {"files": 0}))
+    _put_in_place(pathlib.Path(path), ClipFaces(row, clip_faces.NOTHING, clip_faces.NOTHING), [])
     return row
 
 
@@ -97,11 +87,8 @@ def write_again(path, row: QualityRow, frame_indices, frames) -> None:
     with _CropWriter(path) as writer:
         for frame in frames:
             writer.write(frame)
-        files = writer.close()
-        for number, temporary in enumerate(files):
-            os.replace(temporary, _crops(path, number))
-    faces = ClipFaces(row, np.asarray(frame_indices), np.arange(count, dtype=np.int32))
-    write_text(path, json.dumps(_as_dict(faces) | {"files": len(files)}))
+        faces = ClipFaces(row, np.asarray(frame_indices), np.arange(count, dtype=np.int32))
+        _put_in_place(path, faces, writer.close())
 
 
 class _CropWriter:
@@ -140,9 +127,12 @@ def _crops(path, number):
     return path.with_name(f"{path.stem}.{number:04d}")
 
 
-def _as_dict(faces):
+def _put_in_place(path, faces, files):
+    """Files of crops first, then the JSON that makes a clip of them."""
+    for number, temporary in enumerate(files):
+        os.replace(temporary, _crops(path, number))
     arrays = {"frame_indices": faces.frame_indices.tolist(), "positions": faces.positions.tolist()}
-    return {"row": dataclasses.asdict(faces.row)} | arrays
+    write_text(path, json.dumps({"row": dataclasses.asdict(faces.row)} | arrays | {"files": len(files)}))
 
 
 def saved_clip(path) -> ClipFaces:

@@ -12,6 +12,7 @@ import numpy as np
 from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.faces.video import FOLDER_FPS, IMAGES
+from data_pipelines.picks import picks
 from data_pipelines.remote import is_url
 
 # Bytes on the disk for each byte of pixels; measured at 112 pixels on the 122 real clips that the tests use.
@@ -32,7 +33,7 @@ def expected_bytes(entries, settings: PrepareSettings) -> float:
     """What the clips will take, about; 0 where none of those looked at tells its length."""
     if not entries:
         return 0.0
-    sample = [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, SAMPLE).round().astype(int))]
+    sample = [entries[i] for i in picks(len(entries), SAMPLE)]
     counts = [n for entry in sample if (n := promised_frames(entry, settings.fps)) is not None]
     return float(np.mean(counts)) * len(entries) * bytes_per_frame(settings) if counts else 0.0
 

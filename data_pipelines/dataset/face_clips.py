@@ -221,15 +221,19 @@ def _clip_infos(index, trait_names):
         yield ClipInfo(*values, frame_indices=index.frame_numbers[frames[i] : frames[i + 1]], traits=own)
 
 
+def older_formats(data_dir) -> list[pathlib.Path]:
+    """Folders of datasets under `data_dir` that older versions made, the newest last."""
+    places = sorted((pathlib.Path(data_dir) / NAME).glob("*"))
+    return [place for place in places if place.name != VERSION and (place / "dataset_info.json").is_file()]
+
+
 def open_face_clips(data_dir, cache_bytes: int = 512 << 20) -> FaceClipsReader:
     """The dataset under `data_dir`; raises InputError when there is none, it is unfinished, or of an older format."""
-    place = pathlib.Path(data_dir) / NAME
-    folder = place / VERSION
+    folder = pathlib.Path(data_dir) / NAME / VERSION
     if not (folder / METADATA).is_file():
-        older = sorted(path.name for path in place.glob("*") if path.name != VERSION and (path / "dataset_info.json").is_file())
-        if older:
+        if older := older_formats(data_dir):
             raise InputError(
-                f"The dataset in {data_dir} has the format {older[-1]} of an older facedyn, this one reads {VERSION}; "
+                f"The dataset in {data_dir} has the format {older[-1].name} of an older facedyn, this one reads {VERSION}; "
                 "run the stage prepare again."
             )
         raise InputError(f"There is no finished dataset of face clips in {data_dir}; run the stage prepare first.")
@@ -239,7 +243,7 @@ def open_face_clips(data_dir, cache_bytes: int = 512 << 20) -> FaceClipsReader:
     try:
         return FaceClipsReader(folder, cache_bytes)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:  # of pyarrow and JSON, too
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = bounded.reason(error)
         raise InputError(
             f"The dataset in {folder} cannot be read ({reason}); remove that folder and run prepare again."
         ) from error

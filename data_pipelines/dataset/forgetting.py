@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from data_pipelines import bounded
 from data_pipelines.dataset import packing, tfds_metadata
 from data_pipelines.dataset.clip_files import CROPS, UNREADABLE, remove_clip, saved_clip, waiting_clips
-from data_pipelines.dataset.face_clips import NAME, UNFINISHED, VERSION, open_face_clips, quality_file
+from data_pipelines.dataset.face_clips import NAME, UNFINISHED, older_formats, open_face_clips, quality_file
 from data_pipelines.errors import InputError
-from data_pipelines.files import TEMPORARY, atomic_path, check_size, write_text
+from data_pipelines.files import TEMPORARY, atomic_path, check_size, write_rows, write_text
 
 PERSON, IDS, STAGE = "person_id", ("clip_id", "unit_id"), "forget"
 OURS = b"facedyn."  # what the names of our metadata begin with
@@ -43,6 +43,10 @@ class Person:
     def owns(self, text: str) -> bool:
         """Whether the text is the person's id, or that of a clip or unit."""
         return text == self.person_id or text in self.ids
+
+    def has(self, person_id: str, clip_id: str) -> bool:
+        """Whether a row is the person's: by its person, or by its clip."""
+        return person_id == self.person_id or clip_id in self.ids
 
     def is_named_in(self, text: str) -> bool:
         """Whether the text holds one of these ids as a word of its own."""
@@ -71,24 +75,24 @@ def ids_of(table: pd.DataFrame, person_id: str) -> set[str]:
 
 def ids_in_dataset(data_dir, person_id: str) -> tuple[set[str], set[str]]:
     """(ids of the person's clips, also of those that are left out or not yet packed; the splits that they are in)."""
-    folder, ids, splits = packing.dataset_folder(data_dir), set(), set()
-    for file in waiting_clips(data_dir):
-        with contextlib.suppress(*UNREADABLE):
-            row = saved_clip(file).row
-            ids |= {row.clip_id} if row.person_id == person_id else set()
-    for part in packing.read_parts(folder):
+    ids, splits = {row.clip_id for row in _waiting(data_dir) if row.person_id == person_id}, set()
+    for part in packing.read_parts(packing.dataset_folder(data_dir)):
         ids |= ids_of(pd.read_parquet(quality_file(part.file), columns=["clip_id", PERSON]), person_id)
         own = ids_of(pd.read_parquet(part.file, columns=["clip_id", PERSON]), person_id)
         ids, splits = ids | own, splits | ({part.split} if own else set())
     return ids, splits
 
 
-def people_in_dataset(data_dir) -> set[str]:
-    """Ids of everybody in the dataset, also of those whose clips are left out or not yet packed."""
-    people = set()
+def _waiting(data_dir):
+    """Quality rows of the clips that are not yet packed."""
     for file in waiting_clips(data_dir):
         with contextlib.suppress(*UNREADABLE):
-            people.add(saved_clip(file).row.person_id)
+            yield saved_clip(file).row
+
+
+def people_in_dataset(data_dir) -> set[str]:
+    """Ids of everybody in the dataset, also of those whose clips are left out or not yet packed."""
+    people = {row.person_id for row in _waiting(data_dir)}
     for part in packing.read_parts(packing.dataset_folder(data_dir)):
         for file in (part.file, quality_file(part.file)):
             people |= set(pq.read_table(file, columns=[PERSON])[PERSON].to_pylist())
@@ -107,7 +111,8 @@ def forget_in_dataset(data_dir, person: Person, fingerprint_of) -> int:
     dataset of nobody else is deleted. Raises InputError for a dataset of an older format.
     """
     folder, gone = packing.dataset_folder(data_dir), 0
-    _refuse_older(folder.parent)
+    for older in older_formats(data_dir):
+        raise InputError(f"The dataset in {older} has the format of an older facedyn: run prepare again, or delete it.")
     for pending in packing.recover(folder):
         pending.unlink()  # it was never part of the dataset; prepare makes it again
     packing.recover(folder)
@@ -125,9 +130,9 @@ def forget_in_dataset(data_dir, person: Person, fingerprint_of) -> int:
             continue
         packing.begin(folder, STAGE)
         gone += own
-        clips = packing.clips_of(folder, part, lambda clip: None if _owns(person, clip) else clip)
+        clips = packing.clips_of(folder, part, lambda clip: None if person.has(clip.person_id, clip.clip_id) else clip)
         packing.adopt(folder, packing.pack(folder, clips, part.split, layout), layout, replaces=[part])
-    if not any(_is_used(part) for part in packing.read_parts(folder)):
+    if not any(pq.read_metadata(part.file).num_rows for part in packing.read_parts(folder)):
         shutil.rmtree(folder.parent)
     elif whole and (folder / UNFINISHED).exists():
         tfds_metadata.finish(folder, layout, "")
@@ -135,25 +140,10 @@ def forget_in_dataset(data_dir, person: Person, fingerprint_of) -> int:
     return gone
 
 
-def _refuse_older(place):
-    for older in place.glob("*"):
-        if older.name != VERSION and (older / "dataset_info.json").is_file():
-            raise InputError(f"The dataset in {older} has the format of an older facedyn: run prepare again, or delete it.")
-
-
 def _records_of(file, person) -> int:
     """Rows of a table with the columns person_id and clip_id that are the person's."""
     table = pq.read_table(file, columns=["clip_id", PERSON])
-    people, clips = table[PERSON].to_pylist(), table["clip_id"].to_pylist()
-    return sum(who == person.person_id or clip in person.ids for who, clip in zip(people, clips))
-
-
-def _owns(person, clip) -> bool:
-    return clip.person_id == person.person_id or clip.clip_id in person.ids
-
-
-def _is_used(part) -> bool:
-    return pq.read_metadata(part.file).num_rows > 0
+    return sum(map(person.has, table[PERSON].to_pylist(), table["clip_id"].to_pylist()))
 
 
 def _is_of(file, person) -> bool:
@@ -162,7 +152,7 @@ def _is_of(file, person) -> bool:
         row = saved_clip(file).row
     except UNREADABLE:
         return True
-    return row.person_id == person.person_id or row.clip_id in person.ids
+    return person.has(row.person_id, row.clip_id)
 
 
 def remove_unfinished(root) -> None:
@@ -237,8 +227,7 @@ def _in_csv(path, person, only_count):
     kept = [row for row in rows[1:] if not is_own(row)]
     gone = len(rows) - 1 - len(kept)
     if places and gone and not only_count:
-        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([rows[0], *kept])
+        write_rows(path, [rows[0], *kept])
     return gone if places else 0
 
 

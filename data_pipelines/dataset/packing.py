@@ -218,7 +218,7 @@ def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part
     split = table["split"][0].as_py() if len(table) else ""
     local = sorted(set(table["shard"].to_pylist()))
     new = dict(zip(local, _free_numbers(folder, split, len(local))))
-    size = sum((pending.with_name(f"{pending.stem}-{number}")).stat().st_size for number in local)
+    size = sum(pending.with_name(f"{pending.stem}-{number}").stat().st_size for number in local)
     newest = max((part.number for part in read_parts(folder)), default=-1)
     details = {
         "split": split,
@@ -238,12 +238,8 @@ def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part
 
 
 def _free_numbers(folder, split, count):
-    taken, number, free = {n for part in read_parts(folder) if part.split == split for n in part.shards}, 0, []
-    while len(free) < count:
-        if number not in taken:
-            free.append(number)
-        number += 1
-    return free
+    taken = {n for part in read_parts(folder) if part.split == split for n in part.shards}
+    return itertools.islice((number for number in itertools.count() if number not in taken), count)
 
 
 def _move(folder, move) -> Part:

@@ -41,7 +41,7 @@ def finish(folder, layout: Format, fingerprint: str) -> None:
         for split, of_split in sorted(lengths.items())
     ]
     metadata = dataclasses.asdict(layout) | {"trait_names": list(layout.trait_names), "fingerprint": fingerprint}
-    with _quiet_tfds():
+    with contextlib.redirect_stdout(io.StringIO()):  # what the user wants to know is said by prepare
         tfds.folder_dataset.write_metadata(
             data_dir=folder,
             features=tfds_features(layout),
@@ -71,10 +71,3 @@ def tfds_features(layout: Format):
             "traits": tfds.features.Tensor(shape=(len(layout.trait_names),), dtype=np.float32),
         }
     )
-
-
-@contextlib.contextmanager
-def _quiet_tfds():
-    """What the user wants to know is said by prepare."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield

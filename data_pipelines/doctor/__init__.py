@@ -16,7 +16,7 @@ from data_pipelines.doctor import (
     check_quality,
     check_traits,
 )
-from data_pipelines.doctor.defects import ERROR, KINDS, WARNING, Defect, counted, defect, share
+from data_pipelines.doctor.defects import ERROR, KINDS, WARNING, Defect, counted, defect, defects_of, share
 from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import is_url
@@ -34,14 +34,7 @@ class Findings:
 
 
 def examine(
-    entries,
-    settings: PrepareSettings,
-    *,
-    data_dir,
-    quality_path,
-    train_splits=("train",),
-    pool=None,
-    listing=None,
+    entries, settings: PrepareSettings, *, data_dir, quality_path, train_splits=("train",), pool=None, listing=None
 ) -> Findings:
     """Every check that the input allows: without a dataset or a quality table, those of the manifest and the files.
 
@@ -58,11 +51,10 @@ def examine(
     listing, clip_ids = listing or {}, {entry.clip_id for entry in entries}
     extra = [name for name in listing.get("extra", ()) if name not in clip_ids]
     local = [entry for entry in entries if not is_url(entry.path)]
+    remote = [entry.clip_id for entry in entries if is_url(entry.path)]
     found = check_files.file_defects(local, [entry.path for entry in pool or ()], extra)
-    if len(local) < len(entries):
-        remote = [entry.clip_id for entry in entries if is_url(entry.path)]
-        what = f"{share(len(remote), len(entries))} clips lie in a bucket: their files were not checked."
-        found.append(defect("remote_file", what, remote))
+    what = f"{share(len(remote), len(entries))} clips lie in a bucket: their files were not checked."
+    found += defects_of("remote_file", what, remote)
     bad_files = {item[0] for d in found if d.severity == ERROR for item in d.items}
     found += _of_source(listing, clip_ids)
     found += check_duplicates.duplicate_defects(entries, splits)
@@ -75,9 +67,7 @@ def examine(
         try:
             table = check_dataset.read_quality_table(quality_path)
             found += check_quality.quality_defects(
-                table[table["clip_id"].isin(clip_ids)],
-                image_size=settings.image_size,
-                known_bad=bad_files,
+                table[table["clip_id"].isin(clip_ids)], image_size=settings.image_size, known_bad=bad_files
             )
         except InputError as error:
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))
@@ -87,15 +77,9 @@ def examine(
 
 
 def _of_source(listing, clip_ids):
-    defects = []
     missing = [str(clip_id) for clip_id in listing.get("missing", ()) if clip_id not in clip_ids]  # else: a missing file
-    if missing:
-        what = (
-            f"{share(len(missing), len(missing) + len(clip_ids))} clips that the source's own lists name are not in the copy."
-        )
-        defects.append(defect("absent_from_copy", what, missing))
-    left_out = dict(listing.get("left_out", {}))
-    if left_out:
-        what = f"{counted(len(left_out), 'file')} of the source could not be put into the manifest."
-        defects.append(defect("left_out_of_source", what, list(left_out.items())))
-    return defects
+    part = share(len(missing), len(missing) + len(clip_ids))
+    defects = defects_of("absent_from_copy", f"{part} clips that the source's own lists name are not in the copy.", missing)
+    left_out = list(dict(listing.get("left_out", {})).items())
+    what = f"{counted(len(left_out), 'file')} of the source could not be put into the manifest."
+    return defects + defects_of("left_out_of_source", what, left_out)

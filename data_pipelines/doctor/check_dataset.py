@@ -10,7 +10,7 @@ from data_pipelines.content import Known
 from data_pipelines.dataset import disk_space, growth, packing
 from data_pipelines.dataset.clip_keys import clip_key
 from data_pipelines.dataset.face_clips import NAME, open_face_clips, read_quality
-from data_pipelines.doctor.defects import defect, share
+from data_pipelines.doctor.defects import defect, defects_of, share
 from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import is_url
@@ -52,12 +52,9 @@ def dataset_defects(data_dir, entries, splits, settings: PrepareSettings) -> lis
         ("stale_frames", changed, "clips were prepared from another file, setting or version than today's."),
         ("stale_labels", labels, "clips of the dataset have another person, split, task, session or label than the manifest."),
     ):
-        if items:
-            defects.append(defect(kind, f"{share(len(items), len(entries))} {words}", items))
-    if gone:
-        what = f"{share(len(gone), len(keys))} clips of the dataset are not in the manifest."
-        defects.append(defect("not_in_manifest", what, gone))
-    return defects
+        defects += defects_of(kind, f"{share(len(items), len(entries))} {words}", items)
+    what = f"{share(len(gone), len(keys))} clips of the dataset are not in the manifest."
+    return defects + defects_of("not_in_manifest", what, gone)
 
 
 def disk_defects(data_dir, entries, settings: PrepareSettings) -> list:

@@ -13,7 +13,6 @@ from data_pipelines.remote import is_url
 
 # Different videos of equal size (crops of one size as BMP files) differ within so many bytes, nearly always.
 HEAD = 1 << 16
-BLOCK = 1 << 20
 
 
 def duplicate_defects(entries, splits) -> list:
@@ -34,11 +33,8 @@ def duplicate_defects(entries, splits) -> list:
         "duplicate_across_splits": "of the very same video in different splits.",
         "duplicate_clip": "of the very same video, of one person in one split.",
     }
-    return [
-        grouped(kind, f"{counted(len(found[kind]), 'group')} of clips {text}", found[kind])
-        for kind, text in words.items()
-        if kind in found
-    ]
+    groups = ((kind, text, found.get(kind, ())) for kind, text in words.items())
+    return [d for kind, text, own in groups for d in grouped(kind, f"{counted(len(own), 'group')} of clips {text}", own)]
 
 
 def duplicate_groups(entries) -> list[list]:
@@ -79,8 +75,7 @@ def _full_hash(path):
     for name in _files(path):
         digest.update(os.path.getsize(name).to_bytes(8, "big"))  # so that a byte cannot move from one image to the next
         with open(name, "rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return digest.digest()
 
 

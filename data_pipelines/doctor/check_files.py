@@ -8,7 +8,7 @@ import pathlib
 import stat
 import unicodedata
 
-from data_pipelines.doctor.defects import counted, defect, share
+from data_pipelines.doctor.defects import counted, defects_of, share
 from data_pipelines.paths import hint
 from data_pipelines.suffixes import IMAGES, VIDEOS
 
@@ -28,25 +28,20 @@ def file_defects(entries, others=(), extra=()) -> list:
         found.setdefault(kind, []).append((entry, detail))
     listings = {}
     missing = [(e.clip_id, _lookalike(e.path, listings) or f"{e.path}{hint(e.path)}") for e, _ in found.get("missing_file", ())]
-    defects = []
-    if missing:
-        what = f"{share(len(missing), len(entries))} clips have no file at the path that the manifest gives."
-        defects.append(defect("missing_file", what, missing))
+    what = f"{share(len(missing), len(entries))} clips have no file at the path that the manifest gives."
+    defects = defects_of("missing_file", what, missing)
     for kind, words in (
         ("empty_file", "are files of zero bytes, or folders without an image."),
         ("unreadable_file", "are files that may not be read."),
         ("not_a_video", "are text files, whatever their name says."),
     ):
-        if kind in found:
-            items = [(entry.clip_id, detail) for entry, detail in found[kind]]
-            defects.append(defect(kind, f"{share(len(items), len(entries))} clips {words}", items))
+        items = [(entry.clip_id, detail) for entry, detail in found.get(kind, ())]
+        defects += defects_of(kind, f"{share(len(items), len(entries))} clips {words}", items)
     beside = _extra([entry.path for entry in entries], others, listings)
     found_already = {name for name, _ in beside}
     beside += [(name, "") for name in extra if pathlib.PurePath(name).name not in found_already]
-    if beside:
-        what = f"{counted(len(beside), 'video')} beside the clips that the manifest does not name."
-        defects.append(defect("extra_file", what, beside))
-    return defects
+    what = f"{counted(len(beside), 'video')} beside the clips that the manifest does not name."
+    return defects + defects_of("extra_file", what, beside)
 
 
 def _state(path):
@@ -107,7 +102,7 @@ def _extra(paths, others, listings):
             path = os.path.join(folder, name)
             if path in known or path in above or name.startswith("."):
                 continue
-            if name.lower().endswith(VIDEOS) or (of_frames and os.path.isdir(path) and _has_image(path)):
+            if name.lower().endswith(VIDEOS) or (of_frames and os.path.isdir(path) and _has_image(path, listings)):
                 extra.append((name, path))
     return extra
 
@@ -116,8 +111,5 @@ def _folder(path):
     return os.path.dirname(os.path.normpath(path))
 
 
-def _has_image(folder):
-    try:
-        return any(name.lower().endswith(IMAGES) for name in os.listdir(folder))
-    except OSError:
-        return False
+def _has_image(folder, listings):
+    return any(name.lower().endswith(IMAGES) for name in _names(folder, listings))

@@ -4,7 +4,8 @@ import collections
 import re
 import unicodedata
 
-from data_pipelines.doctor.defects import counted, defect, grouped, named, share
+from data_pipelines import progress
+from data_pipelines.doctor.defects import counted, defect, defects_of, grouped, named, share
 
 # With so few clips, one clip a person is nothing unusual.
 MANY_CLIPS = 20
@@ -25,8 +26,7 @@ def id_defects(entries) -> list:
         ("similar_clip_ids", [e.clip_id for e in entries], "clip ids that are equal but for case, spaces or leading zeros."),
     ):
         groups = [[(name, "") for name in group] for group in _alike(ids)]
-        if groups:
-            defects.append(grouped(kind, f"{counted(len(groups), 'group')} of {words}", groups))
+        defects += grouped(kind, f"{counted(len(groups), 'group')} of {words}", groups)
     single = sorted(person for person, clips in people.items() if clips == 1)
     if len(single) == len(people) > MANY_CLIPS:
         what = f"Each of {len(people)} clips has a person of its own: is person_id really the person?"
@@ -51,23 +51,19 @@ def count_defects(entries, pool=None) -> list:
     taught = {entry.person_id for entry in (entries if pool is None else pool)}
     if len(taught) < MIN_PEOPLE:
         what = (
-            f"The generic model has {_people(len(taught))} and needs at least {MIN_PEOPLE}: one to learn from, one to decide "
-            "when training stops, one to test on."
+            f"The generic model has {progress.counted(len(taught), 'people')} and needs at least {MIN_PEOPLE}: one to learn "
+            "from, one to decide when training stops, one to test on."
         )
         return [defect("too_few_people", what, sorted(taught) or ["nobody"])]
     if len(people) < MANY_PEOPLE:
         what = (
-            f"Only {_people(len(people))}: with fewer than {MANY_PEOPLE} the intervals are wide, guessing identifies "
-            f"one in {len(people)}, and a trait must correlate strongly before it differs from chance."
+            f"Only {progress.counted(len(people), 'people')}: with fewer than {MANY_PEOPLE} the intervals are wide, guessing "
+            f"identifies one in {len(people)}, and a trait must correlate strongly before it differs from chance."
         )
         if pool is None:
             what += " The generic model sees few faces and may not do better than copying its input."
         return [defect("few_people", what, sorted(people))]
     return []
-
-
-def _people(n: int) -> str:
-    return "1 person" if n == 1 else f"{n} people"
 
 
 def split_defects(entries, splits, train_splits=("train",), own_pool: bool = False, baseline: str = "") -> list:
@@ -87,13 +83,9 @@ def split_defects(entries, splits, train_splits=("train",), own_pool: bool = Fal
         what = f"No clip is in the split validation, which pretrain needs; there are {named(sorted(people))}."
         defects.append(defect("no_validation_split", what, sorted(people)))
     small = [(split, f"{len(ids)} people") for split, ids in sorted(people.items()) if len(ids) < FEW_PEOPLE]
-    if small:
-        defects.append(defect("small_split", f"Fewer than {FEW_PEOPLE} people are in {_said(small)}.", small))
+    said = ", ".join(f"{name} ({detail})" for name, detail in small)
+    defects += defects_of("small_split", f"Fewer than {FEW_PEOPLE} people are in {said}.", small)
     return defects + _overlap(entries, splits, people, train_splits, baseline)
-
-
-def _said(items):
-    return ", ".join(f"{name} ({detail})" for name, detail in items)
 
 
 def _overlap(entries, splits, people, train_splits, baseline):
@@ -103,9 +95,8 @@ def _overlap(entries, splits, people, train_splits, baseline):
         shared = people[split] & training
         if shared:
             clips = [entry.person_id in shared for entry, s in zip(entries, splits) if s == split]
-            parts.append(
-                f"{share(len(shared), len(people[split]))} people and {share(sum(clips), len(clips))} clips of {split}"
-            )
+            own = share(len(shared), len(people[split])), share(sum(clips), len(clips))
+            parts.append(f"{own[0]} people and {own[1]} clips of {split}")
             shared_items += [(person, split) for person in sorted(shared)]
     if not parts:
         return []
@@ -118,7 +109,5 @@ def pretrain_overlap(entries, pool) -> list:
     """People of the labelled `entries` who are also in `pool`, the entries that the generic model learns from."""
     labelled = {entry.person_id for entry in entries if any(value == value for value in entry.traits)}
     shared = sorted(labelled & {entry.person_id for entry in pool})
-    if not shared:
-        return []
     what = f"{share(len(shared), len(labelled))} labelled people are also, without labels, in the generic model's own pool."
-    return [defect("pretrain_overlap", what, shared)]
+    return defects_of("pretrain_overlap", what, shared)

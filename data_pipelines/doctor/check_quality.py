@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from data_pipelines.doctor.defects import defect, share
-from data_pipelines.faces.quality import frames_seen
+from data_pipelines.doctor.defects import defect, defects_of, share
+from data_pipelines.faces.quality import FLAGS, frames_seen
 
 # Losing one clip in ten changes who and what a result is about.
 MANY_LEFT_OUT = 0.1
@@ -35,16 +35,8 @@ BLURRED = 4.0
 FLAGGED_SHARE = 0.5
 # Between 24 and 25 frames per second windows differ by 4 %, which nobody sees; between 25 and 30 by a fifth.
 RATES_DIFFER = 1.05
-
 # Identification of people by how they move still gains up to there (benchmarks/RESULTS.md, "How much video is enough").
 ENOUGH_SECONDS = 10.0
-
-FLAGS = {
-    "tiny": "The face is tiny",
-    "blurred": "The face is blurred",
-    "dark": "The face is dark",
-    "turned": "The face is turned away",
-}
 
 
 def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> list:
@@ -57,51 +49,23 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> li
     defects = _left_out(table, out[~out["clip_id"].isin(list(known_bad))])
     frames = frames_seen(ok)
     kept, seconds, two = ok["n_kept"] / frames, frames / ok["fps"], ok["n_two_faces"] / frames
-    repeated = _column(ok, "n_repeated") / ok["n_decoded"]
-    other = _column(ok, "other_share")
+    repeated, other = _column(ok, "n_repeated") / ok["n_decoded"], _column(ok, "other_share")
     hidden, beyond = _column(ok, "n_hidden") / frames, _column(ok, "beyond_range").fillna(0.0)
-    limit = JITTER_SHARE * image_size
-    for kind, words, values, bad in (
-        ("few_frames_kept", f"Fewer than {KEPT_SHARE:.0%} of the frames were kept", kept, kept < KEPT_SHARE),
-        (
-            "many_gaps",
-            f"More than {GAPS_A_MINUTE:g} gaps a minute are",
-            ok["n_gaps"],
-            (ok["n_gaps"] > 1) & (ok["n_gaps"] > GAPS_A_MINUTE * seconds / 60),
-        ),
-        ("high_jitter", f"The crop trembles by more than {limit:.3g} pixels", ok["jitter"], ok["jitter"] > limit),
-        (
-            "two_faces",
-            f"More than one face is in over {TWO_FACES_SHARE:.0%} of the frames",
-            two,
-            two > TWO_FACES_SHARE,
-        ),
-        (
-            "several_people",
-            "Another person is seen for half as long, or as large, as the one who was kept",
-            other,
-            other >= OTHER_SHARE,
-        ),
-        (
-            "frozen_frames",
-            f"Over {FROZEN_SHARE:.0%} of the frames repeat the picture before them",
-            repeated,
-            repeated > FROZEN_SHARE,
-        ),
-        (
-            "hidden_face",
-            f"Over {HIDDEN_SHARE:.0%} of the frames were left out, as the face is hidden or cannot be followed there,",
-            hidden,
-            hidden > HIDDEN_SHARE,
-        ),
-        (
-            "large_motion",
-            f"Over {BEYOND_SHARE:.0%} of the motion is larger than its picture can hold",
-            beyond,
-            beyond > BEYOND_SHARE,
-        ),
-    ):
-        defects += _clips(kind, words, ok, values, bad)
+    gaps, jitter, limit = ok["n_gaps"], ok["jitter"], JITTER_SHARE * image_size
+    torn = (gaps > 1) & (gaps > GAPS_A_MINUTE * seconds / 60)
+    defects += _clips("few_frames_kept", f"Fewer than {KEPT_SHARE:.0%} of the frames were kept", ok, kept, kept < KEPT_SHARE)
+    defects += _clips("many_gaps", f"More than {GAPS_A_MINUTE:g} gaps a minute are", ok, gaps, torn)
+    defects += _clips("high_jitter", f"The crop trembles by more than {limit:.3g} pixels", ok, jitter, jitter > limit)
+    words = f"More than one face is in over {TWO_FACES_SHARE:.0%} of the frames"
+    defects += _clips("two_faces", words, ok, two, two > TWO_FACES_SHARE)
+    words = "Another person is seen for half as long, or as large, as the one who was kept"
+    defects += _clips("several_people", words, ok, other, other >= OTHER_SHARE)
+    words = f"Over {FROZEN_SHARE:.0%} of the frames repeat the picture before them"
+    defects += _clips("frozen_frames", words, ok, repeated, repeated > FROZEN_SHARE)
+    words = f"Over {HIDDEN_SHARE:.0%} of the frames were left out, as the face is hidden or cannot be followed there,"
+    defects += _clips("hidden_face", words, ok, hidden, hidden > HIDDEN_SHARE)
+    words = f"Over {BEYOND_SHARE:.0%} of the motion is larger than its picture can hold"
+    defects += _clips("large_motion", words, ok, beyond, beyond > BEYOND_SHARE)
     return defects + _little_video(ok) + _light(ok) + _flagged(ok) + _rates(ok)
 
 
@@ -109,21 +73,17 @@ def _little_video(ok):
     """People with so few seconds of usable video that their features are noisy."""
     people = (ok["n_kept"] / ok["fps"]).groupby(ok["person_id"]).sum()
     short = people[people < ENOUGH_SECONDS]
-    if short.empty:
-        return []
     what = (
         f"{share(len(short), len(people))} people have less than {ENOUGH_SECONDS:g} seconds of usable video, "
         f"{short.min():.3g} the least: what is measured of how they move is noisy."
     )
-    return [defect("little_video", what, [(person, f"{seconds:.3g} s") for person, seconds in short.items()])]
+    return defects_of("little_video", what, [(person, f"{seconds:.3g} s") for person, seconds in short.items()])
 
 
 def _clips(kind, words, ok, values, bad):
     """[] or one defect about the rows where `bad`."""
-    if not bad.any():
-        return []
     items = [(clip_id, f"{value:.4g}") for clip_id, value in zip(ok["clip_id"][bad], values[bad])]
-    return [defect(kind, f"{words} in {share(len(items), len(ok))} clips.", items)]
+    return defects_of(kind, f"{words} in {share(len(items), len(ok))} clips.", items)
 
 
 def _left_out(table, out):
@@ -132,7 +92,8 @@ def _left_out(table, out):
         many = len(out) > MANY_LEFT_OUT * len(table)
         groups = {}
         for row in out.itertuples():
-            groups.setdefault(_reason_without_names(row.reason, row.path), []).append(row.reason)
+            without_names = re.sub(r"\d+(\.\d+)?", "N", row.reason.replace(row.path, "FILE"))
+            groups.setdefault(without_names, []).append(row.reason)
         groups = sorted(groups.values(), key=len, reverse=True)
         shown = "; ".join(f"{len(reasons)}: {reasons[0].rstrip('.')}" for reasons in groups[:4])
         more = f"; and {len(groups) - 4} more reasons" if len(groups) > 4 else ""
@@ -140,13 +101,8 @@ def _left_out(table, out):
         defects.append(defect("many_left_out" if many else "left_out", what, list(zip(out["clip_id"], out["reason"]))))
     people = set(table["person_id"])
     lost = sorted(people - set(table["person_id"][table["verdict"] == "ok"]))
-    if lost:
-        defects.append(defect("people_lost", f"{share(len(lost), len(people))} people have no usable clip at all.", lost))
-    return defects
-
-
-def _reason_without_names(reason, path):
-    return re.sub(r"\d+(\.\d+)?", "N", reason.replace(path, "FILE"))
+    what = f"{share(len(lost), len(people))} people have no usable clip at all."
+    return defects + defects_of("people_lost", what, lost)
 
 
 def _light(ok):
@@ -167,9 +123,10 @@ def _light(ok):
 
 def _flagged(ok):
     defects = []
-    for flag, words in FLAGS.items():
+    for flag, word in FLAGS.items():
         flagged, kind = _share(ok, flag), "light" if flag == "dark" else flag
-        defects += _clips(kind, f"{words} in over {FLAGGED_SHARE:.0%} of the frames", ok, flagged, flagged > FLAGGED_SHARE)
+        words = f"The face is {word} in over {FLAGGED_SHARE:.0%} of the frames"
+        defects += _clips(kind, words, ok, flagged, flagged > FLAGGED_SHARE)
     return defects
 
 

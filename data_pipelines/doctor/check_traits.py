@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_pipelines.doctor.defects import defect, named, share
+from data_pipelines.doctor.defects import defect, defects_of, named, share
 
 # Robust standard deviations from the median beyond which a value is taken for a slip or a code for "not known": a normal
 # distribution reaches 6 once in 500 million values, answers on a bounded scale never do.
@@ -30,7 +30,7 @@ def trait_defects(entries, trait_names) -> list:
         far = _far(values)
         low, high = values[known & ~far].min(), values[known & ~far].max()
         if far.any():
-            what = f"{share(far.sum(), known.sum())} values of {name} are far from the rest, which lie in {_range(low, high)}: "
+            what = f"{share(far.sum(), known.sum())} values of {name} are far from the rest, which lie in [{low:g}, {high:g}]: "
             what += f"{named(f'{v:g}' for v in np.unique(values[far]))}."
             defects.append(defect("out_of_range", what, _cells(ids, name, values, far), f"trait {name}"))
         inside = known & (values >= 0) & (values <= 1)
@@ -54,10 +54,6 @@ def _far(values):
         if spread == 0:  # more than half the values are one and the same
             spread = np.nanstd(values)
         return np.abs(values - middle) > FAR * spread if spread > 0 else np.zeros(len(values), bool)
-
-
-def _range(low, high):
-    return f"[{low:g}, {high:g}]"
 
 
 def _cells(ids, name, values, which):
@@ -84,10 +80,8 @@ def _gaps(labels, ids, people, trait_names):
     few = [
         (trait_names[t], f"{n} people") for t in np.flatnonzero(present) if (n := len(set(people[known[:, t]]))) < FEW_LABELLED
     ]
-    if few:
-        what = f"Fewer than {FEW_LABELLED} people have a label of {', '.join(f'{name} ({n})' for name, n in few)}."
-        defects.append(defect("few_labelled_people", what, few))
-    return defects
+    what = f"Fewer than {FEW_LABELLED} people have a label of {', '.join(f'{name} ({n})' for name, n in few)}."
+    return defects + defects_of("few_labelled_people", what, few)
 
 
 def _within_people(labels, people, trait_names):
@@ -108,11 +102,7 @@ def _within_people(labels, people, trait_names):
             parts.append(f"{name} {within:.3g} and {between:.3g}")
             for i in np.flatnonzero(differ):
                 differing.setdefault(str(ids[i]), []).append(name)
-    if not parts:
-        return []
-    what = (
-        f"{share(len(differing), compared.sum())} people with several labels have different ones; standard deviations within "
-    )
-    what += f"a person and between people: {', '.join(parts)}."
+    what = f"{share(len(differing), compared.sum())} people with several labels have different ones; "
+    what += f"standard deviations within a person and between people: {', '.join(parts)}."
     items = [(person_id, ", ".join(names)) for person_id, names in sorted(differing.items())]
-    return [defect("labels_differ_within_person", what, items)]
+    return defects_of("labels_differ_within_person", what, items)

@@ -14,6 +14,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.faces import quality, reasons, shared_clip
 from data_pipelines.faces.alignment import crop_jitter
 from data_pipelines.faces.appearances import OWN
+from data_pipelines.faces.changes import changes, parts
 from data_pipelines.faces.cropping import Cropper
 from data_pipelines.faces.detection import make_detector
 from data_pipelines.faces.identity import make_describer, people
@@ -69,7 +70,7 @@ FRAME_SETTINGS += ("max_enlargement", "min_sharpness", "min_brightness")
 FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
 FACE_SETTINGS += ("max_turn", "sface_model")
 # To be raised with every change of the code that changes crops or quality rows: clips of an older number are done again.
-VERSION = 6
+VERSION = 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +249,7 @@ def _detected_faces(video, row, settings, keep):
         tracker.step(index, seconds, image)
         cropper.step(tracker, image)
         numbers.append(index)
-    tracks, cut = tracker.finish(), cropper.finish()
+    tracks, cut = one_person_each(tracker.finish(), cropper.finish(), describer)
     row = dataclasses.replace(row, n_frames=len(numbers), fps=video.fps)
     found = people(tracks, {track: strip.vector for track, strip in cut.items()}, describer, settings.main_person)
     if not found:
@@ -263,6 +264,19 @@ def _detected_faces(video, row, settings, keep):
     positions = [position for track in main for position in cut[track].positions[: len(track.seconds)]]
     row = dataclasses.replace(row, reason=reasons.joined(*notes))
     return ClipFaces(row, numbered_apart(segments), np.array(positions, np.int32))
+
+
+def one_person_each(tracks, cut, describer):
+    """(tracks, their strips): each track shows one person. `cut`: {track: strip}, of which some may show several."""
+    apart, strips, shot = [], {}, max((track.shot for track in tracks), default=0) + 1
+    for track in tracks:
+        strip = cut[track]
+        found = changes(strip.descriptions, describer.another, describer.alike)
+        for part, frames in parts(track, found, shot):
+            apart.append(part)
+            strips[part] = strip.part(part, frames)
+        shot += len(found)
+    return sorted(apart, key=lambda track: track.start), strips
 
 
 def numbered_apart(segments) -> np.ndarray:

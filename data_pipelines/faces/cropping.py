@@ -12,6 +12,7 @@ import numpy as np
 
 from data_pipelines.faces import quality
 from data_pipelines.faces.alignment import BLOCK, EYE_LINE, crop_matrices, eyes_between, look_ahead
+from data_pipelines.faces.changes import unit_vectors
 from data_pipelines.faces.identity import DESCRIBED_EVERY, SIDE, aligning
 from data_pipelines.faces.images import encode_image, power_of_two, reduced
 from data_pipelines.faces.tracking import REFINE, Track, by_chance
@@ -56,7 +57,7 @@ class Cropper:
             part = strip.waiting.popleft()
             if self._describer is not None and strip.n_done % DESCRIBED_EVERY == 0:
                 vector = self._describer.describe(part.warped(aligning(pair), SIDE))
-                strip.vector = vector if strip.vector is None else strip.vector + vector
+                strip.descriptions.append(np.round(vector * (127 / max(np.abs(vector).max(), 1e-9))).astype(np.int8))
             crop = part.warped(matrix, settings.image_size)
             crop = cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)[..., None] if grey else cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
             # Of the first one too, be the track ever so short.
@@ -73,17 +74,31 @@ class Cropper:
 
 
 class _Strip:
-    """The crops of one track: their matrices, positions in the order of `keep`, brightness and sharpness of some."""
+    """The crops of one track: their matrices, positions in the order of `keep`, brightness, sharpness and looks of some."""
 
     def __init__(self, track):
         self.track, self.waiting = track, collections.deque()
         self.matrices, self.positions, self.light = [], [], []
-        self.vector = None  # the sum of the descriptions
+        self.descriptions = []  # int8, of no certain length: of an hour's video 32 MB
         self._distance, self._factor = 0.0, 1
 
     @property
     def n_done(self):
         return len(self.matrices)
+
+    @property
+    def vector(self):
+        """The sum of the descriptions, each of length 1; None where there are none."""
+        blocks = [self.descriptions[i : i + 1000] for i in range(0, len(self.descriptions), 1000)]
+        return sum(unit_vectors(block).sum(0) for block in blocks) if blocks else None
+
+    def part(self, track, frames):
+        """The strip of a track that holds only those frames of this one's; frames: a slice."""
+        strip = _Strip(track)
+        strip.matrices, strip.positions, strip.light = self.matrices[frames], self.positions[frames], self.light[frames]
+        first = -(-frames.start // DESCRIBED_EVERY)  # the first that was described in the part
+        strip.descriptions = self.descriptions[first : -(-frames.stop // DESCRIBED_EVERY)]
+        return strip
 
     @property
     def known(self):

@@ -3,8 +3,8 @@
 Both look at a smaller copy of the frame, or at the surroundings of where the face was last, and answer in the frame's pixels.
 """
 
-import collections
 import dataclasses
+import functools
 import math
 import pathlib
 
@@ -64,22 +64,19 @@ def nose_turn(left, right, nose) -> float:
 
 
 NETWORKS = 12  # kept ready, each for pictures of one size: another size costs a network as much as several pictures
-_networks = collections.OrderedDict()  # of this process, the one used last at the end
 
 
 def yunet_network(path: str, size: tuple[int, int]):
     """The YuNet network of that file for pictures of this (width, height); its threshold is whatever was set last."""
-    key = path, pathlib.Path(path).stat().st_mtime_ns, size
-    network = _networks.pop(key, None)
-    if network is None:
-        try:
-            network = cv2.FaceDetectorYN.create(path, "", size, 0.6, 0.3, 50)
-        except cv2.error as error:
-            raise InputError(f"The file {path} cannot be loaded as a YuNet model; download it again.") from error
-    _networks[key] = network
-    if len(_networks) > NETWORKS:
-        _networks.popitem(last=False)
-    return network
+    return _network(path, pathlib.Path(path).stat().st_mtime_ns, size)
+
+
+@functools.lru_cache(NETWORKS)
+def _network(path, changed, size):
+    try:
+        return cv2.FaceDetectorYN.create(path, "", size, 0.6, 0.3, 50)
+    except cv2.error as error:
+        raise InputError(f"The file {path} cannot be loaded as a YuNet model; download it again.") from error
 
 
 class YuNetDetector:

@@ -16,7 +16,9 @@ import cv2
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.faces.clock import resampled, resampling_rate
+from data_pipelines.faces import reasons
+from data_pipelines.faces.clock import HOLE, resampled, resampling_rate
+from data_pipelines.faces.conversion import THUMBNAIL
 from data_pipelines.faces.openface_people import find_people
 from data_pipelines.faces.openface_table import read_table
 from data_pipelines.faces.still import Stillness
@@ -26,10 +28,6 @@ BLACK = 8  # a frame whose brightest value is below this shows nothing: trackers
 ALIGNED = "_aligned"
 # The oldest versions, which knew one face, did not number it.
 IMAGE = re.compile(r"frame_det_(?:(\d+)_)?(\d+)\.(?:bmp|png|jpe?g|tiff?|webp)", re.IGNORECASE)
-COUNTS = 0.05  # of the main person's frames: who has fewer is not counted among the people of a clip
-# A step between two frames' times that is longer than so many usual ones is a hole in the recording.
-HOLE = 1.5
-THUMBNAIL = 96  # pixels: side of the pictures that are compared to tell frozen ones, as of whole videos
 ROUNDING = 0.0015  # seconds: times have three decimals
 
 
@@ -244,17 +242,13 @@ def _choose(people, images) -> _Chosen:
     elsewhere = {(piece.face, frame) for other in others for piece in other for frame in piece.frames}
     own = [(face, frame) for face in numbers for frame in images[face] if (face, frame) not in elsewhere]
     sizes = [sum(len(piece.frames) for piece in found) for found in people]
-    shares = {
-        "n_people": sum(size >= COUNTS * sizes[0] for size in sizes),
-        "other_share": sizes[1] / (sizes[0] + sizes[1]) if len(sizes) > 1 else 0.0,
-    }
     return _Chosen(
         numbers=numbers,
         faces_of=faces_of,
         borders={piece.frames[0] for piece in person[1:]},
         failed=[pair for pair in own if pair[1] not in faces_of],
         n_only_others=len({frame for _, frame in elsewhere} - faces_of.keys()),
-        shares=shares,
+        shares=reasons.shares_of(sizes),
     )
 
 

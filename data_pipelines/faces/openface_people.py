@@ -5,11 +5,14 @@ faces that are seen in the same frame are never one person.
 """
 
 import dataclasses
+import functools
 import itertools
 import math
 
 import cv2
 import numpy as np
+
+from data_pipelines.picks import picks
 
 # Appearance distances, seen on 112-pixel crops of the 31 + 91 real clips: pieces of one clip 2 s apart have 0.09 in the middle
 # and 0.19 at the 95th percentile; those of different people 0.42 in the middle, 0.26 at the 1st percentile, never below 0.21.
@@ -140,7 +143,7 @@ def _moved(before, after):
 
 def _pieces(face, frames, places, read, seconds):
     """The face's frames, cut where it was lost for long, where its place jumps and where its looks change at once."""
-    runs, looks = [], _Looks(read)
+    runs, looks = [], functools.lru_cache(64)(lambda frame: describe(read(frame)))
     for frame in frames:
         if runs and not _jumps(runs[-1][-1], frame, places, seconds):
             runs[-1].append(frame)
@@ -181,22 +184,7 @@ def _differ(a, b):
 def _spread(run, seconds, most: int = 0):
     """Some of the frames, the first and the last among them: about one in SAMPLE_SECONDS, and at most `most` where given."""
     n = max(2, 1 + math.ceil((seconds(run[-1]) - seconds(run[0])) / SAMPLE_SECONDS))
-    n = min(n, len(run), most or len(run))
-    return [run[i] for i in np.unique(np.linspace(0, len(run) - 1, n).round().astype(int))]
-
-
-class _Looks:
-    """frame -> descriptor of its image, or None; the newest are kept."""
-
-    def __init__(self, read):
-        self._read, self._known = read, {}
-
-    def __call__(self, frame):
-        if frame not in self._known:
-            if len(self._known) > 64:
-                self._known.clear()
-            self._known[frame] = describe(self._read(frame))
-        return self._known[frame]
+    return [run[i] for i in picks(len(run), min(n, most or n))]
 
 
 def describe(image) -> np.ndarray | None:

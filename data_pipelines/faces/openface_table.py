@@ -54,7 +54,7 @@ def read_table(path) -> tuple[dict[int, dict[int, Row]], int]:
             separator, header = _header(file.readline())
             if not header:
                 raise InputError(f"{path} has no columns {', '.join(sorted(FEWEST_COLUMNS))}; it is not a CSV of OpenFace.")
-            wanted = (*COLUMNS, *_place_columns(header))
+            wanted = (*COLUMNS, *next((names for names in (CORNERS, POSE) if set(names) <= set(header)), ()))
             at = {name: header.index(name) for name in wanted if name in header}
             for number, line in enumerate(file, 2):
                 if not line.strip():
@@ -66,7 +66,7 @@ def read_table(path) -> tuple[dict[int, dict[int, Row]], int]:
                     example = example or f"line {number}"
                     continue
                 try:
-                    values = {name: _number(cells[i]) for name, i in at.items()}
+                    values = {name: float(cells[i].replace(",", ".")) for name, i in at.items()}
                     faces[int(values.get("face_id", -1))][int(values["frame"])] = _row(values)
                 except (ValueError, IndexError, OverflowError):
                     damaged += 1
@@ -95,10 +95,6 @@ def _header(line):
     return "", []
 
 
-def _place_columns(header):
-    return next((names for names in (CORNERS, POSE) if set(names) <= set(header)), ())
-
-
 def _cells(line, separator, n_columns, last):
     """The cells of a line up to number `last`, decimal commas as they are; None for a line with more cells than columns."""
     if '"' in line:
@@ -109,10 +105,6 @@ def _cells(line, separator, n_columns, last):
     # Versions that put a space behind each separating comma: one without a space is decimal.
     spaced = line.split(", ")
     return spaced if separator == "," and len(spaced) == n_columns else None
-
-
-def _number(cell):
-    return float(cell.replace(",", ".") if "," in cell else cell)
 
 
 def _row(values):

@@ -16,6 +16,8 @@ LIGHT_EVERY = 5  # brightness and sharpness are told from the first crop and eve
 SAID_ABOVE = 0.5  # a clip of which more than half is flagged is a clip of that kind, and its row says so
 # Where hardly a frame shows anything, what moves in the crops is noise. A blurred, small or turned face still moves.
 TOO_DARK_ABOVE = 0.9
+# Flags in words; the columns n_tiny, ... count the frames that have them.
+FLAGS = {"tiny": "tiny", "blurred": "blurred", "dark": "dark", "turned": "turned away"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,8 +95,7 @@ def flags(settings, n: int, enlargements, light, turns=()) -> dict[str, int]:
 
 def flag_notes(row: QualityRow):
     """Yields a sentence for each flag that more than half of the kept frames have."""
-    words = {"tiny": "tiny", "blurred": "blurred", "dark": "dark", "turned": "turned away"}
-    for flag, word in words.items():
+    for flag, word in FLAGS.items():
         share = getattr(row, f"n_{flag}") / max(row.n_kept, 1)
         if share > SAID_ABOVE:
             yield f"the face is {word} in {share:.0%} of its frames"

@@ -4,7 +4,7 @@ import numpy as np
 
 from data_pipelines.faces.quality import QualityRow
 
-COUNTS = 0.05  # of the main person's visible area x time: who is seen for less is not counted among the people of a clip
+COUNTS = 0.05  # of the main person's visible area x time, or frames: who is seen for less is not counted among a clip's people
 
 
 def of_error(error: BaseException) -> str:
@@ -24,10 +24,8 @@ def repeated(row: QualityRow) -> str:
     """The sentence about pictures that were left out because they repeat the one before; '' where there are none."""
     if not row.n_repeated:
         return ""
-    left_out = (
-        "was left out: it repeats the one before it" if row.n_repeated == 1 else "were left out: they repeat those before them"
-    )
-    return f"{row.n_repeated} of {row.n_decoded} pictures {left_out}"
+    one, several = "was left out: it repeats the one before it", "were left out: they repeat those before them"
+    return f"{row.n_repeated} of {row.n_decoded} pictures {one if row.n_repeated == 1 else several}"
 
 
 def no_face(tracker, settings, n: int) -> str:
@@ -66,11 +64,13 @@ def about_people(row: QualityRow, settings, n_only_others: int, n_cuts: int):
 
 def shares(found) -> dict:
     """{n_people, other_share} of QualityRow from `identity.people`."""
-    if not found:
-        return {}
-    n_people = sum(person.weight >= COUNTS * found[0].weight for person in found)
-    other = found[1].weight if len(found) > 1 else 0.0
-    return {"n_people": n_people, "other_share": float(other / (found[0].weight + other))}
+    return shares_of([person.weight for person in found]) if found else {}
+
+
+def shares_of(weights) -> dict:
+    """The same from the weights of the people, the heaviest first."""
+    n_people = sum(weight >= COUNTS * weights[0] for weight in weights)
+    return {"n_people": n_people, "other_share": float(weights[1] / (weights[0] + weights[1])) if len(weights) > 1 else 0.0}
 
 
 def covered(tracks, n: int) -> np.ndarray:

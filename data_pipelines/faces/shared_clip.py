@@ -14,6 +14,7 @@ import numpy as np
 from data_pipelines.faces import reasons, shared_face
 from data_pipelines.faces.appearances import CANONICAL
 from data_pipelines.faces.images import decode_image, encode_image
+from data_pipelines.picks import picks
 
 SAID_ABOVE = 0.05  # a clip of which more frames are left out for hidden faces has a note that says so
 # To be raised with every change of the code that changes such pictures: clips of an older number are done again.
@@ -81,9 +82,7 @@ def shared(faces, crops: Waiting, settings, keep):
             used.append(i)
             beyond.append(share)
     row = dataclasses.replace(
-        row,
-        n_hidden=len(faces.positions) - len(used),
-        beyond_range=float(np.mean(beyond)) if used else np.nan,
+        row, n_hidden=len(faces.positions) - len(used), beyond_range=float(np.mean(beyond)) if used else np.nan
     )
     if row.n_hidden > SAID_ABOVE * len(faces.positions):
         row = dataclasses.replace(row, reason=reasons.joined(row.reason, _of_hidden(row, len(faces.positions))))
@@ -100,8 +99,7 @@ def _of_hidden(row, n):
 
 def _reference(positions, crops, crop_scale):
     """The reference frame, uint8 [H, H]: of as many frames as memory may hold, evenly spaced."""
-    chosen = np.unique(np.linspace(0, len(positions) - 1, shared_face.SAMPLE).round().astype(int))
-    sample = np.stack([crops.crop(positions[i]) for i in chosen])
+    sample = np.stack([crops.crop(positions[i]) for i in picks(len(positions), shared_face.SAMPLE)])
     return sample[shared_face.choose_reference(sample, crop_scale)]
 
 

@@ -138,14 +138,10 @@ class Video:
 
     def _notes(self, decoder, transfers):
         if decoder.broke_off or is_cut(self.path):
-            promised = (
-                f"the file promises {self.header_count} frames" if self.header_count > self.n_decoded else "the file breaks off"
-            )
-            yield (
-                f"{promised}, but only {self.n_decoded} can be decoded"
-                if "promises" in promised
-                else f"{promised} after {self.n_decoded} frames"
-            )
+            if self.header_count > self.n_decoded:
+                yield f"the file promises {self.header_count} frames, but only {self.n_decoded} can be decoded"
+            else:
+                yield f"the file breaks off after {self.n_decoded} frames"
         if decoder.n_damaged:
             yield f"{decoder.n_damaged} damaged frames were left out"
         yield self._assumed

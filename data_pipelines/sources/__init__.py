@@ -4,7 +4,6 @@ Nothing is downloaded and no frame is decoded here; whether a clip can be used i
 """
 
 import dataclasses
-import difflib
 import json
 import os
 import pathlib
@@ -37,14 +36,9 @@ __all__ = ["SOURCES", "Collection", "SourceSettings", "add_left_out", "make_mani
 def make_manifest(name: str, settings: SourceSettings, place) -> Collection:
     """Lists the folder `settings.source` of the data set `name` and writes `place` (a CSV) and, beside it, a JSON.
 
-    The JSON holds where the manifest came from and what was decided on the way. Raises InputError for an unknown name, a
-    setting that cannot be, or a folder that is not the data set's.
+    The JSON holds where the manifest came from and what was decided on the way. Raises InputError for a setting that cannot
+    be, or a folder that is not the data set's.
     """
-    if name not in SOURCES:
-        near = difflib.get_close_matches(name, SOURCES, 1, 0.0)[0]
-        raise InputError(
-            f"config.data.dataset is {name!r}, did you mean {near!r}? It must be manifest, synthetic, {', '.join(SOURCES)}."
-        )
     if settings.split_protocol not in PROTOCOLS:
         raise InputError(f"config.data.split_protocol is {settings.split_protocol!r}; it must be {' or '.join(PROTOCOLS)}.")
     if not 0 <= settings.source_fps <= 10_000:

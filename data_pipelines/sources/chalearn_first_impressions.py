@@ -10,7 +10,7 @@ import zipfile
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.sources.chalearn_labels import CLIP, FLIPS, NO_CLIP, TRAITS, is_labels_file, person_of, read_labels
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
-from data_pipelines.sources.listing import list_files, named
+from data_pipelines.sources.listing import list_files, named, noted
 from data_pipelines.sources.split_names import split_of
 
 
@@ -31,11 +31,8 @@ def collect(settings: SourceSettings) -> Collection:
     zipped = _zipped(listing, clips)
     if not clips:
         raise nothing_found(root, f"no clips yet; unzip its {named(zipped)} first" if zipped else "no clip, ID.000.mp4")
-    notes = list(listing.notes)
-    if zipped:
-        notes.append(f"{len(zipped)} archives are not, or not wholly, unpacked; unzip them: {named(zipped)}.")
-    if doubled:
-        notes.append(f"{len(doubled)} clips lie there twice, the first one counts: {named(doubled)}.")
+    notes = [*listing.notes, *noted(zipped, "archives are not, or not wholly, unpacked; unzip them")]
+    notes += noted(doubled, "clips lie there twice, the first one counts")
     return collected(root, clips, labels, notes, left_out, lambda folder, clip: folder / f"{clip}.mp4")
 
 
@@ -55,17 +52,13 @@ def collected(root, clips, labels, notes, left_out, place, **fixed) -> Collectio
             elsewhere.append(clip)
         if own == splits[clip] or splits[clip] not in folders:
             folders[splits[clip]] = folder
-    if elsewhere:
-        notes.append(f"{len(elsewhere)} clips lie in another split's folder; their labels' split counts: {named(elsewhere)}.")
+    notes += noted(elsewhere, "clips lie in another split's folder; their labels' split counts")
     missing = [clip for clip in labels.traits if clip not in clips and splits[clip] in folders]
     absent = [splits[clip] for clip in labels.traits if splits[clip] not in folders]
     for split in dict.fromkeys(absent):
         notes.append(f"There are no clips of the split {split}: its {absent.count(split)} labels are not used.")
     extra = [clip for clip in clips if labels.traits and clip not in labels.traits]
-    if missing:
-        notes.append(f"{len(missing)} labelled clips have no file: {named(missing)}.")
-    if extra:
-        notes.append(f"{len(extra)} clips have no label: {named(extra)}.")
+    notes += [*noted(missing, "labelled clips have no file"), *noted(extra, "clips have no label")]
     paths = clips | {clip: place(folders[splits[clip]], clip) for clip in missing}
     unknown = (math.nan,) * len(TRAITS)
     entries = tuple(

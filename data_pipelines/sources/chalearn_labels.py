@@ -9,7 +9,7 @@ import math
 import re
 
 from data_pipelines.errors import InputError
-from data_pipelines.sources.listing import named
+from data_pipelines.sources.listing import named, noted
 from data_pipelines.sources.restricted_pickle import load
 from data_pipelines.sources.split_names import split_of
 
@@ -73,8 +73,7 @@ def read_labels(paths) -> Labels:
             splits.setdefault(clip, split)
             traits.setdefault(clip, row)
     notes.append(POLARITY if read else "No file annotation_*.pkl was found: no clip has labels.")
-    if strange:
-        notes.append(f"{len(strange)} labels are of names that no clip has, and are not used: {named(strange)}.")
+    notes += noted(strange, "labels are of names that no clip has, and are not used")
     gaps = {name: sum(math.isnan(row[i]) for row in traits.values()) for i, name in enumerate(TRAITS)}
     gaps = [f"{name} of {n}" for name, n in gaps.items() if n]
     if gaps:

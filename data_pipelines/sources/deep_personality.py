@@ -9,7 +9,7 @@ from data_pipelines.faces.video import FOLDER_FPS
 from data_pipelines.sources.chalearn_first_impressions import collected
 from data_pipelines.sources.chalearn_labels import CLIP, NO_CLIP, read_labels
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
-from data_pipelines.sources.listing import is_text, list_files, named
+from data_pipelines.sources.listing import is_text, list_files, noted
 from data_pipelines.sources.split_names import split_of
 
 
@@ -35,13 +35,11 @@ def collect(settings: SourceSettings) -> Collection:
     faces = len(clips[True]) > len(clips[False])
     if not clips[faces]:
         raise nothing_found(root, "no image_data/train_data/CLIP/frame_1.jpg and the like")
-    kinds = {
-        True: "face crops (..._face), taken as they are, jitter and all",
-        False: "whole frames, in which the face is looked for",
-    }
-    notes.append(f"The images are {kinds[faces]}.")
-    if doubled:
-        notes.append(f"{len(doubled)} clips lie there twice, the first one counts: {named(doubled)}.")
+    kind = (
+        "face crops (..._face), taken as they are, jitter and all" if faces else "whole frames, in which the face is looked for"
+    )
+    notes.append(f"The images are {kind}.")
+    notes += noted(doubled, "clips lie there twice, the first one counts")
     if not settings.source_fps:
         notes.append(
             f"Folders of frames do not say their rate: {FOLDER_FPS:g} frames per second is taken; "
@@ -63,11 +61,8 @@ def collect(settings: SourceSettings) -> Collection:
 
 def _folders(place, notes):
     try:
-        return [place / entry.name for entry in sorted(os.scandir(place), key=lambda e: e.name) if _wanted(entry)]
+        entries = [entry for entry in os.scandir(place) if not entry.name.startswith(".") and is_text(entry.name)]
+        return [place / entry.name for entry in sorted(entries, key=lambda entry: entry.name) if entry.is_dir()]
     except OSError as error:
         notes.append(f"The folder {place} cannot be read ({error.strerror}): what lies in it is not in the manifest.")
         return []
-
-
-def _wanted(entry):
-    return not entry.name.startswith(".") and is_text(entry.name) and entry.is_dir()

@@ -101,7 +101,12 @@ def is_text(name: str) -> bool:
     return True
 
 
-def named(names) -> str:
+def named(names, most: int = NAMED) -> str:
     """'a, b, c and 7 more'."""
     names = [str(name) if str(name).isprintable() else ascii(str(name)) for name in names]
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def noted(names, what: str) -> list[str]:
+    """['7 WHAT: a, b, c and 4 more.'], or nothing for no names."""
+    return [f"{len(names)} {what}: {named(names)}."] if names else []

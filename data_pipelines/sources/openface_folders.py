@@ -9,7 +9,7 @@ from data_pipelines.faces.openface import ALIGNED
 from data_pipelines.faces.openface_table import is_table
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
 from data_pipelines.sources.folder import by_name
-from data_pipelines.sources.listing import list_files, named
+from data_pipelines.sources.listing import list_files, noted
 
 
 def collect(settings: SourceSettings) -> Collection:
@@ -29,10 +29,7 @@ def collect(settings: SourceSettings) -> Collection:
     places = [file.with_name(file.stem + ALIGNED) for file in files]
     collection = by_name(settings, paths, places, listing.notes, aligned=True, fps=settings.source_fps)
     missing = tuple(entry.clip_id for entry in collection.entries if not entry.path.is_dir())
-    notes = list(collection.notes)
-    if missing:
-        notes.append(f"{len(missing)} CSV files have no folder of aligned faces (option -simalign): {named(missing)}.")
     bare = [file.stem + ALIGNED for file in sorted(images - tables)]
-    if bare:
-        notes.append(f"{len(bare)} folders have no CSV, so failed frames are only told by their blackness: {named(bare)}.")
+    notes = [*collection.notes, *noted(missing, "CSV files have no folder of aligned faces (option -simalign)")]
+    notes += noted(bare, "folders have no CSV, so failed frames are only told by their blackness")
     return dataclasses.replace(collection, missing=missing, notes=tuple(notes))

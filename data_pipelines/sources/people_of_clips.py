@@ -19,18 +19,18 @@ class Namer:
     def __init__(self, pattern: str = ""):
         self.pattern = pattern
         if pattern:
-            example = r"(?P<person>\w+)_(?P<session>\d+)"
+            example = r"for example (?P<person>\w+)_(?P<session>\d+)"
             try:
                 self._regex = re.compile(pattern)
             except re.error as error:
                 raise InputError(
-                    f"config.data.person_pattern={pattern!r} is not a regular expression ({error}): for example {example}."
+                    f"config.data.person_pattern={pattern!r} is not a regular expression ({error}): {example}."
                 ) from error
             groups = set(self._regex.groupindex)
             if "person" not in groups or groups - set(GROUPS):
                 raise InputError(
                     f"config.data.person_pattern={pattern!r} must have a group named person, and beside it only "
-                    f"session, task and clip, for example {example}."
+                    f"session, task and clip, {example}."
                 )
 
     def __call__(self, path) -> dict[str, str] | None:

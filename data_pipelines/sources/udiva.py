@@ -3,6 +3,7 @@
 Ids are texts of three digits (six for a session) and are read as such, also where a program stripped their zeros.
 """
 
+import contextlib
 import csv
 import math
 import pathlib
@@ -12,7 +13,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.files import check_size
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.sources.collection import Collection, SourceSettings, nothing_found
-from data_pipelines.sources.listing import list_files, named
+from data_pipelines.sources.listing import list_files, named, noted
 from data_pipelines.sources.split_names import split_of
 
 MAX_BYTES = 64 << 20
@@ -77,8 +78,7 @@ def collect(settings: SourceSettings) -> Collection:
         notes.append(
             f"Sessions that no sessions_SPLIT.csv lists take their people from their number: {named(dict.fromkeys(strays))}."
         )
-    if missing:
-        notes.append(f"{len(missing)} videos of listed sessions have no file: {named(missing)}.")
+    notes += noted(missing, "videos of listed sessions have no file")
     if extra and len(extra) < len(entries):
         people = dict.fromkeys(entry.person_id for entry in entries if all(map(math.isnan, entry.traits)))
         notes.append(f"{len(extra)} clips have no label, those of {named(people)}.")
@@ -137,8 +137,6 @@ def _id(cell, digits):
 
 
 def _number(cell):
-    try:
-        value = float(cell)
-    except ValueError:
-        return math.nan
-    return value if math.isfinite(value) else math.nan
+    with contextlib.suppress(ValueError):
+        return float(cell) if math.isfinite(float(cell)) else math.nan
+    return math.nan

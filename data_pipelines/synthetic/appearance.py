@@ -110,7 +110,7 @@ def paint_head(a: Appearance, pixels_per_unit: float) -> np.ndarray:
         return np.clip(0.5 - distance / smooth, 0, 1)
 
     face = inside(_outline_distance(x, y, a, a.face_width, a.chin, -1.55))
-    noise = _skin_noise(a, (height, width))
+    noise = 0.7 * _random_field(a.texture_seed, x.shape, 7) + 0.5 * _random_field(a.texture_seed + 5, x.shape, 28)
     strands = cv2.GaussianBlur(
         _random_field(a.texture_seed + 1, (height, width), 40), (0, 0), 0.3, sigmaY=pixels_per_unit * 0.1
     )
@@ -210,10 +210,6 @@ def _shade(x, y, a):
         1 - 0.30 * bump(0.47, -0.02, 0.27, 0.15) - 0.12 * bump(0.18, 0.0, 0.10, 0.2)
     )  # the sockets, also in frontal light
     return ((a.ambient + (1.1 - a.ambient) * np.clip(lambert, 0, 1)) * occlusion).astype(np.float32)
-
-
-def _skin_noise(a, shape):
-    return 0.7 * _random_field(a.texture_seed, shape, 7) + 0.5 * _random_field(a.texture_seed + 5, shape, 28)
 
 
 def _random_field(seed, shape, cells):

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import re
 import zlib
 
 import cv2
@@ -19,8 +18,9 @@ import numpy as np
 
 from data_pipelines import bounded, progress
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path, write_text
+from data_pipelines.files import atomic_path, write_rows, write_text
 from data_pipelines.progress import Progress
+from data_pipelines.settings import SYNTHETIC, refuse, synthetic_faults
 from data_pipelines.synthetic.dynamics import TRAITS
 from data_pipelines.synthetic.worlds import WORLDS, World
 from data_pipelines.worker_pool import worker_pool
@@ -51,24 +51,7 @@ class SyntheticSettings:
 
     def check(self) -> None:
         """Raises InputError for settings that make no bench."""
-        low_high = tuple(self.frames)
-        if self.world not in WORLDS:
-            raise InputError(f"There is no synthetic world {self.world!r}; there are {', '.join(WORLDS)}.")
-        if self.people < 0 or self.pretrain_people < 0 or self.people + self.pretrain_people == 0:
-            raise InputError(f"A synthetic bench needs people; people={self.people}, pretrain_people={self.pretrain_people}.")
-        if self.clips_per_task < 1 or not self.tasks:
-            raise InputError("A synthetic bench needs at least one task and one clip per task.")
-        if len(low_high) != 2 or not 1 <= low_high[0] <= low_high[1]:
-            raise InputError(f"The frames of a synthetic clip are given as (shortest, longest), not {self.frames!r}.")
-        if self.size < 16 or self.size % 2:
-            raise InputError(f"The side of a synthetic frame must be an even number of at least 16 pixels, not {self.size}.")
-        if self.trait_noise < 0:
-            raise InputError(f"The noise of the synthetic traits cannot be negative; it is {self.trait_noise}.")
-        for task in self.tasks:
-            if not re.fullmatch(r"[A-Za-z0-9_]+", task):
-                raise InputError(f"The synthetic task {task!r} must be named by letters, digits and underscores.")
-        if len(set(self.tasks)) < len(self.tasks):
-            raise InputError(f"The synthetic tasks {tuple(self.tasks)} name one twice.")
+        refuse(self, SYNTHETIC, "data.synthetic", synthetic_faults)
 
     @property
     def of_world(self) -> World:
@@ -229,23 +212,21 @@ def _write_manifest(path, clips, settings):
         clean = world.true_traits(world.draw_dynamics(_stream(settings, DYNAMICS, person)))
         noise = _stream(settings, TRAIT_NOISE, person).standard_normal(len(TRAITS))
         traits[person] = [f"{value:.5f}" for value in clean + settings.trait_noise * noise]
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for clip in clips:
-            row = [clip.clip_id, clip.person_id, _video_path(clip).as_posix(), f"s{clip.take + 1}", clip.task]
-            row += [_split(settings, clip.person), f"{FPS:g}", "true", *traits.get(clip.person, [""] * len(TRAITS))]
-            writer.writerow(row)
+    rows = [COLUMNS]
+    for clip in clips:
+        row = [clip.clip_id, clip.person_id, _video_path(clip).as_posix(), f"s{clip.take + 1}", clip.task]
+        row += [_split(settings, clip.person), f"{FPS:g}", "true", *traits.get(clip.person, [""] * len(TRAITS))]
+        rows.append(row)
+    write_rows(path, rows, "\r\n")
 
 
 def _write_people(path, settings):
     ids, world = {clip.person: clip.person_id for clip in _clips(settings)}, settings.of_world
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("person_id", *world.parameters, *TRAITS))
-        for person, person_id in ids.items():
-            dynamics = world.draw_dynamics(_stream(settings, DYNAMICS, person))
-            writer.writerow([person_id, *(f"{v:.5f}" for v in (*dynamics.parameters, *world.true_traits(dynamics)))])
+    rows = [("person_id", *world.parameters, *TRAITS)]
+    for person, person_id in ids.items():
+        dynamics = world.draw_dynamics(_stream(settings, DYNAMICS, person))
+        rows.append((person_id, *(f"{v:.5f}" for v in (*dynamics.parameters, *world.true_traits(dynamics)))))
+    write_rows(path, rows, "\r\n")
 
 
 def _read_stamp(directory):

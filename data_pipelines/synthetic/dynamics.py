@@ -12,24 +12,11 @@ import numpy as np
 
 # Expression units lie in [0, 1]. Eye widening lies in [-1, 1] (below 0 the eye narrows), and so do the angles of the
 # head, in units of the largest angle that the renderer knows. 'Left' is the left side of the image.
-UNITS = (
-    "blink",
-    "brow_raise",
-    "brow_lower",
-    "eye_widen",
-    "smile_left",
-    "smile_right",
-    "jaw_drop",
-    "lip_press",
-    "lip_pucker",
-    "head_yaw",
-    "head_pitch",
-    "head_roll",
-)
-INDEX = {name: u for u, name in enumerate(UNITS)}
 UPPER = ("brow_raise", "brow_lower", "eye_widen")
 LOWER = ("smile_left", "smile_right", "jaw_drop", "lip_press", "lip_pucker")
 HEAD = ("head_yaw", "head_pitch", "head_roll")
+UNITS = ("blink", *UPPER, *LOWER, *HEAD)
+INDEX = {name: u for u, name in enumerate(UNITS)}
 LOW = np.array([-1.0 if name in ("eye_widen", *HEAD) else 0.0 for name in UNITS])
 HIGH = np.ones(len(UNITS))
 
@@ -108,7 +95,7 @@ def person_dynamics(parameters, habits=0.0) -> PersonDynamics:
     z = dict(zip(PARAMETERS, np.asarray(parameters, float)))
     squashed = {name: float(np.tanh(0.8 * value)) for name, value in z.items()}
     habits = np.broadcast_to(habits, (5, len(UNITS)))
-    region = [_region(name) for name in UNITS]
+    region = ["head" if name in HEAD else "lower" if name in LOWER else "upper" for name in UNITS]
     persistence = np.array([z[f"{r}_persistence"] for r in region])
     onset = np.array([0.0 if r == "head" else squashed[f"{r}_onset"] for r in region])
 
@@ -185,10 +172,6 @@ def simulate(person: PersonDynamics, task: str, n_frames: int, fps: float, rng: 
     tracks = profile.mean + np.array([SPREAD[name] for name in UNITS]) * profile.gain * person.amplitude * mixed
     tracks[:, INDEX["blink"]] = mixed[:, INDEX["blink"]]
     return np.clip(tracks, LOW, HIGH).astype(np.float32)
-
-
-def _region(unit: str) -> str:
-    return "head" if unit in HEAD else "lower" if unit in LOWER else "upper"
 
 
 def _wandering(seconds, n, burn_in, dt, rng):

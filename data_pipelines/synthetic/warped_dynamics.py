@@ -10,22 +10,9 @@ import zlib
 
 import numpy as np
 
-UNITS = (
-    "jaw",
-    "lips_round",
-    "corner_left",
-    "corner_right",
-    "cheek_left",
-    "cheek_right",
-    "brow_left",
-    "brow_right",
-    "lids",
-    "turn",
-    "nod",
-    "tilt",
-)
-INDEX = {name: u for u, name in enumerate(UNITS)}
 MOUTH, BROWS, HEAD = ("jaw", "lips_round", "corner_left", "corner_right"), ("brow_left", "brow_right"), ("turn", "nod", "tilt")
+UNITS = (*MOUTH, "cheek_left", "cheek_right", *BROWS, "lids", *HEAD)
+INDEX = {name: u for u, name in enumerate(UNITS)}
 
 # The parameters that differ between people, each standard normal over the population.
 PARAMETERS = (

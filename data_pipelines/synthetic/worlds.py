@@ -7,14 +7,7 @@ Two of them, as unlike as can be, so that what was chosen on one can be judged o
 from collections.abc import Callable
 from typing import NamedTuple
 
-from data_pipelines.synthetic import (
-    appearance,
-    dynamics,
-    rendering,
-    track_statistics,
-    warped_dynamics,
-    warped_faces,
-)
+from data_pipelines.synthetic import appearance, dynamics, rendering, track_statistics, warped_dynamics, warped_faces
 
 
 class World(NamedTuple):
@@ -39,23 +32,12 @@ class World(NamedTuple):
     statistics: Callable
 
 
+def _world(moves, looks, render, statistics) -> World:
+    own = moves.PARAMETERS, moves.draw_dynamics, moves.simulate, moves.true_traits
+    return World(*own, looks.draw_appearance, render, statistics)
+
+
 WORLDS = {
-    "drawn": World(
-        dynamics.PARAMETERS,
-        dynamics.draw_dynamics,
-        dynamics.simulate,
-        dynamics.true_traits,
-        appearance.draw_appearance,
-        rendering.render,
-        track_statistics.dynamics_statistics,
-    ),
-    "warped": World(
-        warped_dynamics.PARAMETERS,
-        warped_dynamics.draw_dynamics,
-        warped_dynamics.simulate,
-        warped_dynamics.true_traits,
-        warped_faces.draw_appearance,
-        warped_faces.render,
-        warped_dynamics.dynamics_statistics,
-    ),
+    "drawn": _world(dynamics, appearance, rendering.render, track_statistics.dynamics_statistics),
+    "warped": _world(warped_dynamics, warped_faces, warped_faces.render, warped_dynamics.dynamics_statistics),
 }

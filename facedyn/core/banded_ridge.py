@@ -9,6 +9,8 @@ banded ridge regression", NeuroImage 264, 2022.)
 N rows, T traits, B bands, D features.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any, NamedTuple
 
@@ -17,10 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.linalg
+from jaxtyping import Array, Float, Float32, Int
 
 from facedyn.core import low_rank
 from facedyn.core.cross_validation import fewest_people
 from facedyn.core.pca import feature_blocks, gram_matrix, moments, standardise, usable_rows
+from facedyn.core.shapes import AnyArray, Features, FeatureWeights, Folds, Head, Labels, People, Rows
 
 # Equal log strengths (of all bands together) that the search starts from the best of.
 STARTS = tuple(np.arange(-6.0, 4.0))
@@ -43,23 +47,25 @@ class Fitted(NamedTuple):
     """Banded ridges of T traits.
 
     Attributes:
-      predictions: of all rows, float32 [N, T]; NaN where a trait has too few labels.
-      log_strengths: of the bands, float32 [T, B].
-      errors: mean squared error of the training people, each predicted by the others, in units of the labels' variance, [T].
-      duals: what each row's features count in the weights, float32 [N, T], 0 for rows that are not in training.
+      predictions: of all rows; NaN where a trait has too few labels.
+      log_strengths: of the bands.
+      errors: mean squared error of the training people, each predicted by the others, in units of the labels' variance.
+      duals: what each row's features count in the weights, 0 for rows that are not in training.
     """
 
-    predictions: np.ndarray
-    log_strengths: np.ndarray
-    errors: np.ndarray
-    duals: np.ndarray
+    predictions: Float32[np.ndarray, "N T"]
+    log_strengths: Float32[np.ndarray, "T B"]
+    errors: Float32[np.ndarray, " T"]
+    duals: Float32[np.ndarray, "N T"]
 
 
-def kernels(x, train, bands, weights=None) -> np.ndarray:
-    """Inner products of all rows in each band's features, z-scored by the training rows: float32 [B, N, N].
+def kernels(
+    x: Features, train: Rows, bands: Int[np.ndarray, " D"], weights: FeatureWeights | None = None
+) -> Float32[np.ndarray, "B N N"]:
+    """Inner products of all rows in each band's features, z-scored by the training rows.
 
     Of a mean diagonal of one over the training rows; zeros for a band of constant features.
-    Args: x [N, D], a NaN counts as the mean; train bool [N]; bands int [D]; weights [D] of the z-scores, None for ones.
+    Args: x: a NaN counts as the mean; bands: of each feature; weights: of the z-scores, None for ones.
     """
     found = np.zeros((bands.max() + 1, len(x), len(x)), np.float32)
     for band in range(len(found)):
@@ -71,10 +77,12 @@ def kernels(x, train, bands, weights=None) -> np.ndarray:
     return found
 
 
-def fit(x, y, people, train, bands, weights=None) -> Fitted:
-    """Fits to the rows `train` (bool [N]) and predicts all.
+def fit(
+    x: Features, y: Labels, people: People, train: Rows, bands: Int[np.ndarray, " D"], weights: FeatureWeights | None = None
+) -> Fitted:
+    """Fits to the rows `train` and predicts all.
 
-    Arguments as of `kernels`; y [N, T] labels, NaN = missing; people [N], whose the rows are.
+    Arguments as of `kernels`; y: labels, NaN = missing; people: whose the rows are.
     """
     shapes = y.shape, (y.shape[1], bands.max() + 1), y.shape[1:]
     found = Fitted(*(np.full(shape, np.nan, np.float32) for shape in shapes), np.zeros(y.shape, np.float32))
@@ -113,15 +121,19 @@ def _predict(kernels, strengths, target, rows):
     return predicted, duals
 
 
-def cross_validate(x, y, people, fold, bands, weights=None) -> np.ndarray:
-    """Out-of-fold predictions, float32 [N, T]; NaN for rows of fold -1, which are always in training. fold int [N]."""
+def cross_validate(
+    x: Features, y: Labels, people: People, fold: Folds, bands: Int[np.ndarray, " D"], weights: FeatureWeights | None = None
+) -> Float32[np.ndarray, "N T"]:
+    """Out-of-fold predictions; NaN for rows of fold -1, which are always in training."""
     found = np.full(y.shape, np.nan, np.float32)
     for k in range(fold.max() + 1):
         found[fold == k] = fit(x, y, people, fold != k, bands, weights).predictions[fold == k]
     return found
 
 
-def fit_head(x, y, people, bands, weights=None) -> tuple[dict, Fitted]:
+def fit_head(
+    x: Features, y: Labels, people: People, bands: Int[np.ndarray, " D"], weights: FeatureWeights | None = None
+) -> tuple[Head, Fitted]:
     """(head, Fitted) of all rows; the head, stacked over the traits, is of the features themselves (`trait_heads.predict`)."""
     everyone = np.ones(len(x), bool)
     fitted, usable, heads = fit(x, y, people, everyone, bands, weights), usable_rows(x, y), []
@@ -154,8 +166,8 @@ def _weights_of_features(x, rows, duals, weights):
     return mean, std, curvature, found
 
 
-def members_of(people) -> np.ndarray:
-    """Rows of each person: int [P, M], -1 where there is no further row. people [N]."""
+def members_of(people: People) -> Int[np.ndarray, "P M"]:
+    """Rows of each person, at most M; -1 where there is no further row."""
     _, index, counts = np.unique(people, return_inverse=True, return_counts=True)
     found = np.full((len(counts), counts.max()), -1)
     for person in range(len(counts)):
@@ -164,10 +176,12 @@ def members_of(people) -> np.ndarray:
 
 
 @jax.jit
-def choose(kernels, y, members) -> tuple[jax.Array, jax.Array]:
-    """(log strengths [T, B], errors [T]) by which people are predicted best by each other.
+def choose(
+    kernels: Float[AnyArray, "B N N"], y: Float[AnyArray, "N T"], members: Int[AnyArray, "P M"]
+) -> tuple[Float[Array, "T B"], Float[Array, " T"]]:
+    """(log strengths, errors) by which people are predicted best by each other.
 
-    Args: kernels [B, N, N] and y [N, T], of mean 0 and variance 1, of training rows; members as of `members_of`, where a row
+    Args: kernels and y, of mean 0 and variance 1, of training rows; members as of `members_of`, where a row
       that is nobody's does not count.
     """
     bands = len(kernels)
@@ -189,8 +203,13 @@ def choose(kernels, y, members) -> tuple[jax.Array, jax.Array]:
     return jax.lax.map(of_trait, y.T)
 
 
-def errors(log_strengths, kernels, y, members) -> jax.Array:
-    """Mean squared error of each trait when every person's rows are predicted from all others': [T].
+def errors(
+    log_strengths: Float[AnyArray, " B"],
+    kernels: Float[AnyArray, "B N N"],
+    y: Float[AnyArray, "N T"],
+    members: Int[AnyArray, "P M"],
+) -> Float[Array, " T"]:
+    """Mean squared error of each trait when every person's rows are predicted from all others'.
 
     Of a kernel ridge with inverse A of (kernel + 1) and dual weights A y, the residuals of rows S that were left out are
     A_SS^-1 (A y)_S.
@@ -210,8 +229,8 @@ def errors(log_strengths, kernels, y, members) -> jax.Array:
 
 
 @jax.custom_vjp
-def inverse_positive_definite(a) -> jax.Array:
-    """The inverse of a symmetric positive definite [N, N], by Cholesky's factor and matrix products.
+def inverse_positive_definite(a: Float[AnyArray, "N N"]) -> Float[Array, "N N"]:
+    """The inverse of a symmetric positive definite matrix, by Cholesky's factor and matrix products.
 
     A triangular solve of jaxlib 0.10 takes a hundred times as long as the factor on CPU.
     """

@@ -18,15 +18,19 @@ Arrays as in `low_rank`: T frames, N rows (centre frames), S sites, K coordinate
 for a unit without rows; `filters` are what the unit adds to the `population` filters, both [S, 2, K, K].
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from facedyn.core.low_rank import changes, clip_means, dynamics, whiten
-from facedyn.core.person_filters import Slot
+from facedyn.core.person_filters import Site, Slot
+from facedyn.core.shapes import AnyArray, Clips, Count, SiteFilters, States, Windows
 
 # Whose moments are taken: the errors of the changes before and after the centre frame, and the step to the next frame.
 RESIDUALS = ("before", "after", "step")
@@ -43,24 +47,28 @@ SWEEPS = 6
 LARGEST_CORRELATION = 0.99
 
 
-def _row_mean(windows, count):
+def _row_mean(windows: Windows, count: Count) -> Callable[[jax.Array], jax.Array]:
     """x [N, ...] -> mean over the first `count` rows, 0 without any."""
     weights = (jnp.arange(len(windows)) < count) / jnp.maximum(count, 1)
     return lambda x: jnp.einsum("n,n...->...", weights, x, precision="highest")
 
 
-def _centred(x, windows, clip, count):
-    """x [N, S, K] less the mean of its clip's rows."""
-    return x - clip_means(x, clip, jnp.arange(len(windows)) < count, clip)
+def _centred(x: Float[AnyArray, "N S K"], windows: Windows, clip: Clips, count: Count) -> Float[Array, "N S K"]:
+    """x less the mean of its clip's rows."""
+    return jnp.asarray(x) - clip_means(x, clip, jnp.arange(len(windows)) < count, clip)
 
 
-def filters(own, population, states, windows, clip, count) -> jax.Array:
-    """The unit's filters: [S, 2, K, K], before and after the centre frame."""
+def filters(
+    own: SiteFilters, population: SiteFilters, states: States, windows: Windows, clip: Clips, count: Count
+) -> Float[AnyArray, "S 2 K K"]:
+    """The unit's filters, before and after the centre frame."""
     return own
 
 
-def innovations(own, population, states, windows, clip, count) -> jax.Array:
-    """Moments of what the filters of population and unit leave: [S, 3, 3, K], RESIDUALS by MOMENTS.
+def innovations(
+    own: SiteFilters, population: SiteFilters, states: States, windows: Windows, clip: Clips, count: Count
+) -> Float[Array, "S 3 3 K"]:
+    """Moments of what the filters of population and unit leave, RESIDUALS by MOMENTS.
 
     The log of the standard deviation as a share of the states' own, the skewness, and the log of the kurtosis.
     """
@@ -77,8 +85,10 @@ def innovations(own, population, states, windows, clip, count) -> jax.Array:
     return jnp.where(count > 0, jnp.stack(found, 1).transpose(2, 0, 1, 3), 0)
 
 
-def step_correlations(own, population, states, windows, clip, count) -> jax.Array:
-    """Fisher-transformed correlations of the coordinates' steps to the next frame: [S, K (K-1) / 2].
+def step_correlations(
+    own: SiteFilters, population: SiteFilters, states: States, windows: Windows, clip: Clips, count: Count
+) -> Float[Array, "S K*(K-1)//2"]:
+    """Fisher-transformed correlations of the coordinates' steps to the next frame.
 
     Of the pairs i < j in the order of numpy's `triu_indices`; 0 for a coordinate that stays still.
     """
@@ -93,8 +103,10 @@ def step_correlations(own, population, states, windows, clip, count) -> jax.Arra
     return jnp.arctanh(jnp.clip(found, -LARGEST_CORRELATION, LARGEST_CORRELATION))
 
 
-def autocorrelations(own, population, states, windows, clip, count) -> jax.Array:
-    """Each coordinate's correlation with itself LAGS later: [S, lags, K], in [-1, 1]; 0 for one that stays still.
+def autocorrelations(
+    own: SiteFilters, population: SiteFilters, states: States, windows: Windows, clip: Clips, count: Count
+) -> Float[Array, "S lags K"]:
+    """Each coordinate's correlation with itself LAGS later, in [-1, 1]; 0 for one that stays still.
 
     Both frames lie in one window, so in one clip with no frame missing between; means are those of the clip. A lag longer than
     the window gives 0.
@@ -112,15 +124,19 @@ def autocorrelations(own, population, states, windows, clip, count) -> jax.Array
     return jnp.stack(found, 1)
 
 
-def amplitude(own, population, states, windows, clip, count) -> jax.Array:
-    """Log of each coordinate's standard deviation about its clip's mean: [S, K]."""
+def amplitude(
+    own: SiteFilters, population: SiteFilters, states: States, windows: Windows, clip: Clips, count: Count
+) -> Float[Array, "S K"]:
+    """Log of each coordinate's standard deviation about its clip's mean."""
     now, _ = changes(states, windows)
     variance = _row_mean(windows, count)(_centred(now, windows, clip, count) ** 2)
     return jnp.where(count > 0, jnp.log(jnp.sqrt(variance) + FLOOR), 0)
 
 
-def whitened_covariances(own, population, states, windows, clip, count) -> jax.Array:
-    """Covariances of states LAGS apart, whitened by the unit's own covariance: [S, lags, K, K], rows the later state.
+def whitened_covariances(
+    own: SiteFilters, population: SiteFilters, states: States, windows: Windows, clip: Clips, count: Count
+) -> Float[Array, "S lags K K"]:
+    """Covariances of states LAGS apart, whitened by the unit's own covariance; rows are the later state.
 
     W E[z_t+lag z_t'] W' with W E[z_t z_t'] W' = 1 (`whitening`), means those of the clip. Whatever the size of the movements
     and their correlations at one moment: of a state that keeps its value all are 1, of one without memory all are 0. A lag
@@ -138,8 +154,10 @@ def whitened_covariances(own, population, states, windows, clip, count) -> jax.A
     return jnp.stack(found, 1)
 
 
-def spectrum(own, population, states, windows, clip, count) -> jax.Array:
-    """What of `whitened_covariances` does not turn with the coordinates: [S, lags, numbers of RANKS].
+def spectrum(
+    own: SiteFilters, population: SiteFilters, states: States, windows: Windows, clip: Clips, count: Count
+) -> Float[Array, "S lags numbers"]:
+    """What of `whitened_covariances` does not turn with the coordinates.
 
     Of the leading r coordinates, for each r of RANKS that the fit has: the r eigenvalues of the symmetric part
     (how much of each movement is left after the lag) and the r // 2 sizes of the skew one (how much of it goes round), in
@@ -148,8 +166,8 @@ def spectrum(own, population, states, windows, clip, count) -> jax.Array:
     return spectrum_of(whitened_covariances(own, population, states, windows, clip, count))
 
 
-def spectrum_of(covariances) -> jax.Array:
-    """`spectrum` of whitened covariances [..., K, K] -> [..., numbers]."""
+def spectrum_of(covariances: Float[AnyArray, "*stack K K"]) -> Float[Array, "*stack numbers"]:
+    """`spectrum` of whitened covariances."""
     found = []
     for rank in ranks_of(covariances.shape[-1]):
         part = covariances[..., :rank, :rank]
@@ -161,8 +179,8 @@ def spectrum_of(covariances) -> jax.Array:
     return jnp.concatenate(found, -1)
 
 
-def symmetric_eigenvalues(a) -> jax.Array:
-    """Eigenvalues of symmetric matrices [..., K, K] in falling order, [..., K], by Jacobi's method.
+def symmetric_eigenvalues(a: Float[AnyArray, "*stack K K"]) -> Float[Array, "*stack K"]:
+    """Eigenvalues of symmetric matrices in falling order, by Jacobi's method.
 
     Every round rotates K / 2 disjoint pairs of coordinates at once; the pairs go round as in a round-robin tournament.
     (R. Brent and F. Luk, "The solution of singular-value and symmetric eigenvalue problems on multiprocessor arrays",
@@ -188,8 +206,8 @@ def symmetric_eigenvalues(a) -> jax.Array:
     return -jnp.sort(-jnp.diagonal(a, axis1=-2, axis2=-1)[..., :k], axis=-1)
 
 
-def _tournament(k: int):
-    """Pairs of 0 .. k - 1 (k even) such that every two meet once: two int arrays [k - 1, k / 2], pair by pair."""
+def _tournament(k: int) -> tuple[Int[np.ndarray, "k-1 k//2"], Int[np.ndarray, "k-1 k//2"]]:
+    """Pairs of 0 .. k - 1 (k even) such that every two meet once, round by round."""
     order, first, second = list(range(k)), [], []
     for _ in range(k - 1):
         first.append(order[: k // 2])
@@ -203,8 +221,8 @@ def ranks_of(rank: int) -> tuple[int, ...]:
     return tuple(r for r in RANKS if r <= rank) or (rank,)
 
 
-def _of_pairs(rank):
-    """How many leading coordinates each number of an array [K, K] is about."""
+def _of_pairs(rank: int) -> Int[np.ndarray, "K K"]:
+    """How many leading coordinates each number of a matrix is about."""
     each = np.arange(rank) + 1
     return np.maximum(each[:, None], each[None])
 
@@ -227,20 +245,18 @@ class Block(NamedTuple):
     whitened: bool = True
 
 
-def _each(rank):
+def _each(rank: int) -> Int[np.ndarray, " K"]:
     return np.arange(rank) + 1
 
 
-def _of_steps(rank):
+def _of_steps(rank: int) -> Int[np.ndarray, " pairs"]:
     return np.triu_indices(rank, 1)[1] + 1
 
 
 BLOCKS = {
     "filters": Block(lambda rank: (2, rank, rank), filters, _of_pairs),
     "innovations": Block(lambda rank: (len(RESIDUALS), len(MOMENTS), rank), innovations, _each),
-    "step_correlations": Block(
-        lambda rank: (rank * (rank - 1) // 2,), step_correlations, lambda rank: np.triu_indices(rank, 1)[1] + 1
-    ),
+    "step_correlations": Block(lambda rank: (rank * (rank - 1) // 2,), step_correlations, _of_steps),
     "autocorrelations": Block(lambda rank: (len(LAGS), rank), autocorrelations, _each),
     "amplitude": Block(lambda rank: (rank,), amplitude, _each, whitened=False),
     "whitened_covariances": Block(lambda rank: (len(LAGS), rank, rank), whitened_covariances, _of_pairs),
@@ -258,7 +274,7 @@ def slot_name(block: str, site: str) -> str:
     return site if block == "filters" else f"{site}_{block}"
 
 
-def layout(names, sites, rank: int) -> tuple[Slot, ...]:
+def layout(names: Sequence[str], sites: Sequence[Site], rank: int) -> tuple[Slot, ...]:
     """The layout record of a representation of these blocks: block by block, site by site.
 
     >>> from facedyn.core.person_filters import Site
@@ -279,8 +295,8 @@ def layout(names, sites, rank: int) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
-def leading(names, sites, rank: int, r: int) -> np.ndarray:
-    """Which numbers of a representation of this rank are about its leading r coordinates: bool [D].
+def leading(names: Sequence[str], sites: Sequence[Site], rank: int, r: int) -> Bool[np.ndarray, " D"]:
+    """Which numbers of a representation of this rank are about its leading r coordinates.
 
     >>> from facedyn.core.person_filters import Site
     >>> leading(("filters", "amplitude"), (Site("skip0", 4),), 2, 1).astype(int)
@@ -299,14 +315,14 @@ def leading(names, sites, rank: int, r: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def bands(names, sites, rank: int) -> np.ndarray:
-    """Of which block each number of a representation is: int [D], places in `names`."""
+def bands(names: Sequence[str], sites: Sequence[Site], rank: int) -> Int[np.ndarray, " D"]:
+    """Of which block each number of a representation is, by its place in `names`."""
     of_blocks = [len(sites) * int(np.prod(BLOCKS[name].shape(rank))) for name in names]
     return np.repeat(np.arange(len(of_blocks)), of_blocks)
 
 
-def weights(names, sites, rank: int) -> np.ndarray:
-    """What z-scored features are multiplied with before a head sees them, [D], of mean square 1.
+def weights(names: Sequence[str], sites: Sequence[Site], rank: int) -> Float[np.ndarray, " D"]:
+    """What z-scored features are multiplied with before a head sees them, of mean square 1.
 
     Every block has the same variance in all, whatever its size, and within it each of RANKS has an equal share, spread over
     what is about so many leading coordinates: those, which say most, count most. That took the place of a choice among the
@@ -319,10 +335,19 @@ def weights(names, sites, rank: int) -> np.ndarray:
     return np.sqrt(squared * len(squared) / squared.sum())
 
 
-def represent(names, own, population, states, windows, clip, count, unwhitened=None) -> jax.Array:
-    """The representation of one unit, [D], in the order of `layout`.
+def represent(
+    names: Sequence[str],
+    own: SiteFilters,
+    population: SiteFilters,
+    states: States,
+    windows: Windows,
+    clip: Clips,
+    count: Count,
+    unwhitened: States | None = None,
+) -> Float[Array, " D"]:
+    """The representation of one unit, in the order of `layout`.
 
-    unwhitened: the states [T, S, K] before they were whitened, for the blocks that ask for these; None: `states`.
+    unwhitened: the states before they were whitened, for the blocks that ask for these; None: `states`.
     """
     parts = []
     for name in names:

@@ -130,7 +130,7 @@ def filters(net: Network, sites: tuple[str, ...], kind: str) -> int:
     return total
 
 
-def fit_step(net: Network, half_length: int, sites, kind: str, kept: bool) -> tuple[int, int, int]:
+def fit_step(net: Network, half_length: int, sites: tuple[str, ...], kind: str, kept: bool) -> tuple[int, int, int]:
     """FLOP of a row in one step through the decoder, encoder's features kept or not: (forward, backward, rank loss).
 
     The decoder is frozen: only its input is differentiated, which costs as much as evaluating it.

@@ -4,13 +4,18 @@ One training set at a time, so that memory holds the products of one; how a ridg
 ridge_selection.py. Features are z-scored by the training rows of an outer fold, in its inner folds, too.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64
 
 from facedyn.core import ridge_selection
 from facedyn.core.pca import coordinate_columns, has_features, products_of, unproject_head, usable_rows
+from facedyn.core.shapes import Features, FeatureWeights, Folds, Head, Labels, People, Rows
 
 # Folds are balanced by at most so many swaps of two people, each the best of so many drawn at random.
 SWAPS, SWAP_CANDIDATES = 400, 4000
@@ -33,17 +38,17 @@ class RidgeSettings:
 class CrossValidated:
     """Out-of-fold predictions and what led to them; K outer folds."""
 
-    predictions: np.ndarray  # float32 [N, T], NaN where the row has no features or is in no fold
-    penalties: np.ndarray  # float32 [K, T], the choice in each fold, held at ridge_selection.MAX_SHRINKAGE
-    components: np.ndarray  # float32 [K, T], likewise, the number of coordinates where all are kept
-    scored: np.ndarray  # bool [N, T], rows with features and a label
-    inner: np.ndarray  # float32 [K, N, T], what the choice predicts for each fold's training rows in the inner folds, else NaN
+    predictions: Float32[np.ndarray, "N T"]  # NaN where the row has no features or is in no fold
+    penalties: Float32[np.ndarray, "K T"]  # the choice in each fold, held at ridge_selection.MAX_SHRINKAGE
+    components: Float32[np.ndarray, "K T"]  # likewise, the number of coordinates where all are kept
+    scored: Bool[np.ndarray, "N T"]  # rows with features and a label
+    inner: Float32[np.ndarray, "K N T"]  # what the choice predicts for each fold's training rows in the inner folds, else NaN
 
 
-def person_folds(person_ids, folds: int, seed: int, labels=None) -> np.ndarray:
-    """Fold of each row: int [N] in 0 .. folds - 1; a person is never in two, and folds differ by one person at most.
+def person_folds(person_ids: People, folds: int, seed: int, labels: Float[np.ndarray, "N T"] | None = None) -> Folds:
+    """Fold of each row, in 0 .. folds - 1; a person is never in two, and folds differ by one person at most.
 
-    A function of the set of people and the seed alone, whatever the order of the rows. With `labels` [N, T] (NaN = missing),
+    A function of the set of people and the seed alone, whatever the order of the rows. With `labels` (NaN = missing),
     people are also exchanged between folds until the folds' mean labels are nearly equal. Without that, the mean of the
     training people is lower exactly where the fold's is higher, and a head that has learnt nothing scores a PCC near
     -1/sqrt(people per fold) instead of 0.
@@ -64,7 +69,14 @@ def person_folds(person_ids, folds: int, seed: int, labels=None) -> np.ndarray:
     return fold[index]
 
 
-def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None, weights=None) -> CrossValidated:
+def cross_validate_ridge(
+    x: Features,
+    y: Labels,
+    person_ids: People,
+    settings: RidgeSettings,
+    fold: Folds | None = None,
+    weights: FeatureWeights | None = None,
+) -> CrossValidated:
     """Out-of-fold ridge predictions of each trait, its penalty and number of components chosen by inner person-disjoint folds.
 
     Each trait's head, normalisation included, is fitted to the training rows that have features and a label for it. The
@@ -72,12 +84,12 @@ def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None, w
     of its own and the standard deviations of the outer fold's training rows, so that one product of the features serves all.
 
     Args:
-      x: float [N, D]; a row of NaN only has no features and is left out; a single NaN counts as the training mean.
-      y: float [N, T] labels, NaN = missing.
-      person_ids: [N]; all rows of a person are in the same fold.
-      fold: int [N] to be used instead of `person_folds(person_ids, settings.folds, settings.seed, y)`; rows of fold -1 are
+      x: a row of NaN only has no features and is left out; a single NaN counts as the training mean.
+      y: labels, NaN = missing.
+      person_ids: all rows of a person are in the same fold.
+      fold: to be used instead of `person_folds(person_ids, settings.folds, settings.seed, y)`; rows of fold -1 are
         always in training and never predicted.
-      weights: [D] that the z-scored features are multiplied with; None for ones.
+      weights: that the z-scored features are multiplied with; None for ones.
     """
     fold = person_folds(person_ids, settings.folds, settings.seed, y) if fold is None else np.asarray(fold)
     usable, known = usable_rows(x, y), has_features(x)
@@ -93,10 +105,12 @@ def cross_validate_ridge(x, y, person_ids, settings: RidgeSettings, fold=None, w
     return CrossValidated(predictions, penalties, components, usable, np.stack(inner))
 
 
-def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None) -> tuple[dict, np.ndarray, np.ndarray]:
+def fit_ridge(
+    x: Features, y: Labels, person_ids: People, settings: RidgeSettings, weights: FeatureWeights | None = None
+) -> tuple[Head, Float32[np.ndarray, " T"], Float32[np.ndarray, " T"]]:
     """Ridge heads of all traits, fitted to all rows as an outer fold of `cross_validate_ridge` would be.
 
-    Returns: (head, penalties [T], components [T]): stacked heads for `trait_heads.predict`, whose weights are of the features
+    Returns: (head, penalties, components): stacked heads for `trait_heads.predict`, whose weights are of the features
     themselves (the principal components are folded in).
     """
     usable = usable_rows(x, y)
@@ -109,8 +123,8 @@ def fit_ridge(x, y, person_ids, settings: RidgeSettings, weights=None) -> tuple[
     return jax.tree.map(lambda *leaves: np.stack(leaves), *heads), found.chosen[:, 1], found.chosen[:, 0]
 
 
-def predict_mean(y, fold) -> np.ndarray:
-    """The mean-predictor baseline: each row gets its training people's mean label. y [N, T] -> float32 [N, T].
+def predict_mean(y: Labels, fold: Folds) -> Float32[np.ndarray, "N T"]:
+    """The mean-predictor baseline: each row gets its training people's mean label.
 
     NaN for the rows of fold -1, which are in training only.
     """
@@ -118,14 +132,14 @@ def predict_mean(y, fold) -> np.ndarray:
     return np.where(fold[:, None] >= 0, means[fold], np.nan).astype(np.float32)
 
 
-def inner_splits(person_ids, train, inner_folds: int, seed: int) -> list[np.ndarray]:
-    """The training rows less one inner fold each, and all of them last: inner_folds + 1 masks, bool [N]."""
+def inner_splits(person_ids: People, train: Rows, inner_folds: int, seed: int) -> list[Rows]:
+    """The training rows less one inner fold each, and all of them last: inner_folds + 1 masks."""
     inner = np.full(len(train), -1)
     inner[train] = person_folds(np.asarray(person_ids)[train], inner_folds, seed)
     return [*(train & (inner != k) for k in range(inner_folds)), train]
 
 
-def fewest_people(person_ids, trains) -> int:
+def fewest_people(person_ids: People, trains: Sequence[Rows]) -> int:
     """People in the smallest of the training sets; no more inner folds than that can be dealt out."""
     return min(len(np.unique(np.asarray(person_ids)[train])) for train in trains)
 
@@ -134,10 +148,10 @@ def fewest_people(person_ids, trains) -> int:
 class _Fitted:
     """Ridges of one training set, float32."""
 
-    out: np.ndarray  # [N, T] predictions of all rows
-    inner: np.ndarray  # [N, T] predictions of the training rows in the inner folds, NaN elsewhere
-    chosen: np.ndarray  # [T, 2] components, penalty
-    duals: np.ndarray  # float64 [N, T] (see ridge_selection.Fitted)
+    out: Float32[np.ndarray, "N T"]  # predictions of all rows
+    inner: Float32[np.ndarray, "N T"]  # predictions of the training rows in the inner folds, NaN elsewhere
+    chosen: Float32[np.ndarray, "T 2"]  # components, penalty
+    duals: Float64[np.ndarray, "N T"]  # (see ridge_selection.Fitted)
 
 
 def _ridges(x, y, person_ids, trains, usable, settings, seeds, weights):

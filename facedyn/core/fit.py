@@ -7,14 +7,20 @@ The encoder is a frozen prefix: where a solver comes back to a row, its features
 tests/fork_example.py has others.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Int32, PRNGKeyArray, PyTree, Real, UInt8
 
 from facedyn.core import person_filters
+from facedyn.core.person_filters import Site
+from facedyn.core.shapes import AnyArray, Count
 from facedyn.core.solvers import Solver
 
 # (dynamic representations [B, M, H, W, C], windows [B, 2n+1, H, W, C]) -> [B]: a loss, or an accuracy, of each window.
@@ -40,34 +46,36 @@ class Units(NamedTuple):
     """Fit units, padded to a common number of rows and of frames; a row is a centre frame with its window.
 
     Attributes:
-      frames: [P, T, H, W, C] uint8, each frame once.
-      windows: [P, N, 2n+1] int32: row i is the window frames[windows[i]].
-      count: [P] int32: rows from `count` on are padding.
-      features: tuple of [P, N, h, w, c]: the frozen encoder's features of the centre frames; () when they are
+      frames: each frame once.
+      windows: row i is the window frames[windows[i]].
+      count: rows from `count` on are padding.
+      features: the frozen encoder's features of the centre frames; () when they are
         computed again at every use.
     """
 
-    frames: jax.Array
-    windows: jax.Array
-    count: jax.Array
-    features: tuple[jax.Array, ...] = ()
+    frames: UInt8[AnyArray, "P T H W C"]
+    windows: Int32[AnyArray, "P N window"]
+    count: Int32[AnyArray, " P"]
+    features: tuple[Float[AnyArray, "P N h w c"], ...] = ()
 
 
 class Carry(NamedTuple):
     """What goes from step to step, with a leading people axis: filters and the solver's state."""
 
-    filters: Any
-    state: Any
+    filters: PyTree
+    state: PyTree
 
 
-def equal_units(frames, windows) -> Units:
-    """Units of people who all have the same rows: frames [P, T, H, W, C] uint8, windows [N, 2n+1] int of everyone."""
+def equal_units(frames: UInt8[AnyArray, "P T H W C"], windows: Int[AnyArray, "N window"]) -> Units:
+    """Units of people who all have the same rows; `windows` are everyone's."""
     people, (rows, length) = len(frames), windows.shape
     everyone = jnp.broadcast_to(jnp.asarray(windows, jnp.int32), (people, rows, length))
     return Units(jnp.asarray(frames), everyone, jnp.full(people, rows, jnp.int32))
 
 
-def fit_people(model: Model, loss: Measure, solver: Solver, sites, kind: str) -> Callable[[Units, jax.Array], Any]:
+def fit_people(
+    model: Model, loss: Measure, solver: Solver, sites: Sequence[Site], kind: str
+) -> Callable[[Units, PRNGKeyArray], PyTree]:
     """The whole fit of all units at once, on one device: a function (units, key) -> filters with a leading people axis.
 
     Build it once: it compiles at the first call, and again only for another shape of units. The key is that of the solver's
@@ -86,7 +94,7 @@ def fit_people(model: Model, loss: Measure, solver: Solver, sites, kind: str) ->
     first, last = jax.jit(begin), jax.jit(partial(finish, solver))
     some_steps = jax.jit(partial(advance, model, loss, solver), static_argnames="steps", donate_argnums=0)
 
-    def fit(units: Units, key: jax.Array):
+    def fit(units: Units, key: PRNGKeyArray) -> PyTree:
         (carry, draws), total = first(units, key), solver.steps(units.windows.shape[1])
         steps = 1 if step_by_step else total
         for number in range(0, total, steps):
@@ -96,7 +104,7 @@ def fit_people(model: Model, loss: Measure, solver: Solver, sites, kind: str) ->
     return fit
 
 
-def feature_shapes(model: Model, units: Units, dtype) -> tuple[jax.ShapeDtypeStruct, ...]:
+def feature_shapes(model: Model, units: Units, dtype: DTypeLike) -> tuple[jax.ShapeDtypeStruct, ...]:
     """Of the features that `keep_features` fills, for all rows."""
     people, rows = units.windows.shape[:2]
     frame = jax.ShapeDtypeStruct((1, *units.frames.shape[2:]), units.frames.dtype)
@@ -105,7 +113,9 @@ def feature_shapes(model: Model, units: Units, dtype) -> tuple[jax.ShapeDtypeStr
     )
 
 
-def keep_features(model: Model, features, units: Units, start, block: int):
+def keep_features(
+    model: Model, features: tuple[Float[AnyArray, "P N _ _ _"], ...], units: Units, start: Count, block: int
+) -> tuple[Float[Array, "P N _ _ _"], ...]:
     """Computes the features of `block` rows of everybody from row `start` on, and writes them into `features`.
 
     Call it for start = 0, block, 2 * block, ... A loop of compiled calls, because a convolution inside a compiled loop
@@ -122,8 +132,10 @@ def keep_features(model: Model, features, units: Units, start, block: int):
     )
 
 
-def _maps_and_windows(model: Model, filters, unit: Units, rows):
-    """Of some rows of ONE unit: dynamic representations [B, M, H, W, C] and windows [B, 2n+1, H, W, C]."""
+def _maps_and_windows(
+    model: Model, filters: PyTree, unit: Units, rows: Int[AnyArray, " B"]
+) -> tuple[Float[Array, "B M H W C"], Real[Array, "B window H W C"]]:
+    """Dynamic representations and windows of some rows of ONE unit."""
     # Without the barrier the gather is fused into, and repeated in, every loop that reads the windows.
     windows = jax.lax.optimization_barrier(unit.frames[unit.windows[rows]])
     centre = windows.shape[1] // 2
@@ -131,14 +143,23 @@ def _maps_and_windows(model: Model, filters, unit: Units, rows):
     return model.decode(features, model.tap(filters)), windows
 
 
-def start(solver: Solver, sites, kind: str, people: int, capacity: int) -> Carry:
+def start(solver: Solver, sites: Sequence[Site], kind: str, people: int, capacity: int) -> Carry:
     """The common start: zero filters for everyone. `capacity` is the padded number of rows."""
     filters = person_filters.init(sites, kind)
     everyone = jax.tree.map(lambda f: jnp.zeros((people, *f.shape)), filters)
     return Carry(everyone, jax.vmap(lambda f: solver.init(f, capacity))(everyone))
 
 
-def advance(model: Model, loss: Measure, solver: Solver, carry: Carry, units: Units, draws, step, steps: int) -> Carry:
+def advance(
+    model: Model,
+    loss: Measure,
+    solver: Solver,
+    carry: Carry,
+    units: Units,
+    draws: Float[AnyArray, " ..."],
+    step: Count,
+    steps: int,
+) -> Carry:
     """`steps` steps of everybody's fit from step number `step` on; `draws` of the solver are the same for everyone."""
 
     def one_step(filters, state, unit, number):
@@ -157,13 +178,15 @@ def advance(model: Model, loss: Measure, solver: Solver, carry: Carry, units: Un
     return jax.lax.scan(lambda c, k: (everyone(c, k), None), carry, step + jnp.arange(steps))[0]
 
 
-def finish(solver: Solver, carry: Carry):
+def finish(solver: Solver, carry: Carry) -> PyTree:
     """The fitted filters, with a leading people axis."""
     return jax.vmap(solver.finish)(carry.state, carry.filters)
 
 
-def evaluate(model: Model, measures: tuple[Measure, ...], filters, units: Units, step, batch_size: int):
-    """Sums over one block of rows, for quality columns: (every measure in turn, rows), [P] each.
+def evaluate(
+    model: Model, measures: tuple[Measure, ...], filters: PyTree, units: Units, step: Count, batch_size: int
+) -> tuple[Float[Array, " P"], ...]:
+    """Sums over one block of rows, for quality columns: (every measure in turn, rows).
 
     Call it for step = 0, 1, ... until step * batch_size covers the padded rows, add up, divide.
     """

@@ -4,20 +4,26 @@ Representations are z-scored over all measurements and compared by their cosine.
 differ: those learnt from halves of the same clips depend on looks, and identify people worse across clips (docs/method.md).
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from facedyn.core import pca
 from facedyn.core.metrics import deviations, masked_rows, weighted_mean
+from facedyn.core.shapes import AnyArray, Scalar
 
 # Queries that are compared with the gallery at once.
 QUERIES_AT_ONCE = 1024
 
 
 @jax.jit
-def standardised(queries, gallery):
-    """Features z-scored over gallery and queries together, 0 where constant: two [N, D] -> two [N, D]."""
+def standardised(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"]
+) -> tuple[Float32[Array, "N D"], Float32[Array, "N D"]]:
+    """Features z-scored over gallery and queries together, 0 where constant: (queries, gallery)."""
     queries, gallery = jnp.asarray(queries, jnp.float32), jnp.asarray(gallery, jnp.float32)
     both = jnp.concatenate([gallery, queries])
     centred, constant = jax.vmap(deviations, (1, None), (1, 0))(both, jnp.ones(len(both)))  # [2N, D], [D]
@@ -27,32 +33,38 @@ def standardised(queries, gallery):
 
 
 @jax.jit
-def similarities(queries, gallery, weights=None) -> jax.Array:
-    """Cosine between each query and each gallery row, `standardised`: [N, D], [N, D] -> [N, N]; 0 for a zero row.
+def similarities(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
+) -> Float[Array, "N N"]:
+    """Cosine between each query and each gallery row, `standardised`; 0 for a zero row.
 
-    weights: of the standardised features, [D]; ones without them.
+    weights: of the standardised features; ones without them.
     """
     queries, gallery = _directions(queries, gallery, weights)
     return jnp.matmul(queries, gallery.T, precision="highest")
 
 
 @jax.jit
-def match_ranks(queries, gallery, weights=None) -> jax.Array:
+def match_ranks(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
+) -> Int[Array, " N"]:
     """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
 
     Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
     distance. Ties are counted against the method, so representations that are all equal score nothing.
 
-    Args: queries, gallery [N, D], finite; weights as of `similarities`.
-    Returns: int32 [N], in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
+    Args: queries, gallery: finite; weights as of `similarities`.
+    Returns: ranks in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
     # The count includes the match itself.
     return _each_query(lambda similarity, own: jnp.sum(similarity >= own[:, None], 1), queries, gallery, weights)
 
 
 @jax.jit
-def distances(queries, gallery, weights=None) -> tuple[jax.Array, jax.Array]:
-    """Cosine distance of each query to its match, and the mean one to other gallery rows: ([N], [N]), in [0, 2]."""
+def distances(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
+) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+    """Cosine distance of each query to its match, and the mean one to other gallery rows, in [0, 2]."""
 
     def of_query(similarity, own):
         total = jnp.sum(1.0 - similarity, 1)
@@ -61,20 +73,24 @@ def distances(queries, gallery, weights=None) -> tuple[jax.Array, jax.Array]:
     return _each_query(of_query, queries, gallery, weights)
 
 
-def leading_components(queries, gallery, components: int) -> tuple[np.ndarray, np.ndarray]:
-    """The leading principal components of both, `standardised` and taken as one: [N, D], [N, D] -> [N, K], [N, K]."""
+def leading_components(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], components: int
+) -> tuple[Float32[np.ndarray, "N K"], Float32[np.ndarray, "N K"]]:
+    """The leading principal components of both, `standardised` and taken as one: (queries, gallery)."""
     both = np.concatenate([np.asarray(x) for x in standardised(queries, gallery)])
     found = pca.leading_scores(both, components).astype(np.float32)
     return found[: len(queries)], found[len(queries) :]
 
 
-def _directions(queries, gallery, weights):
+def _directions(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None
+) -> tuple[Float[Array, "N D"], Float[Array, "N D"]]:
     """Rows of unit length, `standardised` and weighted as `similarities` says; a zero row stays one."""
     queries, gallery = standardised(queries, gallery)
     if weights is not None:
         queries, gallery = (x * jnp.asarray(weights)[None] for x in (queries, gallery))
 
-    def unit(x):
+    def unit(x: Array) -> Array:
         length = jnp.linalg.norm(x, axis=1, keepdims=True)
         return x / jnp.where(length > 0, length, 1.0)
 
@@ -95,8 +111,10 @@ def _each_query(f, queries, gallery, weights):
     return jax.tree.map(lambda found: found.reshape(-1)[: len(queries)], jax.lax.map(some, numbers))
 
 
-def icc(first, second, where=None) -> jax.Array:
-    """Intraclass correlation ICC(1, 1) of two measurements of each person, in [-1, 1]; 0 where nothing varies. [N] -> scalar.
+def icc(
+    first: Float[AnyArray, " N"], second: Float[AnyArray, " N"], where: Shaped[AnyArray, " N"] | None = None
+) -> Float[Array, ""]:
+    """Intraclass correlation ICC(1, 1) of two measurements of each person, in [-1, 1]; 0 where nothing varies.
 
     (MSB - MSW) / (MSB + MSW), mean squares between and within people. P. Shrout and J. Fleiss, "Intraclass correlations: uses
     in assessing rater reliability", Psychological Bulletin 86, 1979.
@@ -109,12 +127,14 @@ def icc(first, second, where=None) -> jax.Array:
     return jnp.where(total > 0, (between - within) / jnp.where(total > 0, total, 1.0), 0.0)
 
 
-def mean_icc(first, second, where) -> jax.Array:
-    """Mean `icc` of several measurements: [N, K], [N, K] -> scalar."""
+def mean_icc(first: Float[AnyArray, "N K"], second: Float[AnyArray, "N K"], where: Shaped[AnyArray, "N K"]) -> Float[Array, ""]:
+    """Mean `icc` of K measurements."""
     return jnp.mean(jax.vmap(icc, 1)(first, second, where))
 
 
-def spearman_brown(reliability, length):
+def spearman_brown(
+    reliability: Scalar | Float[AnyArray, "*numbers"], length: Scalar | int | Float[AnyArray, "*numbers"]
+) -> Scalar | Float[np.ndarray, "*numbers"]:
     """Predicted reliability of a measurement `length` times as long as the one that has `reliability`; arrays or scalars.
 
     length r / (1 + (length - 1) r), which holds where the added part is like the measured one. A reliability below 0 counts
@@ -140,8 +160,8 @@ def length_for(reliability: float, wanted: float) -> float:
 
 
 @jax.jit
-def top1_and_mrr(queries, gallery) -> tuple[jax.Array, jax.Array]:
-    """(top-1, mean reciprocal rank) of `match_ranks`, scalars in [0, 1].
+def top1_and_mrr(queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """(top-1, mean reciprocal rank) of `match_ranks`, in [0, 1].
 
     >>> halves = jax.random.normal(jax.random.key(0), (5, 3))  # five people, equal in both halves
     >>> [float(figure) for figure in top1_and_mrr(halves, halves)]

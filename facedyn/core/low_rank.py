@@ -9,12 +9,16 @@ the least-squares solution, so no step size, no number of steps and no sampling 
 Arrays here: T frames, N centre frames (rows), S sites, K coordinates of each.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from facedyn.core import pca
 from facedyn.core.rank_loss import RankLoss, ranking_accuracy
+from facedyn.core.shapes import AnyArray, Clips, Count, Part, SiteFilters, States, Windows
 
 # Directions with less than this share of the leading one's variance are rounding, not components.
 MIN_VARIANCE = 1e-6
@@ -22,8 +26,8 @@ MIN_VARIANCE = 1e-6
 SHRINKAGE, SMALLEST_VARIANCE = 1e-2, 1e-6
 
 
-def basis(maps, rank: int) -> np.ndarray:
-    """The principal components of how a site's feature map varies: maps [R, D], clip means subtracted -> float32 [D, rank].
+def basis(maps: Float[AnyArray, "R D"], rank: int) -> Float32[np.ndarray, "D {rank}"]:
+    """The principal components of how a site's feature map varies; `maps` have clip means subtracted.
 
     Scaled so that each coordinate `maps @ basis` has mean square one; columns of zeros where there are fewer. Works on the
     products of the rows, so D may be large; R^2 numbers are held.
@@ -36,19 +40,21 @@ def basis(maps, rank: int) -> np.ndarray:
     return np.pad(found * signs, ((0, 0), (0, rank - len(values))))
 
 
-def changes(states, windows):
-    """States now and how they move: states [T, S, K], windows [N, 2n+1] -> ([N, S, K], [N, 2, S, K]).
+def changes(states: States, windows: Windows) -> tuple[Float[Array, "N S K"], Float[Array, "N 2 S K"]]:
+    """States now, of each row, and how they move.
 
     The change in the half window before is z_t - mean z_{t-ks}, after it mean z_{t+ks} - z_t: both in time's direction.
     """
     n = windows.shape[-1] // 2
-    around = states[windows]  # [N, 2n+1, S, K]
+    around = jnp.asarray(states)[windows]  # [N, 2n+1, S, K]
     now = around[:, n]
     return now, jnp.stack([now - around[:, :n].mean(1), around[:, n + 1 :].mean(1) - now], 1)
 
 
-def clip_means(now, clip, where, wanted) -> jax.Array:
-    """Mean state of each wanted clip's rows: now [N, S, K], clip [N] int, where [N] bool, wanted [M] int -> [M, S, K].
+def clip_means(
+    now: Float[AnyArray, "N S K"], clip: Clips, where: Bool[AnyArray, " N"], wanted: Int[AnyArray, " M"]
+) -> Float[Array, "M S K"]:
+    """Mean state of each wanted clip's rows, those in `where`.
 
     Zeros for a clip that has no row.
     """
@@ -56,8 +62,8 @@ def clip_means(now, clip, where, wanted) -> jax.Array:
     return jnp.einsum("mn,nsk->msk", own, now, precision="highest") / jnp.maximum(own.sum(1), 1)[:, None, None]
 
 
-def whitening(covariance) -> jax.Array:
-    """W [K, K] with W C W' = 1 for a positive definite C [K, K], lower triangular: row r holds coordinates up to r only.
+def whitening(covariance: Float[AnyArray, "K K"]) -> Float[Array, "K K"]:
+    """W with W C W' = 1 for a positive definite C, lower triangular: row r holds coordinates up to r only.
 
     So the leading part of W whitens the leading part of C: a smaller rank is a part of a larger. By elimination without pivots;
     not by LAPACK, for the reason in `solve_positive_definite`.
@@ -72,8 +78,8 @@ def whitening(covariance) -> jax.Array:
     return both[:, k:] / jnp.sqrt(jnp.diagonal(both))[:, None]
 
 
-def own_whitening(states, windows, clip, count) -> jax.Array:
-    """`whitening` of the covariance of a unit's states over the first `count` rows, about the clips' means: [S, K, K].
+def own_whitening(states: States, windows: Windows, clip: Clips, count: Count) -> Float[Array, "S K K"]:
+    """`whitening` of the covariance of a unit's states over the first `count` rows, about the clips' means.
 
     Zeros for a unit without rows.
     """
@@ -86,16 +92,18 @@ def own_whitening(states, windows, clip, count) -> jax.Array:
     return jnp.where(count > 0, found, 0)
 
 
-def whiten(states, windows, clip, count) -> jax.Array:
-    """States [T, S, K] times the unit's `own_whitening`.
+def whiten(states: States, windows: Windows, clip: Clips, count: Count) -> Float[Array, "T S K"]:
+    """States times the unit's `own_whitening`.
 
     What is left of a person's face in them is the direction in which a movement shows; its size is 1 in every direction.
     """
     return jnp.einsum("sij,tsj->tsi", own_whitening(states, windows, clip, count), states, precision="highest")
 
 
-def normal_equations(states, windows, clip, count) -> tuple[jax.Array, jax.Array]:
-    """The normal equations of a unit's least-squares problem: (xtx [S, K, K], xty [S, 2, K, K]).
+def normal_equations(
+    states: States, windows: Windows, clip: Clips, count: Count
+) -> tuple[Float[Array, "S K K"], Float[Array, "S 2 K K"]]:
+    """The normal equations of a unit's least-squares problem: (xtx, xty).
 
     Sums over the first `count` rows, so that those of several units add up. xtx_ij = sum z_i z_j and
     xty_mij = sum y_mi z_j, z the state less the clip's mean and y_m its change in half window m.
@@ -109,17 +117,19 @@ def normal_equations(states, windows, clip, count) -> tuple[jax.Array, jax.Array
     )
 
 
-def concatenate_rows(fitted, held):
+def concatenate_rows(fitted: Part, held: Part) -> Part:
     """The rows of two parts of a unit as one: (states, windows, clip, count) of the same states; counted rows stand first."""
-    (states, *fitted), (_, *held) = fitted, held
-    windows, clip = (jnp.concatenate([one, other]) for one, other in zip(fitted[:2], held[:2]))
-    counted = jnp.concatenate([jnp.arange(len(part[0])) < part[2] for part in (fitted, held)])
+    (states, windows, clip, count), (_, held_windows, held_clip, held_count) = fitted, held
+    counted = jnp.concatenate([jnp.arange(len(windows)) < count, jnp.arange(len(held_windows)) < held_count])
     order = jnp.argsort(~counted, stable=True)
-    return states, windows[order], clip[order], fitted[2] + held[2]
+    windows, clip = jnp.concatenate([windows, held_windows]), jnp.concatenate([clip, held_clip])
+    return states, windows[order], clip[order], count + held_count
 
 
-def solve(xtx, xty, population, ridge) -> jax.Array:
-    """The filters that predict a unit's changes best: [S, K, K], [S, 2, K, K], population [S, 2, K, K], [S] -> [S, 2, K, K].
+def solve(
+    xtx: Float[AnyArray, "S K K"], xty: Float[AnyArray, "S 2 K K"], population: SiteFilters, ridge: Float[AnyArray, " S"]
+) -> Float[Array, "S 2 K K"]:
+    """The filters that predict a unit's changes best.
 
         min_A  sum_t |y_t - (population + A) z_t|^2 + ridge |A|^2
 
@@ -133,8 +143,8 @@ def solve(xtx, xty, population, ridge) -> jax.Array:
     return jnp.moveaxis(found.reshape(found.shape[0], found.shape[1], *missed.shape[1:3]), 1, 3)
 
 
-def solve_positive_definite(left, right) -> jax.Array:
-    """X of left X = right, left [K, K] symmetric and positive definite, right [K, M]: Gauss-Jordan elimination.
+def solve_positive_definite(left: Float[AnyArray, "K K"], right: Float[AnyArray, "K M"]) -> Float[Array, "K M"]:
+    """X of left X = right, `left` symmetric and positive definite: Gauss-Jordan elimination.
 
     Such a matrix needs no pivots. Not by LAPACK, whose batched calls in jaxlib wait for threads that other such calls hold: on
     two cores two of them in one program, of 20 people each, wait for ever (jaxlib 0.10).
@@ -148,15 +158,17 @@ def solve_positive_definite(left, right) -> jax.Array:
     return jax.lax.fori_loop(0, k, eliminate, jnp.concatenate([left, right], 1))[:, k:]
 
 
-def dynamics(filters, centred) -> jax.Array:
-    """The dynamic representation of a state: filters [S, 2, K, K], centred [N, S, K] -> [N, 2, S, K], the expected changes."""
+def dynamics(filters: SiteFilters, centred: Float[AnyArray, "N S K"]) -> Float[Array, "N 2 S K"]:
+    """The dynamic representation of a state, the expected changes."""
     return jnp.einsum("smij,nsj->nmsi", filters, centred)
 
 
-def quality(filters, states, windows, centred, count) -> tuple[jax.Array, jax.Array, jax.Array]:
+def quality(
+    filters: SiteFilters, states: States, windows: Windows, centred: Float[AnyArray, "N S K"], count: Count
+) -> tuple[Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
     """Sums over the first `count` rows: (squared error of the expected changes, ranking accuracy, rows).
 
-    `centred` [N, S, K]: the rows' states as they differ from the clip's mean. The accuracy is that of the rank loss with
+    `centred`: the rows' states as they differ from the clip's mean. The accuracy is that of the rank loss with
     the states as frames and the expected changes as dynamic representation; each site has equal weight.
     """
     where = jnp.arange(len(windows)) < count
@@ -171,25 +183,27 @@ def quality(filters, states, windows, centred, count) -> tuple[jax.Array, jax.Ar
     return jnp.where(where, error, 0).sum(), jnp.where(where, right, 0).sum(), where.sum()
 
 
-def readout(states, frames) -> np.ndarray:
-    """What a site's state looks like: least squares of frames [R, D] on states [R, K], clip means subtracted -> [K, D].
+def readout(states: Float[AnyArray, "R K"], frames: Float[AnyArray, "R D"]) -> Float32[np.ndarray, "K D"]:
+    """What a site's state looks like: least squares of frames on states, clip means subtracted.
 
     States as `basis` makes them are uncorrelated with mean square one, so that a product is all it takes.
     """
     return np.asarray(states, np.float32).T @ np.asarray(frames, np.float32) / len(states)
 
 
-def _held_centred(fitted, held):
-    """States of the held-back rows as they differ from the clip's mean in the fit: [N, S, K]."""
+def _held_centred(fitted: Part, held: Part) -> Float[Array, "held S K"]:
+    """States of the held-back rows as they differ from the clip's mean in the fit."""
     now, _ = changes(*fitted[:2])
     now_held, _ = changes(*held[:2])
     return now_held - clip_means(now, fitted[2], jnp.arange(len(now)) < fitted[3], held[2])
 
 
-def held_back_quality(population, filters, fitted, held):
+def held_back_quality(
+    population: SiteFilters, filters: SiteFilters, fitted: Part, held: Part
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""], Int[Array, ""]]:
     """Sums over the held-back rows of a unit: (squared error, ranking accuracy without its filters, with them, rows).
 
-    fitted, held: (states, windows, clip, count) of both parts. A clip's mean state is that of its rows in the fit.
+    A clip's mean state is that of its rows in the fit.
     """
     states, windows, _, count = held
     centred = _held_centred(fitted, held)
@@ -198,8 +212,8 @@ def held_back_quality(population, filters, fitted, held):
     return error, before, after, rows
 
 
-def held_back_errors(population, fitted, held, ridges) -> jax.Array:
-    """Squared error at each site, summed over the held-back rows, with every candidate: ridges [G] -> [G, S].
+def held_back_errors(population: SiteFilters, fitted: Part, held: Part, ridges: Float[AnyArray, " G"]) -> Float[Array, "G S"]:
+    """Squared error at each site, summed over the held-back rows, with every candidate.
 
     What ridge is chosen by, on people who are in no score.
     """

@@ -4,16 +4,20 @@ Coordinates and folds are those of the ridge (coordinates.py, cross_validation.p
 training sets: small ones side by side, large ones one at a time, so that memory does not depend on the number of folds.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32
 
 from facedyn.core import trait_heads
 from facedyn.core.cross_validation import fewest_people, inner_splits
 from facedyn.core.pca import coordinate_columns, has_features, principal_coordinates, unproject_head, usable_rows
+from facedyn.core.shapes import Features, FeatureWeights, Folds, Head, Labels, People, Rows
 
 # Training sets, or where those are large, inner folds of one, are fitted side by side up to so many bytes of inputs.
 BYTES_AT_ONCE = 2**25
@@ -39,20 +43,28 @@ class MlpSettings:
 class MlpValidated:
     """What `cross_validate_mlp` finds; S networks, K outer folds."""
 
-    predictions: np.ndarray  # float32 [N, T], mean over the networks; NaN without features or a fold
-    networks: np.ndarray  # float32 [S, N, T], each network's own
-    weight_decays: np.ndarray  # float32 [K + 1], the choice in each fold, and that of the head
-    components: np.ndarray  # float32 [K + 1], likewise
-    head: dict  # for `trait_heads.predict`, fitted to the rows named; the mean of the networks as one of S times the width
+    predictions: Float32[np.ndarray, "N T"]  # mean over the networks; NaN without features or a fold
+    networks: Float32[np.ndarray, "S N T"]  # each network's own
+    weight_decays: Float32[np.ndarray, " K+1"]  # the choice in each fold, and that of the head
+    components: Float32[np.ndarray, " K+1"]  # likewise
+    head: Head  # for `trait_heads.predict`, fitted to the rows named; the mean of the networks as one of S times the width
 
 
-def cross_validate_mlp(x, y, person_ids, settings: MlpSettings, fold, head_rows=None, weights=None) -> MlpValidated:
+def cross_validate_mlp(
+    x: Features,
+    y: Labels,
+    person_ids: People,
+    settings: MlpSettings,
+    fold: Folds,
+    head_rows: Rows | None = None,
+    weights: FeatureWeights | None = None,
+) -> MlpValidated:
     """Out-of-fold predictions of the mean of several MLPs for all traits, and the head.
 
     In each training set the candidate (weight decay, components) with the smallest squared error in units of each trait's
     variance, over the inner folds, is chosen; with one candidate nothing needs choosing.
 
-    Args: x, y, person_ids, fold, weights as in `cross_validate_ridge`; head_rows: bool [N] the head is fitted to, None = all.
+    Args: x, y, person_ids, fold, weights as in `cross_validate_ridge`; head_rows: those the head is fitted to, None = all.
     """
     usable, columns, n = usable_rows(x, y), min(coordinate_columns(x), MAX_COMPONENTS), len(y)
     trains = [fold != k for k in range(fold.max() + 1)] + [np.ones(n, bool) if head_rows is None else head_rows]

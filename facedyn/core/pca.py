@@ -5,11 +5,17 @@ head sees features only through inner products with its training rows, so it los
 shape does not depend on the number of features, and one compilation serves every feature set.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse.linalg
+from jaxtyping import Bool, Float, Float32, Float64
+
+from facedyn.core.shapes import Features, FeatureWeights, Head, Labels, Layers, Rows
 
 # A feature whose spread over the training people is below this share of its magnitude is rounding, not signal.
 CONSTANT = 1e-6
@@ -28,21 +34,26 @@ FEW = 32
 # summed in float64, which takes half the time. What that rounds off is far below the smallest penalty.
 DOUBLE_ROWS = 512
 
+# Mean and standard deviation of each feature.
+Moments: TypeAlias = tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]
+
 
 class Products(NamedTuple):
     """What a linear head needs of features z-scored by its training rows: one of the two.
 
     Attributes:
-      scores: float64 [N, D], the z-scores, where there are fewer features than training rows; else None.
-      gram: float64 [N, N], inner products of the rows' z-scores; else None.
+      scores: the z-scores, where there are fewer features than training rows; else None.
+      gram: inner products of the rows' z-scores; else None.
     """
 
-    scores: np.ndarray | None
-    gram: np.ndarray | None
+    scores: Float64[np.ndarray, "N D"] | None
+    gram: Float64[np.ndarray, "N N"] | None
 
 
-def eigenvectors(products, most: int | None = None, min_share: float | None = ROUNDING):
-    """Of a symmetric matrix without negative eigenvalues, [N, N]: eigenvalues [R] and eigenvectors [N, R], largest first.
+def eigenvectors(
+    products: Float[np.ndarray, "N N"], most: int | None = None, min_share: float | None = ROUNDING
+) -> tuple[Float64[np.ndarray, " R"], Float64[np.ndarray, "N R"]]:
+    """Of a symmetric matrix without negative eigenvalues: eigenvalues and eigenvectors, largest first.
 
     Args:
       most: R at most.
@@ -64,7 +75,9 @@ def eigenvectors(products, most: int | None = None, min_share: float | None = RO
     return values, vectors
 
 
-def _leading_by_lanczos(products, count: int):
+def _leading_by_lanczos(
+    products: Float64[np.ndarray, "N N"], count: int
+) -> tuple[Float64[np.ndarray, " R"], Float64[np.ndarray, "N R"]] | None:
     """The `count` largest eigenvalues, ascending, with their vectors, to rounding; None where the method fails.
 
     The start has a part in every direction: that of equal numbers would have none in those of centred rows.
@@ -78,8 +91,8 @@ def _leading_by_lanczos(products, count: int):
     return values[order], vectors[:, order]
 
 
-def leading_scores(x, count: int) -> np.ndarray:
-    """Rows [N, D], centred already, in their leading principal components: [N, at most count]; zeros where nothing varies.
+def leading_scores(x: Features, count: int) -> Float[np.ndarray, "N R"]:
+    """Rows, centred already, in their leading principal components, at most `count`; one of zeros where nothing varies.
 
     From the products of the rows or of the features, whichever are fewer; where both are many, by Lanczos' method.
     """
@@ -95,34 +108,36 @@ def leading_scores(x, count: int) -> np.ndarray:
     return found if found.shape[1] else np.zeros((len(x), 1))
 
 
-def has_features(x) -> np.ndarray:
-    """Rows that are not NaN all over: bool [N]."""
-    return ~np.isnan(x).all(1)
+def has_features(x: Features) -> Rows:
+    """Rows that are not NaN all over."""
+    return ~np.all(np.isnan(x), axis=1)
 
 
-def usable_rows(x, y) -> np.ndarray:
-    """Rows with features and a label, per trait: bool [N, T]."""
+def usable_rows(x: Features, y: Labels) -> Bool[np.ndarray, "N T"]:
+    """Rows with features and a label, per trait."""
     return np.isfinite(y) & has_features(x)[:, None]
 
 
-def coordinate_columns(x) -> int:
+def coordinate_columns(x: Features) -> int:
     """Columns of the principal coordinates: one a row, or where there are many rows and few features, a share of that."""
     rows, features = x.shape
     shares = [] if rows <= PAD_ROWS else [int(share * rows) for share in SHARES]
     return next((columns for columns in shares if columns >= min(x.shape)), rows)
 
 
-def products_of(x, train, weights=None) -> Products:
-    """Of x [N, D], z-scored by the rows train (bool [N]); weights [D] that z-scores are multiplied with, None for ones."""
+def products_of(x: Features, train: Rows, weights: FeatureWeights | None = None) -> Products:
+    """Of x, z-scored by the rows train; weights that z-scores are multiplied with, None for ones."""
     if x.shape[1] < train.sum():
         return Products(standardise(x, *weighted(moments(x, train), weights)), None)
     return Products(None, gram_matrix(x, train, weights))
 
 
-def normal_matrix(products: Products, fit, other):
+def normal_matrix(
+    products: Products, fit: Rows, other: Rows
+) -> tuple[Float64[np.ndarray, "R R"], Float64[np.ndarray, "others R"]]:
     """The matrix of a ridge on the rows fit, about their mean, and what predicts the rows other: (A, left).
 
-    fit, other: bool [N]. With gram: A [n, n] of the fitted rows, left [m, n]; with scores: A [D, D] of features, left [m, D].
+    R: with gram the fitted rows, with scores the features.
     """
     if products.scores is not None:
         own = products.scores[fit]
@@ -141,8 +156,10 @@ def normal_matrix(products: Products, fit, other):
     return own, left
 
 
-def principal_coordinates(x, train, columns: int, weights=None):
-    """`coordinates` of the features z-scored by the training rows: x [N, D]; train bool [N]; weights as of `products_of`.
+def principal_coordinates(
+    x: Features, train: Rows, columns: int, weights: FeatureWeights | None = None
+) -> tuple[Float32[np.ndarray, "N {columns}"], Float64[np.ndarray, "N {columns}"]]:
+    """`coordinates` of the features z-scored by the training rows; weights as of `products_of`.
 
     Inner products of the coordinates with any training row are those of the z-scored features, so a ridge on them is the ridge
     on the features, and one on the first c of them that on c principal components.
@@ -150,11 +167,13 @@ def principal_coordinates(x, train, columns: int, weights=None):
     return coordinates(products_of(x, train, weights), train, columns)
 
 
-def coordinates(products: Products, fit, columns: int):
-    """Principal coordinates of the rows fit (bool [N]), about their mean, in falling order of spread.
+def coordinates(
+    products: Products, fit: Rows, columns: int
+) -> tuple[Float32[np.ndarray, "N {columns}"], Float64[np.ndarray, "N {columns}"]]:
+    """Principal coordinates of the rows fit, about their mean, in falling order of spread.
 
-    Args: columns: width R of the result, padded with zeros, or the leading ones where there are more.
-    Returns: (coordinates float32 [N, R], basis float64 [N, R]): for centred z-scores z, coordinates = z (z^T basis).
+    Args: columns: width of the result, padded with zeros, or the leading ones where there are more.
+    Returns: (coordinates, basis): for centred z-scores z, coordinates = z (z^T basis).
     """
     everyone = np.ones(len(fit), bool)
     matrix, left = normal_matrix(products, fit, everyone)
@@ -170,8 +189,8 @@ def coordinates(products: Products, fit, columns: int):
     return found, basis
 
 
-def gram_matrix(x, train, weights=None) -> np.ndarray:
-    """Inner products of all rows' features, z-scored by the training rows: float64 [N, N].
+def gram_matrix(x: Features, train: Rows, weights: FeatureWeights | None = None) -> Float64[np.ndarray, "N N"]:
+    """Inner products of all rows' features, z-scored by the training rows.
 
     Arguments as in `products_of`. The z-scores are made some features at a time.
     """
@@ -185,19 +204,21 @@ def gram_matrix(x, train, weights=None) -> np.ndarray:
     return gram
 
 
-def feature_blocks(x):
+def feature_blocks(x: Features) -> list[slice]:
     """Slices of the features: no more than NUMBERS_AT_ONCE numbers of all rows each."""
     width = max(1, NUMBERS_AT_ONCE // max(1, len(x)))
     return [slice(first, first + width) for first in range(0, x.shape[1], width)]
 
 
-def leading_coordinates(blocks, components: int = 2):
+def leading_coordinates(
+    blocks: Sequence[Float[np.ndarray, "N _"]], components: int = 2
+) -> tuple[Float64[np.ndarray, "N {components}"], Float64[np.ndarray, " {components}"]]:
     """Rows in the plane (or line, ...) of the leading principal components of the z-scored features of all rows.
 
     The sign of a component, which is arbitrary, makes the row farthest from the middle positive.
 
-    Args: blocks: arrays [N, .] that side by side are the features; a NaN counts as the mean.
-    Returns: (coordinates float64 [N, components], 0 beyond the rank; each one's share of the variance, [components]).
+    Args: blocks: arrays that side by side are the features; a NaN counts as the mean.
+    Returns: (coordinates, 0 beyond the rank; each component's share of the variance).
     """
     gram = sum(gram_matrix(x, np.ones(len(x), bool)) for x in blocks)
     values, vectors = eigenvectors(gram)
@@ -208,14 +229,15 @@ def leading_coordinates(blocks, components: int = 2):
     return coordinates * np.where(farthest < 0, -1.0, 1.0), shares
 
 
-def moments(x, train):
+def moments(x: Features, train: Rows) -> Moments:
     """Mean and standard deviation of each feature over the training rows, NaN left out; sd = 0 for a constant feature."""
     if not x.shape[1]:
         return np.zeros(0), np.zeros(0)
-    return tuple(np.concatenate(parts) for parts in zip(*(_moments(x[train, some]) for some in feature_blocks(x))))
+    mean, sd = (np.concatenate(parts) for parts in zip(*(_moments(x[train, some]) for some in feature_blocks(x))))
+    return mean, sd
 
 
-def _moments(x):
+def _moments(x: Features) -> Moments:
     x = np.array(x, float)
     missing = np.isnan(x)
     count = np.maximum((~missing).sum(0), 1)
@@ -227,20 +249,20 @@ def _moments(x):
     return mean, np.where(sd > CONSTANT * np.abs(mean), sd, 0.0)
 
 
-def weighted(of, weights):
-    """Moments (mean, sd) by which `standardise` gives z-scores times weights [D]; None for ones."""
+def weighted(of: Moments, weights: FeatureWeights | None) -> Moments:
+    """Moments (mean, sd) by which `standardise` gives z-scores times weights; None for ones."""
     return of if weights is None else (of[0], of[1] / weights)
 
 
-def standardise(x, mean, sd) -> np.ndarray:
-    """float64 [N, D] z-scores; 0 for constant features and for NaN."""
+def standardise(x: Features, mean: Float[np.ndarray, " D"], sd: Float[np.ndarray, " D"]) -> Float64[np.ndarray, "N D"]:
+    """Z-scores; 0 for constant features and for NaN."""
     z = x - mean
     z *= np.where(sd > 0, 1.0 / np.where(sd > 0, sd, 1.0), 0.0)
     z[np.isnan(z)] = 0.0
     return z
 
 
-def unproject_head(x, train, layers, weights=None):
+def unproject_head(x: Features, train: Rows, layers: Layers, weights: FeatureWeights | None = None) -> Head:
     """A head for `trait_heads.predict` from layers whose first weights are [N, .] in terms of the training rows' z-scores.
 
     weights: those of `principal_coordinates`; the head's sd is divided by them.

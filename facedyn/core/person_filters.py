@@ -7,11 +7,19 @@ becomes a grouped one, whose gradient is 20 to 130 times slower. A set of filter
 concatenated it IS the representation.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from facedyn.core.shapes import AnyArray
+
+# Site -> weights.
+Filters: TypeAlias = dict[str, Float[AnyArray, " ..."]]
 
 
 class Site(NamedTuple):
@@ -61,8 +69,8 @@ def sites(channels: tuple[int, ...], which: str = "connections") -> tuple[Site, 
     return tuple(site for site in everything if site.name in chosen)
 
 
-def _taps(h):
-    """The nine 3x3 neighbours of every place, zeros around: (i, j, [B, H, W, C]) each."""
+def _taps(h: Float[AnyArray, "B H W C"]) -> list[tuple[int, int, Float[Array, "B H W C"]]]:
+    """The nine 3x3 neighbours of every place, zeros around: (i, j, neighbours) each."""
     height, width = h.shape[1:3]
     padded = jnp.pad(h, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return [(i, j, padded[:, i : i + height, j : j + width]) for i in range(3) for j in range(3)]
@@ -107,22 +115,22 @@ def shape(kind: str, channels: int) -> tuple[int, ...]:
     return KINDS[kind].shape(channels)
 
 
-def init(sites: tuple[Site, ...], kind: str) -> dict:
+def init(sites: Sequence[Site], kind: str) -> Filters:
     """Zero filters: the generic model unchanged, the same start for everyone."""
     return {site.name: jnp.zeros(shape(kind, site.channels)) for site in sites}
 
 
-def apply_filter(weights, h, kind: str = "pointwise") -> jax.Array:
-    """h + A * h: h [B, H, W, C], weights of the kind's shape -> [B, H, W, C]."""
+def apply_filter(weights: Float[Array, " ..."], h: Float[Array, "B H W C"], kind: str = "pointwise") -> Float[Array, "B H W C"]:
+    """h + A * h; weights of the kind's shape."""
     return h + KINDS[kind].apply(weights.astype(h.dtype), h)
 
 
-def tap(filters: dict, kind: str = "pointwise") -> Callable[[str, jax.Array], jax.Array]:
+def tap(filters: Filters, kind: str = "pointwise") -> Callable[[str, jax.Array], jax.Array]:
     """The tap for UNet.decode that applies `filters` at their sites and leaves the other sites alone."""
     return lambda site, h: apply_filter(filters[site], h, kind) if site in filters else h
 
 
-def layout(sites: tuple[Site, ...], kind: str) -> tuple[Slot, ...]:
+def layout(sites: Sequence[Site], kind: str) -> tuple[Slot, ...]:
     """The record by which a weight of the representation is traced back to its site and place.
 
     >>> for slot in layout(sites((8, 16)), "pointwise"):
@@ -141,13 +149,13 @@ def layout(sites: tuple[Site, ...], kind: str) -> tuple[Slot, ...]:
     return tuple(slots)
 
 
-def flatten(filters: dict, slots: tuple[Slot, ...]) -> jax.Array:
-    """Filters -> representation, [D]; leading axes that all filters share (people) stay in front."""
+def flatten(filters: Filters, slots: Sequence[Slot]) -> Float[Array, "*people D"]:
+    """Filters -> representation; leading axes that all filters share (people) stay in front."""
     return jnp.concatenate([filters[s.site].reshape(*filters[s.site].shape[: -len(s.shape)], s.size) for s in slots], -1)
 
 
-def unflatten(representation, slots: tuple[Slot, ...]) -> dict:
-    """Representation [..., D] -> filters."""
+def unflatten(representation: Float[AnyArray, "*people D"], slots: Sequence[Slot]) -> Filters:
+    """Representation -> filters, with the same leading axes."""
     return {
         s.site: representation[..., s.offset : s.offset + s.size].reshape(*representation.shape[:-1], *s.shape) for s in slots
     }

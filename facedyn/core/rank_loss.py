@@ -6,10 +6,15 @@ model's input and belongs to neither half: pairs with it would be won by copying
 `direction='centred'` one map scores the whole window instead. See docs/method.md, section 1.
 """
 
+from __future__ import annotations
+
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int, Real, Shaped
+
+from facedyn.core.shapes import AnyArray
 
 # Scores are comparable between normalised and plain frame features when a typical change, in units of the
 # full range of a pixel, has norm one.
@@ -57,38 +62,37 @@ class RankLoss:
         """Maps of a dynamic representation under this loss."""
         return 2 if self.direction == "two_maps" else 1
 
-    def __call__(self, maps, windows):
+    def __call__(self, maps: Float[AnyArray, "B M H W C"], windows: Real[AnyArray, "B window H W C"]) -> Float[Array, " B"]:
         """See `rank_loss`."""
         return rank_loss(maps, windows, self)
 
-    def accuracy(self, maps, windows):
+    def accuracy(self, maps: Float[AnyArray, "B M H W C"], windows: Real[AnyArray, "B window H W C"]) -> Float[Array, " B"]:
         """See `ranking_accuracy`."""
         return ranking_accuracy(maps, windows, self)
 
 
-def halves(windows, settings: RankLoss):
-    """[..., 2n+1, *rest] -> [..., M, n, *rest]: the parts of a window that a map each puts in order, in time's order.
-
-    `rest` is any number of trailing axes; the window axis is found from the front as axis 1 of [B, 2n+1, ...].
-    """
+def halves(windows: Shaped[AnyArray, "B window *rest"], settings: RankLoss) -> Shaped[AnyArray, "B M n *rest"]:
+    """The parts of a window that a map each puts in order, in time's order; `rest` is any number of axes."""
     n = settings.half_length
     if settings.direction == "centred":
         return windows[:, None]
     return jnp.stack([windows[:, :n], windows[:, n + 1 :]], 1)
 
 
-def frame_features(windows, settings: RankLoss, where=None) -> jax.Array:
-    """Windows [B, 2n+1, H, W, C] (uint8 or [0, 1]) -> v [B, M, K, H*W*C], float32, one row a frame of a part.
+def frame_features(
+    windows: Real[AnyArray, "B window H W C"], settings: RankLoss, where: Bool[AnyArray, "B window"] | None = None
+) -> Float32[Array, "B M n H*W*C"]:
+    """Windows (uint8 or [0, 1]) -> v, one row a frame of a part.
 
-    `where` [B, 2n+1], False for a missing frame, keeps it out of the mean frame; its own row is then meaningless.
+    `where`, False for a missing frame, keeps it out of the mean frame; its own row is then meaningless.
     """
-    parts = halves(windows, settings)
+    parts = jnp.asarray(halves(windows, settings))
     parts = parts.reshape(*parts.shape[:3], -1)
     x = parts.astype(jnp.float32) / 255.0 if parts.dtype == jnp.uint8 else parts.astype(jnp.float32)
     if where is None:
         weight = jnp.ones(x.shape[:3] + (1,), x.dtype)
     else:
-        weight = halves(where, settings)[..., None].astype(x.dtype)
+        weight = jnp.asarray(halves(where, settings)[..., None], x.dtype)
     if settings.frame_features == "running_mean":
         x = jnp.cumsum(weight * x, -2) / jnp.maximum(jnp.cumsum(weight, -2), 1)
     mean = (weight * x).sum(-2, keepdims=True) / jnp.maximum(weight.sum(-2, keepdims=True), 1)
@@ -98,8 +102,8 @@ def frame_features(windows, settings: RankLoss, where=None) -> jax.Array:
     return v / (TYPICAL_CHANGE * v.shape[-1] ** 0.5)
 
 
-def scores(maps, features) -> jax.Array:
-    """S_k = <D, v_k> / sqrt(H W C): maps [B, M, H, W, C], features [B, M, K, H*W*C] -> [B, M, K].
+def scores(maps: Float[AnyArray, "B M H W C"], features: Float[AnyArray, "B M n H*W*C"]) -> Float[Array, "B M n"]:
+    """S_k = <D, v_k> / sqrt(H W C), of maps D and frame features v.
 
     The factor makes a D with entries of order one give margins of order one at the best, whatever the resolution.
     """
@@ -107,21 +111,31 @@ def scores(maps, features) -> jax.Array:
     return jnp.einsum("bmd,bmkd->bmk", flat, features) * flat.shape[-1] ** -0.5
 
 
-def pairs(length: int) -> tuple[jax.Array, jax.Array]:
+def pairs(length: int) -> tuple[Int[Array, " pairs"], Int[Array, " pairs"]]:
     """Chronological pairs i < j of `length` frames, as two index arrays."""
     return jnp.triu_indices(length, 1)
 
 
-def _differences(maps, windows, settings, where):
-    """S_j - S_i of every chronological pair and whether both frames are there: [B, M, pairs] each; and S."""
+def _differences(
+    maps: Float[AnyArray, "B M H W C"],
+    windows: Real[AnyArray, "B window H W C"],
+    settings: RankLoss,
+    where: Bool[AnyArray, "B window"] | None,
+) -> tuple[Float[Array, "B M pairs"], Bool[Array, "B M pairs"], Float[Array, "B M n"], Bool[Array, "B M n"]]:
+    """S_j - S_i of every chronological pair and whether both frames are there; S, and whether a frame is there."""
     s = scores(maps, frame_features(windows, settings, where))
-    there = jnp.ones(s.shape, bool) if where is None else halves(where, settings).astype(bool)
+    there = jnp.ones(s.shape, bool) if where is None else jnp.asarray(halves(where, settings), bool)
     i, j = pairs(s.shape[-1])
     return s[..., j] - s[..., i], there[..., i] & there[..., j], s, there
 
 
-def rank_loss(maps, windows, settings: RankLoss, where=None) -> jax.Array:
-    """The loss of each window: maps [B, M, H, W, C], windows [B, 2n+1, H, W, C], where [B, 2n+1] -> [B].
+def rank_loss(
+    maps: Float[AnyArray, "B M H W C"],
+    windows: Real[AnyArray, "B window H W C"],
+    settings: RankLoss,
+    where: Bool[AnyArray, "B window"] | None = None,
+) -> Float[Array, " B"]:
+    """The loss of each window; `where` is False for a missing frame.
 
     hinge: mean over the pairs i < j of each part of max(0, margin - (S_j - S_i)); plus l2 * mean(D^2).
     A pair with a missing frame is left out; a window without any pair has only the l2 term.
@@ -144,8 +158,13 @@ def rank_loss(maps, windows, settings: RankLoss, where=None) -> jax.Array:
     return penalty + settings.l2 * jnp.square(maps).mean((1, 2, 3, 4))
 
 
-def ranking_accuracy(maps, windows, settings: RankLoss, where=None) -> jax.Array:
-    """Share of chronological pairs that the maps put in the right order, of each window: -> [B]; a tie counts a half.
+def ranking_accuracy(
+    maps: Float[AnyArray, "B M H W C"],
+    windows: Real[AnyArray, "B window H W C"],
+    settings: RankLoss,
+    where: Bool[AnyArray, "B window"] | None = None,
+) -> Float[Array, " B"]:
+    """Share of chronological pairs that the maps put in the right order, of each window; a tie counts a half.
 
     NaN for a window without a pair.
 
@@ -160,8 +179,10 @@ def ranking_accuracy(maps, windows, settings: RankLoss, where=None) -> jax.Array
     return jnp.where(count > 0, jnp.where(valid, right, 0).sum((1, 2)) / jnp.maximum(count, 1), jnp.nan)
 
 
-def dynamic_image(windows, settings: RankLoss, where=None) -> jax.Array:
-    """Approximate rank pooling, sum_t (2t - T - 1) v_t of each part (Bilen et al. 2016): -> [B, M, H, W, C].
+def dynamic_image(
+    windows: Real[AnyArray, "B window H W C"], settings: RankLoss, where: Bool[AnyArray, "B window"] | None = None
+) -> Float[Array, "B M H W C"]:
+    """Approximate rank pooling, sum_t (2t - T - 1) v_t of each part (Bilen et al. 2016).
 
     It sees the window itself, so as a dynamic representation it is an oracle that the U-net, which sees only the
     centre frame, cannot reach.
@@ -172,9 +193,9 @@ def dynamic_image(windows, settings: RankLoss, where=None) -> jax.Array:
     return jnp.einsum("k,bmkd->bmd", coefficient, v).reshape(v.shape[:2] + windows.shape[2:])
 
 
-def copied_input(windows, settings: RankLoss) -> jax.Array:
+def copied_input(windows: Real[AnyArray, "B window H W C"], settings: RankLoss) -> Float[Array, "B M H W C"]:
     """The trivial solution as a control: the centre frame less its mean, with the sign that autocorrelation asks for."""
-    x = windows[:, settings.half_length].astype(jnp.float32)
+    x = jnp.asarray(windows[:, settings.half_length], jnp.float32)
     x = x - x.mean((1, 2), keepdims=True)
     # Frames before the centre come nearer to it in time, frames after it go away from it.
     return jnp.stack([x, -x], 1) if settings.maps == 2 else x[:, None]

@@ -5,16 +5,21 @@ are fewer, the z-scores, once for a training set. Inner folds are parts of them:
 deviations of the whole training set. On the host, float64; memory holds the products and one inner fold's part.
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
+from jaxtyping import Bool, Float, Float32, Float64
 
 from facedyn.core import trait_heads
 from facedyn.core.pca import Products, coordinates, normal_matrix
+from facedyn.core.shapes import Labels, Rows
 
 # The strongest penalty worth having, in units of the mean curvature (squared singular value) of the training features: it
 # leaves a quarter of an average direction. Stronger ones differ in the size of the predictions only; choosing among them makes
@@ -29,19 +34,25 @@ NO_CURVATURE, SMALLEST_PENALTY = 1e-12, 1e-10
 class Fitted(NamedTuple):
     """Ridges of T traits on a training set."""
 
-    out: np.ndarray  # float32 [N, T] predictions of all rows
-    chosen: np.ndarray  # float32 [T, 2] components and penalty, as they were used
-    duals: np.ndarray  # float64 [N, T]: the weights of the z-scores z are z^T duals; 0 for rows that are not in training
+    out: Float32[np.ndarray, "N T"]  # predictions of all rows
+    chosen: Float32[np.ndarray, "T 2"]  # components and penalty, as they were used
+    duals: Float64[np.ndarray, "N T"]  # the weights of the z-scores z are z^T duals; 0 for rows that are not in training
 
 
-def choose(products: Products, y, splits, grid, columns: int):
+def choose(
+    products: Products,
+    y: Labels,
+    splits: Bool[np.ndarray, "splits N"],
+    grid: Sequence[tuple[int | np.integer, float]],
+    columns: int,
+) -> tuple[Float[np.ndarray, "T 2"], Float32[np.ndarray, "N T"]]:
     """The candidate with the smallest squared error over all inner validation rows, for each trait.
 
     Args:
-      products: of the features z-scored by all training rows; y: [N, T] labels, finite in the rows of `splits`.
-      splits: bool [I + 1, N], the training rows less one inner fold each, and last all of them.
+      products: of the features z-scored by all training rows; y: labels, finite in the rows of `splits`.
+      splits: the training rows less one inner fold each, and last all of them.
       grid: L candidates (components, penalty); `columns` components are all there are.
-    Returns: the choices, float [T, 2]; float32 [N, T], what they predict for each training row in its inner fold, else NaN.
+    Returns: the choices; what they predict for each training row in its inner fold, else NaN.
     """
     rows, predicted = splits[-1], np.full((len(grid), *y.shape), np.nan, np.float32)
     for fit in splits[:-1]:
@@ -52,8 +63,8 @@ def choose(products: Products, y, splits, grid, columns: int):
     return np.array(grid, float)[best], np.take_along_axis(predicted, best[None, None], 0)[0]
 
 
-def fit(products: Products, y, rows, choices, columns: int, solver: str) -> Fitted:
-    """The ridge of each trait with its choice (components, penalty) [T, 2], fitted to the rows (bool [N])."""
+def fit(products: Products, y: Labels, rows: Rows, choices: Float[np.ndarray, "T 2"], columns: int, solver: str) -> Fitted:
+    """The ridge of each trait with its choice (components, penalty), fitted to the rows."""
     if solver == "closed_form" and (choices[:, 0] >= columns).all():
         matrix, left = normal_matrix(products, rows, np.ones(len(y), bool))
         if choices[:, 1].min() >= SMALLEST_PENALTY * _bound(matrix):
@@ -81,7 +92,7 @@ def _fit_directly(products, matrix, left, y, rows, choices, columns) -> Fitted:
     return Fitted((out + mean).astype(np.float32), chosen.astype(np.float32), duals)
 
 
-def held_penalty(penalty, total, count):
+def held_penalty(penalty: float, total: float, count: int | np.integer) -> float:
     """The penalty, at most MAX_SHRINKAGE times the mean of `count` curvatures that add up to `total`."""
     return min(penalty, MAX_SHRINKAGE * total / count) if total > 0 else penalty
 

@@ -5,25 +5,32 @@ the people predicted leaks in. D. Wolpert, "Stacked generalization", Neural Netw
 Laan, E. Polley, A. Hubbard, "Super learner", 2007.
 """
 
+from __future__ import annotations
+
 import numpy as np
+from jaxtyping import Float, Float32, Int
 from scipy.optimize import nnls
+
+from facedyn.core.shapes import Folds, Labels
 
 # How much heavier the weights' sum weighs than the predictions; large enough to bring it to 1.
 SUM_WEIGHT = 1e3
 
 
-def stack(inner, out, y, fold) -> np.ndarray:
+def stack(
+    inner: Float[np.ndarray, "M K N T"], out: Float[np.ndarray, "M N T"], y: Labels, fold: Folds
+) -> Float32[np.ndarray, "N T"]:
     """Weighted means of M members' predictions, the weights (>= 0, sum 1) a fold's and trait's own.
 
     A member's prediction that is NaN counts as the training people's mean. Weights that could all vanish would make the
     size of the predictions differ between folds by chance; their sum is 1 for that reason.
 
     Args:
-      inner: [M, K, N, T] predictions of each fold's training rows by inner folds, NaN elsewhere.
-      out: [M, N, T] out-of-fold predictions.
-      y: [N, T] labels, NaN = missing.
-      fold: int [N], -1 for rows in training only.
-    Returns: float32 [N, T], NaN where no member has a prediction.
+      inner: predictions of each fold's training rows by inner folds, NaN elsewhere.
+      out: out-of-fold predictions.
+      y: labels, NaN = missing.
+      fold: -1 for rows in training only.
+    Returns: predictions, NaN where no member has a prediction.
     """
     stacked = np.full(out.shape[1:], np.nan, np.float32)
     for k, t in np.ndindex(inner.shape[1], y.shape[1]):
@@ -37,8 +44,10 @@ def stack(inner, out, y, fold) -> np.ndarray:
     return stacked
 
 
-def convex_weights(predictions, y):
-    """(weights [M] >= 0 of sum 1 that bring the centred predictions [M, N] nearest to the centred y [N], their means [M])."""
+def convex_weights(
+    predictions: Float[np.ndarray, "M N"], y: Float[np.ndarray, " N"]
+) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+    """(weights >= 0 of sum 1 that bring the centred predictions nearest to the centred y, the predictions' means)."""
     known = np.isfinite(predictions)
     means = np.where(known, predictions, 0.0).sum(1) / np.maximum(known.sum(1), 1)
     centred = np.where(known, predictions - means[:, None], 0.0).T.astype(float)
@@ -48,8 +57,8 @@ def convex_weights(predictions, y):
     return weights / weights.sum(), means
 
 
-def choose(inner, y, fold, worst: bool = False) -> np.ndarray:
-    """Which of M members has the smallest (or largest) squared error on each fold's training rows: int [K].
+def choose(inner: Float[np.ndarray, "M K N T"], y: Labels, fold: Folds, worst: bool = False) -> Int[np.ndarray, " K"]:
+    """Which of M members has the smallest (or largest) squared error on each fold's training rows.
 
     In units of each trait's variance, summed over the traits; over the rows that every member predicts. Arguments as of
     `stack`.

@@ -7,14 +7,19 @@ on the face), and takes the movement over time from somebody else: if it still i
 Arrays as in `low_rank`: T frames, S sites, K coordinates, N rows.
 """
 
+from __future__ import annotations
+
 import numpy as np
+from jaxtyping import Float, Float32, Float64, Int
+
+from facedyn.core.shapes import AnyArray, States, Windows
 
 # Directions with less than this share of the leading one's variance are rounding, and stay still.
 MIN_VARIANCE = 1e-8
 
 
-def centred(states, clip=None) -> np.ndarray:
-    """states [T, S, K] less their mean over each clip, float64; clip: to which each frame belongs, int [T]; None = one clip."""
+def centred(states: States, clip: Int[np.ndarray, " T"] | None = None) -> Float64[np.ndarray, "T S K"]:
+    """States less their mean over each clip; clip: to which each frame belongs, None = all to one."""
     states = np.asarray(states, np.float64)
     if clip is None:
         return states - states.mean(0)
@@ -24,14 +29,14 @@ def centred(states, clip=None) -> np.ndarray:
     return states - (sums / np.bincount(clip)[:, None, None])[clip]
 
 
-def covariance(states, clip=None) -> np.ndarray:
-    """Of states [T, S, K] about the means of their clips: float64 [S, K, K]."""
+def covariance(states: States, clip: Int[np.ndarray, " T"] | None = None) -> Float64[np.ndarray, "S K K"]:
+    """Of states about the means of their clips."""
     found = centred(states, clip)
     return np.einsum("tsi,tsj->sij", found, found) / len(found)
 
 
-def roots(covariances) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric square root and inverse square root of covariances [S, K, K]; the inverse is 0 where nothing varies.
+def roots(covariances: Float64[np.ndarray, "S K K"]) -> tuple[Float64[np.ndarray, "S K K"], Float64[np.ndarray, "S K K"]]:
+    """Symmetric square root and inverse square root of covariances; the inverse is 0 where nothing varies.
 
     Symmetric, not triangular: of all roots it turns the coordinates least, so that they keep their meaning (A. Kessy et al.,
     "Optimal whitening and decorrelation", The American Statistician 2018).
@@ -43,26 +48,30 @@ def roots(covariances) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.einsum("sik,sk,sjk->sij", vectors, scale, vectors) for scale in (root, inverse))
 
 
-def whiten(states, clip=None) -> np.ndarray:
-    """States [T, S, K] without their clips' means and with the identity as covariance, float32."""
+def whiten(states: States, clip: Int[np.ndarray, " T"] | None = None) -> Float32[np.ndarray, "T S K"]:
+    """States without their clips' means and with the identity as covariance."""
     found = centred(states, clip)
     _, inverse = roots(covariance(states, clip))
     return np.einsum("tsi,sij->tsj", found, inverse).astype(np.float32)
 
 
-def swap_dynamics(own, other, own_clip=None, other_clip=None) -> np.ndarray:
-    """Somebody else's movement over time with this person's covariance: float32 [T', S, K], frame by frame as `other`.
+def swap_dynamics(
+    own: States,
+    other: Float[AnyArray, "T_other S K"],
+    own_clip: Int[np.ndarray, " T"] | None = None,
+    other_clip: Int[np.ndarray, " T_other"] | None = None,
+) -> Float32[np.ndarray, "T_other S K"]:
+    """Somebody else's movement over time with this person's covariance, frame by frame as `other`.
 
         z'_t = C_own^(1/2) C_other^(-1/2) (z_t - mean of its clip)
 
-    Args: own [T, S, K], other [T', S, K]: states of this person and of the other; *_clip: which clip a frame is of, int;
-      None = all of one.
+    Args: own, other: states of this person and of the other; *_clip: which clip a frame is of, None = all of one.
     Returns: states about means of 0. Where the other does not move at all, neither does the surrogate.
     """
     colour, _ = roots(covariance(own, own_clip))
     return np.einsum("tsi,sij->tsj", whiten(other, other_clip).astype(np.float64), colour).astype(np.float32)
 
 
-def reverse(windows) -> np.ndarray:
-    """The windows [N, 2n+1] of a clip that is played backwards: the same frames, the last one first."""
+def reverse(windows: Windows) -> Int[np.ndarray, "N window"]:
+    """The windows of a clip that is played backwards: the same frames, the last one first."""
     return np.asarray(windows)[:, ::-1]

@@ -5,21 +5,25 @@ A fitted head is a plain pytree with its own normalisation,
 several traits that were fitted to different people are stacked along a first axis of every leaf.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+from facedyn.core.shapes import AnyArray, Head, Layers, Scalar
 
 
-def predict(head, x) -> jax.Array:
+def predict(head: Head, x: Float[AnyArray, "N D"]) -> Float[Array, "N T"]:
     """Predictions of a fitted head.
 
     Args:
       head: pytree as in the module's docstring; `head["mean"]` is [D], or [T, D] for T stacked heads.
-      x: [N, D]; a NaN (a task the person lacks) counts as the training people's mean.
-    Returns: [N, T].
+      x: a NaN (a task the person lacks) counts as the training people's mean.
     """
     if head["mean"].ndim == 2:
         return jax.vmap(lambda one: predict(one, x)[:, 0], out_axes=1)(head)
@@ -29,57 +33,37 @@ def predict(head, x) -> jax.Array:
     return apply_layers(head["layers"], z)
 
 
-def apply_layers(layers, z) -> jax.Array:
-    """Affine layers with ReLU in between. z [N, D] -> [N, T]."""
+def apply_layers(layers: Layers, z: Float[Array, "N D"]) -> Float[Array, "N T"]:
+    """Affine layers with ReLU in between."""
     for i, layer in enumerate(layers):
         z = jnp.matmul(jax.nn.relu(z) if i else z, layer["weights"], precision="highest") + layer["bias"][None]
     return z
 
 
-def ridge_closed_form(x, y, penalty, where=None) -> tuple[jax.Array, jax.Array]:
-    """Minimiser of ||y - x w - b||^2 + penalty ||w||^2 (intercept b unpenalised), the problem of scikit-learn's Ridge.
-
-    Solved in the thin singular basis of the centred x, whose cost is that of the smaller of the primal and the dual, and
-    whose rounding error grows with the root of their condition number only.
-
-    Args: x [N, D]; y [N]; penalty > 0; where [N] mask of the rows that count (the others may be NaN).
-    Returns: (weights [D], intercept []).
-
-    >>> weights, intercept = ridge_closed_form([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], penalty=2.0)
-    >>> print(f"{weights[0]:.2f} {intercept:.2f}")  # 2 and 1 without the penalty
-    1.00 2.00
-    """
-    x, y, mean_x, mean_y = _centre(x, y, where)
-    u, s, v = jnp.linalg.svd(x, full_matrices=False)
-    weights = v.T @ ridge_closed_form_rotated(u * s[None], y, penalty)
-    return weights, mean_y - mean_x @ weights
-
-
-def ridge_lbfgs(x, y, penalty, where=None, *, tolerance=1e-5, max_steps=50) -> tuple[jax.Array, jax.Array]:
-    """The same minimiser as `ridge_closed_form` by `optax.lbfgs`; same arguments and results.
-
-    Descent happens in the singular basis of x (an exact rotation of the problem, so its minimum is the same), where a
-    diagonal rescaling removes the spread of the curvature; on raw features float32 would stall long before the minimum.
-    """
-    x, y, mean_x, mean_y = _centre(x, y, where)
-    u, s, v = jnp.linalg.svd(x, full_matrices=False)
-    weights = v.T @ ridge_lbfgs_rotated(u * s[None], y, penalty, tolerance=tolerance, max_steps=max_steps)
-    return weights, mean_y - mean_x @ weights
-
-
-def ridge_closed_form_rotated(coordinates, y, penalty, keep=1.0) -> jax.Array:
+def ridge_closed_form_rotated(
+    coordinates: Float[AnyArray, "N R"], y: Float[AnyArray, " N"], penalty: Scalar, keep: float | Float[Array, " R"] = 1.0
+) -> Float[Array, " R"]:
     """The minimiser of `ridge_lbfgs_rotated`, same arguments, for coordinates whose columns are orthogonal."""
     curvature = jnp.sum(coordinates**2, 0)
     return keep * jnp.matmul(coordinates.T, y, precision="highest") / (curvature + penalty)
 
 
-def ridge_lbfgs_rotated(coordinates, y, penalty, keep=1.0, *, tolerance=1e-5, max_steps=50) -> jax.Array:
-    """L-BFGS on ||y - c w||^2 + penalty ||w||^2 for centred y [N] and centred coordinates c [N, R] -> w [R].
+def ridge_lbfgs_rotated(
+    coordinates: Float[AnyArray, "N R"],
+    y: Float[AnyArray, " N"],
+    penalty: Scalar,
+    keep: float | Float[Array, " R"] = 1.0,
+    *,
+    tolerance: float = 1e-5,
+    max_steps: int = 50,
+) -> Float[Array, " R"]:
+    """L-BFGS on ||y - c w||^2 + penalty ||w||^2 for centred y and centred coordinates c -> w.
 
-    keep: [R] of 1, and 0 where w is to be 0; the coordinates themselves are never copied for it, nor under vmap.
+    keep: 1, and 0 where w is to be 0; the coordinates themselves are never copied for it, nor under vmap.
 
-    Any c is right; orthogonal columns (principal coordinates) are solved in a handful of steps. Stops when the norm of
-    the gradient is `tolerance` times that at w = 0, or after `max_steps`.
+    Any c is right; orthogonal columns (principal coordinates) are solved in a handful of steps, whereas on raw features float32
+    would stall long before the minimum. Stops when the norm of the gradient is `tolerance` times that at w = 0, or after
+    `max_steps`.
     """
     scale = keep * jax.lax.rsqrt(jnp.sum(coordinates**2, 0) + penalty)  # inverse root of the curvature's diagonal
     size = jnp.maximum(jnp.linalg.norm(y), 1e-30)
@@ -114,7 +98,7 @@ def _minimise_lbfgs(loss, start, tolerance, max_steps) -> jax.Array:
     return jax.lax.while_loop(unfinished, step, (start, solver.init(start)))[0]
 
 
-def init_mlp(key, features: int, hidden: int, traits: int) -> list[dict[str, jax.Array]]:
+def init_mlp(key: PRNGKeyArray, features: int, hidden: int, traits: int) -> list[dict[str, Float[Array, " ..."]]]:
     """Layers of an MLP with one hidden layer; its output starts at 0, the (standardised) mean label."""
     weights = jax.random.normal(key, (features, hidden)) / jnp.sqrt(features)
     return [
@@ -125,12 +109,20 @@ def init_mlp(key, features: int, hidden: int, traits: int) -> list[dict[str, jax
 
 @functools.partial(jax.jit, static_argnames=("hidden", "steps"))
 def fit_mlp(
-    key, z, y, where, *, hidden=64, steps=300, learning_rate=1e-3, weight_decay=1e-1
-) -> tuple[list[dict[str, jax.Array]], jax.Array]:
+    key: PRNGKeyArray,
+    z: Float[AnyArray, "N R"],
+    y: Float[AnyArray, "N T"],
+    where: Shaped[AnyArray, "N T"],
+    *,
+    hidden: int = 64,
+    steps: int = 300,
+    learning_rate: Scalar = 1e-3,
+    weight_decay: Scalar = 1e-1,
+) -> tuple[list[dict[str, Float[Array, " ..."]]], Float[Array, " {steps}"]]:
     """Fits an MLP to all traits at once by full-batch AdamW on the squared error of the standardised labels.
 
-    Args: z [N, R] normalised features; y [N, T] labels; where [N, T] mask of the labels that count (others may be NaN).
-    Returns: (layers, losses [steps]); the layers predict in the labels' own unit.
+    Args: z: normalised features; y: labels; where: mask of the labels that count (others may be NaN).
+    Returns: (layers, losses); the layers predict in the labels' own unit.
     """
     where = where.astype(z.dtype)
     count = jnp.maximum(jnp.sum(where, 0, keepdims=True), 1.0)
@@ -153,13 +145,3 @@ def fit_mlp(
     (layers, _), losses = jax.lax.scan(step, (layers, solver.init(layers)), None, steps)
     last = {"weights": layers[1]["weights"] * sd, "bias": layers[1]["bias"] * sd[0] + mean[0]}
     return [layers[0], last], losses
-
-
-def _centre(x, y, where):
-    """Rows that count, centred; the others 0. Returns x, y and the means that were taken off."""
-    x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
-    where = jnp.ones(len(y), bool) if where is None else where.astype(bool)
-    count = jnp.maximum(jnp.sum(where), 1)
-    x, y = jnp.where(where[:, None], x, 0.0), jnp.where(where, y, 0.0)
-    mean_x, mean_y = jnp.sum(x, 0) / count, jnp.sum(y) / count
-    return jnp.where(where[:, None], x - mean_x[None], 0.0), jnp.where(where, y - mean_y, 0.0), mean_x, mean_y

@@ -4,16 +4,26 @@
 person filters (or anything else of type array -> array) are put between the layers of a frozen model.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Float32, PRNGKeyArray, PyTree, Real
+
+from facedyn.core.shapes import AnyArray
 
 Tap = Callable[[str, jax.Array], jax.Array]
+Frames: TypeAlias = Real[AnyArray, "B H W C"]
+# Finest first.
+Features: TypeAlias = tuple[Float[AnyArray, "B _ _ _"], ...]
 
 
 def no_tap(site: str, h: jax.Array) -> jax.Array:
@@ -32,7 +42,7 @@ class GroupNorm(nn.Module):
     epsilon: float = 1e-5
 
     @nn.compact
-    def __call__(self, h):  # [B, H, W, C] -> [B, H, W, C]
+    def __call__(self, h: Float[Array, "B H W C"]) -> Float[Array, "B H W C"]:
         channels = h.shape[-1]
         gain = self.param("gain", nn.initializers.ones, (channels,), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
@@ -49,12 +59,12 @@ class GroupNorm(nn.Module):
         return (h32 * scale[:, None, None] + shift[:, None, None]).astype(h.dtype)
 
 
-def convolve(h, kernel) -> jax.Array:  # [B, H, W, C], [3, 3, C, D] -> [B, H, W, D]
+def convolve(h: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
     """3x3 convolution with zeros around, in the form that suits the hardware it is compiled for."""
     return jax.lax.platform_dependent(h, kernel, cpu=_convolve_columns, default=_convolve)
 
 
-def _convolve(h, kernel):
+def _convolve(h: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
     return jax.lax.conv_general_dilated(h, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
@@ -63,7 +73,7 @@ CPU_CHANNELS = 16
 
 
 @jax.custom_vjp
-def _convolve_columns(h, kernel):
+def _convolve_columns(h: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"]) -> Float[Array, "B H W D"]:
     """`_convolve`, neighbouring columns at once where it has few channels.
 
     m columns of D channels are one column of m * D channels, of a convolution with a wider kernel and a stride of m: a third
@@ -97,10 +107,10 @@ class Conv(nn.Module):
     """3x3 convolution without bias."""
 
     channels: int
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
-    def __call__(self, h):
+    def __call__(self, h: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, h.shape[-1], self.channels))
         return convolve(h.astype(self.dtype), kernel.astype(self.dtype))
 
@@ -110,23 +120,23 @@ class Block(nn.Module):
 
     channels: int
     groups: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, h):
+    def __call__(self, h: Float[Array, "B H W C"]) -> Float[Array, "B H W D"]:
         for _ in range(2):
             h = Conv(self.channels, self.dtype)(h)
             h = nn.leaky_relu(GroupNorm(self.groups)(h), 0.1)
         return h
 
 
-def halve(h) -> jax.Array:  # [B, H, W, C] -> [B, H/2, W/2, C]
+def halve(h: Float[Array, "B H W C"]) -> Float[Array, "B H//2 W//2 C"]:
     """Mean over 2x2 places."""
     b, height, width, c = h.shape
     return h.reshape(b, height // 2, 2, width // 2, 2, c).mean((2, 4), dtype=h.dtype)
 
 
-def double(h) -> jax.Array:  # [B, H, W, C] -> [B, 2H, 2W, C]
+def double(h: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Nearest-neighbour upsampling."""
     b, height, width, c = h.shape
     return jnp.broadcast_to(h[:, :, None, :, None], (b, height, 2, width, 2, c)).reshape(b, 2 * height, 2 * width, c)
@@ -152,9 +162,9 @@ class UNet(nn.Module):
     groups: int = 8
     maps: int = 2
     image_channels: int = 3
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
-    def setup(self):
+    def setup(self) -> None:
         block = partial(Block, dtype=self.dtype)
         groups = [next(g for g in range(min(self.groups, c), 0, -1) if c % g == 0) for c in self.channels]
         self.encoder = [block(c, g) for c, g in zip(self.channels, groups)]
@@ -163,8 +173,8 @@ class UNet(nn.Module):
         self.narrow = [nn.Conv(c, (1, 1), use_bias=False, dtype=self.dtype) for c in self.channels[:-1]]
         self.head = nn.Conv(self.maps * self.image_channels, (1, 1), dtype=jnp.float32)
 
-    def encode(self, frames):
-        """Frames [B, H, W, C], uint8 or floats in [0, 1] -> features, a tuple of [B, H/2^l, W/2^l, channels[l]].
+    def encode(self, frames: Frames) -> Features:
+        """Frames, uint8 or floats in [0, 1] -> features, [B, H/2^l, W/2^l, channels[l]] of each level l.
 
         The last is the bottleneck, the others the skips. Raises ValueError when H or W cannot be halved often enough.
         """
@@ -181,8 +191,8 @@ class UNet(nn.Module):
             features.append(h)
         return tuple(features)
 
-    def decode(self, features, tap: Tap = no_tap):
-        """Features -> dynamic representation [B, maps, H, W, C], float32.
+    def decode(self, features: Features, tap: Tap = no_tap) -> Float32[Array, "B M H W C"]:
+        """Features -> dynamic representation.
 
         `tap(site, h)` sees, and may replace, every feature map at the sites 'bottleneck', 'skip<l>' (before it joins
         the decoder at level l) and 'decoder<l>' (after the decoder's block of level l).
@@ -196,11 +206,11 @@ class UNet(nn.Module):
         maps = maps.reshape(*maps.shape[:-1], self.maps, self.image_channels)
         return jnp.moveaxis(maps, -2, 1)
 
-    def __call__(self, frames):
+    def __call__(self, frames: Frames) -> Float32[Array, "B M H W C"]:
         return self.decode(self.encode(frames))
 
 
-def init(model: UNet, key: jax.Array, image_size: int):
+def init(model: UNet, key: PRNGKeyArray, image_size: int) -> PyTree:
     """Fresh parameters of `model` for square frames of `image_size` pixels.
 
     Kernels are normal with variance 1 / fan-in (LeCun et al. 1998), gains one, biases zero. All kernels come from one
@@ -220,18 +230,18 @@ def init(model: UNet, key: jax.Array, image_size: int):
     return jax.tree_util.tree_map_with_path(fresh, shapes)
 
 
-def encode(model: UNet, params, frames):
+def encode(model: UNet, params: PyTree, frames: Frames) -> Features:
     """See UNet.encode."""
-    return model.apply(params, frames, method="encode")
+    return cast(Features, model.apply(params, frames, method="encode"))
 
 
-def decode(model: UNet, params, features, tap: Tap = no_tap):
+def decode(model: UNet, params: PyTree, features: Features, tap: Tap = no_tap) -> Float32[Array, "B M H W C"]:
     """See UNet.decode."""
-    return model.apply(params, features, tap, method="decode")
+    return cast(Array, model.apply(params, features, tap, method="decode"))
 
 
-def feature_maps(model: UNet, params, frames) -> dict[str, jax.Array]:
-    """Every feature map that a tap sees: {site: [B, h, w, c]}. Under jit, what is not used is not computed."""
+def feature_maps(model: UNet, params: PyTree, frames: Frames) -> dict[str, Float[Array, "B _ _ _"]]:
+    """Every feature map that a tap sees, by site. Under jit, what is not used is not computed."""
     found = {}
 
     def keep(site, h):
@@ -242,6 +252,6 @@ def feature_maps(model: UNet, params, frames) -> dict[str, jax.Array]:
     return found
 
 
-def pooled_features(model: UNet, params, frames) -> jax.Array:
-    """Mean of skips and bottleneck over places and frames: [B, H, W, C] -> float32 [sum of the channels]."""
+def pooled_features(model: UNet, params: PyTree, frames: Frames) -> Float32[Array, " features"]:
+    """Mean of skips and bottleneck over places and frames, side by side."""
     return jnp.concatenate([h.astype(jnp.float32).mean((0, 1, 2)) for h in encode(model, params, frames)])

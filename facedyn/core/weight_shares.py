@@ -5,11 +5,17 @@ A head's weights are of z-scored features (principal components are folded in wh
 float64.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from facedyn.core.pca import standardise
+from facedyn.core.person_filters import Slot
+from facedyn.core.shapes import Features, Head
 
 
 class Part(NamedTuple):
@@ -22,8 +28,8 @@ class Part(NamedTuple):
     size: int
 
 
-def parts(blocks, slots) -> tuple[Part, ...]:
-    """The stretches of features made of `blocks` [(scale, task)] side by side, each with the layout `slots`."""
+def parts(blocks: Sequence[tuple[int, str]], slots: Sequence[Slot]) -> tuple[Part, ...]:
+    """The stretches of features made of `blocks` (scale, task) side by side, each with the layout `slots`."""
     width = sum(slot.size for slot in slots)
     return tuple(
         Part(scale, task, slot.site, i * width + slot.offset, slot.size)
@@ -32,7 +38,9 @@ def parts(blocks, slots) -> tuple[Part, ...]:
     )
 
 
-def weight_shares(head, x, stretches) -> tuple[np.ndarray, np.ndarray]:
+def weight_shares(
+    head: Head, x: Features, stretches: Sequence[Part | Slot]
+) -> tuple[Float64[np.ndarray, "T G"], Float64[np.ndarray, "T G"]]:
     """How much of each trait's head lies in each stretch.
 
     The share of the prediction is cov(c, y) / var(y) for a stretch's contribution c to the predictions y of the rows: it says
@@ -41,9 +49,9 @@ def weight_shares(head, x, stretches) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
       head: T stacked linear heads, {"mean": [T, D], "sd": [T, D], "layers": [{"weights": [T, D, 1], ...}]}.
-      x: float [N, D] features of the rows that the head was fitted to; NaN counts as the mean.
-      stretches: of type Part, or anything with offset and size, which together cover each feature once.
-    Returns: (share of the squared weights, share of the predictions' variance), float64 [T, G] each; a row sums to 1. The
+      x: features of the rows that the head was fitted to; NaN counts as the mean.
+      stretches: parts, or the slots of a layout, which together cover each feature once.
+    Returns: (share of the squared weights, share of the predictions' variance); a row sums to 1. The
       second may be negative where a stretch offsets what another adds.
     """
     weights = np.asarray(head["layers"][0]["weights"], float)[..., 0]

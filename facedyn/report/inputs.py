@@ -10,14 +10,12 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines import bounded
-from data_pipelines.faces.quality import frames_seen
+from data_pipelines.faces.quality import FLAGS, frames_seen
 from facedyn.report import tables
 from facedyn.store import metrics_log, representations, scores, stamps
 
 STAGES = ("prepare", "pretrain", "fit", "traits")
-# Columns of the quality table that count flagged frames, in words; clips that are named as worth a look.
-FLAGS = {"n_tiny": "tiny", "n_blurred": "blurred", "n_dark": "dark", "n_turned": "turned away"}
-SHOWN = 6
+SHOWN = 6  # clips that are named as worth a look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +85,11 @@ class Inputs:
         return not (self.stamps or len(self.scores) or len(self.representations) or any(x is not None for x in tables))
 
     @property
-    def labels_in_unit(self) -> bool:
-        """Whether all labels are known to lie in [0, 1], where ACC means something."""
+    def trait_metrics(self) -> list[str]:
+        """The metrics of traits; ACC, which means something in [0, 1] alone, where all labels are known to lie there."""
         table = self.predictions
-        return table is not None and len(table) > 0 and bool(table["label"].between(0, 1).all())
+        in_unit = table is not None and len(table) > 0 and bool(table["label"].between(0, 1).all())
+        return [metric for metric in tables.METRICS if metric != "acc" or in_unit]
 
     @property
     def without_filters(self) -> str:
@@ -150,7 +149,8 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     """
     used = quality[quality["verdict"] == "ok"]
     lost = 1 - used["n_kept"] / frames_seen(used).clip(lower=1)
-    shares = {word: used[name] / used["n_kept"].clip(lower=1) for name, word in FLAGS.items() if name in used}
+    flags = {word: f"n_{flag}" for flag, word in FLAGS.items() if f"n_{flag}" in used}
+    shares = {word: used[column] / used["n_kept"].clip(lower=1) for word, column in flags.items()}
     flagged = np.max(list(shares.values()), axis=0) if shares else np.zeros(len(used))
     jitter = used["jitter"].fillna(0.0)
     amiss = (lost + flagged).round(6)

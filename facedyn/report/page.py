@@ -7,6 +7,7 @@ system asks. What scrolls sideways can be reached with the keyboard.
 import base64
 import csv
 import html
+import importlib.resources
 import io
 import math
 import string
@@ -14,33 +15,16 @@ from typing import NamedTuple
 
 from facedyn.core.verdicts import Verdict
 from facedyn.report import tables
-from facedyn.report.style import SCRIPT, STYLE
 
-TEMPLATE = string.Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="description" content="$subtitle">
-<link rel="icon" href="data:,">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<a class="skip" href="#content">Skip to the results</a>
-<header>
-<h1>$title</h1>
-<p class="sub">$subtitle</p>
-</header>
-<nav aria-label="Sections of this page"><ul>$links</ul></nav>
-<main id="content" tabindex="-1">
-$sections
-</main>
-<script>$script</script>
-</body>
-</html>
-""")
+
+def _read(name: str) -> str:
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+# Colours are variables, so that one drawing serves light, dark and print; tests/test_report.py computes the contrast of every
+# colour of text on every background. The script marks the link of the section in view, opens folded details that a link leads
+# into, and shows all in a print.
+TEMPLATE, STYLE, SCRIPT = string.Template(_read("page.html")), _read("page.css"), _read("page.js")
 
 
 class Section(NamedTuple):

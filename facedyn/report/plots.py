@@ -179,9 +179,8 @@ def matrix(values, people, labels) -> str:
         parts.append(f'<text x="{left + side + 31}" y="{12 + share * side:.1f}">{_short(value)}</text>')
     with_self, with_others = np.nanmean(np.diagonal(values)) if own else math.nan, np.nanmean(values[~np.eye(n, dtype=bool)])
     words = f"Matrix: similarity of {n} people, mean {_short(with_others)} with others"
-    return _svg(
-        (left + side + 70, side + bottom + 12), parts, words + f", {_short(with_self)} with the same person" * bool(own)
-    )
+    words += f", {_short(with_self)} with the same person" * bool(own)
+    return _svg((left + side + 70, side + bottom + 12), parts, words)
 
 
 def _apart(values, gap) -> list[float]:

@@ -72,19 +72,16 @@ def _tiles(inputs) -> str:
     scores, tiles = inputs.scores, []
     own, best = tables.headline_row(scores), tables.baseline_row(scores)
     if own is not None:
-        references = [("best baseline", best.value)] if best is not None else []
-        oracle = tables.baseline_row(scores, "oracle")
-        references += [(method_name("oracle"), oracle.value)] if oracle is not None else []
+        references = [("best baseline", best), (method_name("oracle"), tables.baseline_row(scores, "oracle"))]
         tiles.append(_tile("How well are traits predicted?", own, references, PCC))
     found = tables.identification_row(scores)
     if found is not None:
         words = f"Top-1: the share of people who are found again, among all, in {tables.IDENTIFIED[found.method]}."
-        tiles.append(_tile("How many people are recognised?", found, [("chance", found.chance)], words))
+        tiles.append(_tile("How many people are recognised?", found, [("chance", found)], words))
     generic = tables.generic_rows(scores)
     for row, copied in generic[:1]:
-        references = [("copied input", copied.value)] if copied is not None else [("chance", row.chance)]
         oracle = tables.row_of(scores, key_of(row)._replace(method="oracle_dynamic_image"), "ranking_accuracy")
-        references += [("oracle: true order", oracle.value)] if oracle is not None else []
+        references = [("copied input", copied) if copied is not None else ("chance", row), ("oracle: true order", oracle)]
         words = "Ranking accuracy: the share of pairs of frames in the right order"
         words += f", at scale {row.scales} of {len(generic)}." if len(generic) > 1 else "."
         tiles.append(_tile("Is movement predicted?", row, references, words))
@@ -92,15 +89,19 @@ def _tiles(inputs) -> str:
 
 
 def _tile(title, row, references, words) -> str:
-    """A figure with its interval and verdict, and bars of it and its references; a dash where so few people say nothing."""
+    """A figure with its interval and verdict, and bars of it and its references; a dash where so few people say nothing.
+
+    references: (name, row or None for none); of 'chance' that of the row.
+    """
     few = row.verdict == TOO_FEW
     interval = "" if row.low != row.low or few else f"[{number(row.low, 2)}, {number(row.high, 2)}]"
     beside = ", ".join(filter(None, (interval, counted(int(row.n), "people"), "too few" if few else row.verdict)))
     bars = [] if few else [("here", row.value)]
+    bars += [(name, of.chance if name == "chance" else of.value) for name, of in references if of is not None]
     items = "".join(
         f'<li class="{"g1" if name == "here" else "g0"}"><span>{page.text(name)}</span>'
         f'<i style="--at: {min(max(value, 0.0), 1.0):.3f}"></i><span>{number(value, 2)}</span></li>'
-        for name, value in [*bars, *references]
+        for name, value in bars
     )
     large = f'<p class="key-figure"><b>{tables.key_figure(row)}</b>{page.text(beside)}</p>'
     return f'<div class="tile"><h3>{page.text(title)}</h3>{large}<ul class="bars">{items}</ul><p>{page.text(words)}</p></div>'

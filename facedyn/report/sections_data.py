@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import json
 
-from data_pipelines.faces.quality import frames_seen
+from data_pipelines.faces.quality import FLAGS, frames_seen
 from data_pipelines.progress import counted
 from facedyn.report import inputs as report_inputs
 from facedyn.report import page, plots, tables
@@ -45,9 +45,9 @@ def _quality(inputs, faces) -> list[str]:
         ["clips with more than one face", int((table["n_two_faces"] > 0).sum()), "the main person was followed"],
         ["clips with gaps", int((table["n_gaps"] > 0).sum()), "no window crosses a gap"],
     ]
-    for column, word in report_inputs.FLAGS.items():
-        if column in table and int(table[column].sum()):
-            rows.append([f"frames flagged: {word}", int(table[column].sum()), "kept, and flagged in quality.parquet"])
+    for flag, word in FLAGS.items():
+        if number := int(table[f"n_{flag}"].sum()) if f"n_{flag}" in table else 0:
+            rows.append([f"frames flagged: {word}", number, "kept, and flagged in quality.parquet"])
     used = f"{int(ok.sum()):,} of {counted(len(table), 'clips')} are used, {100 * kept / looked_at:.0f} % of frames, {people}."
     counts = page.table("quality", ["what", "number", "note"], rows, "What the stage prepare saw.", main=1)
     parts = [page.paragraph(used), page.details("Frames and clips in numbers", counts), *_worst(inputs, table, faces)]
@@ -103,10 +103,8 @@ def _doctor(inputs) -> list[str]:
     parts = [heading, page.table("doctor", ["severity", "what was found", "how to fix it"], rows, words, lead=lead)]
     if not rows:
         parts.append(page.paragraph("The doctor looked at manifest, files and data set, and found nothing."))
-    scored = inputs["doctor"]
-    entries = tables.pivot_metrics(scored[scored["trait"] == "mean"])
-    shown = [m for m in tables.METRICS if m != "acc" or inputs.labels_in_unit]
-    body = [[tables.describe(e["key"]), *(e.get(m) for m in shown), int(e["n"])] for e in entries]
+    scored, shown = inputs["doctor"], inputs.trait_metrics
+    body = tables.metric_rows(scored[scored["trait"] == "mean"], shown)
     words = "What is scored without looking at a frame, by a person's label in training or by the mean label."
     columns = ["method", *(tables.METRIC_NAMES[m] for m in shown), "people"]
     return [*parts, page.table("scored_without_frames", columns, body, words, main=1)]

@@ -79,9 +79,8 @@ def _curves(log, every, others: bool) -> str:
         words = f"Scale {scale}: ranking accuracy over the steps, at the end {values[-1]:.2f}"
         labels = ("step", "ranking accuracy")
         drawn.append(page.panel(f"Scale {scale}", "", plots.curve(steps, values, labels, "generic model", named, words)))
-    caption = (
-        "Ranking accuracy of the validation people, by whom the best step is chosen; dashed the controls, on the same people."
-    )
+    caption = "Ranking accuracy of the validation people, by whom the best step is chosen; dashed the controls, "
+    caption += "on the same people."
     caption += " The table above is of others, whom neither the model nor the choice of its step has seen." * others
     return page.figure(page.grid(drawn, 380), caption) if drawn else ""
 
@@ -172,11 +171,7 @@ def looks(inputs: Inputs) -> page.Section:
     """How many people are recognised once movement or looks are taken away, by block; what appearance says of the traits."""
     columns = _by_control(inputs["fit"])
     parts = [*_identified(columns), _traits_of_looks(inputs)] if len(columns) > 1 else [_traits_of_looks(inputs)]
-    missing = (
-        ""
-        if any(parts)
-        else ("Name controls to compare with, config.fit.controls=time_shuffled,swapped_dynamics, and run the stage fit.")
-    )
+    missing = "Name controls to compare with, config.fit.controls=time_shuffled,swapped_dynamics, and run the stage fit."
     return page.Section("looks", "Is it movement or looks?", "\n".join(filter(None, parts)), missing)
 
 
@@ -205,10 +200,8 @@ def _identified(columns) -> list[str]:
     row, swapped = whole[""], whole.get("swapped_dynamics")
     parts, chance = [], tables.number(row.chance)
     if swapped is not None and swapped.low == swapped.low:
-        figures = (
-            f"{tables.number(swapped.value)} of the people are recognised with somebody else's movement in place of their own"
-        )
-        figures += f", {tables.number(row.value)} with their own; chance is {chance}"
+        figures = f"{tables.number(swapped.value)} of the people are recognised with somebody else's movement in place of "
+        figures += f"their own, {tables.number(row.value)} with their own; chance is {chance}"
         found = "Some of it is looks" if swapped.low > row.chance else "It is movement" if row.low > row.chance else "Neither"
         parts = [page.paragraph(f"{found}: {figures}.")]
     names = [tables.method_name(control) for control in list(columns)[1:]]
@@ -216,10 +209,8 @@ def _identified(columns) -> list[str]:
     kinds = page.Cells(heat=tuple(range(1, len(columns) + 1)))
     head = ["block", "as filmed", *names]
     parts.append(page.table("movement_or_looks", head, body, caption, main=1, lead=("all blocks",), cells=kinds))
-    return parts + [
-        page.paragraph(f"{tables.sentence(name)}: {SHOWN[control]}", note=True)
-        for control, name in zip(list(columns)[1:], names)
-    ]
+    said = (f"{tables.sentence(name)}: {SHOWN[control]}" for control, name in zip(list(columns)[1:], names))
+    return parts + [page.paragraph(words, note=True) for words in said]
 
 
 def _traits_of_looks(inputs) -> str:
@@ -229,10 +220,7 @@ def _traits_of_looks(inputs) -> str:
     if own is None or not alone:
         return ""
     body = [[tables.method_name(row.method), row, int(row.n)] for row in (own, *alone)]
-    found = (
-        "Looks alone predict the traits, too" if any(row.low > 0 for row in alone) else "Looks alone do not predict the traits"
-    )
-    words = "Mean PCC of the features, and of single frames without any movement."
-    return page.paragraph(f"{found} better than guessing.") + page.table(
-        "traits_by_looks", ["from", "PCC", "people"], body, words, main=1, lead=(body[0][0],)
-    )
+    found = "predict the traits, too" if any(row.low > 0 for row in alone) else "do not predict the traits"
+    words, columns = "Mean PCC of the features, and of single frames without any movement.", ["from", "PCC", "people"]
+    table = page.table("traits_by_looks", columns, body, words, main=1, lead=(body[0][0],))
+    return page.paragraph(f"Looks alone {found} better than guessing.") + table

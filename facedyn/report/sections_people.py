@@ -85,9 +85,8 @@ def _predicted(inputs: Inputs) -> list[str]:
     )
     if not row.value > 0:
         return [page.paragraph(f"{words} From this, no length of video can be predicted.")]
-    body = [
-        [f"reliability {wanted}", *(_length(x, wanted, seconds) for x in (row.value, row.high, row.low))] for wanted in WANTED
-    ]
+    values = row.value, row.high, row.low
+    body = [[f"reliability {wanted}", *(_length(x, wanted, seconds) for x in values)] for wanted in WANTED]
     note = (
         "This is a prediction by the Spearman-Brown formula, and no measurement: it holds for more video of the same kind. "
         "Halves of the same clips share light, camera and mood, so other days will agree less."
@@ -119,11 +118,8 @@ def _reliability(row, seconds) -> str:
 
 def alike(inputs: Inputs, names: bool) -> page.Section:
     """Similarities, the most similar people, a map, and folded how well people are recognised."""
-    parts = [
-        *_matrix(inputs),
-        *_map(inputs, names),
-        page.details("How well people are recognised, in full", *_identification(inputs)),
-    ]
+    recognised = page.details("How well people are recognised, in full", *_identification(inputs))
+    parts = [*_matrix(inputs), *_map(inputs, names), recognised]
     missing = "At least three people with features are needed."
     return page.Section("people", "Who is alike?", "\n".join(filter(None, parts)), missing)
 
@@ -196,12 +192,11 @@ def _labels(predictions, ids) -> dict[str, np.ndarray]:
 
 def _identification(inputs) -> list[str]:
     scored = inputs["fit"][inputs["fit"]["metric"].isin(IDENTIFICATION)]
-    entries = tables.pivot_metrics(scored[scored["block"] == ""])
     body = []
-    for e in entries:
-        top1 = e.get("top1")
+    for *cells, people in tables.metric_rows(scored[scored["block"] == ""], IDENTIFICATION):
+        top1 = cells[1 + IDENTIFICATION.index("top1")]
         chance, verdict = (float(top1.chance), top1.verdict) if top1 is not None else (None, "")
-        body.append([tables.describe(e["key"]), *(e.get(m) for m in IDENTIFICATION), chance, int(e["n"]), verdict or "–"])
+        body.append([*cells, chance, people, verdict or "–"])
     words = (
         "Two sets of filters of each person, of halves of the frames, or of one session (task, clip) and the mean of the "
         "others: is the same person's other set the nearest of all (top-1)? Beside it the mean reciprocal rank, the mean "
@@ -209,9 +204,7 @@ def _identification(inputs) -> list[str]:
         "correlation: the share of what differs between measurements that is between people) of leading components."
     )
     columns = ["filters of", *(tables.METRIC_NAMES[m] for m in IDENTIFICATION), "chance of top-1", "people", "verdict"]
-    row = tables.identification_row(inputs.scores)
+    row, top1 = tables.identification_row(inputs.scores), scored[scored["metric"] == "top1"]
     table = page.table("identification", columns, body, words, main=1)
-    judged = (
-        inputs.scores.iloc[:0] if row is None else tables.rows_of_key(scored[scored["metric"] == "top1"], tables.key_of(row))
-    )
+    judged = top1.iloc[:0] if row is None else tables.rows_of_key(top1, tables.key_of(row))
     return [table, *page.verdicts(tables.judged(inputs.scores, judged))]

@@ -78,16 +78,10 @@ def _by_method(inputs, lead) -> str:
     return page.table("pcc_by_trait_and_method", ["trait", *columns], rows, words, lead=("mean",), cells=kinds)
 
 
-def _shown_metrics(inputs) -> list[str]:
-    return [m for m in tables.METRICS if m != "acc" or inputs.labels_in_unit]
-
-
 def _metrics(inputs, lead) -> list[str]:
     """Methods by metrics, the mean over the traits; and traits by metrics, of the headline."""
-    shown = _shown_metrics(inputs)
-    columns = [*(METRIC_NAMES[m] for m in shown), "people"]
-    entries = tables.pivot_metrics(tables.trait_means(inputs.scores))
-    body = [[tables.describe(e["key"]), *(e.get(m) for m in shown), int(e["n"])] for e in entries]
+    shown = inputs.trait_metrics
+    columns, body = [*(METRIC_NAMES[m] for m in shown), "people"], tables.metric_rows(tables.trait_means(inputs.scores), shown)
     words = "Mean over the traits, with 95 % intervals by resampling people; the highest PCC first."
     parts = [page.paragraph("; ".join(TERMS[m] for m in shown if m in TERMS) + ".", note=True)]
     parts.append(page.table("methods", ["method", *columns], body, words, main=1, lead=(tables.describe(lead),)))
@@ -102,8 +96,7 @@ def _metrics(inputs, lead) -> list[str]:
 
 def _differences(inputs) -> str:
     """Paired differences between the person filters, alone or fused, and what they are compared with."""
-    entries = tables.pivot_metrics(tables.differences(inputs.scores))
-    body = [[tables.describe(e["key"]), e.get("pcc"), e.get("ccc"), int(e["n"])] for e in entries]
+    body = tables.metric_rows(tables.differences(inputs.scores), ("pcc", "ccc"))
     words = (
         "Mean over the traits of one method minus that of the other, both on the same resampled people: where the interval "
         "excludes 0, the difference is more than chance among people."

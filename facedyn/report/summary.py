@@ -79,10 +79,8 @@ def _identification(scores) -> str:
         return ""
     sure = row.value > row.chance if pd.isna(row.low) else row.low > row.chance
     people, chance = counted(int(row.n), "people"), number(row.chance)
-    return (
-        f"Identification above chance: {'yes' if sure else 'no'} ({method_name(row.method)}: {figure(row)} of "
-        f"{people}, chance {chance})"
-    )
+    said = f"{method_name(row.method)}: {figure(row)} of {people}, chance {chance}"
+    return f"Identification above chance: {'yes' if sure else 'no'} ({said})"
 
 
 def _traits(scores) -> list[str]:

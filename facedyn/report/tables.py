@@ -175,6 +175,11 @@ def row_of(rows: pd.DataFrame, key: ScoreKey, metric: str):
     return next(rows_of_key(rows[rows["metric"] == metric], key).itertuples(index=False), None)
 
 
+def metric_rows(scores: pd.DataFrame, metrics) -> list[list]:
+    """A row a key, in their order, as `page.table` takes it: what it is, its row of each metric or None, the people."""
+    return [[describe(e["key"]), *(e.get(m) for m in metrics), int(e["n"])] for e in pivot_metrics(scores)]
+
+
 def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
     """One dict a key, in the order of the rows: {'key', 'n', metric: row, ...}."""
     groups = {}
@@ -253,10 +258,8 @@ def score_table(scores: pd.DataFrame) -> str:
         console.print(table)
     results = key_results(scores)
     if results:
-        table = _table("Verdicts", "result", "verdict", "why")
-        for what, verdict in results:
-            table.add_row(what, verdict.word, verdict.reason)
-        console.print(table)
+        rows = [(what, verdict.word, verdict.reason) for what, verdict in results]
+        console.print(_table("Verdicts", ("result", "verdict", "why"), (), rows))
     text = console.file.getvalue().rstrip()
     return "\n".join(line.rstrip() for line in text.splitlines()) or "No scores yet."
 
@@ -267,55 +270,52 @@ def _trait_tables(scores):
     if len(traits):
         n = int(traits["n"].max())
         title = f"Traits: mean over the traits, {n} people, 95 % interval by resampling people"
-        table = _table(title, "method", "setting", numbers=("PCC", "CCC", "ACC", "RMSE"))
-        for entry in pivot_metrics(traits):
-            cells = [_interval_cell(entry.get("pcc")), *(_cell(entry.get(m)) for m in ("ccc", "acc", "rmse"))]
-            table.add_row(*describe(entry["key"]), *cells)
-        yield table
+        rows = [
+            (*describe(e["key"]), _interval_cell(e.get("pcc")), *(_cell(e.get(m)) for m in ("ccc", "acc", "rmse")))
+            for e in pivot_metrics(traits)
+        ]
+        yield _table(title, ("method", "setting"), ("PCC", "CCC", "ACC", "RMSE"), rows)
     if len(findings):
         title = "Findings: paired difference of the mean PCC, same resampled people"
-        table = _table(title, "difference", "setting", numbers=("PCC",))
-        for row in findings[findings["metric"] == "pcc"].itertuples(index=False):
-            table.add_row(*describe(key_of(row)), _interval_cell(row))
-        yield table
+        pcc = findings[findings["metric"] == "pcc"].itertuples(index=False)
+        rows = [(*describe(key_of(row)), _interval_cell(row)) for row in pcc]
+        yield _table(title, ("difference", "setting"), ("PCC",), rows)
     if len(of_two):
         title = "Differences: both methods on the same resampled people, 95 % interval"
-        table = _table(title, "difference", "setting", numbers=("PCC", "CCC"))
-        for entry in pivot_metrics(of_two):
-            table.add_row(*describe(entry["key"]), *(_interval_cell(entry.get(m)) for m in ("pcc", "ccc")))
-        yield table
+        rows = [(*describe(e["key"]), *(_interval_cell(e.get(m)) for m in ("pcc", "ccc"))) for e in pivot_metrics(of_two)]
+        yield _table(title, ("difference", "setting"), ("PCC", "CCC"), rows)
     lead = headline(scores)
     if lead is not None:
         own = rows_of_key(scores[(scores["stage"] == "traits") & ~scores["trait"].isin(["mean", ""])], lead)
-        table = _table("Per trait: " + ", ".join(describe(lead)), "trait", numbers=("PCC", "people"))
-        for row in own[own["metric"] == "pcc"].itertuples(index=False):
-            table.add_row(row.trait, _interval_cell(row), str(row.n))
-        if table.row_count:
-            yield table
+        pcc = own[own["metric"] == "pcc"].itertuples(index=False)
+        rows = [(row.trait, _interval_cell(row), str(row.n)) for row in pcc]
+        if rows:
+            yield _table("Per trait: " + ", ".join(describe(lead)), ("trait",), ("PCC", "people"), rows)
 
 
 def _other_tables(scores):
-    for title, metrics in (
-        ("Ranking accuracy: share of pairs of frames in the right order", ("ranking_accuracy",)),
-        ("Identification: is a person's other half (session, task, clip) the nearest neighbour?", IDENTIFICATION),
-    ):
-        rows = scores[scores["metric"].isin(metrics)]
-        if len(rows):
-            several = len(metrics) > 1
-            columns = ("stage", "method", "setting", *(["metric"] if several else []))
-            table = _table(title, *columns, numbers=("value", *(["chance"] if several else []), "n"))
-            for row in rows.itertuples(index=False):
-                more = ([row.metric], [number(row.chance)]) if several else ([], [])
-                table.add_row(row.stage, *describe(key_of(row), row.stage), *more[0], _interval_cell(row), *more[1], str(row.n))
-            yield table
+    columns = ("stage", "method", "setting")
+    ranked = scores[scores["metric"] == "ranking_accuracy"].itertuples(index=False)
+    told_apart = scores[scores["metric"].isin(IDENTIFICATION)].itertuples(index=False)
+    if rows := [(*_named(row), _interval_cell(row), str(row.n)) for row in ranked]:
+        yield _table("Ranking accuracy: share of pairs of frames in the right order", columns, ("value", "n"), rows)
+    if rows := [(*_named(row), row.metric, _interval_cell(row), number(row.chance), str(row.n)) for row in told_apart]:
+        title = "Identification: is a person's other half (session, task, clip) the nearest neighbour?"
+        yield _table(title, (*columns, "metric"), ("value", "chance", "n"), rows)
 
 
-def _table(title, *columns, numbers=()):
+def _named(row):
+    return row.stage, *describe(key_of(row), row.stage)
+
+
+def _table(title, columns, numbers, rows):
     table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     for column in columns:
         table.add_column(column)
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -3,7 +3,6 @@
 Only looks: nothing that another stage reads is changed but the doctor's own rows of scores.csv. Needs no JAX.
 """
 
-import csv
 import pathlib
 import sys
 
@@ -16,7 +15,7 @@ from data_pipelines import bounded
 from data_pipelines.doctor import ERROR, examine
 from data_pipelines.doctor.defects import counted
 from data_pipelines.errors import InputError
-from data_pipelines.files import atomic_path
+from data_pipelines.files import write_rows
 from data_pipelines.manifest import read_manifest
 from facedyn.stages.runtime import data_settings, messages
 from facedyn.store import lock
@@ -45,7 +44,8 @@ def run(config, workdir) -> dict:
         pool=pool,
         listing=_listing(manifest, workdir),
     )
-    _write(workdir / "doctor.csv", findings.defects)
+    rows = [(d.severity, d.kind, item, detail, d.what, d.fix) for d in findings.defects for item, detail in d.items]
+    write_rows(workdir / "doctor.csv", [COLUMNS, *rows])
     if findings.scores or scores_path(workdir).is_file():
         _keep_scores(workdir, findings.scores)
     errors = sum(d.severity == ERROR for d in findings.defects)
@@ -69,16 +69,12 @@ def _keep_scores(workdir, rows):
 
 def _manifest(config, workdir) -> pathlib.Path:
     """The manifest that prepare would take; a source is listed where it was not yet. Raises InputError where there is none."""
-    data, listed, faces = config.data, workdir / "manifest.csv", workdir / "synthetic" / "manifest.csv"
-    if data.dataset == "synthetic":
-        if not faces.is_file():
-            raise InputError(f"There is no {faces} yet, which the stage prepare makes; run prepare first.")
-        return faces
-    if data.dataset != "manifest":
-        return listed if listed.is_file() else data_settings.list_source(config, workdir)
-    if not data.manifest:
-        raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
-    return pathlib.Path(data.manifest)
+    dataset, place = config.data.dataset, data_settings.manifest_place(config, workdir)
+    if dataset == "manifest":
+        return data_settings.manifest_of_user(config)
+    if dataset == "synthetic" and not place.is_file():
+        raise InputError(f"There is no {place} yet, which the stage prepare makes; run prepare first.")
+    return place if place.is_file() else data_settings.list_source(config, workdir)
 
 
 def _listing(manifest, workdir) -> dict:
@@ -90,14 +86,6 @@ def _listing(manifest, workdir) -> dict:
         return dict(bounded.read_json(path))
     except ValueError as error:
         raise InputError(f"{path} is not what prepare writes there ({error}); remove it and run prepare again.") from error
-
-
-def _write(path, defects):
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for d in defects:
-            writer.writerows((d.severity, d.kind, item, detail, d.what, d.fix) for item, detail in d.items)
 
 
 def _show(defects, baseline):

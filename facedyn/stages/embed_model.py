@@ -19,18 +19,8 @@ from facedyn.stages.traits import saved_heads
 from facedyn.store import portable, stamps
 
 # What may differ from the run that made the model: who is shown, how the face is found, how fast it goes.
-FREE = (
-    *WITHOUT_EFFECT,
-    "data.person_pattern",
-    "data.yunet_model",
-    "data.sface_model",
-    "data.detector",
-    "data.detect_every",
-    "data.main_person",
-    "data.min_face_pixels",
-    "data.min_confidence",
-    "fit.min_frames",
-)
+FREE = (*WITHOUT_EFFECT, "data.person_pattern", "data.yunet_model", "data.sface_model", "data.detector", "data.detect_every")
+FREE += ("data.main_person", "data.min_face_pixels", "data.min_confidence", "fit.min_frames")
 # The model in the package; `python benchmarks/train_generic.py` makes it.
 SHIPPED = "models/generic.safetensors"
 # The settings that embedding needs, and what of them is about a run's own data.
@@ -103,7 +93,7 @@ def from_workdir(workdir, settings: dict | None = None) -> Model:
     hashed = config_hash(_changed(config, settings, workdir))
     generic = shared.load_models(config, workdir)
     folder = pathlib.Path(workdir) / saved_heads.FOLDER
-    there = (pathlib.Path(workdir) / saved_heads.FOLDER / saved_heads.DESCRIPTION).is_file()
+    there = (folder / saved_heads.DESCRIPTION).is_file()
     heads, heads_hash = (saved_heads.load_heads(workdir), content.of_place(folder)) if there else ({}, "")
     fps = embed_rates.training_fps(config, workdir)
     return Model(str(workdir), config, hashed, generic, heads, fps, heads_hash)

@@ -85,7 +85,8 @@ def read(out) -> Tables | None:
         predicted = _read(beside.predictions) if beside.predictions.is_file() else pd.DataFrame()
         if not out.is_file() or not beside.quality.is_file():
             return None
-        return Tables(rows, _read(beside.videos), predicted, dict(about["people"]), _seconds(about))
+        seconds = pd.DataFrame(about["seconds"], columns=list(as_table({})))
+        return Tables(rows, _read(beside.videos), predicted, dict(about["people"]), seconds)
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
 
@@ -93,10 +94,6 @@ def read(out) -> Tables | None:
 def about(tables: Tables) -> dict[bytes, bytes]:
     """The metadata of the long table; each person is an item of its own, so that `facedyn forget` can take one out."""
     return {METADATA: json.dumps({"people": tables.people, "seconds": tables.seconds.to_dict("records")}).encode()}
-
-
-def _seconds(about) -> pd.DataFrame:
-    return pd.DataFrame(about["seconds"], columns=list(as_table({})))
 
 
 def _read(path) -> pd.DataFrame:

@@ -62,8 +62,13 @@ def _of_folder(path, person_pattern) -> Videos:
     collection = folder.collect(SourceSettings(path, person_pattern=person_pattern))
     for note in collection.notes:
         messages.info(note)
-    rows = [QualityRow(name, "", name).left_out(f"Left out, as {why}.") for name, why in collection.left_out.items()]
-    return Videos(list(collection.entries), quality_table(rows), None)
+    return Videos(list(collection.entries), _left_out(collection), None)
+
+
+def _left_out(collection) -> pd.DataFrame:
+    """Quality rows of the files that are no videos."""
+    found = collection.left_out.items()
+    return quality_table([QualityRow(name, "", name).left_out(f"Left out, as {why}.") for name, why in found])
 
 
 def _of_list(paths, person_pattern) -> Videos:
@@ -75,8 +80,8 @@ def _of_list(paths, person_pattern) -> Videos:
         names = [pathlib.Path(path.name) for path in different]
         collection = folder.by_name(SourceSettings(paths[0], person_pattern=person_pattern), names, different, ())
         people = {entry.path: entry.person_id for entry in collection.entries}
-        rows = [QualityRow(name, "", name).left_out(f"Left out, as {why}.") for name, why in collection.left_out.items()]
-        return Videos(list(collection.entries), quality_table(rows), [people[path] for path in paths if path in people])
+        known = [people[path] for path in paths if path in people]
+        return Videos(list(collection.entries), _left_out(collection), known)
     entries, rows, names = [], [], dict(zip(different, unique_names(different)))
     for path, name in names.items():
         if path.is_dir():

@@ -9,7 +9,6 @@ import pandas as pd
 
 from data_pipelines import content
 from data_pipelines.errors import InputError
-from data_pipelines.faces.quality import quality_table
 from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources.listing import named
 from facedyn import features
@@ -191,11 +190,6 @@ class Embedder:
         return _with_unused(found, videos, self.level)
 
 
-def no_videos() -> pd.DataFrame:
-    """The table of videos without a row."""
-    return quality_table([])
-
-
 def _with_too_short(config, videos, clips, too_short, fitted) -> pd.DataFrame:
     """The table of videos, which says why a unit has no filters at its clips."""
     videos = videos.copy()
@@ -221,29 +215,22 @@ def _with_unused(found: pd.DataFrame, videos: pd.DataFrame, level: str) -> pd.Da
         rows.append((name, 0, 0.0, np.nan, False, f"no features: {reasons}"))
     if not rows:
         return found
-    names = features.LEVELS[level]
-    keys = [row[0] for row in rows]
-    index = pd.MultiIndex.from_tuples(keys, names=names) if len(names) > 1 else pd.Index(keys, name=names[0], dtype=str)
+    index = features.index_of([row[0] for row in rows], level)
     more = pd.DataFrame([row[1:] for row in rows], index=index, columns=found.columns)
     return (pd.concat([found, more]) if len(found) else more).sort_index()
 
 
 def judged(rows) -> pd.DataFrame:
     """The rows with their verdict; a message names who is at chance."""
-    rows = rows.assign(verdict=[_verdict(accuracy) for accuracy in rows["ranking_accuracy_fitted"]])
+    accuracy = rows["ranking_accuracy_fitted"].to_numpy(float)  # NaN where no frames were held back to judge by
+    words = np.where(accuracy > chance_level("ranking_accuracy", 1), USABLE, AT_CHANCE)
+    rows = rows.assign(verdict=np.where(np.isfinite(accuracy), words, ""))
     unsure = rows.loc[rows["verdict"] == AT_CHANCE, "unit_id"].unique()
     if len(unsure):
         messages.warning(
             f"embed: at chance, as the filters rank held-back frames no better than guessing (0.5): {named(unsure)}"
         )
     return rows
-
-
-def _verdict(ranking_accuracy: float) -> str:
-    """Of one row, '' where no frames were held back to judge by."""
-    if not np.isfinite(ranking_accuracy):
-        return ""
-    return USABLE if ranking_accuracy > chance_level("ranking_accuracy", 1) else AT_CHANCE
 
 
 def predict(heads: dict, rows, vectors) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from data_pipelines.sources.listing import named
 from facedyn.config import BY_CONTENT, default_config, flatten
 from facedyn.stages import forgotten, shards
 from facedyn.stages.fit.swapped import NAME as SWAPPED
-from facedyn.stages.runtime.data_settings import data_dir, prepare_settings, pretrain_data_dir
+from facedyn.stages.runtime.data_settings import data_dir, manifest_place, prepare_settings, pretrain_data_dir
 from facedyn.store import lock, site_files, stamps
 from facedyn.store.representations import FOLDER
 
@@ -49,39 +49,36 @@ def run(workdir: str | pathlib.Path, person: str, overrides: dict, dry_run: bool
     workdir, person = pathlib.Path(workdir).absolute(), visible(person).strip()  # as manifests are read
     config = _config(workdir)
     if dry_run:
-        return _list(config, workdir, person)
+        return _run(config, workdir, person, dry_run)
     with contextlib.ExitStack() as held:
         for place in (workdir, *(p for p in _datasets(config, workdir) if not p.is_relative_to(workdir))):
             held.enter_context(lock.held(place))
         shards.refuse_running(workdir)
-        return _run(config, workdir, person)
+        return _run(config, workdir, person, dry_run)
 
 
-def _run(config, workdir, person) -> dict:
-    unfinished = _read_journal(workdir)
+def _run(config, workdir, person, dry_run: bool) -> dict:
+    unfinished = bounded.read_json(workdir / JOURNAL) if (workdir / JOURNAL).is_file() else None
     if unfinished and unfinished["person"] != person:
-        print(f"forget: first finishes {unfinished['person']!r}, of a call that was interrupted")
-        _forget(config, workdir, unfinished)
+        first = "would first finish" if dry_run else "first finishes"
+        print(f"forget: {first} {unfinished['person']!r}, of a call that was interrupted")
+        if not dry_run:
+            _forget(config, workdir, unfinished)
         unfinished = None
     plan = unfinished or _plan(config, workdir, person)
     if plan is None:
         print(_was_forgotten(config, workdir, person))
         return {"removed": 0}
+    if dry_run:
+        return _list(config, workdir, plan)
     if not unfinished:
         write_text(workdir / JOURNAL, json.dumps(plan, indent=1) + "\n")
     return {"removed": _forget(config, workdir, plan)}
 
 
-def _list(config, workdir, person) -> dict:
+def _list(config, workdir, plan: dict) -> dict:
     """Prints what a call would remove, and changes nothing."""
-    unfinished = _read_journal(workdir)
-    if unfinished and unfinished["person"] != person:
-        print(f"forget: would first finish {unfinished['person']!r}, of a call that was interrupted")
-    plan = unfinished if unfinished and unfinished["person"] == person else _plan(config, workdir, person)
-    if plan is None:
-        print(_was_forgotten(config, workdir, person))
-        return {"removed": 0}
-    who, found = Person(person, frozenset(plan["ids"])), {}
+    who, found = Person(plan["person"], frozenset(plan["ids"])), {}
     for path in _whole(workdir, who):
         found[str(path.relative_to(workdir))] = 1
     for path in _files(workdir):
@@ -92,7 +89,7 @@ def _list(config, workdir, person) -> dict:
         found |= {f"dataset {place}": gone} if gone else {}
     for name, gone in found.items():
         print(f"forget: {name}: {gone} would be removed")
-    for sentence in plan["learnt"] or [f"No model was trained on {person!r}."]:
+    for sentence in plan["learnt"] or [f"No model was trained on {plan['person']!r}."]:
         print(f"forget: {sentence}")
     print("forget: nothing was changed; run it without --dry-run to remove")
     return {"removed": 0, "would_remove": sum(found.values())}
@@ -145,11 +142,6 @@ def _people(config, workdir) -> set[str]:
     return people
 
 
-def _read_journal(workdir) -> dict | None:
-    path = workdir / JOURNAL
-    return bounded.read_json(path) if path.is_file() else None
-
-
 def _datasets(config, workdir) -> list[pathlib.Path]:
     places = {data_dir(config, workdir).absolute(), pretrain_data_dir(config, workdir).absolute()}
     return sorted({p for p in places if p.is_dir()} | set(forgetting.dataset_folders(workdir)))
@@ -181,7 +173,7 @@ def _plan(config, workdir, person: str) -> dict | None:
     in_stamps = any(person in stamp["summary"].get("people", ()) for stamp in stamped.values())
     in_stamps |= person in stamped["pretrain"]["summary"].get("validation_people", ())
     in_stamps |= person in (site_files.people(workdir) or ())
-    in_examples = _names_in_examples(workdir, who)
+    in_examples = forgetting.forget_in_file(workdir / "representations" / "examples.npz", who, only_count=True)
     if not (ids or seen or in_stamps or in_examples):
         return None
     learnt = _generic_model(config, workdir, person, splits, stamped) | _heads(config, workdir, person)
@@ -208,13 +200,6 @@ def _table(path) -> pd.DataFrame | None:
             table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
             return table.rename(columns=str.strip)
     return None
-
-
-def _names_in_examples(workdir, who) -> bool:
-    path = workdir / "representations" / "examples.npz"
-    if not path.is_file():
-        return False
-    return who.person_id in set(bounded.read_arrays(path)[PERSON].astype(str))
 
 
 def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
@@ -291,7 +276,7 @@ def _forget(config, workdir, plan: dict) -> int:
         gone = forgetting.forget_in_dataset(place, person, partial(_fingerprint_without, config, workdir, place, person))
         removed |= {f"dataset {place}": gone} if gone else {}
     _restamp(config, workdir, plan["fingerprints"])
-    left = [str(path.relative_to(workdir)) for path in _files(workdir) if _still_names(path, person)]
+    left = [path for path in _files(workdir) if _still_names(path, person)]
     forgotten.remember(workdir, person.person_id, plan.get("learnt_in", ()))
     (workdir / JOURNAL).unlink()
     for name, gone in removed.items():
@@ -300,7 +285,8 @@ def _forget(config, workdir, plan: dict) -> int:
         print(f"forget: {sentence}")
     print("forget: scores.csv counts the person until fit and traits are run again; the next run writes a report")
     if left:
-        print(f"forget: the id still stands in {named(left)}: check whether it means this person")
+        places = named(path.relative_to(workdir) for path in left)
+        print(f"forget: the id still stands in {places}: check whether it means this person")
     outside = [path for path in plan["videos"] if pathlib.Path(path).exists()]
     if outside:
         print(f"forget: not touched, as it is yours: {named(outside)}")
@@ -320,8 +306,7 @@ def _manifest(config, workdir, place=None) -> pathlib.Path:
     """Where the manifest lies that the dataset in `place` was made from."""
     if config.data.pretrain_manifest and place == pretrain_data_dir(config, workdir).absolute():
         return pathlib.Path(config.data.pretrain_manifest)
-    own = {"synthetic": workdir / "synthetic" / "manifest.csv", "manifest": pathlib.Path(config.data.manifest)}
-    return own.get(config.data.dataset, workdir / "manifest.csv")
+    return manifest_place(config, workdir)
 
 
 def _brings_back(config, workdir, person: str):

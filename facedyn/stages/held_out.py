@@ -4,16 +4,14 @@ Each process measures its share of the people on its own devices. Windows are de
 on the batches before; what a few people need stays in memory for the next evaluation.
 """
 
-import collections
-import concurrent.futures
-import itertools
-
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.errors import InputError
+from facedyn.stages.fit import batching
+from facedyn.stages.fit.units import evenly
 from facedyn.stages.runtime import processes
 
 EVAL_BATCH = 128  # windows
@@ -35,8 +33,8 @@ class HeldOut:
         for record in records:
             clip = face_clips.clips[record]
             centres = centre_positions(clip.frame_indices, scale, half_length)
-            by_person.setdefault(clip.person_id, []).append((record, centres))
-        by_person = {person: _evenly(clips, per_person) for person, clips in by_person.items()}
+            by_person.setdefault(clip.person_id, []).append(np.column_stack([np.full(len(centres), record), centres]))
+        by_person = {person: evenly(np.concatenate(parts), per_person).tolist() for person, parts in by_person.items()}
         self.people = sorted(person for person, windows in by_person.items() if windows)
         if not self.people:
             raise InputError(
@@ -69,17 +67,12 @@ class HeldOut:
 
     def _batches(self):
         """(number of its first window, windows uint8 [B, 2n+1, H, W, C]) of every batch, in order, decoded ahead."""
-        starts = iter(range(0, len(self._windows), self._batch))
-        with concurrent.futures.ThreadPoolExecutor(AHEAD) as threads:
-            ahead = collections.deque((s, threads.submit(self._decoded, s)) for s in itertools.islice(starts, AHEAD))
-            while ahead:
-                start, batch = ahead.popleft()
-                batch = batch.result()
-                ahead.extend((s, threads.submit(self._decoded, s)) for s in itertools.islice(starts, 1))
-                if start not in self._kept and batch.nbytes <= self._room:
-                    self._kept[start] = batch
-                    self._room -= batch.nbytes
-                yield start, batch
+        starts = range(0, len(self._windows), self._batch)
+        for start, batch in zip(starts, batching.ahead(self._decoded, starts, AHEAD)):
+            if start not in self._kept and batch.nbytes <= self._room:
+                self._kept[start] = batch
+                self._room -= batch.nbytes
+            yield start, batch
 
     def _decoded(self, start):
         """The batch that begins with this window; the last one is filled up, so that there is one compilation."""
@@ -89,14 +82,3 @@ class HeldOut:
         positions = window_positions([centre for _, _, centre in some], self._scale, self._half_length)
         frames = [self._face_clips.frames(record, own) for (_, record, _), own in zip(some, positions)]
         return np.stack(frames + frames[-1:] * (self._batch - len(frames)))
-
-
-def _evenly(clips, most: int) -> list[tuple[int, int]]:
-    """(record, centre) of at most so many windows, evenly spaced over `clips` [(record, centres)] one after the other."""
-    ends = np.cumsum([len(centres) for _, centres in clips])
-    found = []
-    for i in np.unique(np.linspace(0, ends[-1] - 1, most).round().astype(int)) if ends[-1] else ():
-        clip = int(np.searchsorted(ends, i, side="right"))
-        record, centres = clips[clip]
-        found.append((record, int(centres[i - ends[clip]])))
-    return found

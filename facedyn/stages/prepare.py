@@ -3,12 +3,11 @@
 import contextlib
 import pathlib
 
-from data_pipelines.errors import InputError
 from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
 from data_pipelines.sources import SOURCES, add_left_out
 from facedyn.stages.runtime import common
-from facedyn.stages.runtime.data_settings import check_people, check_splits, list_source, prepare_settings
+from facedyn.stages.runtime.data_settings import check_people, check_splits, list_source, manifest_of_user, prepare_settings
 from facedyn.store import lock
 
 
@@ -43,11 +42,7 @@ def manifest(config, workdir) -> pathlib.Path:
             **{k: tuple(v) if isinstance(v, list) else v for k, v in data.synthetic.items()}, seed=config.seed
         )
         return write_bench(workdir / "synthetic", settings, workers=data.workers)
-    if data.dataset != "manifest":
-        return list_source(config, workdir)
-    if not data.manifest:
-        raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
-    return pathlib.Path(data.manifest)
+    return manifest_of_user(config) if data.dataset == "manifest" else list_source(config, workdir)
 
 
 def _prepare(config, entries, data_dir, quality_path, traits) -> dict:

@@ -94,10 +94,8 @@ def _controls(config, params, face_clips, records, split: str, scale: int, compi
     rows = []
     for method, values in zip(methods, held_out.accuracies(list(methods.values()))):
         value, low, high = bootstrap_mean(values, keys.key(config.seed, "pretrain_intervals"), config.traits.bootstrap)
-        rows.append(
-            dict(method=method, scales=str(scale), split=split, metric="ranking_accuracy")
-            | dict(value=float(value), low=float(low), high=float(high), n=len(values))
-        )
+        row = dict(method=method, scales=str(scale), split=split, metric="ranking_accuracy", n=len(values))
+        rows.append(row | dict(value=float(value), low=float(low), high=float(high)))
     return rows
 
 
@@ -136,20 +134,15 @@ def make_step(model, settings, transform, mesh):
     return jax.jit(many, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
-def _start_from(config, like, scale: int):
-    """The parameters of `config.pretrain.init_from`, a file or a folder, in the structure of `like`."""
+def _start_params(config, model, scale: int):
+    """The parameters that pretraining starts from: random, or those of config.pretrain.init_from, a file or a folder."""
+    params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
+    if not config.pretrain.init_from:
+        return params
     place = pathlib.Path(config.pretrain.init_from).expanduser()
     if place.suffix == portable.SUFFIX:
-        return portable.read_generic(place, config, like, scale)
-    return checkpoints.load_pytree(place / f"scale_{scale}" / "best", like)
-
-
-def _start_params(config, model, scale: int):
-    """The parameters that pretraining starts from: random, or those of config.pretrain.init_from."""
-    if config.pretrain.steps == 0 and not config.pretrain.init_from:
-        raise InputError("config.pretrain.steps=0 uses a generic model unchanged: name it with config.pretrain.init_from.")
-    params = unet.init(model, jax.random.fold_in(jax.random.key(config.seed), scale), config.data.image_size)
-    return _start_from(config, params, scale) if config.pretrain.init_from else params
+        return portable.read_generic(place, config, params, scale)
+    return checkpoints.load_pytree(place / f"scale_{scale}" / "best", params)
 
 
 def _replicated_state(params, transform, replicated) -> dict:

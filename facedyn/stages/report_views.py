@@ -37,13 +37,8 @@ def views(config, workdir, quality) -> Views:
     clips = {}
     if pictures and quality is not None and len(quality):
         clips = _frames_of_left_out(quality) | (_frames_of_worst(quality, face_clips) if face_clips else {})
-    return Views(
-        people_map(folder),
-        alike(folder, quality),
-        clips,
-        split_of(face_clips) if face_clips else None,
-        no_data,
-    )
+    split = split_of(face_clips) if face_clips else None
+    return Views(people_map(folder), alike(folder, quality), clips, split, no_data)
 
 
 def people_map(folder) -> PeopleMap | None:

@@ -7,6 +7,7 @@ seen is whole.
 
 import contextlib
 import math
+import operator
 import pathlib
 import shutil
 from typing import Any
@@ -19,6 +20,7 @@ from etils import epath
 from data_pipelines import bounded
 from data_pipelines.errors import InputError
 
+METRIC = "ranking_accuracy"
 # What a damaged or foreign checkpoint makes Orbax raise.
 DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, FileNotFoundError)
 
@@ -30,16 +32,11 @@ class Series:
 
     Args:
       directory: made when absent.
-      keep: how many to keep besides the best.
-      metric: name of the metric, larger is better, by which the best is chosen.
+      keep: how many to keep besides the best, which is the one with the largest METRIC.
     """
 
-    def __init__(self, directory, keep: int = 1, metric: str = "ranking_accuracy"):
-        self._metric, policies = metric, ocp.checkpoint_managers
-
-        def measure(metrics):
-            return metrics[metric]
-
+    def __init__(self, directory, keep: int = 1):
+        policies, measure = ocp.checkpoint_managers, operator.itemgetter(METRIC)
         newest = policies.LatestN(n=keep)
         best = policies.BestN(get_metric_fn=measure, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -58,7 +55,7 @@ class Series:
         """Writes `tree` as the checkpoint of `step`, unless there is one; without metrics it counts as the worst."""
         if step in self._manager.all_steps():
             return
-        self._manager.save(step, args=ocp.args.StandardSave(tree), metrics=metrics or {self._metric: -math.inf})
+        self._manager.save(step, args=ocp.args.StandardSave(tree), metrics=metrics or {METRIC: -math.inf})
 
     def latest_step(self) -> int | None:
         """The newest step, or None."""

@@ -121,16 +121,19 @@ def read_generic(path, config, like, scale: int):
     """
     metadata, named = _whole(path)
     theirs, ours = YOUNGER | metadata["settings"], settings_of(config)
-    differ = [f"{k} is {theirs.get(k)!r} there, {ours.get(k)!r} here" for k in sorted(theirs.keys() | ours.keys())]
-    differ = [text for text, k in zip(differ, sorted(theirs.keys() | ours.keys())) if theirs.get(k) != ours.get(k)]
+    differ = [k for k in sorted(theirs.keys() | ours.keys()) if theirs.get(k) != ours.get(k)]
     if differ:
-        raise InputError(f"The generic model in {path} does not match the config: {'; '.join(differ)}.")
+        said = "; ".join(f"{k} is {theirs.get(k)!r} there, {ours.get(k)!r} here" for k in differ)
+        raise InputError(f"The generic model in {path} does not match the config: {said}.")
     if scale not in metadata["scales"]:
         raise InputError(f"{path} has no generic model of scale {scale}; it has {', '.join(map(str, metadata['scales']))}.")
     prefix = f"scale_{scale}/"
     own = {name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)}
     own = {name: array for name, array in own.items() if not name.startswith(LEARNT)}
-    expected = {name: (array.shape, array.dtype) for name, array in tensors(jax.tree.map(_empty, like)).items()}
+    expected = {
+        name: (array.shape, array.dtype)
+        for name, array in tensors(jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)).items()
+    }
     if {name: (array.shape, array.dtype) for name, array in own.items()} != expected:
         raise InputError(f"The parameters in {path} are not those of this version's U-net; export them with this version.")
     structure = jax.tree_util.tree_structure(like)
@@ -165,7 +168,3 @@ def _read(path):
     if not as_exported or metadata["format"] != FORMAT or metadata["version"] not in READABLE:
         raise InputError(f"{path} is not a generic model as `facedyn export` of version {facedyn.__version__} writes it.")
     return metadata, named
-
-
-def _empty(leaf):
-    return np.empty(leaf.shape, leaf.dtype)

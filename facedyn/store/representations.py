@@ -38,8 +38,6 @@ FIRST_SECONDS = "first_{:g}_seconds"
 OF_EMBED = (("verdict", pa.string()),)
 # Rows of a chunk of texts when a table is written.
 TEXT_ROWS = 2**16
-
-
 # Floats of one row group: readers hold one at a time, and Parquet's own offsets within it are 32-bit.
 ROW_GROUP_VALUES = 2**24
 
@@ -73,13 +71,10 @@ def _as_arrow(rows, representations) -> pa.Table:
     columns = [*COLUMNS, *[(name, kind) for name, kind in OF_EMBED if rows and name in rows[0]]]
     flat = pa.array(np.ascontiguousarray(representations, np.float32).reshape(-1), pa.float32())
     # Chunked, so that texts of any total length have room: within a chunk their offsets are 32-bit.
-    arrays = [pa.chunked_array(_chunks([row[name] for row in rows], kind), kind) for name, kind in columns]
+    parts = [rows[i : i + TEXT_ROWS] for i in range(0, len(rows), TEXT_ROWS)]
+    arrays = [pa.chunked_array([[row[name] for row in part] for part in parts], kind) for name, kind in columns]
     arrays.append(pa.FixedSizeListArray.from_arrays(flat, representations.shape[1]))
     return pa.Table.from_arrays(arrays, [name for name, _ in columns] + ["representation"])
-
-
-def _chunks(values, kind):
-    return [pa.array(values[i : i + TEXT_ROWS], kind) for i in range(0, len(values), TEXT_ROWS)]
 
 
 def read_rows(folder) -> pd.DataFrame:
@@ -114,10 +109,6 @@ def read_parts(folder, keep=None) -> tuple[pd.DataFrame, np.ndarray]:
     return rows, np.zeros((0, 0), np.float32) if vectors is None else vectors
 
 
-def _read(part, names) -> pa.Table:
-    return bounded.read_table(part, columns=names)
-
-
 def _parts(folder) -> list[pathlib.Path]:
     return sorted(pathlib.Path(folder).glob("part-*.parquet"))
 
@@ -130,7 +121,7 @@ def _rows(parts) -> tuple[pd.DataFrame, np.ndarray]:
     names = [name for name, _ in COLUMNS]
     if not parts:
         return pd.DataFrame({name: [] for name in names}), np.zeros(0, int)
-    rows = pa.concat_tables([_read(part, names) for part in parts]).to_pandas()
+    rows = pa.concat_tables([bounded.read_table(part, columns=names) for part in parts]).to_pandas()
     order = np.lexsort((rows["scale"], rows["unit_id"]))
     place = np.empty(len(order), int)
     place[order] = np.arange(len(order))
@@ -138,10 +129,8 @@ def _rows(parts) -> tuple[pd.DataFrame, np.ndarray]:
     doubled = rows.duplicated(["unit_id", "scale"]).to_numpy()
     if doubled.any():
         first = rows[doubled].iloc[0]
-        example = f"{first['unit_id']!r} at scale {first['scale']}"
-        _say_once(
-            f"{parts[0].parent} has {int(doubled.sum())} rows twice, for example {example}: the older one of each is used."
-        )
+        twice, example = f"{int(doubled.sum())} rows twice", f"{first['unit_id']!r} at scale {first['scale']}"
+        _say_once(f"{parts[0].parent} has {twice}, for example {example}: the older one of each is used.")
         place = np.where(doubled, -1, np.cumsum(~doubled) - 1)[place]
         rows = rows[~doubled].reset_index(drop=True)
     return rows, place

@@ -30,8 +30,6 @@ DEPENDS = {
     "traits": ("seed", "data.", "model.", "rank_loss.", "pretrain.", "fit.", "traits."),
     "report": ("",),
 }
-
-
 # Of what lies in a WORKDIR: raised when tables, settings or files of learnt state get other names or meanings.
 FORMAT = 2
 # Settings that only add to a stage's result: it need not be made again, nor in another WORKDIR.

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from data_pipelines.errors import InputError
 from facedyn.core import blocks, low_rank, person_filters, unet
 from facedyn.stages.fit import batching
 from facedyn.stages.fit.batching import EVERYONE, SHARED, Batch, FitResult, Fitting, Shape, over_people
@@ -44,17 +43,9 @@ class Shared(NamedTuple):
     scaling: np.ndarray = np.zeros((2, 0), np.float32)
 
 
-def block_names(config) -> tuple[str, ...]:
-    """The blocks of the representation that the settings ask for, in their order."""
-    return tuple(config.fit.blocks)
-
-
 def sites_of(config) -> tuple[person_filters.Site, ...]:
-    """The sites of the filters. Raises InputError for a name that is none."""
-    try:
-        return person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
-    except ValueError as error:
-        raise InputError(f"config.fit: {error}") from error
+    """The sites of the filters."""
+    return person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
 
 
 def make_site_maps(config) -> Callable:
@@ -118,7 +109,7 @@ def whitening(whiten: bool) -> Callable:
 
 def compile_fit(config, mesh) -> Callable:
     """(population, ridge, states, fitted, held) -> (representation, loss, right order before, after, rows) of every unit."""
-    names, whitened = block_names(config), whitening(config.fit.whiten)
+    names, whitened = config.fit.blocks, whitening(config.fit.whiten)
 
     def solve(population, ridge, rows):
         return low_rank.solve(*low_rank.normal_equations(*rows), population, ridge)
@@ -153,16 +144,9 @@ def make_fit(config, sites, mesh) -> Callable[..., FitResult]:
 
 
 def make_fitting(config) -> Fitting:
-    """Least squares. Raises InputError for settings that cannot be used."""
-    c = config.fit
-    if common.rank_loss_settings(config).maps != 2:
-        raise InputError("config.fit.solver=least_squares needs config.rank_loss.direction=two_maps.")
-    if c.rank < 1:
-        raise InputError(f"config.fit.rank={c.rank} must be at least 1.")
-    if c.ridge < 0:
-        raise InputError(f"config.fit.ridge={c.ridge} must be positive, or 0 to be chosen on the generic model's people.")
-    sites, mesh = sites_of(config), batching.people_mesh()
-    slots = blocks.layout(block_names(config), sites, c.rank)
+    """Least squares."""
+    c, sites, mesh = config.fit, sites_of(config), batching.people_mesh()
+    slots = blocks.layout(config.fit.blocks, sites, c.rank)
     encode, block = compile_encode(config, sites, mesh), encode_frames(config) * mesh.size
 
     def pictures(shared, vector, window, frames):

@@ -21,7 +21,7 @@ from facedyn.stages import shards
 from facedyn.stages.fit import batching, fit_scores, shared, swapped
 from facedyn.stages.fit.batching import WHOLE, FitResult, Fitting, Parts, Shape
 from facedyn.stages.fit.fit_scores import HALVES
-from facedyn.stages.fit.units import UNITS, evenly, frames_of, plan
+from facedyn.stages.fit.units import evenly, frames_of, plan
 from facedyn.stages.runtime import common, compilation_cache, messages, processes
 from facedyn.stages.runtime.stopping import finishing
 from facedyn.store import representations, scores
@@ -32,12 +32,7 @@ PICTURE_FRAMES = 256  # of a unit, from which the mean state of its pictures is 
 
 def run(config, workdir) -> dict:
     """Fits what is not in the table yet; returns a summary."""
-    workdir, c = pathlib.Path(workdir), config.fit
-    if c.unit not in UNITS:
-        raise InputError(f"config.fit.unit is {c.unit!r}; it must be one of {', '.join(UNITS)}.")
-    for control in c.controls:
-        if control not in representations.CONTROLS:
-            raise InputError(f"config.fit.controls names {control!r}; it may name {', '.join(representations.CONTROLS)}.")
+    workdir = pathlib.Path(workdir)
     fitting = shared.make_fitting(config)
     face_clips = common.open_data(common.data_dir(config, workdir), config)
     folder, settings = workdir / representations.FOLDER, config_hash(config)
@@ -105,19 +100,12 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
     # All scales of the untrained U-net, which is the same, one after the other: its states are kept from one to the next.
     for controls, scale in itertools.product((trained, untrained) if untrained else (trained,), units):
         of_controls = {control: models(scale, control) for control in controls}
-        tables = [
-            Table(
-                folder,
-                scale,
-                control,
-                part,
-                log(scale=scale, half=part[0], control=control) if log and not part[1] else None,
-                donors[scale] if control == swapped.NAME else None,
-            )
-            for control in controls
-            for part in _parts(config)
-            if not part[1] or control in ("", swapped.NAME)
-        ]
+        tables = []
+        for control, part in itertools.product(controls, _parts(config)):
+            if not part[1] or control in ("", swapped.NAME):
+                own_log = log(scale=scale, half=part[0], control=control) if log and not part[1] else None
+                own_donors = donors[scale] if control == swapped.NAME else None
+                tables.append(Table(folder, scale, control, part, own_log, own_donors))
         chunks = partial(batching.chunks_of, people=people)
         reader = reader_of(scale) if reader_of else face_clips
         _fit_all(config, fitting, reader, of_controls, units[scale], tables, chunks, settings)
@@ -177,14 +165,9 @@ class Table:
         chosen = [p for p, unit in enumerate(units) if unit is not None]
         rows = [
             dict(unit_id=self.row_id(u), person_id=u.person_id, task=u.task, session=u.session, scale=self.scale)
-            | dict(
-                n_frames=len(u.fitted) + len(u.held_back) * uses_all,
-                loss=found.loss[p],
-                ranking_accuracy_generic=found.ranking_accuracy_generic[p],
-                ranking_accuracy_fitted=found.ranking_accuracy_fitted[p],
-                finite=bool(np.isfinite(found.representations[p]).all()),
-                config_hash=settings,
-            )
+            | {name: getattr(found, name)[p] for name in FitResult._fields[1:]}
+            | dict(n_frames=len(u.fitted) + len(u.held_back) * uses_all, config_hash=settings)
+            | dict(finite=bool(np.isfinite(found.representations[p]).all()))
             for p, u in ((p, units[p]) for p in chosen)
         ]
         representations.write_part(self.folder, rows, found.representations[chosen], processes.writer())
@@ -208,12 +191,8 @@ def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, c
     def load(chunk):
         shape, people, of_chunk = chunk
         sources = [batching.sources_of(parts, scale, half_length) for parts in of_chunk]
-        return (
-            fitting.load(next(iter(on_devices.values())), face_clips, sources, people, shape.frames),
-            sources,
-            shape,
-            of_chunk,
-        )
+        frames = fitting.load(next(iter(on_devices.values())), face_clips, sources, people, shape.frames)
+        return frames, sources, shape, of_chunk
 
     def of_donors(table, of_part, batch, sources, shape):
         """The batch with somebody else's course in time."""

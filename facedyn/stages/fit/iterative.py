@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from data_pipelines.errors import InputError
 from facedyn.core import fit, person_filters, solvers, unet
 from facedyn.stages.fit import batching
 from facedyn.stages.fit.batching import EVERYONE, SHARED, Batch, FitResult, Fitting, Shape, over_people
@@ -53,14 +52,11 @@ class Steps(NamedTuple):
 
 
 def problem(config) -> Problem:
-    """From the settings. Raises InputError for those that cannot be used."""
+    """From the settings."""
     c, model = config.fit, common.unet(config)
-    try:
-        sites = person_filters.sites(model.channels, c.filter_sites)
-        slots = person_filters.layout(sites, c.filter_kind)
-        solver = solvers.make(c.solver, learning_rate=c.learning_rate, steps=c.steps, batch_size=c.batch_size, ridge=c.ridge)
-    except ValueError as error:
-        raise InputError(f"config.fit: {error}") from error
+    sites = person_filters.sites(model.channels, c.filter_sites)
+    slots = person_filters.layout(sites, c.filter_kind)
+    solver = solvers.make(c.solver, learning_rate=c.learning_rate, steps=c.steps, batch_size=c.batch_size, ridge=c.ridge)
     return Problem(model, common.rank_loss_settings(config), sites, c.filter_kind, slots, solver)
 
 
@@ -94,9 +90,7 @@ def compile_steps(config, p: Problem, mesh) -> Steps:
     return Steps(
         start=jax.jit(partial(fit.start, p.solver, p.sites, p.kind), static_argnums=(0, 1), out_shardings=people),
         no_features=jax.jit(
-            lambda shapes: tuple(jnp.zeros(s, config.fit.feature_dtype) for s in shapes),
-            static_argnums=0,
-            out_shardings=people,
+            lambda shapes: tuple(jnp.zeros(s, config.fit.feature_dtype) for s in shapes), static_argnums=0, out_shardings=people
         ),
         keep=jax.jit(keep, static_argnums=4, donate_argnums=1),
         advance=jax.jit(advance, static_argnums=5, donate_argnums=1),
@@ -150,7 +144,7 @@ def make_fit(config, p: Problem, steps: Steps, mesh, keeps_features) -> Callable
 
 
 def make_fitting(config) -> Fitting:
-    """Adam, Gauss-Newton or one gradient. Raises InputError for settings that cannot be used."""
+    """Adam, Gauss-Newton or one gradient."""
     p, mesh = problem(config), batching.people_mesh()
 
     def keeps_features(shape: Shape) -> bool:

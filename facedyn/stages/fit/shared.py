@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines import bounded
 from data_pipelines.errors import InputError
-from facedyn.config import effective
+from facedyn.config import check, effective
 from facedyn.core import blocks, person_filters, unet
 from facedyn.stages import shards
 from facedyn.stages.fit import closed_form, iterative, swapped
@@ -39,14 +39,7 @@ def is_closed_form(config) -> bool:
 
 def make_fitting(config) -> Fitting:
     """The way to fit that the settings ask for. Raises InputError for settings that it cannot use."""
-    c = config.fit
-    if is_closed_form(config) != (c.filter_kind == LOW_RANK):
-        raise InputError(
-            f"config.fit.solver={c.solver} and config.fit.filter_kind={c.filter_kind} do not go together: "
-            f"{LEAST_SQUARES} is the solver of {LOW_RANK} filters, and of no others."
-        )
-    if tuple(c.blocks) != ("filters",) and not is_closed_form(config):
-        raise InputError(f"config.fit.blocks={','.join(c.blocks)} needs config.fit.solver={LEAST_SQUARES}, not {c.solver}.")
+    check(config, "fit", files=False)
     return (closed_form if is_closed_form(config) else iterative).make_fitting(config)
 
 
@@ -54,7 +47,7 @@ def layout(config) -> tuple[person_filters.Slot, ...]:
     """The layout record of the representation under this config: where each site's weights lie in the vector."""
     sites = closed_form.sites_of(config)
     if config.fit.filter_kind == LOW_RANK:
-        return blocks.layout(closed_form.block_names(config), sites, config.fit.rank)
+        return blocks.layout(config.fit.blocks, sites, config.fit.rank)
     return person_filters.layout(sites, config.fit.filter_kind)
 
 
@@ -74,7 +67,7 @@ class Features(NamedTuple):
 
 def features(config) -> Features:
     """Under this config."""
-    names = closed_form.block_names(config) if config.fit.filter_kind == LOW_RANK else ("filters",)
+    names = config.fit.blocks if config.fit.filter_kind == LOW_RANK else ("filters",)
     return Features(names, feature_bands(config), feature_weights(config))
 
 
@@ -82,14 +75,14 @@ def feature_bands(config) -> np.ndarray:
     """Of which block each number of the representation is, int [D]; filters in any other than closed form are one block."""
     if config.fit.filter_kind != LOW_RANK:
         return np.zeros(sum(slot.size for slot in layout(config)), int)
-    return blocks.bands(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
+    return blocks.bands(config.fit.blocks, closed_form.sites_of(config), config.fit.rank)
 
 
 def feature_weights(config) -> np.ndarray | None:
     """What z-scored features count by in a head, [D] (`blocks.weights`); None for filters that are not in closed form."""
     if config.fit.filter_kind != LOW_RANK:
         return None
-    return blocks.weights(closed_form.block_names(config), closed_form.sites_of(config), config.fit.rank)
+    return blocks.weights(config.fit.blocks, closed_form.sites_of(config), config.fit.rank)
 
 
 def save(path, names: list[str], shared: Shared, learnt_from: dict | None = None) -> None:

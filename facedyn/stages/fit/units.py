@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
+from data_pipelines.picks import picks
 
 UNITS = ("person", "person_task", "session", "clip")
 
@@ -73,9 +74,7 @@ def split_centres(centres: np.ndarray, reach: int, share: float) -> tuple[np.nda
 
 def evenly(rows, most: int):
     """At most `most` of the rows, a list or an array, evenly spaced."""
-    if len(rows) <= most:
-        return rows
-    chosen = np.linspace(0, len(rows) - 1, most).round().astype(int)
+    chosen = picks(len(rows), most)
     return rows[chosen] if isinstance(rows, np.ndarray) else [rows[i] for i in chosen]
 
 
@@ -145,8 +144,3 @@ def frames_of(rows, scale: int, half_length: int) -> dict[int, np.ndarray]:
         int(record): np.unique(window_positions(numbers[numbers[:, 0] == record, 1], scale, half_length))
         for record in np.unique(numbers[:, 0])
     }
-
-
-def n_frames(rows, scale: int, half_length: int) -> int:
-    """Frames in the windows of `rows`, each counted once."""
-    return sum(len(positions) for positions in frames_of(rows, scale, half_length).values())

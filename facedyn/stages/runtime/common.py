@@ -16,22 +16,13 @@ READER_BYTES = 2**26
 
 
 def rank_loss_settings(config) -> RankLoss:
-    """Raises InputError for a value that the rank loss does not know."""
+    """The section rank_loss, but for the scales."""
     names = ("half_length", "direction", "kind", "margin", "l2", "frame_features", "normalise")
-    try:
-        return RankLoss(**{name: config.rank_loss[name] for name in names})
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    return RankLoss(**{name: config.rank_loss[name] for name in names})
 
 
 def unet(config) -> UNet:
-    """The U-net of the config; raises InputError when the faces cannot be halved often enough."""
-    levels, size = len(config.model.channels), config.data.image_size
-    if levels < 2 or size % 2 ** (levels - 1):
-        raise InputError(
-            f"config.data.image_size={size} cannot be halved {levels - 1} times, as the {levels} levels of "
-            f"config.model.channels require: use a multiple of {2 ** (levels - 1)}, or fewer levels."
-        )
+    """The U-net of the config."""
     return UNet(
         channels=tuple(config.model.channels),
         groups=config.model.groups,
@@ -47,11 +38,8 @@ def parameter_shapes(config):
 
 
 def scales(config) -> tuple[int, ...]:
-    """The frame strides; raises InputError when there is none or one is not positive."""
-    found = tuple(config.rank_loss.scales)
-    if not found or min(found) < 1 or len(set(found)) < len(found):
-        raise InputError(f"config.rank_loss.scales={found} must be different positive frame strides, for example (1, 2, 4).")
-    return found
+    """The frame strides."""
+    return tuple(config.rank_loss.scales)
 
 
 def generic_dir(workdir, scale: int) -> pathlib.Path:

@@ -16,6 +16,11 @@ import jax
 from facedyn.stages.runtime import messages, processes
 
 AUTO = "auto"
+# Many small functions add up; JAX's own second would leave most of them out.
+MIN_SECONDS = 0.1
+# Of all kinds of processors together. JAX's own limit needs one more package, and with JAX 0.10 keeps nothing new in a
+# folder in which anything was written without it.
+MAX_BYTES = 2_000_000_000
 
 
 def switch_on(setting: str) -> None:
@@ -29,7 +34,8 @@ def switch_on(setting: str) -> None:
         return
     if setting == AUTO and jax.config.jax_compilation_cache_dir:
         return
-    folder = _default_folder() if setting == AUTO else pathlib.Path(setting).expanduser().absolute()
+    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "facedyn" / f"compiled-{_processor()}"
+    folder = home.expanduser() if setting == AUTO else pathlib.Path(setting).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -43,13 +49,6 @@ def switch_on(setting: str) -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
-
-
-# Many small functions add up; JAX's own second would leave most of them out.
-MIN_SECONDS = 0.1
-# Of all kinds of processors together. JAX's own limit needs one more package, and with JAX 0.10 keeps nothing new in a
-# folder in which anything was written without it.
-MAX_BYTES = 2_000_000_000
 
 
 def keep_newest(folder: pathlib.Path, most: int) -> None:
@@ -78,11 +77,6 @@ def say_first_use(stage: str) -> None:
     folder = jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else None
     where = f"kept in {folder} for later starts" if folder else "at every start, as nothing of it is kept"
     processes.log(f"{stage}: compiles before the first step ({where})")
-
-
-def _default_folder() -> pathlib.Path:
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return home / "facedyn" / f"compiled-{_processor()}"
 
 
 def _processor() -> str:

@@ -9,8 +9,8 @@ from data_pipelines.doctor.defects import ERROR
 from data_pipelines.errors import InputError
 from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.remote import refuse_url
+from data_pipelines.setting import nearest_of
 from data_pipelines.sources import SourceSettings, make_manifest
-from facedyn.setting import nearest_of
 from facedyn.settings_schema import SETTINGS
 from facedyn.stages.runtime import messages
 
@@ -32,6 +32,20 @@ def prepare_settings(config, trait_names, smallest_scale: int) -> PrepareSetting
     values = {name: tuple(v) if isinstance(v := config.data[name], list | tuple) else v for name in names}
     min_frames = 2 * config.rank_loss.half_length * smallest_scale + 1
     return PrepareSettings(**values, seed=config.seed, min_frames=min_frames, trait_names=tuple(trait_names))
+
+
+def manifest_place(config, workdir) -> pathlib.Path:
+    """The manifest that the config means, or where it will lie: the user's own, '.' for none, or one in WORKDIR."""
+    workdir = pathlib.Path(workdir)
+    own = {"synthetic": workdir / "synthetic" / "manifest.csv", "manifest": pathlib.Path(config.data.manifest)}
+    return own.get(config.data.dataset, workdir / "manifest.csv")
+
+
+def manifest_of_user(config) -> pathlib.Path:
+    """The manifest that the config names. Raises InputError where it names none."""
+    if not config.data.manifest:
+        raise InputError("No videos are named: give --config.data.manifest=FILE.csv with the columns clip_id,person_id,path.")
+    return pathlib.Path(config.data.manifest)
 
 
 def list_source(config, workdir) -> pathlib.Path:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 
 from data_pipelines.doctor.check_identity import look_up
-from data_pipelines.errors import InputError
+from data_pipelines.picks import picks
 from data_pipelines.progress import Progress
 from facedyn.core import cross_validation as cv
 from facedyn.core import unet
@@ -35,17 +36,6 @@ POOL_CLIPS, POOL_FRAMES, GENERIC_FRAMES = 400, 25, 64
 THREADS, PEOPLE_AT_ONCE = 4, 16
 
 
-def check(traits) -> None:
-    """Raises InputError for a baseline that does not exist, or cannot be fused."""
-    for name, valid in (("baselines", NAMES), ("fused_baselines", ON_PIXELS)):
-        unknown = [baseline for baseline in traits[name] if baseline not in valid]
-        if unknown:
-            raise InputError(f"config.traits.{name} names {unknown[0]!r}; it may name some of {', '.join(valid)}.")
-    for name, least in (("baseline_frames", 1), ("permutations", 1)):
-        if traits[name] < least:
-            raise InputError(f"config.traits.{name}={traits[name]} must be at least {least}.")
-
-
 def features(config, workdir, face_clips, records, scored: Scored, marks: dict) -> dict:
     """{key: (x [R, D], whose rows they are)} of all baselines and controls that are a ridge on features.
 
@@ -61,9 +51,9 @@ def features(config, workdir, face_clips, records, scored: Scored, marks: dict) 
     if "oracle" in names and config.data.dataset == "synthetic" and (workdir / "synthetic").is_dir():
         from data_pipelines.synthetic.bench import oracle_features  # absent with another run's data_dir
 
-        found[ScoreKey("oracle", "ridge")] = trait_features.aligned_rows(
-            scored.subjects.people, *oracle_features(workdir / "synthetic")
-        )
+        people, of_people = oracle_features(workdir / "synthetic")
+        own = pd.DataFrame(of_people, index=people).reindex(scored.subjects.people)
+        found[ScoreKey("oracle", "ridge")] = own.to_numpy(np.float32)
     return {key: (x, scored.single) for key, x in found.items()} | _controls(config, workdir, scored, marks)
 
 
@@ -196,7 +186,7 @@ def _read(face_clips, records, most_frames, flow) -> _Seen | None:
         frame_indices = face_clips.clips[record].frame_indices[:share]
         frames = face_clips.frames(record, np.arange(len(frame_indices)))
         means.append(frames.mean(0, dtype=np.float32).reshape(-1))
-        samples.append(frames[_evenly(len(frames), GENERIC_FRAMES)])
+        samples.append(frames[picks(len(frames), GENERIC_FRAMES)])
         small = pixels.grey(frames, SIZE)
         runs += [small[run] for run in pixels.runs(frame_indices)]
     samples = np.concatenate(samples)
@@ -222,11 +212,6 @@ def _person_features(seen, names, basis, scales, half_length, note) -> dict:
     return found
 
 
-def _evenly(length, most):
-    """At most `most` of 0 .. length - 1, evenly spaced, ascending."""
-    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))
-
-
 def _mean_dynamic_image(runs, half_length, scale):
     images = np.concatenate([pixels.dynamic_images(run, half_length, scale) for run in runs])
     return pixels.signed_means(images) if len(images) else np.full(2 * runs[0][0].size, np.nan, np.float32)
@@ -237,11 +222,11 @@ _pooled = jax.jit(unet.pooled_features, static_argnums=0)
 
 def _pool_runs(reader, records):
     """A few frames of each of some clips, evenly spaced: grey [t, s, s]."""
-    records = [records[i] for i in _evenly(len(records), POOL_CLIPS)]
+    records = [records[i] for i in picks(len(records), POOL_CLIPS)]
 
     def some(record):
         length = len(reader.clips[record].frame_indices)
-        return pixels.grey(reader.frames(record, _evenly(length, POOL_FRAMES)), SIZE)
+        return pixels.grey(reader.frames(record, picks(length, POOL_FRAMES)), SIZE)
 
     with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(some, [r for r in records if len(reader.clips[r].frame_indices)]))

@@ -9,6 +9,7 @@ import itertools
 import cv2
 import numpy as np
 
+from data_pipelines.picks import picks
 from facedyn.core.pca import eigenvectors
 
 LAGS = (1, 2, 4, 8)
@@ -130,7 +131,7 @@ def optical_flow(runs, grid: int = FLOW_GRID, most: int = FLOW_PAIRS) -> np.ndar
     """
     pairs = [pair for run in runs for pair in itertools.pairwise(run)]
     cells = []
-    for i in np.unique(np.linspace(0, len(pairs) - 1, most).round().astype(int)) if pairs else ():
+    for i in picks(len(pairs), most):
         first, second = (np.round(frame * 255).astype(np.uint8) for frame in pairs[i])
         flow = cv2.calcOpticalFlowFarneback(first, second, None, **FLOW)
         magnitude = np.sqrt((flow**2).sum(-1, keepdims=True))

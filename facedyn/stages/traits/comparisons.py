@@ -105,10 +105,10 @@ def other_clips_mean(person, labels) -> tuple[np.ndarray, bool]:
     person: int [N], from 0; labels [N, T], NaN = not known. NaN where there is no other clip.
     """
     known = np.isfinite(labels)
-    total, count = np.zeros((person.max() + 1, labels.shape[1])), np.zeros((person.max() + 1, labels.shape[1]))
-    np.add.at(total, person, np.where(known, labels, 0.0))
+    total, count = np.zeros((2, person.max() + 1, labels.shape[1]))
+    np.add.at(total, person, np.nan_to_num(labels))
     np.add.at(count, person, known)
-    others, sums = count[person] - known, total[person] - np.where(known, labels, 0.0)
+    others, sums = count[person] - known, total[person] - np.nan_to_num(labels)
     means = np.where(others > 0, sums / np.maximum(others, 1), np.nan)
     return means, bool(np.nanmax(np.abs(means - labels), initial=0.0) > 1e-6)
 

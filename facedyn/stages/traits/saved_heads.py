@@ -79,7 +79,7 @@ class SavedHead:
         predictions = np.array(trait_heads.predict(self.head, jnp.asarray(x)))
         predictions[np.isnan(x).all(1)] = np.nan
         places = np.array([number[counts_for[key]] for key in wanted], int)
-        return ids, trait_features.mean_by_person(predictions, places, len(ids))
+        return ids, trait_features.mean_by_person(predictions, places, len(ids)).astype(np.float32)
 
 
 def fit_heads(config, samples, fold, mlp_head, marks: dict, trait_names) -> tuple[dict[str, SavedHead], dict[str, dict]]:

@@ -9,6 +9,7 @@ import dataclasses
 import numpy as np
 
 from data_pipelines.errors import InputError
+from data_pipelines.sources.listing import named
 from facedyn.core.verdicts import MIN_PEOPLE
 from facedyn.stages.runtime import messages
 from facedyn.store.scores import ScoreKey, joined
@@ -66,29 +67,24 @@ class Samples:
 
     def as_scored(self, predictions) -> np.ndarray:
         """Predictions [R, T] averaged for each of what is scored: float32 [P, T]."""
-        return mean_by_person(predictions, self.row_of, self.scored)
+        return mean_by_person(predictions, self.row_of, self.scored).astype(np.float32)
 
 
 def mean_by_person(values, person, people: int) -> np.ndarray:
-    """Mean of the known values [R, T] of each person (int [R] in 0 .. P - 1): float32 [P, T], NaN for one without any."""
+    """Mean of the known values [R, T] of each person (int [R] in 0 .. P - 1): float64 [P, T], NaN for one without any."""
     total, count = np.zeros((2, people, values.shape[1]))
-    np.add.at(total, person, np.nan_to_num(values))
-    np.add.at(count, person, np.isfinite(values))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan).astype(np.float32)
+    known = np.isfinite(values)
+    np.add.at(total, person, np.where(known, values, 0.0))
+    np.add.at(count, person, known)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def labels_by_person(face_clips, records) -> tuple[list[str], np.ndarray]:
     """Mean label of each person over his or her labelled clips: (sorted ids, float64 [N, T]); NaN where no clip has one."""
-    clips = {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}
-    people = sorted({clip.person_id for clip in clips.values()})
-    number = {person: i for i, person in enumerate(people)}
-    total = np.zeros((len(people), len(face_clips.trait_names)))
-    count = np.zeros_like(total)
-    for clip in clips.values():
-        known = np.isfinite(clip.traits)
-        total[number[clip.person_id]] += np.where(known, clip.traits, 0.0)
-        count[number[clip.person_id]] += known
-    return people, np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    clips = {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}.values()
+    people, person = np.unique([clip.person_id for clip in clips], return_inverse=True)
+    labels = np.array([clip.traits for clip in clips], np.float64).reshape(len(clips), len(face_clips.trait_names))
+    return people.tolist(), mean_by_person(labels, person, len(people))
 
 
 def tasks_of(rows) -> np.ndarray:
@@ -145,15 +141,10 @@ def blocks_by_unit(rows, vectors, units) -> dict[tuple[int, str], np.ndarray]:
 
 def labels_by_unit(face_clips, records, unit_of) -> dict[str, np.ndarray]:
     """{unit_id: mean label [T] over the unit's labelled clips, NaN where there is none}; unit_of: clip -> unit_id."""
-    clips = {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}
     found = {}
-    for clip in clips.values():
+    for clip in {face_clips.clips[i].clip_id: face_clips.clips[i] for i in records}.values():
         found.setdefault(unit_of(clip), []).append(clip.traits)
-    values = {unit: (np.isfinite(own), np.asarray(own, float)) for unit, own in found.items()}
-    return {
-        unit: np.where(known.any(0), np.where(known, own, 0.0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
-        for unit, (known, own) in values.items()
-    }
+    return {unit: mean_by_person(np.array(own, float), np.zeros(len(own), int), 1)[0] for unit, own in found.items()}
 
 
 def mean_blocks(rows, vectors, tasks, keys, wanted):
@@ -192,23 +183,13 @@ def matrix(blocks, feature_set: FeatureSet) -> np.ndarray:
     return np.concatenate([first, *others], 1) if others else first
 
 
-def aligned_rows(people, ids, features) -> np.ndarray:
-    """Rows of `features` [M, d], which belong to `ids`, in the order of `people`: float32 [N, d], NaN where there is none."""
-    number = {person: i for i, person in enumerate(ids)}
-    out = np.full((len(people), features.shape[1]), np.nan, np.float32)
-    for row, person in enumerate(people):
-        if person in number:
-            out[row] = features[number[person]]
-    return out
-
-
 def finite_rows(rows, vectors):
     """Without the units whose representation is not finite; a line says which."""
     finite = np.asarray(rows["finite"], bool) & np.isfinite(vectors).all(1)
     if finite.all():
         return rows, vectors
     bad = [f"{unit} (scale {scale})" for unit, scale in zip(rows["unit_id"][~finite], rows["scale"][~finite])]
-    messages.warning(f"traits: {len(bad)} representations are not finite and are left out: {named(bad)}")
+    messages.warning(f"traits: {len(bad)} representations are not finite and are left out: {named(sorted(bad), NAMED)}")
     return rows[finite].reset_index(drop=True), vectors[finite]
 
 
@@ -221,7 +202,9 @@ def people_to_score(rows, people, labels, trait_names):
     has_label = np.isfinite(labels).any(1)
     lost = [p for p, known in zip(people, has_label) if known and p not in represented]
     if lost:
-        messages.warning(f"traits: {len(lost)} people have labels but no representation and are left out: {named(lost)}")
+        messages.warning(
+            f"traits: {len(lost)} people have labels but no representation and are left out: {named(sorted(lost), NAMED)}"
+        )
     keep = np.array([p in represented for p in people]) & has_label
     counts = np.isfinite(labels[keep]).sum(0)
     enough = counts >= MIN_PEOPLE
@@ -238,14 +221,8 @@ def log_missing_blocks(blocks, people) -> None:
     for (scale, task), block in blocks.items():
         absent = np.isnan(block).all(1)
         if absent.any():
-            who = named(np.asarray(people)[absent])
+            who = named(sorted(np.asarray(people)[absent]), NAMED)
             messages.warning(
                 f"traits: {absent.sum()} people have no representation of scale {scale}, task {task}: {who}; "
                 "alone it is scored without them; together with others, the training people's mean stands in for it"
             )
-
-
-def named(ids) -> str:
-    """The first few ids and how many more there are."""
-    ids = sorted(set(ids))
-    return ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")

@@ -96,13 +96,17 @@ def predict(config, samples, fold, marks: dict) -> Predicted:
         if ridge:
             found = {}
             for one in sets:
-                found[one] = _cross_validated(config, samples, one, row_fold)
+                x = trait_features.matrix(samples.blocks, one)  # a row's person is known by a number, which serves as a name
+                given = x, samples.labels, samples.owner, ridge_settings(config), row_fold, samples.weights_for(x.shape[1])
+                found[one] = cv.cross_validate_ridge(*given)
                 progress.advance(note=f"scales {one.scales}, tasks {one.tasks}")
             fused = {one: _fuse(one, found, samples, row_fold) for one in sets}
             scored |= {one.key("ridge", f, **marks): predictions for one in sets for f, predictions in fused[one].items()}
             findings = _findings(config, sets, found, fused, samples, row_fold, marks)
         if "mlp" in config.traits.heads:
-            mlp = _cross_validated_mlp(config, samples, sets[0], row_fold, head_rows(fold)[samples.row_of])
+            x, of_head = trait_features.matrix(samples.blocks, sets[0]), head_rows(fold)[samples.row_of]
+            given = x, samples.labels, samples.owner, mlp_settings(config), row_fold, of_head, samples.weights_for(x.shape[1])
+            mlp = mlp_validation.cross_validate_mlp(*given)
             key, head = sets[0].key("mlp", **marks), mlp.head
             scored[key], networks[key] = mlp.predictions, mlp.networks
             if not ridge:
@@ -132,20 +136,6 @@ def _block_by_block(samples, x, row_fold, key) -> dict[ScoreKey, np.ndarray]:
                 x[:, chosen], samples.labels, samples.owner, row_fold, of_scales, own
             )
     return found
-
-
-def _cross_validated(config, samples, one, row_fold) -> cv.CrossValidated:
-    """The ridge on a feature set; a row's person is known by a number, which serves as well as a name."""
-    x = trait_features.matrix(samples.blocks, one)
-    weights = samples.weights_for(x.shape[1])
-    return cv.cross_validate_ridge(x, samples.labels, samples.owner, ridge_settings(config), row_fold, weights)
-
-
-def _cross_validated_mlp(config, samples, one, row_fold, rows_of_head) -> mlp_validation.MlpValidated:
-    x = trait_features.matrix(samples.blocks, one)
-    weights = samples.weights_for(x.shape[1])
-    settings = mlp_settings(config)
-    return mlp_validation.cross_validate_mlp(x, samples.labels, samples.owner, settings, row_fold, rows_of_head, weights)
 
 
 def head_rows(fold) -> np.ndarray:

@@ -6,13 +6,13 @@ By choice every unit is scored by itself, with its own label; intervals are by p
 """
 
 import dataclasses
+import functools
 import pathlib
 import time
 
 import numpy as np
 
-from data_pipelines.errors import InputError
-from facedyn.core import cross_validation as cv
+from facedyn.config import check
 from facedyn.core.verdicts import MIN_PEOPLE
 from facedyn.stages.fit.learning import people_of
 from facedyn.stages.runtime import common, messages
@@ -49,7 +49,7 @@ def run(config, workdir) -> dict:
     Raises InputError for a missing dataset or table, or a setting that cannot be.
     """
     workdir, start = pathlib.Path(workdir), time.monotonic()
-    _check(config)
+    check(config, "traits", files=False)
     face_clips = common.open_data(common.data_dir(config, workdir), config)
     records = common.records_of(face_clips, config.traits.splits)
     scored = _what_is_scored(config, workdir, face_clips, records)
@@ -92,12 +92,8 @@ def _what_is_scored(config, workdir, face_clips, records) -> trait_predictions.S
     samples = trait_protocol.samples(config, subjects, rows, vectors)
     if config.traits.aggregate == "person":
         trait_features.log_missing_blocks(samples.blocks, people)
-    return trait_predictions.Scored(subjects, trait_names, samples, trait_predictions.ridge_settings(config), _leading(config))
-
-
-def _leading(config) -> str:
-    """The head that the headline is of."""
-    return next(head for head in HEADS if head in config.traits.heads)
+    leading = next(head for head in HEADS if head in config.traits.heads)  # that the headline is of
+    return trait_predictions.Scored(subjects, trait_names, samples, trait_predictions.ridge_settings(config), leading)
 
 
 def _marks(config, workdir, people) -> dict[str, str]:
@@ -119,12 +115,8 @@ def _cross_validate(config, scored, features, folds, marks) -> _Repeats:
         own = trait_predictions.predict(config, scored.samples, fold, marks)
         first = first or own
         every = own.scored | baselines.predict(config, features, scored, fold, own.scored)
-        of_repeats.append(
-            [
-                {key: trait_protocol.as_scored(config, one, scored.subjects.labels, fold) for key, one in each.items()}
-                for each in (every, own.findings)
-            ]
-        )
+        as_scored = functools.partial(trait_protocol.as_scored, config, labels=scored.subjects.labels, fold=fold)
+        of_repeats.append([{key: as_scored(one) for key, one in each.items()} for each in (every, own.findings)])
     predictions, pairs = ({key: np.stack([one[key] for one in each], -3) for key in each[0]} for each in zip(*of_repeats))
     pairs |= comparisons.pairs(predictions, baselines.fused(config, features))
     return _Repeats(folds, predictions, pairs, first)
@@ -172,39 +164,3 @@ def _skip(workdir, reason):
     checkpoints.remove(workdir / saved_heads.FOLDER)
     saved_heads.remove_weights_by_site(workdir)
     return {"skipped": reason}
-
-
-def _check(config):
-    """Raises InputError for settings under which nothing can be computed."""
-    traits = config.traits
-    baselines.check(traits)
-    unknown = [head for head in traits.heads if head not in HEADS]
-    if unknown or not traits.heads:
-        raise InputError(f"config.traits.heads={tuple(traits.heads)} must name some of {', '.join(HEADS)}.")
-    smallest = {"folds": 2, "inner_folds": 2, "bootstrap": 1, "mlp_hidden": 1, "mlp_steps": 1, "mlp_seeds": 1}
-    for name, least in smallest.items():
-        if traits[name] < least:
-            raise InputError(f"config.traits.{name}={traits[name]} must be at least {least}.")
-    for name in ("penalties", "mlp_weight_decay"):
-        if not traits[name] or min(traits[name]) <= 0:
-            raise InputError(f"config.traits.{name}={tuple(traits[name])} must be positive, for example (0.1, 1, 10).")
-    if not traits.pca or min(traits.pca) < 0:
-        raise InputError(
-            f"config.traits.pca={tuple(traits.pca)} must be numbers of components, 0 for all, for example (0, 32)."
-        )
-    if not traits.seeds or len(set(traits.seeds)) < len(traits.seeds):
-        raise InputError(f"config.traits.seeds={tuple(traits.seeds)} must be different whole numbers, for example (0, 1, 2).")
-    choices = (("ridge_solver", cv.SOLVERS), ("protocol", trait_protocol.PROTOCOLS), ("aggregate", AGGREGATES))
-    for name, known in choices:
-        if traits[name] not in known:
-            raise InputError(f"config.traits.{name}={traits[name]!r} must be one of {', '.join(known)}.")
-    if len(traits.seeds) > 1 and traits.protocol != "k_fold":
-        raise InputError(
-            f"config.traits.seeds={tuple(traits.seeds)} ask for several repeats of the folds, but {traits.protocol!r} has "
-            "only one."
-        )
-    if traits.aggregate != "person" and config.fit.unit == "person":
-        raise InputError(
-            f"config.traits.aggregate={traits.aggregate!r} needs several units per person: fit with config.fit.unit='clip' or"
-            " 'session'."
-        )

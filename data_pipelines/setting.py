@@ -111,6 +111,16 @@ class Setting:
         return f"; the nearest to it is {nearest_of(value, self.choices)!r}"
 
 
+def one_of(choices: tuple, help: str) -> Setting:
+    """One of these, by default the first."""
+    return Setting(choices[0], help, choices)
+
+
+def some_of(choices: tuple, help: str, default: tuple | None = None, some=False) -> Setting:
+    """Different ones of these words, by default all of them; `some`: at least one."""
+    return Setting(choices if default is None else default, help, choices, of=str, some=some, distinct=True)
+
+
 def _is_a(value, kind) -> bool:
     """Whole numbers count as numbers; true and false count as neither."""
     if isinstance(value, bool) != (kind is bool):
