@@ -147,12 +147,8 @@ def test_queries_in_blocks_are_ranked_as_all_at_once(monkeypatch, weights):
     between = ((1 - similarity).sum(1) - within) / 74
     for at_once in (1024, 32):
         monkeypatch.setattr(identification, "QUERIES_AT_ONCE", at_once)
-        for f in (identification.match_ranks, identification.distances):
-            f.clear_cache()
         np.testing.assert_array_equal(identification.match_ranks(queries, gallery, weights), ranks)
         np.testing.assert_allclose(np.stack(identification.distances(queries, gallery, weights)), [within, between], atol=1e-5)
-    for f in (identification.match_ranks, identification.distances):
-        f.clear_cache()
 
 
 @pytest.mark.parametrize("d", [30, 150])

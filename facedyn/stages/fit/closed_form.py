@@ -23,6 +23,10 @@ ENCODE_FRAMES = 256  # go through the U-net in one call, or on CPU as many as ha
 CPU_ENCODE_BYTES = 2**25
 
 
+# Operation by operation, each of them would be compiled.
+_own_whitening, _dynamics = jax.jit(low_rank.own_whitening), jax.jit(low_rank.dynamics)
+
+
 class Shared(NamedTuple):
     """What is the same for everyone in a fit in closed form; a pytree.
 
@@ -148,22 +152,25 @@ def make_fitting(config) -> Fitting:
     c, sites, mesh = config.fit, sites_of(config), batching.people_mesh()
     slots = blocks.layout(config.fit.blocks, sites, c.rank)
     encode, block = compile_encode(config, sites, mesh), encode_frames(config) * mesh.size
+    place = NamedSharding(mesh, EVERYONE)
 
     def pictures(shared, vector, window, frames):
         """The expected changes of the states as pixels: what of them the basis's frames have shown, mean over the sites."""
         frames = np.concatenate([frames, window[None, len(window) // 2]])
         padded = np.pad(frames, ((0, -len(frames) % block), *[(0, 0)] * 3))
-        states = [encode(shared.params, shared.basis, padded[i : i + block]) for i in range(0, len(padded), block)]
-        states = np.concatenate(states)[: len(frames)]
+        # Placed as in `load`, for which this is compiled.
+        model = batching.to_devices(mesh, (shared.params, shared.basis))
+        blocks_of_frames = (jax.device_put(padded[i : i + block], place) for i in range(0, len(padded), block))
+        states = np.concatenate([encode(*model, some) for some in blocks_of_frames])[: len(frames)]
         centred, way_back = states[-1:] - states[:-1].mean(0), np.eye(c.rank)[None]
         if c.whiten:
             rows = np.arange(len(states) - 1)[:, None], np.zeros(len(states) - 1, int), len(states) - 1
-            own_whitening = np.asarray(low_rank.own_whitening(states, *rows))
+            own_whitening = np.asarray(_own_whitening(states, *rows))
             centred, way_back = np.einsum("sij,tsj->tsi", own_whitening, centred), np.linalg.inv(own_whitening)
         by_site = person_filters.unflatten(np.asarray(vector), slots)
         own, population = np.stack([by_site[site.name] for site in sites]), np.asarray(shared.population)
         images = [
-            np.einsum("msj,skj,skd->md", np.asarray(low_rank.dynamics(f, centred))[0], way_back, np.asarray(shared.readout))
+            np.einsum("msj,skj,skd->md", np.asarray(_dynamics(f, centred))[0], way_back, np.asarray(shared.readout))
             for f in (population, population + own)
         ]
         return [image.reshape(2, *window.shape[1:]) / len(sites) for image in images]
