@@ -7,7 +7,7 @@ import pytest
 from test_fit_engine import CLIPS
 from test_site_engine import closed_form_settings, learnt
 
-from facedyn.stages.fit import fit_stage, kept_states, shared
+from facedyn.stages.fit import fit_stage, kept_states, learning, shared
 from facedyn.store import representations
 
 SITES, RANK = 2, 3
@@ -97,3 +97,17 @@ def test_scales_of_one_u_net_share_the_states_of_their_frames(monkeypatch, tmp_p
             rows, vectors = representations.read_parts(tmp_path / "both" / control)
             _, alone = representations.read_parts(tmp_path / f"{scale}" / control)
             np.testing.assert_allclose(vectors[rows["scale"] == scale], alone, atol=1e-5)
+
+
+def test_the_basis_of_the_untrained_u_net_is_learnt_once_for_all_scales(monkeypatch, tmp_path):
+    config = closed_form_settings(controls=("untrained",))
+    config.rank_loss.scales = (1, 2)
+    learnt_bases, learn_basis = [], learning.learn_basis
+    monkeypatch.setattr(learning, "learn_basis", lambda *args: learnt_bases.append(args) or learn_basis(*args))
+    monkeypatch.setattr(CLIPS, "metadata", {"fingerprint": "f"}, raising=False)
+    models = shared.Models(config, tmp_path, shared.make_fitting(config), CLIPS)
+    first, second = (models(scale, "untrained") for scale in (1, 2))
+    assert len(learnt_bases) == 1
+    for one, other in zip(first.basis, second.basis):
+        np.testing.assert_array_equal(one, other)
+    assert np.abs(first.population - second.population).max() > 1e-3

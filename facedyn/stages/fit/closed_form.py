@@ -161,10 +161,10 @@ def make_fitting(config) -> Fitting:
         # Placed as in `load`, for which this is compiled.
         model = batching.to_devices(mesh, (shared.params, shared.basis))
         blocks_of_frames = (jax.device_put(padded[i : i + block], place) for i in range(0, len(padded), block))
-        states = np.concatenate([encode(*model, some) for some in blocks_of_frames])[: len(frames)]
-        centred, way_back = states[-1:] - states[:-1].mean(0), np.eye(c.rank)[None]
+        states, count = np.concatenate([encode(*model, some) for some in blocks_of_frames]), len(frames) - 1
+        centred, way_back = states[count : count + 1] - states[:count].mean(0), np.eye(c.rank)[None]
         if c.whiten:
-            rows = np.arange(len(states) - 1)[:, None], np.zeros(len(states) - 1, int), len(states) - 1
+            rows = np.arange(len(states))[:, None], np.zeros(len(states), int), count  # padded: of one shape for all units
             own_whitening = np.asarray(_own_whitening(states, *rows))
             centred, way_back = np.einsum("sij,tsj->tsi", own_whitening, centred), np.linalg.inv(own_whitening)
         by_site = person_filters.unflatten(np.asarray(vector), slots)

@@ -189,9 +189,10 @@ class Models:
         if not missing:
             return
         if control == UNTRAINED:
-            # Of all scales the same U-net: the basis of the first one is that of every other, too.
+            # Of all scales the same U-net, so the basis of the first is that of every other, too, unless it looks at a scale.
             first = site_files.path(self._workdir, common.scales(c)[0], control)
-            known = _load(c, first, params) if site_files.learnt_from(first) == learnt_from[control] else None
+            same = site_files.learnt_from(first) == learnt_from[control] and c.fit.get("basis") != "predictable"
+            known = _load(c, first, params) if same else None
         else:
             ordered = paths.get("", site_files.path(self._workdir, scale))
             known = _load(c, ordered, params) if "" not in missing else None
