@@ -26,14 +26,19 @@ def standardised(
 ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
     """Features z-scored over gallery and queries together, 0 where constant: (queries, gallery)."""
     both = np.concatenate([np.asarray(gallery, np.float32), np.asarray(queries, np.float32)])
-    largest = np.abs(both).max(0)
+    largest, share = _largest(both), np.full(len(both), 1 / len(both), np.float32)
     for _ in range(2):  # a second pass, because float32 loses digits in the first
-        both -= both.mean(0, dtype=np.float64).astype(np.float32)
-    size = np.abs(both).max(0)
+        both -= share @ both
+    size = _largest(both)
     varies = size > CONSTANT * largest
-    both = np.where(varies, both / np.where(varies, size, 1), np.float32(0))  # squares of what is large would overflow
-    both /= np.where(varies, np.sqrt(np.square(both).mean(0, dtype=np.float64)), 1).astype(np.float32)
+    both /= np.where(varies, size, np.inf)  # squares of what is large would overflow
+    both /= np.where(varies, np.sqrt(np.einsum("nd,nd->d", both, both) / len(both)), 1)
     return both[len(gallery) :], both[: len(gallery)]
+
+
+def _largest(x: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, " D"]:
+    """The largest size of each feature."""
+    return np.maximum(x.max(0), -x.min(0))
 
 
 def similarities(
@@ -58,22 +63,28 @@ def match_ranks(
     Args: queries, gallery: finite; weights as of `similarities`.
     Returns: ranks in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
-    # The count includes the match itself.
-    (ranks,) = _each_query(lambda similarity, own: [(similarity >= own[:, None]).sum(1)], queries, gallery, weights)
-    return ranks
+    return look_up(queries, gallery, weights)[0]
 
 
 def distances(
     queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Cosine distance of each query to its match, and the mean one to other gallery rows, in [0, 2]."""
+    return look_up(queries, gallery, weights)[1:]
+
+
+def look_up(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """`match_ranks` and both `distances`, from one comparison."""
 
     def of_query(similarity, own):
         total = (1.0 - similarity).sum(1)
-        return 1.0 - own, (total - (1.0 - own)) / max(similarity.shape[1] - 1, 1)
+        others = (total - (1.0 - own)) / max(similarity.shape[1] - 1, 1)
+        return (similarity >= own[:, None]).sum(1), 1.0 - own, others  # the count includes the match itself
 
-    within, between = _each_query(of_query, queries, gallery, weights)
-    return within, between
+    ranks, within, between = _each_query(of_query, queries, gallery, weights)
+    return ranks, within, between
 
 
 def leading_components(
