@@ -78,7 +78,9 @@ def test_step_correlations_is_the_correlation_of_steps():
 
 
 def block(name, unit):
-    return np.asarray(blocks.BLOCKS[name].compute(COMMON, 0 * COMMON, *unit))
+    k = unit[0].shape[-1]
+    common = COMMON[..., :k, :k]
+    return np.asarray(blocks.BLOCKS[name].compute(common, 0 * common, *unit))
 
 
 def test_autocorrelations_are_those_of_frames_so_far_apart():

@@ -174,7 +174,7 @@ def test_layout_and_feature_maps_agree_with_the_u_net():
     sites = person_filters.sites(model.channels, "all")
     assert {site.name: site.channels for site in sites} == {name: h.shape[-1] for name, h in maps.items()}
     slots = blocks.layout(("filters",), sites, K)
-    vector = np.arange(sum(slot.size for slot in slots))
+    vector = np.arange(sum(slot.size for slot in slots), dtype=np.float32)
     by_site = person_filters.unflatten(vector, slots)
     assert {f.shape for f in by_site.values()} == {(2, K, K)}
     np.testing.assert_array_equal(person_filters.flatten(by_site, slots), vector)
