@@ -4,6 +4,7 @@ Those people are the pool. From evenly spaced frames of theirs comes the basis o
 the population filters, the ridge, and how each number of the representation is spread over people.
 """
 
+import functools
 import itertools
 import pathlib
 import tempfile
@@ -211,8 +212,12 @@ def learn_scaling(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: in
 
 def compile_sums(config, mesh):
     """(states, rows) -> normal equations of each unit; (population, states, fitted, held) -> errors with each of RIDGES."""
+    return _compile_sums(bool(config.fit.whiten), mesh)
 
-    whitened = closed_form.whitening(config)
+
+@functools.lru_cache(maxsize=8)
+def _compile_sums(whiten: bool, mesh):
+    whitened = closed_form.whitening(whiten)
 
     def errors(population, states, fitted, held):
         return low_rank.held_back_errors(population, *whitened(states, fitted, held), RIDGES)
