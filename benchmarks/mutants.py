@@ -38,9 +38,9 @@ def _stage(file, old, new, *tests):
 
 MUTANTS = (
     _stage("pretrain.py", '"params": optax.apply_updates(state["params"], updates)', '"params": state["params"]', UPDATES),
-    _stage("pretrain.py", "(0.0, c.learning_rate, warmup", "(0.0, 1e-9 * c.learning_rate, warmup", UPDATES),
+    _stage("pretrain.py", "(0.0, learning_rate, warmup", "(0.0, 1e-9 * learning_rate, warmup", UPDATES),
     _stage("pretrain.py", "windows[:, settings.half_length]), windows, settings", "windows[:, 0]), windows, settings", CENTRE),
-    _stage("pretrain.py", "model.apply(p, w[:, centre]), w", "model.apply(p, w[:, 0]), w", CENTRE),
+    _stage("pretrain.py", "model.apply(p, w[:, settings.half_length]), w", "model.apply(p, w[:, 0]), w", CENTRE),
     _stage("pretrain.py", "series.restore(series.best_step(),", "series.restore(series.latest_step(),", STOPS),
     _stage("pretrain.py", "while step < c.steps and since_best < c.patience:", "while step < c.steps:", STOPS),
     _stage("pretrain.py", "HeldOut(face_clips, validation, scale", "HeldOut(face_clips, training, scale", STOPS),

@@ -32,7 +32,23 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import config, install_import_hook
 
 # While these tests run, types and shapes in the annotations of the core are checked at every call.
-CHECKED = ["test_person_filters.py", "test_rank_loss.py", "test_shapes.py"]
+CHECKED = [
+    "test_banded_ridge.py",
+    "test_blocks.py",
+    "test_feature_weights.py",
+    "test_fit.py",
+    "test_fork_example.py",
+    "test_identification.py",
+    "test_metrics.py",
+    "test_person_filters.py",
+    "test_rank_loss.py",
+    "test_shapes.py",
+    "test_site_dynamics.py",
+    "test_surrogates.py",
+    "test_trait_heads.py",
+    "test_unet.py",
+    "test_weight_shares.py",
+]
 # A whole number is a float, as type checkers have it.
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))
 install_import_hook("facedyn.core", f"{__name__}.typechecker")

@@ -1,5 +1,6 @@
 """Banded ridge: against scikit-learn, against refits without each person, and that it finds the block that tells."""
 
+import jax
 import numpy as np
 import pytest
 from sklearn.kernel_ridge import KernelRidge
@@ -9,6 +10,8 @@ from facedyn.core import banded_ridge, trait_heads
 
 N, SIZES = 48, (6, 20, 9)
 BANDS = np.repeat(np.arange(len(SIZES)), SIZES)
+# One program each: by itself, each of their operations is compiled, and that takes most of the time.
+errors, inverse = jax.jit(banded_ridge.errors), jax.jit(banded_ridge.inverse_positive_definite)
 
 
 def data(seed=0, noise=0.4):
@@ -29,11 +32,11 @@ def test_errors_are_those_of_refits_without_each_person():
         own = people == person
         fit = KernelRidge(alpha=1.0, kernel="precomputed").fit(kernel[~own][:, ~own], y[~own])
         left_out[own] = fit.predict(kernel[own][:, ~own])
-    found = banded_ridge.errors(strengths, kernels, y, banded_ridge.members_of(people))
+    found = errors(strengths, kernels, y, banded_ridge.members_of(people))
     np.testing.assert_allclose(found, ((y - left_out) ** 2).mean(0), rtol=2e-3)
     single = banded_ridge.members_of(np.arange(N))
     wide = np.pad(single, ((0, 0), (0, 1)), constant_values=-1)  # the general way, for one row per person
-    by_rows, by_people = (banded_ridge.errors(strengths, kernels, y, members) for members in (single, wide))
+    by_rows, by_people = (errors(strengths, kernels, y, members) for members in (single, wide))
     np.testing.assert_allclose(by_rows, by_people, rtol=1e-4)
 
 
@@ -55,7 +58,7 @@ def test_no_grid_of_penalties_is_better_for_the_training_people():
     found = banded_ridge.fit(x, y, np.arange(N), everyone, BANDS)
     kernels, target = banded_ridge.kernels(x, everyone, BANDS), (y - y.mean(0)) / y.std(0)
     grid = np.stack(np.meshgrid(*[np.arange(-7.0, 4.0, 2.0)] * 3), -1).reshape(-1, 3)
-    of_grid = np.log([banded_ridge.errors(strengths, kernels, target, members) for strengths in grid])
+    of_grid = np.log([errors(strengths, kernels, target, members) for strengths in grid])
     uneven = [banded_ridge.PRIOR * ((s - s.mean(-1, keepdims=True)) ** 2).sum(-1) for s in (grid, found.log_strengths)]
     assert (np.log(found.errors) + uneven[1] <= (of_grid + uneven[0][:, None]).min(0) + 0.02).all()
     # The band that tells of a trait is the strongest for it.
@@ -118,7 +121,7 @@ def test_limit_cases():
 def test_the_inverse_is_numpys(n):
     a = np.random.default_rng(n).normal(size=(n, n + 3)).astype(np.float32)
     a = a @ a.T + np.eye(n, dtype=np.float32)
-    np.testing.assert_allclose(banded_ridge.inverse_positive_definite(a), np.linalg.inv(a), atol=1e-4)
+    np.testing.assert_allclose(inverse(a), np.linalg.inv(a), atol=1e-4)
 
 
 def test_folds_share_a_compilation():

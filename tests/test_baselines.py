@@ -136,10 +136,10 @@ def test_the_generic_feature_does_not_know_the_order_of_frames():
     model = unet.UNet((4, 6), groups=2)
     params = unet.init(model, jax.random.key(0), 8)
     frames = np.random.default_rng(0).integers(0, 255, (9, 8, 8, 3), np.uint8)
-    found = unet.pooled_features(model, params, frames)
+    found = baselines._pooled(model, params, frames)
     assert found.shape == (10,)
-    np.testing.assert_allclose(unet.pooled_features(model, params, frames[::-1]), found, atol=1e-5)
-    by_frame = np.mean([unet.pooled_features(model, params, frame[None]) for frame in frames], 0)
+    np.testing.assert_allclose(baselines._pooled(model, params, frames[::-1]), found, atol=1e-5)
+    by_frame = np.mean([baselines._pooled(model, params, frame[None]) for frame in frames], 0)
     np.testing.assert_allclose(by_frame, found, atol=1e-5)
 
 

@@ -1,16 +1,17 @@
 """The blocks of a representation: against scipy and numpy in a loop, and what they see that linear filters cannot."""
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
-from test_site_dynamics import CLIPS, COMMON, HALF, K, S, filters_of, loop, turning, unit_of
+from test_site_dynamics import CLIPS, COMMON, HALF, K, S, filters_of, loop, normal_equations, turning, unit_of
 
 from facedyn.core import blocks, low_rank, person_filters
 from facedyn.core.person_filters import Site
 
 
 def of(unit, filters):
-    return np.asarray(blocks.innovations(filters, 0 * filters, *unit))
+    return np.asarray(jax.jit(blocks.innovations)(filters, 0 * filters, *unit))  # compiled as one program, not by the operation
 
 
 def test_moments_are_those_of_what_the_filters_leave():
@@ -57,9 +58,9 @@ def test_units_of_two_parts_are_those_of_all_their_rows():
     for chosen in (~rows, rows):
         chosen = np.flatnonzero(chosen & (np.arange(len(windows)) < count))
         parts.append((states, np.pad(windows[chosen], ((0, 4), (0, 0))), np.pad(clip[chosen], (0, 4)), np.int32(len(chosen))))
-    both = low_rank.concatenate_rows(*parts)
+    both = jax.jit(low_rank.concatenate_rows)(*parts)
     assert int(both[3]) == count
-    for found, expected in zip(low_rank.normal_equations(*both), low_rank.normal_equations(*whole)):
+    for found, expected in zip(normal_equations(*both), normal_equations(*whole)):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
     filters = COMMON + filters_of(whole)
     np.testing.assert_allclose(of(both, filters), of(whole, filters), atol=1e-4)
@@ -78,7 +79,9 @@ def test_step_correlations_is_the_correlation_of_steps():
 
 
 def block(name, unit):
-    return np.asarray(blocks.BLOCKS[name].compute(COMMON, 0 * COMMON, *unit))
+    k = unit[0].shape[-1]
+    common = COMMON[..., :k, :k]
+    return np.asarray(jax.jit(blocks.BLOCKS[name].compute)(common, 0 * common, *unit))
 
 
 def test_autocorrelations_are_those_of_frames_so_far_apart():
@@ -187,7 +190,7 @@ def test_every_block_and_every_rank_counts_the_same():
 def test_eigenvalues_are_lapacks(k):
     a = np.random.default_rng(k).normal(size=(20, k, k))
     a = (a + a.swapaxes(1, 2)).astype(np.float32)
-    np.testing.assert_allclose(blocks.symmetric_eigenvalues(a), np.linalg.eigvalsh(a)[:, ::-1], atol=1e-4)
+    np.testing.assert_allclose(jax.jit(blocks.symmetric_eigenvalues)(a), np.linalg.eigvalsh(a)[:, ::-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", blocks.BLOCKS)
@@ -207,7 +210,7 @@ def test_every_block_has_its_shape_ignores_padding_and_is_zero_without_rows(name
 def test_the_layout_names_every_number():
     sites, names = (Site("deep", 4), Site("shallow", 2)), tuple(blocks.BLOCKS)
     unit = unit_of(CLIPS)
-    vector = np.asarray(blocks.represent(names, COMMON, 0 * COMMON, *unit))
+    vector = np.asarray(jax.jit(blocks.represent, static_argnums=0)(names, COMMON, 0 * COMMON, *unit))
     slots = blocks.layout(names, sites, K)
     assert len(vector) == sum(slot.size for slot in slots) == len(blocks.bands(names, sites, K))
     by_slot = person_filters.unflatten(vector, slots)

@@ -85,26 +85,33 @@ def run(model, people, rows=9, kind="pointwise", name="adam", calls=1, keep=True
     return np.asarray(person_filters.flatten(filters, person_filters.layout(SITES, kind))), units, filters
 
 
-def by_hand(model, own, kind):
-    """Plain Adam on one person: no vmap, no padding, whole network through the encoder at every step."""
-    own = own[windows_of(own)]
-    filters = person_filters.init(SITES, kind)
+@cache
+def adam_by_hand(model, kind):
+    """(filters -> state, (filters, state, windows) -> filters and state), compiled once for all people."""
     transform = optax.adam(optax.cosine_decay_schedule(0.02, STEPS))
-    state = transform.init(filters)
-    draws = np.asarray(jax.random.uniform(jax.random.key(1), (STEPS, BATCH)))
 
     @jax.jit
-    def gradient(filters, windows):
+    def step(filters, state, windows):
         def loss(filters):
             maps = model.decode(model.encode(windows[:, 2]), person_filters.tap(filters, kind))
             return rank_loss(maps, windows, SETTINGS).mean()
 
-        return jax.grad(loss)(filters)
+        updates, state = transform.update(jax.grad(loss)(filters), state, filters)
+        return optax.apply_updates(filters, updates), state
 
+    return jax.jit(transform.init), step
+
+
+def by_hand(model, own, kind):
+    """Plain Adam on one person: no vmap, no padding, whole network through the encoder at every step."""
+    own = own[windows_of(own)]
+    filters = person_filters.init(SITES, kind)
+    start, step = adam_by_hand(model, kind)
+    state = start(filters)
+    draws = np.asarray(jax.random.uniform(jax.random.key(1), (STEPS, BATCH)))
     for draw in draws:
         rows = np.minimum((draw * len(own)).astype(int), len(own) - 1)
-        updates, state = transform.update(gradient(filters, jnp.asarray(own[rows])), state, filters)
-        filters = optax.apply_updates(filters, updates)
+        filters, state = step(filters, state, jnp.asarray(own[rows]))
     return np.asarray(person_filters.flatten(filters, person_filters.layout(SITES, kind)))
 
 

@@ -138,6 +138,7 @@ def test_nothing_passes_between_devices(reference):
 def test_any_mix_of_lengths_compiles_a_handful_of_times():
     config = settings(solver="gauss_newton")
     p, mesh = iterative.problem(config), batching.people_mesh()
+    iterative._compile_steps.cache_clear()  # what other tests have compiled is not counted
     steps = iterative.compile_steps(config, p, mesh)
     fitting = iterative.make_fitting(config)._replace(fit=iterative.make_fit(config, p, steps, mesh, lambda shape: False))
     mixes = [[unit(i, n) for i, n in enumerate(lengths)] for lengths in ((30, 3, 8, 13, 5, 9), (29, 8, 11, 26, 4, 10))]

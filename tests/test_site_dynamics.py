@@ -49,8 +49,13 @@ CLIPS = [turning(N_CLIP, 0, noise=0.1), turning(N_CLIP - 9, 1, noise=0.1)]
 COMMON = np.random.default_rng(2).normal(0, 0.1, (S, 2, K, K)).astype(np.float32)
 
 
+# One program each: by itself, each of their operations would be compiled.
+normal_equations, solve = jax.jit(low_rank.normal_equations), jax.jit(low_rank.solve)
+held_back_quality, held_back_errors = jax.jit(low_rank.held_back_quality), jax.jit(low_rank.held_back_errors)
+
+
 def filters_of(unit, ridge=7.0, population=COMMON):
-    return np.asarray(low_rank.solve(*low_rank.normal_equations(*unit), population, np.full(S, ridge)))
+    return np.asarray(solve(*normal_equations(*unit), population, np.full(S, ridge)))
 
 
 def test_filters_are_the_ridge_on_what_everybodys_filters_miss():
@@ -72,8 +77,8 @@ def test_padding_and_order_of_clips_do_not_matter():
 
 
 def test_moments_of_units_add_up():
-    both = low_rank.normal_equations(*unit_of(CLIPS))
-    single = [low_rank.normal_equations(*unit_of([clip])) for clip in CLIPS]
+    both = normal_equations(*unit_of(CLIPS))
+    single = [normal_equations(*unit_of([clip])) for clip in CLIPS]
     for together, parts in zip(both, zip(*single)):
         np.testing.assert_allclose(together, sum(parts), rtol=1e-4, atol=1e-3)
 
@@ -115,7 +120,7 @@ def test_quality_on_held_back_rows():
     whole = turning(200, 5) * np.float32([1, 1, 0.1])
     train, held = unit_of([whole]), unit_of([whole[150:]], padding=3)
     filters = filters_of(train, population=0 * COMMON)
-    error, before, after, rows = map(float, low_rank.held_back_quality(0 * COMMON, filters, train, held))
+    error, before, after, rows = map(float, held_back_quality(0 * COMMON, filters, train, held))
     assert rows == 46
     assert before == 0.5 * rows  # no opinion
     assert after > 0.8 * rows
@@ -134,20 +139,20 @@ def test_every_site_counts_alike_in_the_quality():
     parts = unit_of([whole[:80]]), unit_of([whole[80:]])
     filters = filters_of(parts[0], population=0 * COMMON)
     exchanged = [(part[0][:, ::-1], *part[1:]) for part in parts]
-    found = low_rank.held_back_quality(COMMON, filters, *parts)
-    np.testing.assert_allclose(found, low_rank.held_back_quality(COMMON[::-1], filters[::-1], *exchanged), rtol=1e-4)
+    found = held_back_quality(COMMON, filters, *parts)
+    np.testing.assert_allclose(found, held_back_quality(COMMON[::-1], filters[::-1], *exchanged), rtol=1e-4)
     # And each site has a part in it: without the first one's filters fewer pairs are in order.
-    _, _, after, _ = low_rank.held_back_quality(COMMON, filters * np.float32([0, 1])[:, None, None, None], *parts)
+    _, _, after, _ = held_back_quality(COMMON, filters * np.float32([0, 1])[:, None, None, None], *parts)
     assert after < found[2]
 
 
 def test_errors_of_candidates_are_those_of_fits_with_them():
     train, held = unit_of([clip[:25] for clip in CLIPS]), unit_of([clip[21:] for clip in CLIPS], padding=2)
-    errors = np.asarray(low_rank.held_back_errors(COMMON, train, held, np.float32([1, 100])))
+    errors = np.asarray(held_back_errors(COMMON, train, held, np.float32([1, 100])))
     assert errors.shape == (2, S)
     for ridge, of_sites in zip((1.0, 100.0), errors):
         filters = filters_of(train, ridge)
-        error, *_ = low_rank.held_back_quality(COMMON, filters, train, held)
+        error, *_ = held_back_quality(COMMON, filters, train, held)
         assert of_sites.mean() == pytest.approx(float(error), rel=1e-4)
 
 
@@ -174,7 +179,7 @@ def test_layout_and_feature_maps_agree_with_the_u_net():
     sites = person_filters.sites(model.channels, "all")
     assert {site.name: site.channels for site in sites} == {name: h.shape[-1] for name, h in maps.items()}
     slots = blocks.layout(("filters",), sites, K)
-    vector = np.arange(sum(slot.size for slot in slots))
+    vector = np.arange(sum(slot.size for slot in slots), dtype=np.float32)
     by_site = person_filters.unflatten(vector, slots)
     assert {f.shape for f in by_site.values()} == {(2, K, K)}
     np.testing.assert_array_equal(person_filters.flatten(by_site, slots), vector)

@@ -96,7 +96,7 @@ def fit(
         own = kernels(x, rows, bands, weights)
         mean, std = y[rows][:, traits].mean(0), y[rows][:, traits].std(0)
         target = (y[rows][:, traits] - mean) / np.where(std > 0, std, 1.0)
-        chosen = _evenly(rows.sum(), MAX_ROWS)
+        chosen = _evenly(int(rows.sum()), MAX_ROWS)
         of_chosen = np.flatnonzero(rows)[chosen]
         members = members_of(np.asarray(people)[of_chosen])
         strengths, errors = choose(*_padded(own[:, of_chosen[:, None], of_chosen], target[chosen], members))

@@ -206,7 +206,7 @@ def symmetric_eigenvalues(a: Float[AnyArray, "*stack K K"]) -> Float[Array, "*st
     return -jnp.sort(-jnp.diagonal(a, axis1=-2, axis2=-1)[..., :k], axis=-1)
 
 
-def _tournament(k: int) -> tuple[Int[np.ndarray, "k-1 k//2"], Int[np.ndarray, "k-1 k//2"]]:
+def _tournament(k: int) -> tuple[Int[np.ndarray, "rounds pairs"], Int[np.ndarray, "rounds pairs"]]:
     """Pairs of 0 .. k - 1 (k even) such that every two meet once, round by round."""
     order, first, second = list(range(k)), [], []
     for _ in range(k - 1):

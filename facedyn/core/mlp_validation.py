@@ -29,7 +29,7 @@ MAX_COMPONENTS = 512
 class MlpSettings:
     """How the network is chosen and fitted; all traits share one. Candidates are judged by a network each."""
 
-    weight_decays: tuple[float, ...] = (0.1,)
+    weight_decays: tuple[float | np.floating, ...] = (0.1,)
     components: int | tuple[int, ...] = 0  # candidates of how many principal components are kept, 0 = MAX_COMPONENTS
     networks: int = 1  # fitted from different starts and averaged
     inner_folds: int = 5
@@ -45,8 +45,8 @@ class MlpValidated:
 
     predictions: Float32[np.ndarray, "N T"]  # mean over the networks; NaN without features or a fold
     networks: Float32[np.ndarray, "S N T"]  # each network's own
-    weight_decays: Float32[np.ndarray, " K+1"]  # the choice in each fold, and that of the head
-    components: Float32[np.ndarray, " K+1"]  # likewise
+    weight_decays: Float32[np.ndarray, " _"]  # K + 1: the choice in each fold, and that of the head
+    components: Float32[np.ndarray, " _"]  # likewise
     head: Head  # for `trait_heads.predict`, fitted to the rows named; the mean of the networks as one of S times the width
 
 

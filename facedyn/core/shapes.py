@@ -24,8 +24,8 @@ States: TypeAlias = Float[AnyArray, "T S K"]
 Windows: TypeAlias = Int[AnyArray, "N window"]
 Clips: TypeAlias = Int[AnyArray, " N"]
 SiteFilters: TypeAlias = Float[AnyArray, "S 2 K K"]
-# (states, windows, clip, count): two parts of a unit have different numbers of rows.
-Part: TypeAlias = tuple[States, Int[AnyArray, "_ window"], Int[AnyArray, " _"], Count]
+# (states, windows, clip, count): two parts of a unit have different numbers of frames and rows.
+Part: TypeAlias = tuple[Float[AnyArray, "_ S K"], Int[AnyArray, "_ window"], Int[AnyArray, " _"], Count]
 
 # Of trait heads, on the host. A set of rows is a mask.
 Features: TypeAlias = Float[np.ndarray, "N D"]

@@ -5,6 +5,7 @@ draws and the unit's own row count alone, so that a person's result cannot depen
 the padding: everybody gets the same uniform numbers, scaled to their own length.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -148,8 +149,12 @@ def _one_pass(init, update, finish, batch_size: int) -> Solver:
     )
 
 
+@functools.lru_cache(maxsize=32)
 def make(name: str, *, learning_rate: float, steps: int, batch_size: int, ridge: float = 20.0) -> Solver:
-    """The solver of that name. Raises ValueError for an unknown one, or for ridge that is not positive."""
+    """The solver of that name. Raises ValueError for an unknown one, or for ridge that is not positive.
+
+    Equal settings give the same solver, so that what is compiled for it is found again.
+    """
     if name == "adam":
         return adam(learning_rate, steps, batch_size)
     if name == "gradient":

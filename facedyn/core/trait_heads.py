@@ -33,7 +33,7 @@ def predict(head: Head, x: Float[AnyArray, "N D"]) -> Float[Array, "N T"]:
     return apply_layers(head["layers"], z)
 
 
-def apply_layers(layers: Layers, z: Float[Array, "N D"]) -> Float[Array, "N T"]:
+def apply_layers(layers: Layers, z: Float[AnyArray, "N D"]) -> Float[Array, "N T"]:
     """Affine layers with ReLU in between."""
     for i, layer in enumerate(layers):
         z = jnp.matmul(jax.nn.relu(z) if i else z, layer["weights"], precision="highest") + layer["bias"][None]

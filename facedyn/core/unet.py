@@ -210,11 +210,12 @@ class UNet(nn.Module):
         return self.decode(self.encode(frames))
 
 
+@partial(jax.jit, static_argnums=(0, 2))
 def init(model: UNet, key: PRNGKeyArray, image_size: int) -> PyTree:
     """Fresh parameters of `model` for square frames of `image_size` pixels.
 
     Kernels are normal with variance 1 / fan-in (LeCun et al. 1998), gains one, biases zero. All kernels come from one
-    draw: as a draw each, they cost half a minute of compilation on CPU.
+    draw: as a draw each, they cost half a minute of compilation on CPU. One program, since a kernel each is one to compile.
     """
     frames = jax.ShapeDtypeStruct((1, image_size, image_size, model.image_channels), jnp.float32)
     shapes = jax.eval_shape(model.init, key, frames)

@@ -5,6 +5,7 @@ The batch is split over the mesh axis `data`, all devices of all processes; para
 becomes the generic model.
 """
 
+import functools
 import itertools
 import pathlib
 
@@ -62,26 +63,43 @@ def load_generic(config, workdir, scale: int):
     return checkpoints.load_pytree(common.generic_dir(workdir, scale) / "best", common.parameter_shapes(config))
 
 
+# {control: (windows, settings) -> its dynamic representations}.
+CONTROL_MAPS = {
+    "zero_map": lambda w, settings: jnp.zeros((len(w), settings.maps, *w.shape[2:])),
+    "copy_input": copied_input,
+    "oracle_dynamic_image": dynamic_image,
+}
+
+
+# Functions of the module, and made once for equal settings: what one run has compiled, the next in the same process has, too.
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _model_accuracy(model, settings, p, w):
+    return ranking_accuracy(model.apply(p, w[:, settings.half_length]), w, settings)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _control_accuracy(maps_of, settings, p, w):
+    return ranking_accuracy(maps_of(w, settings), w, settings)
+
+
+@functools.lru_cache(maxsize=8)
+def make_transform(learning_rate: float, warmup: int, steps: int) -> optax.GradientTransformation:
+    """Adam, whose learning rate rises for `warmup` of the `steps` and then falls by a cosine."""
+    return optax.adam(optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps))
+
+
 class Compiled:
     """What is compiled once for all scales: the update, and the ranking accuracy of every method, (params, windows) -> [B]."""
 
     def __init__(self, config):
         c, self.settings, self.model = config.pretrain, common.rank_loss_settings(config), common.unet(config)
         self.mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("data",))
-        settings, model, centre = self.settings, self.model, self.settings.half_length
-        warmup = min(c.warmup_steps, c.steps // 2)
-        self.transform = optax.adam(optax.warmup_cosine_decay_schedule(0.0, c.learning_rate, warmup, max(1, c.steps)))
+        self.transform = make_transform(c.learning_rate, min(c.warmup_steps, c.steps // 2), max(1, c.steps))
         self.calls = common.steps_per_call(c.steps_per_call)
-        self.update = make_step(model, settings, self.transform, self.mesh)
-        self.model_accuracy = jax.jit(lambda p, w: ranking_accuracy(model.apply(p, w[:, centre]), w, settings))
-        maps = {
-            "zero_map": lambda w: jnp.zeros((len(w), settings.maps, *w.shape[2:])),
-            "copy_input": lambda w: copied_input(w, settings),
-            "oracle_dynamic_image": lambda w: dynamic_image(w, settings),
-        }
+        self.update = make_step(self.model, self.settings, self.transform, self.mesh)
+        self.model_accuracy = functools.partial(_model_accuracy, self.model, self.settings)
         self.control_accuracy = {
-            method: jax.jit(lambda p, w, maps_of=maps_of: ranking_accuracy(maps_of(w), w, settings))
-            for method, maps_of in maps.items()
+            method: functools.partial(_control_accuracy, maps_of, self.settings) for method, maps_of in CONTROL_MAPS.items()
         }
 
 
@@ -110,6 +128,7 @@ def steps_of_call(step: int, most: int, eval_every: int, steps: int) -> int:
     return min(most, eval_every - step % eval_every, steps - step)
 
 
+@functools.lru_cache(maxsize=8)
 def make_step(model, settings, transform, mesh):
     """The compiled update: (state, windows [S, B, 2n+1, H, W, C]) -> (state, losses [S]), S steps on all devices of `mesh`.
 

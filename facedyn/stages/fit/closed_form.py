@@ -54,11 +54,12 @@ def sites_of(config) -> tuple[person_filters.Site, ...]:
 
 def make_site_maps(config) -> Callable:
     """(params, frames [B, H, W, C], sites) -> their flat feature maps, float32 [B, h * w * c] each; compiled."""
-    return _compiled_site_maps(common.unet(config))
+    return _compile_site_maps(common.unet(config))
 
 
-@functools.cache  # so that the bases of all scales and controls share one compilation
-def _compiled_site_maps(model: unet.UNet) -> Callable:
+# What is compiled is kept for equal settings: a process compiles it once.
+@functools.lru_cache(maxsize=8)
+def _compile_site_maps(model: unet.UNet) -> Callable:
     def site_maps(params, frames, sites):
         found = unet.feature_maps(model, params, frames)  # under jit, what is not used is not computed
         return tuple(found[site.name].astype(jnp.float32).reshape(len(frames), -1) for site in sites)
@@ -76,7 +77,12 @@ def encode_frames(config) -> int:
 
 def compile_encode(config, sites, mesh) -> Callable:
     """encode(params, basis, frames [B, H, W, C]) -> states [B, S, K], frames split over the devices."""
-    site_maps = make_site_maps(config)
+    return _compile_encode(common.unet(config), sites, mesh)
+
+
+@functools.lru_cache(maxsize=8)
+def _compile_encode(model: unet.UNet, sites, mesh) -> Callable:
+    site_maps = _compile_site_maps(model)
 
     def encode(params, basis, frames):
         return jnp.stack([m @ b for m, b in zip(site_maps(params, frames, sites), basis)], 1)
@@ -113,7 +119,12 @@ def whitening(whiten: bool) -> Callable:
 
 def compile_fit(config, mesh) -> Callable:
     """(population, ridge, states, fitted, held) -> (representation, loss, right order before, after, rows) of every unit."""
-    names, whitened = config.fit.blocks, whitening(config.fit.whiten)
+    return _compile_fit(config.fit.blocks, bool(config.fit.whiten), mesh)
+
+
+@functools.lru_cache(maxsize=8)
+def _compile_fit(names: tuple[str, ...], whiten: bool, mesh) -> Callable:
+    whitened = whitening(whiten)
 
     def solve(population, ridge, rows):
         return low_rank.solve(*low_rank.normal_equations(*rows), population, ridge)

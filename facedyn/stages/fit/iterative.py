@@ -4,7 +4,7 @@ What is compiled depends on padded shapes alone, so all scales, halves and contr
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -41,6 +41,7 @@ class Steps(NamedTuple):
       advance: (params, carry, units, draws, step, steps) -> carry.
       finish: carry -> filters.
       evaluate: (params, filters, units, block) -> sums of loss, of right order, of rows.
+      decode: (params, filters of one unit, frames) -> dynamic representations.
     """
 
     start: Callable
@@ -49,6 +50,7 @@ class Steps(NamedTuple):
     advance: Callable
     finish: Callable
     evaluate: Callable
+    decode: Callable
 
 
 def problem(config) -> Problem:
@@ -61,7 +63,13 @@ def problem(config) -> Problem:
 
 
 def compile_steps(config, p: Problem, mesh) -> Steps:
-    """The jitted functions of a fit."""
+    """The jitted functions of a fit: for equal settings the same, so that a process compiles them once."""
+    return _compile_steps(p, person_filters.KINDS[p.kind], config.fit.batch_size, config.fit.feature_dtype, mesh)
+
+
+@lru_cache(maxsize=8)
+def _compile_steps(p: Problem, _kind: person_filters.Kind, batch_size: int, feature_dtype: str, mesh) -> Steps:
+    """`_kind`: what the name p.kind stands for now; a fork may give it to something else."""
     people = NamedSharding(mesh, EVERYONE)
 
     def model(params):
@@ -85,17 +93,23 @@ def compile_steps(config, p: Problem, mesh) -> Steps:
 
     def evaluate(params, filters, units, block):
         measures = p.loss, p.loss.accuracy
-        return fit.evaluate(model(params), measures, filters, units, block, config.fit.batch_size)
+        return fit.evaluate(model(params), measures, filters, units, block, batch_size)
+
+    def decode(m, filters, frames):
+        return m.decode(m.encode(frames), m.tap(filters))
 
     return Steps(
         start=jax.jit(partial(fit.start, p.solver, p.sites, p.kind), static_argnums=(0, 1), out_shardings=people),
         no_features=jax.jit(
-            lambda shapes: tuple(jnp.zeros(s, config.fit.feature_dtype) for s in shapes), static_argnums=0, out_shardings=people
+            lambda shapes: tuple(jnp.zeros(s, feature_dtype) for s in shapes),
+            static_argnums=0,
+            out_shardings=people,
         ),
         keep=jax.jit(keep, static_argnums=4, donate_argnums=1),
         advance=jax.jit(advance, static_argnums=5, donate_argnums=1),
         finish=jax.jit(over_people(mesh, partial(fit.finish, p.solver), EVERYONE)),
         evaluate=jax.jit(over_people(mesh, evaluate, SHARED, EVERYONE, EVERYONE, SHARED)),
+        decode=jax.jit(lambda params, filters, frames: decode(model(params), filters, frames)),
     )
 
 
@@ -151,16 +165,12 @@ def make_fitting(config) -> Fitting:
         """Whether the encoder's features are computed once: where a solver comes back to them, and they fit."""
         return p.solver.revisits_rows and unit_bytes(config, p, shape, True) <= batching.device_memory(config)
 
-    decoded = jax.jit(
-        lambda params, filters, frames: unet.decode(
-            p.unet, params, unet.encode(p.unet, params, frames), person_filters.tap(filters, p.kind)
-        )
-    )
+    steps = compile_steps(config, p, mesh)
 
     def pictures(params, vector, window, frames):
         filters, frame = person_filters.unflatten(jnp.asarray(vector), p.slots), window[None, len(window) // 2]
         both = (jax.tree.map(jnp.zeros_like, filters), filters)
-        return [np.asarray(decoded(params, f, jnp.asarray(frame)))[0] for f in both]
+        return [np.asarray(steps.decode(params, f, jnp.asarray(frame)))[0] for f in both]
 
     return Fitting(
         slots=p.slots,
@@ -169,7 +179,7 @@ def make_fitting(config) -> Fitting:
         shapes=batching.shapes_of,
         prefetch=True,
         load=lambda params, *what: batching.load_frames(*what),
-        fit=make_fit(config, p, compile_steps(config, p, mesh), mesh, keeps_features),
+        fit=make_fit(config, p, steps, mesh, keeps_features),
         unit_bytes=lambda shape: unit_bytes(config, p, shape, keeps_features(shape)),
         host_bytes=lambda shape: 3 * shape.frames * config.data.image_size**2 * config.data.channels,
         group=partial(_group, config, p, mesh),

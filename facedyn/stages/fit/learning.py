@@ -217,11 +217,11 @@ def learn_scaling(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: in
 
 def compile_sums(config, mesh):
     """(states, rows) -> normal equations of each unit; (population, states, fitted, held) -> errors with each of RIDGES."""
-    return _compiled_sums(config.fit.whiten, mesh)
+    return _compile_sums(bool(config.fit.whiten), mesh)
 
 
-@functools.cache  # for all scales and controls
-def _compiled_sums(whiten: bool, mesh):
+@functools.lru_cache(maxsize=8)
+def _compile_sums(whiten: bool, mesh):
     whitened = closed_form.whitening(whiten)
 
     def errors(population, states, fitted, held):
