@@ -5,12 +5,13 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
 
 from data_pipelines.errors import InputError
 from data_pipelines.setting import nearest_of
 from facedyn.config import check, expand_home, nearest, with_home
-from facedyn.config_files import load_config, override
+from facedyn.config_files import load_config, ours, override
 from facedyn.settings_help import of_stage
 from facedyn.settings_schema import SETTINGS
 
@@ -128,13 +129,18 @@ def complete() -> None:
         _add_options(stages.add_parser(name, help=stage.help, add_help=False), name)
     for name in ("help", "configs"):
         stages.add_parser(name, add_help=False)
-    argcomplete.autocomplete(every)
+    word = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", 0))].rpartition(" ")[2]
+    # Nearly two hundred settings are offered to those only who have begun to write one.
+    argcomplete.autocomplete(every, print_suppressed=word.startswith("--config."))
 
 
 def _add_options(to, stage: str) -> None:
     for name in (*ALL[stage].needs, *ALL[stage].may):
         placeholder, text, _ = OPTIONS[name]
-        to.add_argument(f"--{name}", help=text, **(dict(metavar=placeholder) if placeholder else dict(action="store_true")))
+        kind = dict(metavar=placeholder) if placeholder else dict(action="store_true")
+        added = to.add_argument(f"--{name}", help=text, **kind)
+        if name == "config":
+            added.completer = lambda **_: tuple(ours())
     for name, (short, text) in FOR_ALL.items():
         to.add_argument(*([f"-{short}"] if short else []), f"--{name}", help=text, action="store_true")
     for name in SETTINGS:

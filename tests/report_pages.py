@@ -100,7 +100,7 @@ def make(workdir, **settings):
 class Checker(HTMLParser):
     """Collects what a page is made of; fails on elements that are not closed in their order."""
 
-    VOID = ("meta", "img", "br")
+    VOID = ("meta", "link", "img", "br")
 
     def __init__(self, text):
         super().__init__()

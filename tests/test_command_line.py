@@ -1,5 +1,6 @@
 """The command line refuses what it cannot use in one sentence, and answers for help without importing JAX."""
 
+import os
 import subprocess
 import sys
 
@@ -153,6 +154,25 @@ def test_how_much_is_said_is_an_option_of_every_stage():
 def test_the_shell_can_complete_every_setting():
     names = {option for action in parser("fit")._actions for option in action.option_strings}
     assert {f"--config.{name}" for name in flatten(default_config())} <= names
+
+
+@pytest.mark.parametrize(
+    ("line", "some", "none"),
+    [
+        ("facedyn emb", {"embed"}, {"fit"}),
+        ("facedyn fit --", {"--config", "--workdir"}, {"--config.fit.rank"}),  # settings only once one is begun
+        ("facedyn fit --config.fit.ra", {"--config.fit.rank"}, {"--config.fit.ridge"}),
+        ("facedyn run --config=de", {"--config=demo", "--config=default"}, {"--config=videos"}),
+    ],
+)
+def test_the_shell_is_told_what_can_follow(line, some, none, tmp_path):
+    pytest.importorskip("argcomplete")
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer"), "_ARGCOMPLETE_IFS": "\n"}
+    subprocess.run([sys.executable, "-m", "facedyn"], env=os.environ | asked, check=False, capture_output=True)
+    answer = set((tmp_path / "answer").read_text().split("\n"))
+    assert some <= answer
+    assert not none & answer
 
 
 def test_help_imports_neither_jax_nor_tfds():

@@ -32,11 +32,15 @@ addEventListener("load", () => {
     .reduce((sum, x, i) => sum + x * [.2126, .7152, .0722][i], 0);
   const contrast = e => { const [x, y] = [numbers(getComputedStyle(e).color), ground(e)].map(luminance);
     return (Math.max(x, y) + .05) / (Math.min(x, y) + .05); };
-  const words = all("p, b, td, th, li, h1, h2, h3, h4, a, small, span, summary, figcaption")
+  const words = all("p, b, td, th, li, h1, h2, h3, a, small, span, summary, figcaption")
     .filter(e => e.innerText && box(e).width > 1);
   const focused = all("a[href], summary, [tabindex='0']").filter(e => { e.focus({focusVisible: true, preventScroll: true});
     const style = getComputedStyle(e);
     return e !== document.activeElement || style.outlineStyle === "none" || parseFloat(style.outlineWidth) < 2; });
+  const levels = all("h1, h2, h3, h4, h5, h6");
+  const skipped = levels.filter((e, i) => i && e.tagName[1] - levels[i - 1].tagName[1] > 1);
+  const name = e => (e.ariaLabel ?? (e.alt || e.textContent)).trim();
+  const unnamed = all("a, summary, [role=region], nav, img, svg, th").filter(e => !name(e));
   scrollTo({top: 3000, behavior: "instant"});
   parent.postMessage(JSON.stringify({
     empty: pictures.filter(i => !(i.complete && i.naturalWidth > 0)).length, pictures: pictures.length,
@@ -48,6 +52,7 @@ addEventListener("load", () => {
     cut: nav ? links.filter(a => box(a).right > innerWidth).length : null,
     pale: words.filter(e => contrast(e) < 4.5).map(e => e.outerHTML.slice(0, 80)).slice(0, 5),
     page: ground(document.body)[0], unseen: focused.map(e => e.outerHTML.slice(0, 80)).slice(0, 5),
+    skipped: skipped.map(e => e.outerHTML), unnamed: unnamed.map(e => e.outerHTML.slice(0, 80)).slice(0, 5),
     small: words.filter(e => parseFloat(getComputedStyle(e).fontSize) < 9).length,
   }), "*");
 });
@@ -92,6 +97,7 @@ def test_page_in_a_browser(browse, full, width, dark):
     assert (found["pictures"], found["plots"]) == (full[1].count("<img"), full[1].count("<svg"))
     assert found["empty"] == found["flat"] == found["small"] == found["lost"] == 0
     assert found["over"] == found["pale"] == found["unseen"] == []
+    assert found["skipped"] == found["unnamed"] == []  # levels of headings; links, regions and pictures without a name
     assert found["needed"] <= width  # the page itself never scrolls sideways
     assert found["links"] == len(SECTIONS)
     assert found["sticks"] == 0  # the navigation, after scrolling

@@ -2,6 +2,8 @@
 
 Representations are z-scored over all measurements and compared by their cosine. No directions are learnt in which people
 differ: those learnt from halves of the same clips depend on looks, and identify people worse across clips (docs/method.md).
+
+On the host: there is one product of matrices for each set of features, of which each would be compiled by itself.
 """
 
 from __future__ import annotations
@@ -12,42 +14,47 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Shaped
 
 from facedyn.core import pca
-from facedyn.core.metrics import deviations, masked_rows, weighted_mean
+from facedyn.core.metrics import CONSTANT, deviations, masked_rows, weighted_mean
 from facedyn.core.shapes import AnyArray, Scalar
 
 # Queries that are compared with the gallery at once.
 QUERIES_AT_ONCE = 1024
 
 
-@jax.jit
 def standardised(
     queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"]
-) -> tuple[Float32[Array, "N D"], Float32[Array, "N D"]]:
+) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
     """Features z-scored over gallery and queries together, 0 where constant: (queries, gallery)."""
-    queries, gallery = jnp.asarray(queries, jnp.float32), jnp.asarray(gallery, jnp.float32)
-    both = jnp.concatenate([gallery, queries])
-    centred, constant = jax.vmap(deviations, (1, None), (1, 0))(both, jnp.ones(len(both)))  # [2N, D], [D]
-    centred = jnp.where(constant[None], 0.0, centred / jnp.where(constant, 1.0, jnp.max(jnp.abs(centred), 0))[None])
-    both = centred / jnp.where(constant, 1.0, jnp.sqrt(jnp.mean(centred**2, 0)))[None]
+    both = np.concatenate([np.asarray(gallery, np.float32), np.asarray(queries, np.float32)])
+    largest, share = _largest(both), np.full(len(both), 1 / len(both), np.float32)
+    for _ in range(2):  # a second pass, because float32 loses digits in the first
+        both -= share @ both
+    size = _largest(both)
+    varies = size > CONSTANT * largest
+    both /= np.where(varies, size, np.inf)  # squares of what is large would overflow
+    both /= np.where(varies, np.sqrt(np.einsum("nd,nd->d", both, both) / len(both)), 1)
     return both[len(gallery) :], both[: len(gallery)]
 
 
-@jax.jit
+def _largest(x: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, " D"]:
+    """The largest size of each feature."""
+    return np.maximum(x.max(0), -x.min(0))
+
+
 def similarities(
     queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
-) -> Float[Array, "N N"]:
+) -> Float[np.ndarray, "N N"]:
     """Cosine between each query and each gallery row, `standardised`; 0 for a zero row.
 
     weights: of the standardised features; ones without them.
     """
     queries, gallery = _directions(queries, gallery, weights)
-    return jnp.matmul(queries, gallery.T, precision="highest")
+    return queries @ gallery.T
 
 
-@jax.jit
 def match_ranks(
     queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
-) -> Int[Array, " N"]:
+) -> Int[np.ndarray, " N"]:
     """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
 
     Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
@@ -56,59 +63,59 @@ def match_ranks(
     Args: queries, gallery: finite; weights as of `similarities`.
     Returns: ranks in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
-    # The count includes the match itself.
-    return _each_query(lambda similarity, own: jnp.sum(similarity >= own[:, None], 1), queries, gallery, weights)
+    return look_up(queries, gallery, weights)[0]
 
 
-@jax.jit
 def distances(
     queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
-) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Cosine distance of each query to its match, and the mean one to other gallery rows, in [0, 2]."""
+    return look_up(queries, gallery, weights)[1:]
+
+
+def look_up(
+    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """`match_ranks` and both `distances`, from one comparison."""
 
     def of_query(similarity, own):
-        total = jnp.sum(1.0 - similarity, 1)
-        return 1.0 - own, (total - (1.0 - own)) / jnp.maximum(similarity.shape[1] - 1, 1)
+        total = (1.0 - similarity).sum(1)
+        others = (total - (1.0 - own)) / max(similarity.shape[1] - 1, 1)
+        return (similarity >= own[:, None]).sum(1), 1.0 - own, others  # the count includes the match itself
 
-    return _each_query(of_query, queries, gallery, weights)
+    ranks, within, between = _each_query(of_query, queries, gallery, weights)
+    return ranks, within, between
 
 
 def leading_components(
     queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], components: int
 ) -> tuple[Float32[np.ndarray, "N K"], Float32[np.ndarray, "N K"]]:
     """The leading principal components of both, `standardised` and taken as one: (queries, gallery)."""
-    both = np.concatenate([np.asarray(x) for x in standardised(queries, gallery)])
+    both = np.concatenate(standardised(queries, gallery))
     found = pca.leading_scores(both, components).astype(np.float32)
     return found[: len(queries)], found[len(queries) :]
 
 
 def _directions(
     queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None
-) -> tuple[Float[Array, "N D"], Float[Array, "N D"]]:
+) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
     """Rows of unit length, `standardised` and weighted as `similarities` says; a zero row stays one."""
-    queries, gallery = standardised(queries, gallery)
-    if weights is not None:
-        queries, gallery = (x * jnp.asarray(weights)[None] for x in (queries, gallery))
-
-    def unit(x: Array) -> Array:
-        length = jnp.linalg.norm(x, axis=1, keepdims=True)
-        return x / jnp.where(length > 0, length, 1.0)
-
-    return unit(queries), unit(gallery)
+    found = []
+    for x in standardised(queries, gallery):
+        own = x if weights is None else x * np.asarray(weights, np.float32)
+        length = np.linalg.norm(own, axis=1, keepdims=True)
+        found.append(own / np.where(length > 0, length, 1))
+    return found[0], found[1]
 
 
-def _each_query(f, queries, gallery, weights):
-    """f(similarities [B, N] of some queries to the gallery, [B] to their matches) of all queries, some at a time."""
+def _each_query(f, queries, gallery, weights) -> list[np.ndarray]:
+    """The arrays f(similarities [B, N] of some queries to the gallery, [B] to their matches) of all queries, some at a time."""
     queries, gallery = _directions(queries, gallery, weights)
-
-    def some(numbers):
-        similarity = jnp.matmul(queries[numbers], gallery.T, precision="highest")
-        return f(similarity, jnp.take_along_axis(similarity, numbers[:, None], 1)[:, 0])
-
-    blocks = -(-len(queries) // QUERIES_AT_ONCE)
-    size = -(-len(queries) // max(1, blocks))
-    numbers = jnp.minimum(jnp.arange(blocks * size), len(queries) - 1).reshape(blocks, size)
-    return jax.tree.map(lambda found: found.reshape(-1)[: len(queries)], jax.lax.map(some, numbers))
+    found = []
+    for first in range(0, len(queries), QUERIES_AT_ONCE):
+        similarity = queries[first : first + QUERIES_AT_ONCE] @ gallery.T
+        found.append(f(similarity, similarity[np.arange(len(similarity)), first + np.arange(len(similarity))]))
+    return [np.concatenate(parts) for parts in zip(*found)]
 
 
 def icc(
@@ -159,13 +166,12 @@ def length_for(reliability: float, wanted: float) -> float:
     return wanted * (1 - reliability) / (reliability * (1 - wanted)) if reliability > 0 else np.inf
 
 
-@jax.jit
-def top1_and_mrr(queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def top1_and_mrr(queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"]) -> tuple[float, float]:
     """(top-1, mean reciprocal rank) of `match_ranks`, in [0, 1].
 
-    >>> halves = jax.random.normal(jax.random.key(0), (5, 3))  # five people, equal in both halves
-    >>> [float(figure) for figure in top1_and_mrr(halves, halves)]
-    [1.0, 1.0]
+    >>> halves = np.random.default_rng(0).normal(size=(5, 3))  # five people, equal in both halves
+    >>> top1_and_mrr(halves, halves)
+    (1.0, 1.0)
     """
     ranks = match_ranks(queries, gallery)
-    return jnp.mean(ranks == 1), jnp.mean(1.0 / ranks)
+    return float(np.mean(ranks == 1)), float(np.mean(1.0 / ranks))

@@ -28,6 +28,8 @@ NUMBERS_AT_ONCE = 2**22
 ROUNDING = 1e-12
 # The side of a matrix up to which all of its components are computed.
 ALL_COMPONENTS = 1024
+# Of a larger one with so many times as many rows as components wanted, Lanczos' method finds these in a fifteenth of the time.
+FEW = 32
 # Up to so many rows their inner products are float64 throughout; of more, float32 products of some features at a time are
 # summed in float64, which takes half the time. What that rounds off is far below the smallest penalty.
 DOUBLE_ROWS = 512
@@ -58,7 +60,10 @@ def eigenvectors(
       min_share: those below this share of the largest eigenvalue are left out; None keeps all.
     """
     products = np.asarray(products, np.float64)
-    if most and 2 * most < len(products) > ALL_COMPONENTS:
+    found = _leading_by_lanczos(products, most) if most and FEW * most <= len(products) > ALL_COMPONENTS else None
+    if found is not None:
+        values, vectors = found
+    elif most and 2 * most < len(products) > ALL_COMPONENTS:
         subset = (len(products) - most, len(products) - 1)
         values, vectors = scipy.linalg.eigh(products, subset_by_index=subset, check_finite=False)
     else:
@@ -68,6 +73,22 @@ def eigenvectors(
         kept = values > max(min_share * values[0], 0.0)
         values, vectors = values[kept], vectors[:, kept]
     return values, vectors
+
+
+def _leading_by_lanczos(
+    products: Float64[np.ndarray, "N N"], count: int
+) -> tuple[Float64[np.ndarray, " R"], Float64[np.ndarray, "N R"]] | None:
+    """The `count` largest eigenvalues, ascending, with their vectors, to rounding; None where the method fails.
+
+    The start has a part in every direction: that of equal numbers would have none in those of centred rows.
+    """
+    start = np.random.default_rng(0).standard_normal(len(products))
+    try:
+        values, vectors = scipy.sparse.linalg.eigsh(products, count, v0=start, tol=0)
+    except scipy.sparse.linalg.ArpackError:  # a matrix of zeros, for one
+        return None
+    order = np.argsort(values)
+    return values[order], vectors[:, order]
 
 
 def leading_scores(x: Features, count: int) -> Float[np.ndarray, "N R"]:

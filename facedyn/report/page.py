@@ -181,7 +181,7 @@ def figure(content: str, caption: str = "", wide: bool = False) -> str:
 
 def panel(title: str, note: str, content: str) -> str:
     """A plot with its title, and a line of plain text beneath that."""
-    return f"<div><h4>{text(title)}</h4>{f'<span class=note>{text(note)}</span>' if note else ''}{content}</div>"
+    return f"<div><h3>{text(title)}</h3>{f'<span class=note>{text(note)}</span>' if note else ''}{content}</div>"
 
 
 def grid(items: list[str], least: int) -> str:

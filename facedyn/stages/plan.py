@@ -216,13 +216,14 @@ def _number(text, name: str) -> float:
 def duration(seconds: float) -> str:
     """In the unit that a reader would choose.
 
-    >>> duration(0.5), duration(75), duration(7200), duration(4e5)
-    ('0.5 s', '75 s', '120 min', '4.6 days')
+    >>> duration(0.5), duration(75), duration(7200), duration(4e5), duration(4e7)
+    ('0.5 s', '75 s', '120 min', '4.6 days', '463 days')
     """
     for limit, unit, name in ((100, 1, "s"), (7201, 60, "min"), (172_800, 3600, "hours")):
         if seconds < limit:
             return f"{seconds / unit:.2g} {name}" if seconds / unit < 10 else f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86_400:.2g} days"
+    days = seconds / 86_400
+    return f"{days:.2g} days" if days < 10 else f"{days:,.0f} days"
 
 
 def _show(stages, material: Material, device: str, rates: Rates) -> None:

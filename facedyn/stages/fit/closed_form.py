@@ -16,10 +16,15 @@ from jax.sharding import NamedSharding
 from facedyn.core import blocks, low_rank, person_filters, unet
 from facedyn.stages.fit import batching
 from facedyn.stages.fit.batching import EVERYONE, SHARED, Batch, FitResult, Fitting, Shape, over_people
+from facedyn.stages.fit.kept_states import KeptStates
 from facedyn.stages.runtime import common
 
 ENCODE_FRAMES = 256  # go through the U-net in one call, or on CPU as many as have so large a finest feature map
 CPU_ENCODE_BYTES = 2**25
+
+
+# Operation by operation, each of them would be compiled.
+_own_whitening, _dynamics = jax.jit(low_rank.own_whitening), jax.jit(low_rank.dynamics)
 
 
 class Shared(NamedTuple):
@@ -158,22 +163,25 @@ def make_fitting(config) -> Fitting:
     c, sites, mesh = config.fit, sites_of(config), batching.people_mesh()
     slots = blocks.layout(config.fit.blocks, sites, c.rank)
     encode, block = compile_encode(config, sites, mesh), encode_frames(config) * mesh.size
+    place = NamedSharding(mesh, EVERYONE)
 
     def pictures(shared, vector, window, frames):
         """The expected changes of the states as pixels: what of them the basis's frames have shown, mean over the sites."""
         frames = np.concatenate([frames, window[None, len(window) // 2]])
         padded = np.pad(frames, ((0, -len(frames) % block), *[(0, 0)] * 3))
-        states = [encode(shared.params, shared.basis, padded[i : i + block]) for i in range(0, len(padded), block)]
-        states = np.concatenate(states)[: len(frames)]
-        centred, way_back = states[-1:] - states[:-1].mean(0), np.eye(c.rank)[None]
+        # Placed as in `load`, for which this is compiled.
+        model = batching.to_devices(mesh, (shared.params, shared.basis))
+        blocks_of_frames = (jax.device_put(padded[i : i + block], place) for i in range(0, len(padded), block))
+        states, count = np.concatenate([encode(*model, some) for some in blocks_of_frames]), len(frames) - 1
+        centred, way_back = states[count : count + 1] - states[:count].mean(0), np.eye(c.rank)[None]
         if c.whiten:
-            rows = np.arange(len(states) - 1)[:, None], np.zeros(len(states) - 1, int), len(states) - 1
-            own_whitening = np.asarray(low_rank.own_whitening(states, *rows))
+            rows = np.arange(len(states))[:, None], np.zeros(len(states), int), count  # padded: of one shape for all units
+            own_whitening = np.asarray(_own_whitening(states, *rows))
             centred, way_back = np.einsum("sij,tsj->tsi", own_whitening, centred), np.linalg.inv(own_whitening)
         by_site = person_filters.unflatten(np.asarray(vector), slots)
         own, population = np.stack([by_site[site.name] for site in sites]), np.asarray(shared.population)
         images = [
-            np.einsum("msj,skj,skd->md", np.asarray(low_rank.dynamics(f, centred))[0], way_back, np.asarray(shared.readout))
+            np.einsum("msj,skj,skd->md", np.asarray(_dynamics(f, centred))[0], way_back, np.asarray(shared.readout))
             for f in (population, population + own)
         ]
         return [image.reshape(2, *window.shape[1:]) / len(sites) for image in images]
@@ -184,7 +192,7 @@ def make_fitting(config) -> Fitting:
         mesh=mesh,
         shapes=batching.shapes_of,
         prefetch=False,
-        load=make_load(config, encode, mesh),
+        load=KeptStates(make_load(config, encode, mesh)),
         fit=make_fit(config, sites, mesh),
         unit_bytes=lambda shape: 2 * _state_bytes(config, shape) + _work_bytes(config, shape),
         host_bytes=lambda shape: 3 * _state_bytes(config, shape),

@@ -92,8 +92,9 @@ def _identification_rows(config, table, vectors, pair, method, control="", look_
         ranks, distances, leading = [], [], []
         for queries, gallery, _ in pair(table, vectors, chosen):
             if len(queries) > 1:
-                ranks.append(identification.match_ranks(queries, gallery))
-                distances.append(identification.distances(queries, gallery))
+                rank, *apart = identification.look_up(queries, gallery)
+                ranks.append(rank)
+                distances.append(apart)
                 if not look_up_only:
                     leading.append(identification.leading_components(queries, gallery, COMPONENTS))
         if not ranks:

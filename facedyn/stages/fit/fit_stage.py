@@ -90,23 +90,25 @@ def fit_table(config, fitting: Fitting, face_clips, models, folder, settings: st
     # From all there is to do, not from what is left of it: a run that goes on compiles and computes the same.
     people = _chunk_sizes(config, fitting, units)
     half_length, donors = config.rank_loss.half_length, {}
+    if swapped.NAME in config.fit.controls:
+        for scale, of_scale in units.items():
+            donors[scale] = swapped.choose_donors(of_scale, people, scale, half_length)
+            if not donors[scale]:
+                processes.log(f"fit: no {swapped.NAME} at scale {scale}, which needs {swapped.MIN_PEOPLE} people")
     untrained = [control for control in config.fit.controls if control == shared.UNTRAINED]
     trained = ["", *(control for control in config.fit.controls if control not in untrained)]
-    for scale, of_scale in units.items():
-        if swapped.NAME in config.fit.controls:
-            donors = swapped.choose_donors(of_scale, people, scale, half_length)
-            if not donors:
-                processes.log(f"fit: no {swapped.NAME} at scale {scale}, which needs {swapped.MIN_PEOPLE} people")
-        for controls in (trained, untrained) if untrained else (trained,):
-            of_controls = {control: models(scale, control) for control in controls}
-            tables = []
-            for control, part in itertools.product(controls, _parts(config)):
-                if not part[1] or control in ("", swapped.NAME):
-                    own_log = log(scale=scale, half=part[0], control=control) if log and not part[1] else None
-                    tables.append(Table(folder, scale, control, part, own_log, donors if control == swapped.NAME else None))
-            chunks = partial(batching.chunks_of, people=people)
-            reader = reader_of(scale) if reader_of else face_clips
-            _fit_all(config, fitting, reader, of_controls, of_scale, tables, chunks, settings)
+    # All scales of the untrained U-net, which is the same, one after the other: its states are kept from one to the next.
+    for controls, scale in itertools.product((trained, untrained) if untrained else (trained,), units):
+        of_controls = {control: models(scale, control) for control in controls}
+        tables = []
+        for control, part in itertools.product(controls, _parts(config)):
+            if not part[1] or control in ("", swapped.NAME):
+                own_log = log(scale=scale, half=part[0], control=control) if log and not part[1] else None
+                own_donors = donors[scale] if control == swapped.NAME else None
+                tables.append(Table(folder, scale, control, part, own_log, own_donors))
+        chunks = partial(batching.chunks_of, people=people)
+        reader = reader_of(scale) if reader_of else face_clips
+        _fit_all(config, fitting, reader, of_controls, units[scale], tables, chunks, settings)
     return units, left_out
 
 

@@ -35,6 +35,9 @@ HELD_BACK = 0.2
 RIDGES = np.array([10, 30, 100, 300, 1000, 3000, 10000, 30000], np.float32)
 
 
+_solve = jax.jit(low_rank.solve)  # operation by operation, each of them would be compiled
+
+
 def people_of(workdir) -> set[str]:
     """Whose faces, unlabelled, the generic model and what is learnt with it have seen."""
     summaries = [(stamps.read_stamp(workdir, stage) or {"summary": {}})["summary"] for stage in ("pretrain", "fit")]
@@ -130,10 +133,12 @@ class Pool:
     def __init__(self, config, fitting: Fitting, shared: Shared, scale: int, reader, records, folder):
         self.config, self.fitting, self.scale, self.folder = config, fitting, scale, pathlib.Path(folder)
         self.half_length = config.rank_loss.half_length
-        units = self._units(reader, records)
+        # Of all scales, so that they share their shapes and what is compiled for these.
+        jobs = {each: self._units(reader, records, each) for each in {scale, *common.scales(config)}}
+        units = jobs[scale]
         if not units:
             raise InputError(f"No clip of the generic model's people is long enough for a window at scale {scale}.")
-        shapes = batching.shapes_of([(scale, units)], self.half_length)
+        shapes = batching.shapes_of(jobs.items(), self.half_length)
         people = {shape: batching.chunk_people(config, fitting, shape, len(units)) for shape in shapes}
         self.chunks = [
             (shape, of_chunk, [batching.sources_of(parts, scale, self.half_length) for parts in of_chunk], count)
@@ -148,10 +153,10 @@ class Pool:
                 np.save(self.folder / f"{number}.npy", states)
                 progress.advance(len(of_chunk))
 
-    def _units(self, reader, records):
+    def _units(self, reader, records, scale: int):
         """[{WHOLE: all of a person}]."""
         c = self.config.fit
-        settings = dict(unit="person", scale=self.scale, half_length=self.half_length, max_frames=c.max_frames, min_frames=1)
+        settings = dict(unit="person", scale=scale, half_length=self.half_length, max_frames=c.max_frames, min_frames=1)
         return [{WHOLE: unit} for unit in plan(reader, records, held_back=c.held_back or HELD_BACK, **settings)[0]]
 
     def batches(self, shuffle_seed: int | None):
@@ -180,7 +185,7 @@ def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuff
     rank = config.fit.rank
     sums = total(lambda batch: normal_equations(batch.frames, batch.fitted))
     nothing = np.zeros((len(sites), 2, rank, rank), np.float32)
-    population = np.asarray(low_rank.solve(*sums, nothing, np.full(len(sites), POPULATION_RIDGE)))
+    population = np.asarray(_solve(*sums, nothing, np.full(len(sites), POPULATION_RIDGE)))
     (of_ridges,) = total(lambda batch: [errors(population, *batch)])
     chosen = RIDGES[of_ridges.argmin(0)] if of_ridges.any() else np.full(len(sites), RIDGES[-1])
     named = ", ".join(f"{site.name} {d:g}" for site, d in zip(sites, chosen))

@@ -188,8 +188,14 @@ class Models:
         missing = [name for name in wanted if self._is_to_be_learnt(paths[name], learnt_from[name], scale, name)]
         if not missing:
             return
-        ordered = paths.get("", site_files.path(self._workdir, scale))
-        known = _load(c, ordered, params) if "" not in missing and control != UNTRAINED else None
+        if control == UNTRAINED:
+            # Of all scales the same U-net, so the basis of the first is that of every other, too, unless it looks at a scale.
+            first = site_files.path(self._workdir, common.scales(c)[0], control)
+            same = site_files.learnt_from(first) == learnt_from[control] and c.fit.get("basis") != "predictable"
+            known = _load(c, first, params) if same else None
+        else:
+            ordered = paths.get("", site_files.path(self._workdir, scale))
+            known = _load(c, ordered, params) if "" not in missing else None
         found = learn(c, self._fitting, params, scale, *self._pool(), missing, known)
         # Before the basis: a kill in between names people from whom nothing was learnt yet, not the other way round.
         site_files.write_people(self._workdir, self.others())
