@@ -84,8 +84,10 @@ def fit(
 
     Arguments as of `kernels`; y: labels, NaN = missing; people: whose the rows are.
     """
-    shapes = y.shape, (y.shape[1], bands.max() + 1), y.shape[1:]
-    found = Fitted(*(np.full(shape, np.nan, np.float32) for shape in shapes), np.zeros(y.shape, np.float32))
+    predicted, strengths, errors = (
+        np.full(shape, np.nan, np.float32) for shape in (y.shape, (y.shape[1], bands.max() + 1), y.shape[1:])
+    )
+    found = Fitted(predicted, strengths, errors, np.zeros(y.shape, np.float32))
     usable = usable_rows(x, y)
     # Traits with labels for the same people share their kernels; as a rule that is one group.
     patterns, group = np.unique(usable.T, axis=0, return_inverse=True)

@@ -164,7 +164,8 @@ def _ridges(x, y, person_ids, trains, usable, settings, seeds, weights):
     patterns, group = np.unique(usable.T, axis=0, return_inverse=True)
     for train, seed in zip(trains, seeds):
         splits = np.stack(inner_splits(person_ids, train, inner_folds, seed))
-        found = _Fitted(*(np.zeros(shape, np.float32) for shape in ((n, t), (n, t), (t, 2))), np.zeros((n, t)))
+        blank = np.zeros((n, t), np.float32)
+        found = _Fitted(blank, blank.copy(), np.zeros((t, 2), np.float32), np.zeros((n, t)))
         for g, rows in enumerate(patterns):
             traits = np.flatnonzero(group.reshape(-1) == g)
             target = np.where(np.isfinite(y[:, traits]), y[:, traits], 0.0)

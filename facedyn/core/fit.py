@@ -137,7 +137,7 @@ def _maps_and_windows(
 ) -> tuple[Float[Array, "B M H W C"], Real[Array, "B window H W C"]]:
     """Dynamic representations and windows of some rows of ONE unit."""
     # Without the barrier the gather is fused into, and repeated in, every loop that reads the windows.
-    windows = jax.lax.optimization_barrier(unit.frames[unit.windows[rows]])
+    windows = jax.lax.optimization_barrier(jnp.asarray(unit.frames)[unit.windows[rows]])
     centre = windows.shape[1] // 2
     features = tuple(f[rows] for f in unit.features) if unit.features else model.encode(windows[:, centre])
     return model.decode(features, model.tap(filters)), windows

@@ -121,7 +121,8 @@ def _select_and_fit(keys, z, y, usable, fits, grid, *, at_once, **settings):
         return trait_heads.apply_layers(layers, z), layers
 
     def over_candidates(z_and_fit):
-        return jax.vmap(lambda choice: network(keys[0], *z_and_fit, choice)[0])(grid)
+        z, fit = z_and_fit
+        return jax.vmap(lambda choice: network(keys[0], z, fit, choice)[0])(grid)
 
     def training_set(z, fits):
         choice = grid[0]

@@ -220,7 +220,7 @@ def leading_coordinates(
     Args: blocks: arrays that side by side are the features; a NaN counts as the mean.
     Returns: (coordinates, 0 beyond the rank; each component's share of the variance).
     """
-    gram = sum(gram_matrix(x, np.ones(len(x), bool)) for x in blocks)
+    gram = np.sum([gram_matrix(x, np.ones(len(x), bool)) for x in blocks], 0)
     values, vectors = eigenvectors(gram)
     coordinates = (vectors * np.sqrt(values))[:, :components]
     coordinates = np.pad(coordinates, ((0, 0), (0, components - coordinates.shape[1])))

@@ -10,6 +10,7 @@ concatenated it IS the representation.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -81,11 +82,11 @@ def _pointwise(weights, h):
 
 
 def _depthwise(weights, h):
-    return sum(weights[i, j][None, None, None] * shifted for i, j, shifted in _taps(h))
+    return reduce(jnp.add, (weights[i, j][None, None, None] * shifted for i, j, shifted in _taps(h)))
 
 
 def _full(weights, h):
-    return sum(jnp.einsum("bhwc,cd->bhwd", shifted, weights[i, j]) for i, j, shifted in _taps(h))
+    return reduce(jnp.add, (jnp.einsum("bhwc,cd->bhwd", shifted, weights[i, j]) for i, j, shifted in _taps(h)))
 
 
 class Kind(NamedTuple):
@@ -97,7 +98,7 @@ class Kind(NamedTuple):
     """
 
     shape: Callable[[int], tuple[int, ...]]
-    apply: Callable[[jax.Array, jax.Array], jax.Array]
+    apply: Callable[[AnyArray, AnyArray], jax.Array]
 
 
 # {name for config.fit.filter_kind: Kind}
@@ -120,12 +121,14 @@ def init(sites: Sequence[Site], kind: str) -> Filters:
     return {site.name: jnp.zeros(shape(kind, site.channels)) for site in sites}
 
 
-def apply_filter(weights: Float[Array, " ..."], h: Float[Array, "B H W C"], kind: str = "pointwise") -> Float[Array, "B H W C"]:
+def apply_filter(
+    weights: Float[AnyArray, " ..."], h: Float[AnyArray, "B H W C"], kind: str = "pointwise"
+) -> Float[Array, "B H W C"]:
     """h + A * h; weights of the kind's shape."""
-    return h + KINDS[kind].apply(weights.astype(h.dtype), h)
+    return jnp.add(h, KINDS[kind].apply(weights.astype(h.dtype), h))
 
 
-def tap(filters: Filters, kind: str = "pointwise") -> Callable[[str, jax.Array], jax.Array]:
+def tap(filters: Filters, kind: str = "pointwise") -> Callable[[str, AnyArray], AnyArray]:
     """The tap for UNet.decode that applies `filters` at their sites and leaves the other sites alone."""
     return lambda site, h: apply_filter(filters[site], h, kind) if site in filters else h
 

@@ -148,7 +148,8 @@ def _rank(matrix) -> int:
     largest = _bound(matrix)
     if not largest:
         return 0
-    _, _, rank, _ = scipy.linalg.lapack.dpstrf(matrix, tol=NO_CURVATURE * largest, lower=1)
+    (pstrf,) = scipy.linalg.get_lapack_funcs(("pstrf",), (matrix,))
+    _, _, rank, _ = pstrf(matrix, tol=NO_CURVATURE * largest, lower=1)
     return int(rank)
 
 

@@ -32,7 +32,7 @@ class Solver(NamedTuple):
 
     init: Callable[[Any, int], Any]
     draws: Callable[[jax.Array], jax.Array]
-    rows: Callable[[jax.Array, Any, Any], tuple[jax.Array, jax.Array]]
+    rows: Callable[[Any, Any, Any], tuple[jax.Array, jax.Array]]
     update: Callable[..., tuple[Any, Any]]
     finish: Callable[[Any, Any], Any]
     steps: Callable[[int], int]

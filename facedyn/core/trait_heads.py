@@ -35,9 +35,10 @@ def predict(head: Head, x: Float[AnyArray, "N D"]) -> Float[Array, "N T"]:
 
 def apply_layers(layers: Layers, z: Float[AnyArray, "N D"]) -> Float[Array, "N T"]:
     """Affine layers with ReLU in between."""
+    h = jnp.asarray(z)
     for i, layer in enumerate(layers):
-        z = jnp.matmul(jax.nn.relu(z) if i else z, layer["weights"], precision="highest") + layer["bias"][None]
-    return z
+        h = jnp.matmul(jax.nn.relu(h) if i else h, layer["weights"], precision="highest") + layer["bias"][None]
+    return h
 
 
 def ridge_closed_form_rotated(
@@ -116,8 +117,8 @@ def fit_mlp(
     *,
     hidden: int = 64,
     steps: int = 300,
-    learning_rate: Scalar = 1e-3,
-    weight_decay: Scalar = 1e-1,
+    learning_rate: float | Array = 1e-3,
+    weight_decay: float | Array = 1e-1,
 ) -> tuple[list[dict[str, Float[Array, " ..."]]], Float[Array, " {steps}"]]:
     """Fits an MLP to all traits at once by full-batch AdamW on the squared error of the standardised labels.
 

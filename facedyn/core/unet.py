@@ -20,13 +20,13 @@ from jaxtyping import Array, Float, Float32, PRNGKeyArray, PyTree, Real
 
 from facedyn.core.shapes import AnyArray
 
-Tap = Callable[[str, jax.Array], jax.Array]
+Tap = Callable[[str, AnyArray], AnyArray]
 Frames: TypeAlias = Real[AnyArray, "B H W C"]
 # Finest first.
 Features: TypeAlias = tuple[Float[AnyArray, "B _ _ _"], ...]
 
 
-def no_tap(site: str, h: jax.Array) -> jax.Array:
+def no_tap(site: str, h: AnyArray) -> AnyArray:
     """Leaves every feature map as it is."""
     return h
 
@@ -85,8 +85,9 @@ def _convolve_columns(h: Float[Array, "B H W C"], kernel: Float[Array, "3 3 C D"
         return _convolve(h, kernel)
     wide = jnp.stack([jnp.pad(kernel, ((0, 0), (j, m - 1 - j), (0, 0), (0, 0))) for j in range(m)], 3)
     wide = wide.reshape(3, m + 2, c, m * d)
-    options = dict(padding=((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return jax.lax.conv_general_dilated(h, wide, (1, m), **options).reshape(b, height, width, d)
+    layouts = "NHWC", "HWIO", "NHWC"
+    found = jax.lax.conv_general_dilated(h, wide, (1, m), padding=((1, 1), (1, 1)), dimension_numbers=layouts)
+    return found.reshape(b, height, width, d)
 
 
 def _convolve_columns_forward(h, kernel):
@@ -184,7 +185,8 @@ class UNet(nn.Module):
                 f"Frames of {frames.shape[1]}x{frames.shape[2]} cannot go through {len(self.channels)} levels: "
                 f"height and width must be multiples of {factor}."
             )
-        h = ((frames / 255.0 if frames.dtype == jnp.uint8 else frames) - 0.5).astype(self.dtype)
+        pixels = jnp.asarray(frames)
+        h = ((pixels / 255.0 if pixels.dtype == jnp.uint8 else pixels) - 0.5).astype(self.dtype)
         features = []
         for level, block in enumerate(self.encoder):
             h = block(h if level == 0 else halve(h))
