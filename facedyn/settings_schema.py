@@ -227,7 +227,13 @@ SETTINGS = {
         ("low_rank", "pointwise", "depthwise", "full"),
     ),
     "fit.rank": Setting(
-        16, "number of principal components of a site's feature map, with low_rank filters", least=1, most=4096
+        16, "number of coordinates that a site's feature map is described in, with low_rank filters", least=1, most=4096
+    ),
+    "fit.basis": Setting(
+        "principal",
+        "what these coordinates are: principal = principal components; predictable = directions that are best "
+        "predicted over time; independent = independent components",
+        ("principal", "predictable", "independent"),
     ),
     "fit.blocks": Setting(
         tuple(name for name in BLOCKS if name != "amplitude"),
@@ -244,7 +250,9 @@ SETTINGS = {
         "(with low_rank)",
     ),
     "fit.filter_sites": Setting(
-        "all", "connections = every skip and the bottleneck; all = also the decoder's blocks; or names of sites"
+        "all",
+        "connections = every skip and the bottleneck; all = also the decoder's blocks; or names of sites, of which "
+        "dynamic_representation is the U-net's result; several with commas",
     ),
     "fit.solver": Setting(
         "least_squares",
@@ -273,8 +281,9 @@ SETTINGS = {
     "fit.steps_per_call": Setting(0, "as pretrain.steps_per_call", least=0, effect=False),
     "fit.controls": Setting(
         (),
-        "further fits for comparison: frames in random order, somebody else's movement over time, an untrained generic model",
-        ("time_shuffled", "swapped_dynamics", "untrained"),
+        "further fits for comparison: frames in random order, somebody else's movement over time, an untrained generic "
+        "model, each clip played backwards",
+        ("time_shuffled", "swapped_dynamics", "untrained", "reversed"),
         of=str,
         distinct=True,
     ),

@@ -64,5 +64,5 @@ def swap_dynamics(own, other, own_clip=None, other_clip=None) -> np.ndarray:
 
 
 def reverse(windows) -> np.ndarray:
-    """The windows [N, 2n+1] of a clip that is played backwards: the same frames, the last one first."""
-    return np.asarray(windows)[:, ::-1]
+    """The windows [..., 2n+1] of a clip that is played backwards: the same frames, the last one first."""
+    return np.asarray(windows)[..., ::-1]

@@ -50,7 +50,8 @@ def block_names(config) -> tuple[str, ...]:
 def sites_of(config) -> tuple[person_filters.Site, ...]:
     """The sites of the filters. Raises InputError for a name that is none."""
     try:
-        return person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
+        of_maps = common.rank_loss_settings(config).maps * config.data.channels
+        return person_filters.sites(tuple(config.model.channels), config.fit.filter_sites, of_maps)
     except ValueError as error:
         raise InputError(f"config.fit: {error}") from error
 

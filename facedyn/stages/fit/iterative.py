@@ -56,7 +56,7 @@ def problem(config) -> Problem:
     """From the settings. Raises InputError for those that cannot be used."""
     c, model = config.fit, common.unet(config)
     try:
-        sites = person_filters.sites(model.channels, c.filter_sites)
+        sites = person_filters.sites(model.channels, c.filter_sites, model.maps * model.image_channels)
         slots = person_filters.layout(sites, c.filter_kind)
         solver = solvers.make(c.solver, learning_rate=c.learning_rate, steps=c.steps, batch_size=c.batch_size, ridge=c.ridge)
     except ValueError as error:
