@@ -3,7 +3,7 @@
     python benchmarks/bases.py --workdir WORKDIR --out DIR [--sites all ...] [--basis principal ...]
 
 WORKDIR's stages prepare and pretrain must be done; it is only read. The bases are learnt from the generic model's people as the
-stage fit does it, all frames go through the U-net once for all of them, and each choice is then fitted and scored by the code of
+stage fit does it, all frames go through the U-net once for all of them, and each choice is then fitted and scored by code of
 the stages fit and traits in a folder of its own under DIR. What is scored already is not computed again. Columns: mean PCC with
 its 95 % interval; minus `linear_dynamics`; minus the first choice of the list; both paired, by the same resampled people.
 """
