@@ -44,14 +44,14 @@ def test_an_exported_model_has_the_basis_and_the_site(turned_run, blob_manifest,
     (tmp_path / "new.csv").write_text("\n".join([header, *own]) + "\n")
     rows, vectors = facedyn.load_representations(turned_run)
     assert vectors.shape[1] == 2 * (2 * 3 * 3 + 3 * 3 * 3)
-    expected, spread = vectors[(rows["person_id"] == "p05").to_numpy()], vectors.std(0).max()
+    expected, spread = vectors[(rows["person_id"] == "p05").to_numpy()], vectors.std(0)
     file = tmp_path / "model.safetensors"
     assert main(["export", f"--workdir={turned_run}", f"--out={file}"]) == 0
-    for source, rounding in ((turned_run, 1e-5), (file, 1e-2)):
+    for source, rounding in ((turned_run, 1e-3), (file, 0.05)):  # a file has bases in 8 bits
         model = facedyn.FacialDynamics(source)
         model.transform(tmp_path / "new.csv")
         found = np.stack(model.representations_["representation"])
-        np.testing.assert_allclose(found, expected, atol=rounding * spread)
+        assert np.sqrt(np.square((found - expected)[:, spread > 0] / spread[spread > 0]).mean()) < rounding
 
 
 def test_another_basis_is_another_fit(turned_run, arguments, tmp_path, capsys):

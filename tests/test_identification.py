@@ -75,7 +75,7 @@ def test_clips_played_backwards_are_looked_up_among_those_played_forwards(tmp_pa
     """Everybody is found where what they did backwards is what they do forwards, and nobody where it is what another does."""
     rng = np.random.default_rng(3)
     own, noise = rng.normal(size=(N, D)), 0.05 * rng.normal(size=(2, N, D))
-    config = fake.small_config(fit__unit="person_task", fit__split_half=True, fit__controls="reversed")
+    config = fake.small_config(fit__unit="person_task", fit__split_half=True, fit__controls=("reversed",))
     tasks = [unit(p, task, task) for p in range(N) for task in ("talk", "watch")]
     halves = [row | dict(unit_id=f"{row['person_id']}#{half}") for half in "12" for row in tasks[::2]]
 
