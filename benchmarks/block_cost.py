@@ -5,7 +5,8 @@
 Random frames, the demo's U-net with random weights, all five sites, one scale; units of 440 frames in four clips, as the demo's
 people have. `blocks` is whatever the stage fit computes once the states are there: whitening, the quality of the rows held
 back, filters and the other blocks; with halves three times (all of a unit, and each half). Seconds of a core, medians of the
-rounds, without compilation and without the decoding of frames. Then each part alone, compiled by itself: parts need not add up to the whole.
+rounds, without compilation and without the decoding of frames. Then each part alone, compiled by itself: parts need not add
+up to the whole.
 """
 
 import argparse
