@@ -15,8 +15,9 @@ Columns: the filters of one clip are looked up among everybody's filters of the 
 weight, as filmed; with frames in random order; and with swapped movement: videos of the person's own mean face and covariance
 (in 32 principal components of pixels) and somebody else's course in time, another one for each clip. What identifies people on
 shuffled or swapped videos is looks. Then the mean PCC of a ridge of the mean of both clips' filters, ten folds, and the same of
-shuffled videos. 95 % intervals by person. `gradient` is what the first step sees: the norm of the mean gradient at zero filters
-that the person's mean feature map alone explains, as a share of it all.
+shuffled videos. 95 % intervals by person. `gradient` is what the first step sees: the squared norm of the mean gradient at zero
+filters when each feature map is replaced by its mean over the clip, as a multiple of that of the features themselves (above 1
+where the movement takes some of it back).
 """
 
 import argparse
@@ -144,7 +145,7 @@ class Way:
         return np.concatenate(found)
 
     def static_share(self, clips, form: str) -> float:
-        """Share of the mean squared gradient at zero filters that mean feature maps in place of the features give, too."""
+        """Squared norm of the mean gradient at zero filters with mean feature maps, as a multiple of that with the features."""
         units = self.units(clips, form)
         half = len(self.sites)
         still = tuple(jnp.broadcast_to(f.mean(1, keepdims=True), f.shape) for f in units.features[half:])
