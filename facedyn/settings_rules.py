@@ -70,7 +70,8 @@ def _rank_loss(config):
 
 def site_names(levels: int) -> list[str]:
     """Where filters can be in a U-net of so many levels: names for config.fit.filter_sites."""
-    return [f"skip{i}" for i in range(levels - 1)] + ["bottleneck"] + [f"decoder{i}" for i in range(levels - 1)]
+    of_levels = [f"skip{i}" for i in range(levels - 1)] + ["bottleneck"] + [f"decoder{i}" for i in range(levels - 1)]
+    return [*of_levels, "dynamic_representation"]
 
 
 def _filters(config):
@@ -84,13 +85,15 @@ def _filters(config):
         yield f"config.fit.blocks={','.join(fit.blocks)} must begin with filters, from which the fit's quality is computed."
     if tuple(fit.blocks) != ("filters",) and fit.solver != "least_squares":
         yield f"config.fit.solver={fit.solver} finds only filters: set config.fit.blocks=filters, or use least_squares."
+    if fit.basis != "principal" and fit.solver != "least_squares":
+        yield f"config.fit.basis={fit.basis} needs config.fit.solver=least_squares, not {fit.solver}; leave it out."
     if "swapped_dynamics" in fit.controls and fit.solver != "least_squares":
         yield f"config.fit.controls=swapped_dynamics needs config.fit.solver=least_squares, not {fit.solver}; leave it out."
     if fit.solver == "gauss_newton" and not fit.ridge:
         yield "config.fit.ridge=0 is for config.fit.solver=least_squares; gauss_newton needs one above 0, for example 20."
     known = site_names(len(config.model.channels))
     for name in fit.filter_sites.split(","):
-        if fit.filter_sites not in ("connections", "all") and name.strip() not in known:
+        if name.strip() not in ("connections", "all", *known):
             yield (
                 f"config.fit.filter_sites names {name.strip()!r}; it must be connections, all, or some of {', '.join(known)}, "
                 f"as config.model.channels has {len(config.model.channels)} levels."

@@ -89,7 +89,12 @@ SETTINGS = {
         "low_rank for the solver least_squares; for other solvers pointwise (1x1), depthwise (3x3) or full (3x3)",
     ),
     "fit.rank": Setting(
-        16, "number of principal components of a site's feature map, with low_rank filters", least=1, most=4096
+        16, "number of coordinates that a site's feature map is described in, with low_rank filters", least=1, most=4096
+    ),
+    "fit.basis": one_of(
+        ("principal", "predictable", "independent"),
+        "what these coordinates are: principal = principal components; predictable = directions that are best "
+        "predicted over time; independent = independent components",
     ),
     "fit.blocks": some_of(
         BLOCKS,
@@ -104,7 +109,9 @@ SETTINGS = {
         "(with low_rank)",
     ),
     "fit.filter_sites": Setting(
-        "all", "connections = every skip and the bottleneck; all = also the decoder's blocks; or names of sites"
+        "all",
+        "connections = every skip and the bottleneck; all = also the decoder's blocks; or names of sites, of which "
+        "dynamic_representation is the U-net's result; several with commas",
     ),
     "fit.solver": one_of(
         ("least_squares", "adam", "gauss_newton", "gradient"),
@@ -131,8 +138,9 @@ SETTINGS = {
     ),
     "fit.steps_per_call": Setting(0, "as pretrain.steps_per_call", least=0, effect=False),
     "fit.controls": some_of(
-        ("time_shuffled", "swapped_dynamics", "untrained"),
-        "further fits for comparison: frames in random order, somebody else's movement over time, an untrained generic model",
+        ("time_shuffled", "swapped_dynamics", "untrained", "reversed"),
+        "further fits for comparison: frames in random order, somebody else's movement over time, an untrained generic "
+        "model, each clip played backwards",
         (),
     ),
     "fit.split_half": Setting(True, "also fit each half of a unit's frames, to measure identification"),

@@ -71,6 +71,29 @@ def test_every_clip_is_looked_up_among_the_means_of_the_others(identify):
     assert (row["n"], 0.2 < row["value"] < 1) == (N - 2, True)
 
 
+def test_clips_played_backwards_are_looked_up_among_those_played_forwards(tmp_path):
+    """Everybody is found where what they did backwards is what they do forwards, and nobody where it is what another does."""
+    rng = np.random.default_rng(3)
+    own, noise = rng.normal(size=(N, D)), 0.05 * rng.normal(size=(2, N, D))
+    config = fake.small_config(fit__unit="person_task", fit__split_half=True, fit__controls=("reversed",))
+    tasks = [unit(p, task, task) for p in range(N) for task in ("talk", "watch")]
+    halves = [row | dict(unit_id=f"{row['person_id']}#{half}") for half in "12" for row in tasks[::2]]
+
+    def figures(folder, backwards):
+        for place, vectors in (("", own), (representations.REVERSED, backwards)):
+            of_tasks = np.repeat(vectors, 2, 0) + np.moveaxis(noise, 0, 1).reshape(2 * N, D)
+            representations.write_part(folder / place, tasks, of_tasks.astype(np.float32))
+            of_halves = np.concatenate(vectors[None] + noise).astype(np.float32)
+            representations.write_part(folder / place / fit_scores.HALVES, halves, of_halves)
+        of_control = folder / representations.REVERSED
+        found = fit_scores.score_rows(config, of_control, shared.features(config), representations.REVERSED)
+        return {(row["method"], row["control"]): row["value"] for row in found if row["metric"] == "top1" and not row["block"]}
+
+    ways = (("reversed", ""), ("cross_task", "reversed"))
+    assert figures(tmp_path / "same", own) == dict.fromkeys(ways, 1.0)
+    assert figures(tmp_path / "another's", np.roll(own, 1, 0)) == dict.fromkeys(ways, 0.0)
+
+
 def test_one_unit_a_person_says_nothing_across(identify):
     rows = [unit(p, "all", session="one") for p in range(N)]
     assert identify(rows, np.random.default_rng(0).normal(size=(N, D))) == {}

@@ -38,8 +38,9 @@ def test_flop_are_those_that_xla_counts():
         assert expected == pytest.approx(counted(f, params, given) / batch, rel=0.1)
 
 
-def test_flop_of_states_are_those_that_xla_counts():
-    config = small_config(fit__solver="least_squares", fit__filter_kind="low_rank")
+@pytest.mark.parametrize("filter_sites", ["connections", "all", "all,dynamic_representation"])
+def test_flop_of_states_are_those_that_xla_counts(filter_sites):
+    config = small_config(fit__solver="least_squares", fit__filter_kind="low_rank", fit__filter_sites=filter_sites)
     config.data.image_size, config.data.channels, config.model.channels, config.model.groups = 16, 3, (16, 32), 8
     sites, mesh = closed_form.sites_of(config), jax.sharding.Mesh(jax.devices()[:1], ("person",))
     encode = closed_form.compile_encode(config, sites, mesh)

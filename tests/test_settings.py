@@ -15,7 +15,7 @@ from facedyn import settings_help
 from facedyn.command_line import STAGES, parse
 from facedyn.config import check, default_config, expand_home, flatten
 from facedyn.config_files import load_config, override
-from facedyn.core import blocks, cross_validation, person_filters, solvers
+from facedyn.core import bases, blocks, cross_validation, person_filters, solvers
 from facedyn.core.rank_loss import RankLoss
 from facedyn.main import main
 from facedyn.settings_rules import site_names
@@ -203,7 +203,8 @@ def test_the_names_are_those_that_the_code_knows():
     assert choices("traits.ridge_solver") == set(cross_validation.SOLVERS)
     assert choices("traits.baselines") == set(baselines.NAMES)
     assert choices("traits.fused_baselines") == set(baselines.ON_PIXELS)
-    assert site_names(3) == [s.name for s in person_filters.sites((4, 8, 16), "all")]
+    assert site_names(3) == [s.name for s in person_filters.sites((4, 8, 16), "all,dynamic_representation", 6)]
+    assert choices("fit.basis") == set(bases.BASES)
     for name in choices("fit.solver") - {"least_squares"}:
         solvers.make(name, learning_rate=1.0, steps=1, batch_size=1)
     for name in ("direction", "kind", "frame_features"):

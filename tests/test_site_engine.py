@@ -306,7 +306,7 @@ def test_the_basis_is_of_movement_not_of_who_is_seen(reference, monkeypatch, at_
     monkeypatch.setattr(learning, "basis_frames", lambda config: n_frames)
     monkeypatch.setattr(learning, "BASIS_BYTES", at_once)
     assert len(learning._sites_at_once(config, len(frames))) == (1 if at_once > 1 else 3)
-    bases, readout = learning.learn_basis(config, model.params, CLIPS, few)
+    bases, readout = learning.learn_basis(config, model.params, 1, CLIPS, few)
     np.testing.assert_allclose(readout, model.readout, atol=1e-4)
     maps = closed_form.make_site_maps(config)(model.params, frames, closed_form.sites_of(config))
     for of_site, basis, expected in zip(maps, bases, model.basis):

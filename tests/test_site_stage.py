@@ -21,7 +21,7 @@ CLOSED_FORM = dict(
     fit__rank=3,
     fit__blocks="filters,innovations,step_correlations",
     fit__whiten=True,
-    fit__controls="time_shuffled,swapped_dynamics,untrained",
+    fit__controls="time_shuffled,swapped_dynamics,untrained,reversed",
     fit__video_seconds="0.4",
     traits__baselines="mean_predictor",
 )
@@ -43,12 +43,13 @@ def test_a_run_leaves_the_same_tables(closed_form_run):
     assert rows["finite"].all()
     assert rows[["loss", "ranking_accuracy_generic", "ranking_accuracy_fitted"]].notna().all(None)
     assert np.unique(vectors.round(6), axis=0).shape == vectors.shape  # nobody is like another
-    for control in ("time_shuffled", "untrained"):
+    for control in ("time_shuffled", "untrained", "reversed"):
         _, of_control = representations.read_parts(closed_form_run / "representations" / control)
         assert of_control.shape == vectors.shape
         assert np.abs(of_control - vectors).max() > 1e-3
     scores = facedyn.load_scores(closed_form_run)
-    assert {"split_half", "time_shuffled", "untrained"} <= set(scores.loc[scores["metric"] == "top1", "method"])
+    assert {"split_half", "time_shuffled", "untrained", "reversed"} <= set(scores.loc[scores["metric"] == "top1", "method"])
+    assert "reversed" not in set(scores.loc[scores["stage"] == "traits", "method"])  # a head would learn from it as well
     shares = pd.read_csv(closed_form_run / "traits" / "weights_by_site.csv")
     assert set(shares["site"]) == {f"{site}{part}" for site in SITES for part in ("", "_innovations", "_step_correlations")}
     np.testing.assert_allclose(shares.groupby("trait")["share_of_prediction"].sum(), 1, rtol=1e-4)

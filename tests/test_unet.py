@@ -42,7 +42,7 @@ def test_zero_filters_change_nothing_and_every_site_is_heard(params, frames):
     features = jax.jit(lambda p, x: unet.encode(MODEL, p, x))(params, frames)
     decode = jax.jit(lambda f: unet.decode(MODEL, params, features, person_filters.tap(f)))
     generic = jax.jit(lambda: unet.decode(MODEL, params, features))()
-    sites = person_filters.sites(MODEL.channels, "all")
+    sites = person_filters.sites(MODEL.channels, "all,dynamic_representation", MODEL.maps * MODEL.image_channels)
     filters = person_filters.init(sites, "pointwise")
     np.testing.assert_allclose(decode(filters), generic, rtol=1e-4, atol=1e-5)
     gradient = jax.jit(jax.grad(lambda f: jnp.square(decode(f)).sum()))(filters)

@@ -187,33 +187,39 @@ def symmetric_eigenvalues(a: Float[AnyArray, "*stack K K"]) -> Float[Array, "*st
     SIAM J. Sci. Stat. Comput. 6, 1985.) Not by LAPACK, for the reason in `low_rank.solve_positive_definite`.
     """
     k = a.shape[-1]
-    even = k + k % 2
-    a = jnp.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, even - k)] * 2)
-    first, second = (jnp.asarray(half) for half in _tournament(even))
+    half = (k + k % 2) // 2
+    start, turn = _tournament(2 * half)
+    a = jnp.pad(a, [(0, 0)] * (a.ndim - 2) + [(0, 2 * half - k)] * 2)[..., start, :][..., start]
 
-    def rotate(i, a):
-        p, q = first[i % len(first)], second[i % len(first)]
-        app, aqq, apq = a[..., p, p], a[..., q, q], a[..., p, q]
+    def rotate(_, a):
+        """Every coordinate of the first half with that of the second in its place; then all change places."""
+        app, aqq, apq = (
+            jnp.diagonal(x, axis1=-2, axis2=-1) for x in (a[..., :half, :half], a[..., half:, half:], a[..., :half, half:])
+        )
         # The smaller of the two angles that make a_pq zero.
         angle = 0.5 * jnp.arctan2(2 * apq, aqq - app)
         angle = jnp.where(jnp.abs(angle) > jnp.pi / 4, angle - jnp.sign(angle) * jnp.pi / 2, angle)
-        cos, sin = jnp.cos(angle), jnp.sin(angle)
-        turn = jnp.zeros_like(a).at[..., p, p].set(cos).at[..., q, q].set(cos).at[..., p, q].set(sin).at[..., q, p].set(-sin)
-        return jnp.matmul(turn.swapaxes(-1, -2), jnp.matmul(a, turn, precision="highest"), precision="highest")
+        cos, sin = jnp.cos(angle)[..., None], jnp.sin(angle)[..., None]
+        p, q = a[..., :half, :], a[..., half:, :]
+        a = jnp.concatenate([cos * p - sin * q, sin * p + cos * q], -2)
+        cos, sin = cos.swapaxes(-1, -2), sin.swapaxes(-1, -2)
+        p, q = a[..., :half], a[..., half:]
+        return jnp.concatenate([cos * p - sin * q, sin * p + cos * q], -1)[..., turn, :][..., turn]
 
-    a = jax.lax.fori_loop(0, SWEEPS * len(first), rotate, a)
-    # What was padded has the eigenvalue 0, and stands last: no rotation moves an empty coordinate.
-    return -jnp.sort(-jnp.diagonal(a, axis1=-2, axis2=-1)[..., :k], axis=-1)
+    a = jax.lax.fori_loop(0, SWEEPS * (2 * half - 1), rotate, a)
+    # What was padded has the eigenvalue 0, and after whole sweeps all are in their first places: it is not among the first k.
+    found = jnp.zeros(a.shape[:-1]).at[..., start].set(jnp.diagonal(a, axis1=-2, axis2=-1))
+    return -jnp.sort(-found[..., :k], axis=-1)
 
 
-def _tournament(k: int) -> tuple[Int[np.ndarray, "rounds pairs"], Int[np.ndarray, "rounds pairs"]]:
-    """Pairs of 0 .. k - 1 (k even) such that every two meet once, round by round."""
-    order, first, second = list(range(k)), [], []
-    for _ in range(k - 1):
-        first.append(order[: k // 2])
-        second.append(order[k // 2 :][::-1])
-        order = [order[0], order[-1], *order[1:-1]]
-    return np.array(first), np.array(second)
+def _tournament(k: int) -> tuple[Int[np.ndarray, " {k}"], Int[np.ndarray, " {k}"]]:
+    """(order of 0 .. k - 1, which change places after each round), k even.
+
+    In each round those of the first half meet those of the second; after k - 1 rounds every two have met once, and all stand in
+    their first places.
+    """
+    places = np.concatenate([np.arange(k // 2), np.arange(k // 2, k)[::-1]])
+    return places, np.argsort(places)[np.concatenate([[0, k - 1], np.arange(1, k - 1)])[places]]
 
 
 def ranks_of(rank: int) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ Letters: s side of the face in pixels, c channels, L levels.
 import itertools
 from typing import NamedTuple
 
+from facedyn.core.person_filters import DYNAMIC_REPRESENTATION
+
 # FLOP for each number that a convolution gives, of the group normalisation and the leaky ReLU behind it, by XLA's count.
 NORMALISED = 9
 # FLOP for each number of a window's frames, of the rank loss and its gradient.
@@ -141,9 +143,10 @@ def fit_step(net: Network, half_length: int, sites: tuple[str, ...], kind: str, 
 
 def states(net: Network, sites: tuple[str, ...], rank: int) -> int:
     """FLOP of a frame's states at the sites, from pixels on; of the decoder what lies before the last of them."""
-    behind = any(name.startswith("decoder") for name in sites)
+    result = DYNAMIC_REPRESENTATION in sites
+    behind = result or any(name.startswith("decoder") for name in sites)
     shapes = [site_shape(net, name) for name in sites]
-    return encoder(net) + behind * decoder(net, head=False) + sum(2 * side**2 * c * rank for side, c in shapes)
+    return encoder(net) + behind * decoder(net, head=result) + sum(2 * side**2 * c * rank for side, c in shapes)
 
 
 def solve(rows: int, sites: int, rank: int) -> int:
@@ -158,6 +161,8 @@ def gram(rows: int, features: int, folds: int, sets: float) -> float:
 
 def site_shape(net: Network, name: str) -> tuple[int, int]:
     """(side, channels) of the feature map at a site."""
+    if name == DYNAMIC_REPRESENTATION:
+        return net.size, net.maps * net.image_channels
     level = len(net.channels) - 1 if name == "bottleneck" else int(name.removeprefix("skip").removeprefix("decoder"))
     return net.sides[level], net.channels[level]
 

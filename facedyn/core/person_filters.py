@@ -22,6 +22,9 @@ from facedyn.core.shapes import AnyArray
 # Site -> weights.
 Filters: TypeAlias = dict[str, Float[AnyArray, " ..."]]
 
+# The site of the U-net's result, which the rank loss scores.
+DYNAMIC_REPRESENTATION = "dynamic_representation"
+
 
 class Site(NamedTuple):
     """Where a filter sits (a name that UNet.decode taps) and the channels of the feature map there."""
@@ -39,13 +42,14 @@ class Slot(NamedTuple):
     size: int
 
 
-def sites(channels: tuple[int, ...], which: str = "connections") -> tuple[Site, ...]:
+def sites(channels: tuple[int, ...], which: str = "connections", of_maps: int = 0) -> tuple[Site, ...]:
     """The sites of a U-net with these channels, from the finest skip down.
 
     Args:
       channels: of the U-net's levels.
-      which: 'connections' (every skip and the bottleneck), 'all' (also after each of the decoder's blocks), or names
-        of sites separated by commas.
+      which: 'connections' (every skip and the bottleneck), 'all' (also after each of the decoder's blocks), names
+        of sites, or several of these separated by commas. The dynamic representation is a site only by its name.
+      of_maps: channels of the dynamic representation, all of its maps together; 0 = it is no site.
 
     >>> [site.name for site in sites((8, 16, 32))]
     ['skip0', 'skip1', 'bottleneck']
@@ -56,18 +60,16 @@ def sites(channels: tuple[int, ...], which: str = "connections") -> tuple[Site, 
     last = len(channels) - 1
     connections = [Site(f"skip{level}", channels[level]) for level in range(last)] + [Site("bottleneck", channels[last])]
     everything = connections + [Site(f"decoder{level}", channels[level]) for level in range(last)]
-    if which == "connections":
-        return tuple(connections)
-    if which == "all":
-        return tuple(everything)
-    by_name = {site.name: site for site in everything}
-    chosen = [name.strip() for name in which.split(",")]
-    for name in chosen:
-        if name not in by_name:
+    groups = {"connections": connections, "all": everything}
+    by_name = {site.name: site for site in everything + [Site(DYNAMIC_REPRESENTATION, of_maps)] * bool(of_maps)}
+    chosen = []
+    for name in (name.strip() for name in which.split(",")):
+        if name not in by_name | groups:
             raise ValueError(
                 f"{name!r} is not a site for person filters; sites are {', '.join(by_name)}, 'connections', 'all'."
             )
-    return tuple(site for site in everything if site.name in chosen)
+        chosen += groups.get(name) or [by_name[name]]
+    return tuple(site for site in by_name.values() if site in chosen)
 
 
 def _taps(h: Float[AnyArray, "B H W C"]) -> list[tuple[int, int, Float[Array, "B H W C"]]]:

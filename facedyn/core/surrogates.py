@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
-from facedyn.core.shapes import AnyArray, States, Windows
+from facedyn.core.shapes import AnyArray, States
 
 # Directions with less than this share of the leading one's variance are rounding, and stay still.
 MIN_VARIANCE = 1e-8
@@ -72,6 +72,6 @@ def swap_dynamics(
     return np.einsum("tsi,sij->tsj", whiten(other, other_clip).astype(np.float64), colour).astype(np.float32)
 
 
-def reverse(windows: Windows) -> Int[np.ndarray, "N window"]:
+def reverse(windows: Int[AnyArray, "... window"]) -> Int[np.ndarray, "... window"]:
     """The windows of a clip that is played backwards: the same frames, the last one first."""
-    return np.asarray(windows)[:, ::-1]
+    return np.asarray(windows)[..., ::-1]

@@ -197,14 +197,15 @@ class UNet(nn.Module):
         """Features -> dynamic representation.
 
         `tap(site, h)` sees, and may replace, every feature map at the sites 'bottleneck', 'skip<l>' (before it joins
-        the decoder at level l) and 'decoder<l>' (after the decoder's block of level l).
+        the decoder at level l), 'decoder<l>' (after the decoder's block of level l) and 'dynamic_representation' (the
+        result, its maps side by side as channels: [B, H, W, maps * C]).
         """
         h = tap("bottleneck", features[-1])
         for level in reversed(range(len(self.channels) - 1)):
             skip = tap(f"skip{level}", features[level])
             h = self.decoder[level](jnp.concatenate([double(self.narrow[level](h)), skip], -1))
             h = tap(f"decoder{level}", h)
-        maps = self.head(h.astype(jnp.float32))  # [B, H, W, maps * C]
+        maps = tap("dynamic_representation", self.head(h.astype(jnp.float32)))  # [B, H, W, maps * C]
         maps = maps.reshape(*maps.shape[:-1], self.maps, self.image_channels)
         return jnp.moveaxis(maps, -2, 1)
 

@@ -26,6 +26,10 @@ SHOWN = {
         "frames in random order have no movement, but what looks leave in the filters cancels there, too: a low figure proves "
         "nothing."
     ),
+    "reversed": (
+        "clips played backwards, looked up among those played forwards: looks are the same backwards, so what falls with the "
+        "direction of time is movement. A high figure says nothing against it: much of movement is the same both ways."
+    ),
     "untrained": "the U-net before it has learnt anything; what is above it is what the self-supervision added.",
 }
 

@@ -46,6 +46,7 @@ METHOD_NAMES = {
     "same_identity": "same-identity look-up",
     "time_shuffled": "time-shuffled frames",
     "swapped_dynamics": "somebody else's movement",
+    "reversed": "clips played backwards",
     "oracle": "oracle: true tracks",
     "copy_input": "copy of the input",
     "untrained": "untrained U-net",

@@ -18,7 +18,8 @@ from data_pipelines.files import atomic_path
 
 FOLDER = "representations"
 # Tables of controls lie in folders of these names within it.
-CONTROLS = ("time_shuffled", "swapped_dynamics", "untrained")
+REVERSED = "reversed"
+CONTROLS = ("time_shuffled", "swapped_dynamics", "untrained", REVERSED)
 COLUMNS = (
     ("unit_id", pa.string()),
     ("person_id", pa.string()),

@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from data_pipelines.dataset.windows import window_positions
-from facedyn.core import cost
+from facedyn.core import cost, surrogates
 from facedyn.stages.fit.units import FitUnit, frames_of
 
 MAX_SHAPES = 4
@@ -242,6 +242,12 @@ def batch_of(frames, units: list, sources, shape: Shape, scale: int, half_length
                 windows[p, :n], clip[p, :n] = place_windows(rows, own, scale, half_length, shuffle_seed), rows[:, 0]
         found.append(Rows(windows, clip, count))
     return Batch(frames, *found)
+
+
+def reversed_batch(batch: Batch) -> Batch:
+    """The same units, their clips played backwards: windows from the last frame to the first (`surrogates.reverse`)."""
+    fitted, held = (rows._replace(windows=surrogates.reverse(rows.windows)) for rows in (batch.fitted, batch.held))
+    return batch._replace(fitted=fitted, held=held)
 
 
 def ahead(f: Callable, items, threads: int) -> Iterator:

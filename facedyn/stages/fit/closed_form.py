@@ -49,7 +49,8 @@ class Shared(NamedTuple):
 
 def sites_of(config) -> tuple[person_filters.Site, ...]:
     """The sites of the filters."""
-    return person_filters.sites(tuple(config.model.channels), config.fit.filter_sites)
+    of_maps = common.rank_loss_settings(config).maps * config.data.channels
+    return person_filters.sites(tuple(config.model.channels), config.fit.filter_sites, of_maps)
 
 
 def make_site_maps(config) -> Callable:

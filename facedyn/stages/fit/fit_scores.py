@@ -1,9 +1,11 @@
 """Figures of a table of representations: ranking accuracy on frames held back, and how well people are told apart."""
 
+import pathlib
 from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 from facedyn.core import identification, metrics
 from facedyn.stages.fit.shared import Features
@@ -24,10 +26,12 @@ def score_rows(config, folder, features: Features, control: str = "") -> list[di
     By person: ranking accuracy before and after the fit; identification by the halves of a person's frames and, where
     the units keep them apart, across sessions and across tasks; across clips where there are neither. Identification is by all
     blocks of the representation, and by each alone. All numbers have equal weight: those that heads use are chosen for traits.
+    What is fitted to clips played backwards is looked up among what is fitted to the same clips played forwards.
     """
     rows, vectors = representations.read_parts(folder)
     found = _ranking_rows(config, rows[rows["finite"].astype(bool)], control)
-    found += _of_folder(config, folder, rows, vectors, features, control)
+    forwards = pathlib.Path(folder).parent if control == representations.REVERSED else None
+    found += _of_folder(config, folder, rows, vectors, features, control, forwards)
     for seconds in config.fit.video_seconds:
         first = folder / representations.FIRST_SECONDS.format(seconds)
         of_first = _of_folder(config, first, *representations.read_parts(first), features, control)
@@ -35,17 +39,29 @@ def score_rows(config, folder, features: Features, control: str = "") -> list[di
     return found
 
 
-def _of_folder(config, folder, rows, vectors, features: Features, control: str) -> list[dict]:
-    """Identification by the halves in the folder, and by the units whose `rows` and `vectors` these are."""
+def _of_folder(config, folder, rows, vectors, features: Features, control: str, among=None) -> list[dict]:
+    """Identification by the halves in the folder, and by the units whose `rows` and `vectors` these are.
+
+    among: the folder of the tables among which those are looked up; None: the same ones.
+    """
     found, across = [], []
     if config.fit.split_half:
-        halves, of_halves = representations.read_parts(folder / HALVES)
-        found += _of_all_blocks(config, halves, of_halves, _halves_round, control or "split_half", features)
+        halves = representations.read_parts(folder / HALVES)
+        halves = _halves_of_two(halves, representations.read_parts(among / HALVES)) if among else halves
+        found += _of_all_blocks(config, *halves, _halves_round, control or "split_half", features)
+    pair = partial(_across, gallery=representations.read_parts(among) if among else None)
     for kind in ("session", "task"):
-        across += _of_all_blocks(config, rows, vectors, partial(_across, kind), f"cross_{kind}", features, control)
+        across += _of_all_blocks(config, rows, vectors, partial(pair, kind), f"cross_{kind}", features, control)
     if not across and config.fit.unit == "clip":
-        across = _of_all_blocks(config, rows, vectors, partial(_across, "unit_id"), "cross_clip", features, control)
+        across = _of_all_blocks(config, rows, vectors, partial(pair, "unit_id"), "cross_clip", features, control)
     return found + across
+
+
+def _halves_of_two(*tables):
+    """(rows, vectors) of the first halves of one table and the second halves of another."""
+    kept = [rows["unit_id"].str[-1] == half for (rows, _), half in zip(tables, "12")]
+    rows = pd.concat([rows[chosen] for (rows, _), chosen in zip(tables, kept)], ignore_index=True)
+    return rows, np.concatenate([vectors[chosen] for (_, vectors), chosen in zip(tables, kept)])
 
 
 def _of_all_blocks(config, rows, vectors, pair, method, features: Features, control="") -> list[dict]:
@@ -137,12 +153,30 @@ def _halves_round(halves, vectors, scales):
     return [half_vectors(halves, vectors, scales)]
 
 
-def _across(kind, rows, vectors, scales):
+def _across(kind, rows, vectors, scales, gallery=None):
     """Rounds: each of a person's sessions (tasks, clips) in turn against the mean of that person's others; and the scales.
 
-    Of the people who have two with all scales; units of one session count as their mean; someone with fewer than the others
-    takes turns again. kind: the column of the table, 'session', 'task' or 'unit_id'. From a task's vectors their mean over
-    the people is taken first, because a task moves all people in the same way.
+    Of the people who have two with all scales; someone with fewer than the others takes turns again. kind: the column of the
+    table, 'session', 'task' or 'unit_id'. gallery: (rows, vectors) of another fit of the same units, where the others are of
+    that; None: of the same.
+    """
+    queries = _by_person(kind, rows, vectors, scales)
+    others = _by_person(kind, *gallery, scales) if gallery else queries
+    several = [person for person, own in queries.items() if len(own) > 1 and own.keys() == others.get(person, {}).keys()]
+    for turn in range(min(TURNS, max((len(queries[person]) for person in several), default=0))):
+        looked_up, among = [], []
+        for person in several:
+            part = list(queries[person])[turn % len(queries[person])]
+            looked_up.append(queries[person][part])
+            among.append(np.mean([vector for other, vector in others[person].items() if other != part], 0))
+        yield np.array(looked_up), np.array(among), scales
+
+
+def _by_person(kind, rows, vectors, scales) -> dict:
+    """{person: {session (task, clip): its vector, scales side by side}}, of those that have all scales, as `_across` needs it.
+
+    Units of one session count as their mean. From a task's vectors their mean over the people is taken, because a task moves
+    all people in the same way.
     """
     keep = (rows["scale"].isin(scales) & rows["finite"] & (rows[kind] != "")).to_numpy(bool)
     kept, parts = vectors[keep], {}  # {(person, session): {scale: vector}}
@@ -153,9 +187,6 @@ def _across(kind, rows, vectors, scales):
         means = {task: np.mean([v for (_, t), v in whole.items() if t == task], 0) for task in {t for _, t in whole}}
         whole = {(person, task): vector - means[task] for (person, task), vector in whole.items()}
     people = {}
-    for (person, _), vector in whole.items():
-        people.setdefault(person, []).append(vector)
-    several = [np.array(own) for own in people.values() if len(own) > 1]
-    for turn in range(min(TURNS, max(map(len, several), default=0))):
-        queries = np.array([own[turn % len(own)] for own in several])
-        yield queries, np.array([np.delete(own, turn % len(own), 0).mean(0) for own in several]), scales
+    for (person, part), vector in whole.items():
+        people.setdefault(person, {})[part] = vector
+    return people

@@ -220,6 +220,8 @@ def _fit_all(config, fitting: Fitting, face_clips, of_controls, units, tables, c
                 if any(unit is not None for unit in of_part):
                     seed = config.seed if table.control == shared.SHUFFLED else None
                     batch = batching.batch_of(frames, of_part, sources, shape, scale, half_length, seed)
+                    if table.control == representations.REVERSED:
+                        batch = batching.reversed_batch(batch)
                     if table.donors is not None:
                         batch = of_donors(table, of_part, batch, sources, shape)
                     figures = table.add(of_part, fitting.fit(on_devices[table.control], batch), fitting.uses_all, settings)

@@ -56,7 +56,7 @@ class Steps(NamedTuple):
 def problem(config) -> Problem:
     """From the settings."""
     c, model = config.fit, common.unet(config)
-    sites = person_filters.sites(model.channels, c.filter_sites)
+    sites = person_filters.sites(model.channels, c.filter_sites, model.maps * model.image_channels)
     slots = person_filters.layout(sites, c.filter_kind)
     solver = solvers.make(c.solver, learning_rate=c.learning_rate, steps=c.steps, batch_size=c.batch_size, ridge=c.ridge)
     return Problem(model, common.rank_loss_settings(config), sites, c.filter_kind, slots, solver)

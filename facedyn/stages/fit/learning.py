@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
-from facedyn.core import low_rank
+from facedyn.core import bases, cost, low_rank
 from facedyn.stages.fit import batching, closed_form
 from facedyn.stages.fit.batching import EVERYONE, SHARED, WHOLE, Fitting, over_people
 from facedyn.stages.fit.closed_form import Shared
@@ -64,17 +64,35 @@ def subtract_clip_means(x: np.ndarray, clip: np.ndarray) -> np.ndarray:
 
 def spread_frames(reader, records, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames evenly from clips that are evenly spaced: (uint8 [R, H, W, C], clip of each [R])."""
-    records = [r for r in records if len(reader.clips[r].frame_indices) >= MIN_OF_A_CLIP]
-    records = evenly(records, max(1, most // MIN_OF_A_CLIP))
+    return spread_pairs(reader, records, most, 0)[:2]
+
+
+def spread_pairs(reader, records, most: int, lag: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`spread_frames`, each with the one `lag` frames later, and which rows are such pairs: [N, 2]; of lag 0 frames alone."""
+    first = {r: _followed(reader.clips[r].frame_indices, lag) for r in records}
+    records = [r for r in records if len(first[r]) >= MIN_OF_A_CLIP]
+    frames_of_one = 1 + bool(lag)
+    records = evenly(records, max(1, most // (MIN_OF_A_CLIP * frames_of_one)))
     if not records:
-        raise InputError(f"The generic model's people have no clip of at least {MIN_OF_A_CLIP} frames to learn the basis from.")
-    share = most // len(records)
-    frames, clip = [], []
+        raise InputError(
+            f"The generic model's people have no clip of at least {MIN_OF_A_CLIP + lag} frames to learn the basis from."
+        )
+    share = most // (len(records) * frames_of_one)
+    frames, clip, pairs, before = [], [], [], 0
     for number, record in enumerate(records):
-        positions = np.asarray(evenly(range(len(reader.clips[record].frame_indices)), share))
+        chosen = np.asarray(evenly(first[record], share))
+        positions = np.unique(np.concatenate([chosen, chosen + lag]))
         frames.append(reader.frames(record, positions))
         clip += [number] * len(positions)
-    return np.concatenate(frames), np.asarray(clip)
+        pairs.append(before + np.stack([np.searchsorted(positions, chosen + later) for later in (0, lag)], 1))
+        before += len(positions)
+    return np.concatenate(frames), np.asarray(clip), np.concatenate(pairs)
+
+
+def _followed(frame_indices, lag: int) -> np.ndarray:
+    """Positions of the frames that have another `lag` frames later with none left out between."""
+    numbers = np.asarray(frame_indices)
+    return np.flatnonzero(numbers[lag:] - numbers[: len(numbers) - lag] == lag)
 
 
 def basis_frames(config) -> int:
@@ -89,12 +107,14 @@ def _map_sizes(config) -> dict[int, int]:
     return {level: (size >> level) ** 2 * c for level, c in enumerate(config.model.channels)}
 
 
-def learn_basis(config, params, reader, records) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
+def learn_basis(config, params, scale: int, reader, records) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     """The basis of each site and the readout. As many sites at once as their feature maps have room in BASIS_BYTES."""
-    frames, clip = spread_frames(reader, records, basis_frames(config))
+    kind = bases.BASES[config.fit.basis]
+    lag = scale * config.rank_loss.half_length if kind.needs_pairs else 0  # the farthest frame that filters predict
+    frames, clip, pairs = spread_pairs(reader, records, basis_frames(config), lag)
     pixels = subtract_clip_means(frames.reshape(len(frames), -1).astype(np.float32) / 255, clip)
     site_maps, block = closed_form.make_site_maps(config), closed_form.encode_frames(config)
-    params, bases, readout = jax.device_put(params), [], []
+    params, found, readout = jax.device_put(params), [], []
     for sites in _sites_at_once(config, len(frames)):
         maps = None
         for first in range(0, len(frames), block):
@@ -106,19 +126,19 @@ def learn_basis(config, params, reader, records) -> tuple[tuple[np.ndarray, ...]
                 of_site[first : first + block] = own
         while maps:
             centred = subtract_clip_means(maps.pop(0), clip)
-            bases.append(low_rank.basis(centred, config.fit.rank))
-            readout.append(low_rank.readout(centred @ bases[-1], pixels))
+            found.append(kind.learn(centred, pairs, config.fit.rank))
+            readout.append(low_rank.readout(centred @ found[-1], pixels))
             del centred
-    return tuple(bases), np.stack(readout)
+    return tuple(found), np.stack(readout)
 
 
 def _sites_at_once(config, frames: int) -> list[tuple]:
     """The sites in runs, each of which takes one pass through the U-net and no more than BASIS_BYTES, or is a single site."""
-    sizes, found, room = _map_sizes(config), [], 0
-    last = len(config.model.channels) - 1
+    found, room, maps = [], 0, common.rank_loss_settings(config).maps
+    net = cost.Network(config.data.image_size, tuple(config.model.channels), config.data.channels, maps)
     for site in closed_form.sites_of(config):
-        level = last if site.name == "bottleneck" else int(site.name.removeprefix("skip").removeprefix("decoder"))
-        size = 4 * frames * sizes[level]
+        side, channels = cost.site_shape(net, site.name)
+        size = 4 * frames * side**2 * channels
         if not found or size > room:
             found.append(())
             room = BASIS_BYTES
@@ -237,7 +257,7 @@ def _compile_sums(whiten: bool, mesh):
 
 def learn(config, fitting: Fitting, params, scale: int, reader, records, controls=("",), known: Shared | None = None):
     """{control: Shared} of '' and `time_shuffled`, on one basis: that of `known`, or learnt here."""
-    basis, readout = (known.basis, known.readout) if known else learn_basis(config, params, reader, records)
+    basis, readout = (known.basis, known.readout) if known else learn_basis(config, params, scale, reader, records)
     nothing = np.zeros(0, np.float32)
     start = Shared(params, basis, nothing, nothing, readout)
     with tempfile.TemporaryDirectory(prefix="facedyn-states-") as folder:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipelines import bounded
 from data_pipelines.errors import InputError
-from facedyn.config import check, effective
+from facedyn.config import check, default_config, effective
 from facedyn.core import blocks, person_filters, unet
 from facedyn.stages import shards
 from facedyn.stages.fit import closed_form, iterative, swapped
@@ -28,7 +28,7 @@ LEAST_SQUARES, LOW_RANK = "least_squares", "low_rank"
 UNTRAINED = "untrained"
 # Settings that what is learnt depends on, beside the generic model and the people; a dot ends a whole section.
 LEARNT_FROM = ("seed", "data.image_size", "data.channels", "data.appearance", "model.", "rank_loss.half_length")
-LEARNT_FROM += ("rank_loss.direction", "fit.rank", "fit.filter_sites", "fit.blocks", "fit.whiten")
+LEARNT_FROM += ("rank_loss.direction", "fit.rank", "fit.basis", "fit.filter_sites", "fit.blocks", "fit.whiten")
 LEARNT_FROM += ("fit.ridge", "fit.max_frames", "fit.held_back")
 
 
@@ -111,6 +111,15 @@ def learnt_from_settings(config, params, control: str = "") -> dict:
     return json.loads(json.dumps(kept, default=list)) | {"generic": generic}
 
 
+def kept_settings(path) -> dict | None:
+    """As `site_files.learnt_from`; a setting younger than the file had what is now its default."""
+    kept = site_files.learnt_from(path)
+    if not kept:
+        return kept
+    younger = {name: value for name, value in effective(default_config()).items() if name.startswith(LEARNT_FROM)}
+    return json.loads(json.dumps(younger, default=list)) | kept
+
+
 def differences(kept: dict, wanted: dict) -> str:
     """'fit.held_back was 0.2, is 0.1; ...'."""
     names = [name for name in sorted(kept.keys() | wanted.keys()) if kept.get(name) != wanted.get(name)]
@@ -129,7 +138,7 @@ def load_models(config, workdir) -> dict:
         found[scale] = load_generic(config, workdir, scale)
         if is_closed_form(config):
             path, wanted = site_files.path(workdir, scale), learnt_from_settings(config, found[scale])
-            kept = site_files.learnt_from(path)
+            kept = kept_settings(path)
             if kept is None:
                 raise InputError(f"{path} is missing: run the stage `fit` on {workdir} first.")
             if wanted != {name: kept.get(name) for name in wanted}:
@@ -152,7 +161,7 @@ class Models:
         self._params = functools.cache(self._find_params)
 
     def __call__(self, scale: int, control: str = ""):
-        return self._of(scale, "" if control == swapped.NAME else control)
+        return self._of(scale, "" if control in (swapped.NAME, representations.REVERSED) else control)
 
     def others(self) -> list[str]:
         """People from whom something was learnt for all people though the generic model has not seen them."""
@@ -191,7 +200,7 @@ class Models:
         if control == UNTRAINED:
             # Of all scales the same U-net, so the basis of the first is that of every other, too, unless it looks at a scale.
             first = site_files.path(self._workdir, common.scales(c)[0], control)
-            same = site_files.learnt_from(first) == learnt_from[control] and c.fit.get("basis") != "predictable"
+            same = site_files.learnt_from(first) == learnt_from[control] and c.fit.basis != "predictable"
             known = _load(c, first, params) if same else None
         else:
             ordered = paths.get("", site_files.path(self._workdir, scale))
@@ -218,7 +227,7 @@ class Models:
 
     def _is_to_be_learnt(self, path, wanted: dict, scale: int, control: str) -> bool:
         """False where it is kept. Raises InputError where there are representations, but not what they were made by."""
-        kept, folder = site_files.learnt_from(path), self._workdir / representations.FOLDER
+        kept, folder = kept_settings(path), self._workdir / representations.FOLDER
         if kept == wanted:
             return False
         rows = representations.read_rows(folder / control)

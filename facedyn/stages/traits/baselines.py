@@ -233,9 +233,14 @@ def _pool_runs(reader, records):
 
 
 def _controls(config, workdir, scored: Scored, marks) -> dict:
-    """{key: (x [R, D], whose rows)} of the tables of controls that the stage fit has left."""
+    """{key: (x [R, D], whose rows)} of the tables of controls that the stage fit has left.
+
+    Not of `reversed`: a head that learns from clips played backwards predicts from them as well.
+    """
     found = {}
     for control in representations.CONTROLS:
+        if control == representations.REVERSED:
+            continue
         rows, vectors = representations.read_parts(workdir / representations.FOLDER / control)
         finite = np.isfinite(vectors).all(1) if len(rows) else np.zeros(0, bool)
         if finite.any():
