@@ -44,7 +44,12 @@ def apply_layers(layers: Layers, z: Float[AnyArray, "N D"]) -> Float[Array, "N T
 def ridge_closed_form_rotated(
     coordinates: Float[AnyArray, "N R"], y: Float[AnyArray, " N"], penalty: Scalar, keep: float | Float[Array, " R"] = 1.0
 ) -> Float[Array, " R"]:
-    """The minimiser of `ridge_lbfgs_rotated`, same arguments, for coordinates whose columns are orthogonal."""
+    """The minimiser of `ridge_lbfgs_rotated`, same arguments, for coordinates whose columns are orthogonal.
+
+    >>> c, y = jnp.array([[-1.0], [0.0], [1.0]]), jnp.array([-2.0, 0.0, 2.0])
+    >>> print(f"{ridge_closed_form_rotated(c, y, penalty=2.0)[0]:.2f}")  # 2 without the penalty
+    1.00
+    """
     curvature = jnp.sum(coordinates**2, 0)
     return keep * jnp.matmul(coordinates.T, y, precision="highest") / (curvature + penalty)
 
