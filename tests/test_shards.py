@@ -70,7 +70,7 @@ def test_shards_at_once_make_what_one_process_makes(fresh, arguments, root, tmp_
             process.kill()
             process.wait()
     assert_same_tables(fresh, alone)
-    for place in ("representations", "representations/halves", "representations/first_0.4_seconds"):
+    for place in ("representations", "representations/halves", "representations/first_0.4_seconds/halves"):
         own = [len(pd.read_parquet(part)) for part in (fresh / place).glob("part-*")]
         (rows, vectors), (_, expected) = (representations.read_parts(folder / place) for folder in (fresh, alone))
         assert sum(own) == len(rows) > 0  # nobody was fitted by both
