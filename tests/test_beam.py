@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 from test_prepare import SETTINGS, blob_entries
 
+from data_pipelines.dataset import beam_pipelines
 from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
 from data_pipelines.manifest import ClipEntry
 from data_pipelines.prepare import prepare_face_clips
+from facedyn.main import main
 
 FLAGS = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
 
@@ -58,3 +60,21 @@ def test_without_beam_its_flags_are_refused_in_one_sentence(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(InputError, match=r"needs Apache Beam: pip install 'facedyn\[beam\]'"):
         prepare(blob_entries(tmp_path, 1), tmp_path, beam_options=FLAGS)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_embed_over_beam_gives_the_table_of_one_process(workdir, blob_manifest, tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam", reason="needs Apache Beam, the extra `beam`")
+    process, jobs = beam_pipelines.process, []
+    monkeypatch.setattr(beam_pipelines, "process", lambda own, *work: (jobs.extend(own), process(own, *work)))
+    rows = [line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in blob_manifest.read_text().splitlines()]
+    (tmp_path / "new.csv").write_text("\n".join(rows[:7]) + "\n")  # three people
+    tables = []
+    for name, more in (("one", ()), ("beam", (f"--config.data.beam_options={FLAGS}",))):
+        out = tmp_path / f"{name}.parquet"
+        assert main(["embed", f"--videos={tmp_path}/new.csv", f"--workdir={workdir}", f"--out={out}", *more]) == 0
+        tables.append(pd.read_parquet(out))
+    assert {job.wanted.entry.clip_id for job in jobs} == {row.partition(",")[0] for row in rows[1:7]}
+    pd.testing.assert_frame_equal(*tables, rtol=1e-5)

@@ -1,10 +1,15 @@
 """`fit --shard`: processes that know nothing of each other make the table that one makes, and stay out of others' way."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
-from test_processes import assert_same_tables
+from test_processes import SECONDS, assert_same_tables
+from test_site_stage import CLOSED_FORM
 
 from data_pipelines.errors import InputError
 from facedyn.main import main
@@ -42,6 +47,34 @@ def test_shards_one_after_the_other_make_what_one_process_makes(fresh, workdir, 
     ours, theirs = (load_scores(w).query("stage == 'fit'").reset_index(drop=True) for w in (fresh, workdir))
     assert ours.drop(columns=["value", "low", "high"]).equals(theirs.drop(columns=["value", "low", "high"]))
     np.testing.assert_allclose(ours["value"].astype(float), theirs["value"].astype(float), rtol=1e-3, atol=1e-3)
+
+
+def test_shards_at_once_make_what_one_process_makes(fresh, arguments, root, tmp_path):
+    alone, settings = tmp_path / "alone", CLOSED_FORM | dict(fit__controls="", fit__chunk_size=1)
+    shutil.copytree(fresh, alone)
+    for folder in (fresh, alone):  # their fit was another one
+        for stamp in (folder / "stages").glob("fit*"):
+            stamp.unlink()
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "facedyn.main", *arguments("fit", fresh, **settings), f"--shard={number}/2"],
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
+        for number in range(2)
+    ]
+    try:
+        assert main(arguments("fit", alone, **settings)) == 0
+        assert [process.wait(SECONDS) for process in running] == [0, 0]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    assert_same_tables(fresh, alone)
+    for place in ("representations", "representations/halves", "representations/first_0.4_seconds/halves"):
+        own = [len(pd.read_parquet(part)) for part in (fresh / place).glob("part-*")]
+        (rows, vectors), (_, expected) = (representations.read_parts(folder / place) for folder in (fresh, alone))
+        assert sum(own) == len(rows) > 0  # nobody was fitted by both
+        np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def test_a_shard_that_has_its_rows_does_nothing_and_any_number_may_go_on(fresh, arguments):

@@ -122,8 +122,8 @@ def learn_basis(config, params, scale: int, reader, records) -> tuple[tuple[np.n
             first = max(0, min(first, len(frames) - block))
             some = site_maps(params, frames[first : first + block], sites)
             maps = maps or [np.empty((len(frames), m.shape[1]), np.float32) for m in some]
-            for of_site, own in zip(maps, some):
-                of_site[first : first + block] = own
+            for number, own in enumerate(some):  # by number: a name would keep the last map while the next sites' are made
+                maps[number][first : first + block] = own
         while maps:
             centred = subtract_clip_means(maps.pop(0), clip)
             found.append(kind.learn(centred, pairs, config.fit.rank))
