@@ -34,6 +34,7 @@ from jaxtyping import config, install_import_hook
 # While these tests run, types and shapes in the annotations of the core are checked at every call.
 CHECKED = [
     "test_banded_ridge.py",
+    "test_bases.py",
     "test_blocks.py",
     "test_feature_weights.py",
     "test_fit.py",

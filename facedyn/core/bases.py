@@ -7,13 +7,17 @@ same coordinates, and all are ordered: the basis of a smaller rank is the leadin
 Arrays: R frames (rows), D numbers of a map, K coordinates. Pure functions on the host, float64 inside.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
+from jaxtyping import Float, Float32, Float64, Int
 
 from facedyn.core import low_rank
+from facedyn.core.shapes import AnyArray
 
 # Principal components that `predictable` and `independent` turn, where the rank is not larger. They are the same whatever the
 # rank, so that ranks are nested; many independent components of some thousand frames would be single outliers (J. Sarela and
@@ -25,12 +29,14 @@ SHRINKAGE = low_rank.SHRINKAGE
 STEPS, TOLERANCE = 500, 1e-6
 
 
-def principal(maps, pairs, rank: int) -> np.ndarray:
+def principal(maps: Float[AnyArray, "R D"], pairs: Int[np.ndarray, "N 2"] | None, rank: int) -> Float32[np.ndarray, "D {rank}"]:
     """`low_rank.basis`: the principal components, the one of the largest variance first. Shapes as `predictable`."""
     return low_rank.basis(maps, rank)
 
 
-def predictable(maps, pairs, rank: int) -> np.ndarray:
+def predictable(
+    maps: Float[AnyArray, "R D"], pairs: Int[np.ndarray, "N 2"] | None, rank: int
+) -> Float32[np.ndarray, "D {rank}"]:
     r"""The directions whose value some frames later is best predicted by their value now, the best first.
 
     Time-structure independent component analysis, TICA (L. Molgedey and H. G. Schuster, "Separation of a mixture of
@@ -59,7 +65,9 @@ def predictable(maps, pairs, rank: int) -> np.ndarray:
     return _of_unit_spread(maps, (components / size) @ vectors[:, chosen], rank)
 
 
-def independent(maps, pairs, rank: int) -> np.ndarray:
+def independent(
+    maps: Float[AnyArray, "R D"], pairs: Int[np.ndarray, "N 2"] | None, rank: int
+) -> Float32[np.ndarray, "D {rank}"]:
     """The most independent directions, the one that explains most of the variance first.
 
     Symmetric FastICA with the nonlinearity tanh (A. Hyvarinen, "Fast and robust fixed-point algorithms for independent
@@ -81,20 +89,20 @@ def independent(maps, pairs, rank: int) -> np.ndarray:
     return _of_unit_spread(maps, components @ turn[np.argsort(-explained, kind="stable")[:rank]].T, rank)
 
 
-def _leading(maps, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _leading(maps: Float[AnyArray, "R D"], count: int) -> tuple[Float64[np.ndarray, "D M"], Float64[np.ndarray, "R M"]]:
     """(leading principal components [D, M], coordinates in them [R, M] of mean square one); M <= count, as there are."""
     components = np.asarray(low_rank.basis(maps, count), np.float64)
     components = components[:, np.abs(components).max(0) > 0]
     return components, np.asarray(maps, np.float64) @ components
 
 
-def _orthogonal(matrix) -> np.ndarray:
+def _orthogonal(matrix: Float64[np.ndarray, "M M"]) -> Float64[np.ndarray, "M M"]:
     """The nearest orthogonal matrix: (W W')^(-1/2) W."""
     left, _, right = np.linalg.svd(matrix)
     return left @ right
 
 
-def _of_unit_spread(maps, directions, rank: int) -> np.ndarray:
+def _of_unit_spread(maps: Float[AnyArray, "R D"], directions: Float64[np.ndarray, "D M"], rank: int) -> np.ndarray:
     """Directions [D, M] scaled and signed as `low_rank.basis` does it, and padded: float32 [D, rank]."""
     spread = np.sqrt(np.square(np.asarray(maps, np.float64) @ directions).mean(0))
     found = directions / np.where(spread > 0, spread, 1)
