@@ -23,7 +23,9 @@ NOT_HERE = {
     '"more_videos"': '"new_videos"',
     '.transform("videos")': '.transform("new_videos")',
     'level="session"': 'level="person"',
-    'pd.read_csv("labels.csv", index_col="person_id")["openness"]': "pd.Series(range(len(features)), features.index, float)",
+    'pd.read_csv("labels.csv", dtype={"person_id": str}).set_index("person_id")["openness"]': (
+        "pd.Series(range(len(features)), features.index, float)"
+    ),
 }
 # The tour in seconds.
 SMALL_TOUR = {"POOL, PEOPLE, FRAMES, STEPS = 24, 16, 400, 400": "POOL, PEOPLE, FRAMES, STEPS = 2, 3, 64, 2"}
