@@ -87,15 +87,15 @@ def add(model, table):
 
 
 def assert_same(one, other):
-    """Two folders hold the same tables, features to the last bit, and states of the same clips."""
+    """Two folders hold the same tables, features within 1e-5, and states of the same clips."""
     assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
     assert {path.name for path in (one / "t.states").iterdir()} == {path.name for path in (other / "t.states").iterdir()}
     for name in TABLES:
         first, second = (pd.read_parquet(folder / f"t{name}.parquet") for folder in (one, other))
         key = [column for column in ("clip_id", "person_id", "unit_id", "scale", "trait") if column in first]
         first, second = (frame.sort_values(key).reset_index(drop=True) for frame in (first, second))
-        exact = name != ".predictions"  # a product's last bit depends on how many people are in it
-        pd.testing.assert_frame_equal(first, second, check_exact=exact, rtol=0 if exact else 1e-5)
+        # What was promised. The last bit of a product may depend on how many people are in it, and on free threads.
+        pd.testing.assert_frame_equal(first, second, rtol=1e-5, atol=1e-6)
     assert embed_reuse.read(one / "t.parquet").people == embed_reuse.read(other / "t.parquet").people
 
 

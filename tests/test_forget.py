@@ -153,9 +153,9 @@ def test_killed_anywhere_the_same_command_goes_on(copied, needles, monkeypatch, 
     calls, in_file = [], forgetting.forget_in_file
 
     def killed_at(number):
-        def counted(*args):
+        def counted(*args, **options):
             calls.append(args)
-            return killed() if len(calls) == number else in_file(*args)
+            return killed() if len(calls) == number else in_file(*args, **options)
 
         return counted
 

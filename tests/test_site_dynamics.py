@@ -176,7 +176,7 @@ def test_layout_and_feature_maps_agree_with_the_u_net():
     model = unet.UNet(channels=(4, 6), groups=2, image_channels=1)
     params = unet.init(model, jax.random.key(0), 8)
     maps = jax.jit(lambda p, x: unet.feature_maps(model, p, x))(params, np.zeros((2, 8, 8, 1), np.uint8))
-    sites = person_filters.sites(model.channels, "all")
+    sites = person_filters.sites(model.channels, "all,dynamic_representation", of_maps=2)
     assert {site.name: site.channels for site in sites} == {name: h.shape[-1] for name, h in maps.items()}
     slots = blocks.layout(("filters",), sites, K)
     vector = np.arange(sum(slot.size for slot in slots), dtype=np.float32)

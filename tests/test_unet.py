@@ -100,5 +100,6 @@ def test_activations_have_the_type_of_the_config(name):
 
     shapes = jax.eval_shape(lambda key: unet.init(model, key, 16), jax.random.key(0))
     features, maps = jax.eval_shape(whole, shapes, jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.uint8))
+    result = seen.pop(person_filters.DYNAMIC_REPRESENTATION)
     assert {f.dtype for f in features} == {h.dtype for h in seen.values()} == {jnp.dtype(name)}
-    assert {maps.dtype, *(leaf.dtype for leaf in jax.tree.leaves(shapes))} == {jnp.dtype("float32")}
+    assert {result.dtype, maps.dtype, *(leaf.dtype for leaf in jax.tree.leaves(shapes))} == {jnp.dtype("float32")}
