@@ -9,7 +9,7 @@ ERROR, WARNING = "error", "warning"
 # How many ids a line names before it says "and so many more"; the table has all of them.
 NAMED = 4
 
-# How to fix each kind, of those that spoil a result and of those that do not.
+# How to fix each kind: errors, which make a result wrong, and warnings, which do not.
 ERRORS = {
     # Files
     "missing_file": "Put the files where the manifest says, or correct its column path; drop the rows of clips that are lost.",

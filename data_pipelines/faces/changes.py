@@ -42,17 +42,17 @@ def changes(descriptions, another: float, alike: float = 1.0) -> list[tuple[int,
 def _likeness_around(descriptions):
     """Of the means before and after every stretch that has LEAST descriptions on either side, by its first: LEAST, ..."""
     n = len(descriptions)
-    alike = np.full(max(0, n - 2 * LEAST - STRETCH + 1), np.inf)
-    for first in range(0, len(alike), BLOCK):  # those of an hour would take much memory
-        starts = np.arange(first, min(first + BLOCK, len(alike))) + LEAST
+    likeness = np.full(max(0, n - 2 * LEAST - STRETCH + 1), np.inf)
+    for first in range(0, len(likeness), BLOCK):  # those of an hour would take much memory
+        starts = np.arange(first, min(first + BLOCK, len(likeness))) + LEAST
         stops = starts + STRETCH
         low, high = np.maximum(starts - MOST, 0), np.minimum(stops + MOST, n)
         sums = np.cumsum(unit_vectors(descriptions[low[0] : high[-1]]), 0)
         sums = np.concatenate([np.zeros_like(sums[:1]), sums])
         before, after = sums[starts - low[0]] - sums[low - low[0]], sums[high - low[0]] - sums[stops - low[0]]
         sizes = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
-        alike[starts - LEAST] = np.einsum("nd,nd->n", before, after) / (sizes + 1e-9)
-    return alike
+        likeness[starts - LEAST] = np.einsum("nd,nd->n", before, after) / (sizes + 1e-9)
+    return likeness
 
 
 def _ends(descriptions, start):
