@@ -7,9 +7,10 @@ from conftest import write_video
 
 from data_pipelines.faces import changes as module
 from data_pipelines.faces.changes import LEAST, MARGIN, STRETCH, changes, parts
-from data_pipelines.faces.clip_faces import PrepareSettings, process_clip
+from data_pipelines.faces.clip_faces import PrepareSettings, one_person_each, process_clip
+from data_pipelines.faces.cropping import _Strip
 from data_pipelines.faces.detection import Face
-from data_pipelines.faces.identity import DESCRIBED_EVERY
+from data_pipelines.faces.identity import DESCRIBED_EVERY, Appearance
 from data_pipelines.faces.tracking import Track
 from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry, read_manifest
@@ -79,6 +80,16 @@ def test_parts_are_whole_tracks_without_the_frames_in_between():
     assert one.shot == 2
     assert two.shot == 5
     assert parts(whole, [], shot=5) == [(whole, slice(0, 100))]
+
+
+def test_what_was_cut_out_beyond_the_end_of_a_track_says_nothing():
+    whole = track(0, 100)
+    strip = _Strip(whole)
+    strip.matrices = strip.positions = strip.light = list(range(150))  # the track was shortened since
+    strip.descriptions = list(looks(np.repeat([0, 1], [20, 10])))
+    tracks, strips = one_person_each([whole], {whole: strip}, Appearance())
+    assert tracks == [whole]
+    assert len(strips[whole].descriptions) == 20
 
 
 def test_a_change_at_the_very_ends_leaves_what_is_known():

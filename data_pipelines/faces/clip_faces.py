@@ -270,7 +270,8 @@ def one_person_each(tracks, cut, describer):
     """(tracks, their strips): each track shows one person. `cut`: {track: strip}, of which some may show several."""
     apart, strips, shot = [], {}, max((track.shot for track in tracks), default=0) + 1
     for track in tracks:
-        strip = cut[track]
+        # A fade that was told late has shortened the track, not the strip.
+        strip = cut[track].part(track, slice(0, len(track.seconds)))
         found = changes(strip.descriptions, describer.another, describer.alike)
         for part, frames in parts(track, found, shot):
             apart.append(part)
