@@ -14,7 +14,7 @@ import numpy as np
 from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from facedyn.config import check, default_config, effective
-from facedyn.core import blocks, person_filters, unet
+from facedyn.core import bases, blocks, person_filters, unet
 from facedyn.stages import shards
 from facedyn.stages.fit import closed_form, iterative, swapped
 from facedyn.stages.fit.batching import Fitting
@@ -200,7 +200,7 @@ class Models:
         if control == UNTRAINED:
             # Of all scales the same U-net, so the basis of the first is that of every other, too, unless it looks at a scale.
             first = site_files.path(self._workdir, common.scales(c)[0], control)
-            same = site_files.learnt_from(first) == learnt_from[control] and c.fit.basis != "predictable"
+            same = site_files.learnt_from(first) == learnt_from[control] and not bases.BASES[c.fit.basis].needs_pairs
             known = _load(c, first, params) if same else None
         else:
             ordered = paths.get("", site_files.path(self._workdir, scale))
