@@ -94,7 +94,7 @@ def _fit_directly(products, matrix, left, y, rows, choices, columns) -> Fitted:
 
 def held_penalty(penalty: float, total: float, count: int | np.integer) -> float:
     """The penalty, at most MAX_SHRINKAGE times the mean of `count` curvatures that add up to `total`."""
-    return min(penalty, MAX_SHRINKAGE * total / count) if total > 0 else penalty
+    return min(penalty, float(MAX_SHRINKAGE * total / count)) if total > 0 else penalty
 
 
 def _predict(products, y, fit, test, grid, columns):
