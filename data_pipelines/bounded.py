@@ -4,6 +4,8 @@ A small file can unpack to more than the memory holds. What a file would take is
 size, and for Parquet and NPZ from what they say of themselves. SECURITY.md lists the bounds.
 """
 
+from __future__ import annotations
+
 import csv
 import functools
 import json
@@ -11,15 +13,18 @@ import math
 import os
 import pathlib
 import zipfile
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipelines.errors import InputError
 from data_pipelines.files import check_size
+
+if TYPE_CHECKING:  # imported late: no worker process needs it
+    import pandas as pd
 
 MAX_JSON = 64 << 20
 MAX_LINES = 1 << 30  # of a log that grows with every step
@@ -56,6 +61,8 @@ def read_json(path, most: int = MAX_JSON, fix: str = MAKE_AGAIN):
 
 def read_csv(path, **options) -> pd.DataFrame:
     """The table in a CSV file; options: of `pandas.read_csv`. Raises InputError where it is none or too large."""
+    import pandas as pd
+
     check_size(path, MAX_TEXT_TABLE, "The table")
     try:
         return pd.read_csv(path, **options)
@@ -69,14 +76,18 @@ def read_table(path, columns=None, filters=None) -> pa.Table:
     Raises InputError where it is none, lacks one of the columns, or unpacks to too much.
     """
     check_table(path)
-    missing = set(columns or ()) - set(columns_of(path))
-    if missing:
-        raise InputError(f"The table {path} has no column {min(missing)!r}: {MAKE_AGAIN}.")
     try:
-        # A folder called `task=a` on the way to the file is no column of it.
-        return pq.read_table(path, columns=columns, filters=filters, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            missing = set(columns or ()) - set(file.schema_arrow.names)
+            table = None if missing or filters else file.read(columns)
+        if filters and not missing:
+            # A folder called `task=a` on the way to the file is no column of it.
+            table = pq.read_table(path, columns=columns, filters=filters, partitioning=None)
     except DAMAGED_TABLE as error:
         raise _unreadable(path, "table", error) from error
+    if missing:
+        raise InputError(f"The table {path} has no column {min(missing)!r}: {MAKE_AGAIN}.")
+    return table.select(columns) if columns else table
 
 
 def columns_of(path) -> list[str]:

@@ -196,17 +196,12 @@ def _frames(n: int) -> str:
     return f"{n:,} frames"
 
 
-def _start_worker(frames):
-    clip_files.start_worker()
-    frame_counter.use(frames.add)
-
-
 def _process_in_pool(entries, files, todo, settings, workers, log, progress):
     waiting, frames = collections.deque(todo), frame_counter.Shared()
     while waiting:
         running = {}
         try:
-            with worker_pool(workers, functools.partial(_start_worker, frames)) as pool:
+            with worker_pool(workers, functools.partial(clip_files.start_worker, report=frames.add)) as pool:
                 while waiting or running:
                     while waiting and len(running) < (2 * workers if workers > 1 else 1):
                         i = waiting.popleft()

@@ -6,7 +6,7 @@ from sklearn.decomposition import FastICA
 
 from facedyn.core import bases, low_rank
 
-FRAMES, LAG, NUMBERS = 1000, 3, 20
+FRAMES, LAG, NUMBERS = 600, 3, 20
 
 
 def sources(random):

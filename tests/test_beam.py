@@ -23,6 +23,7 @@ def prepare(entries, folder, **changes):
     return prepare_face_clips(entries, folder / "data", settings, folder / "quality.parquet", note=lambda text: None)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -62,6 +63,7 @@ def test_without_beam_its_flags_are_refused_in_one_sentence(tmp_path, monkeypatc
         prepare(blob_entries(tmp_path, 1), tmp_path, beam_options=FLAGS)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )

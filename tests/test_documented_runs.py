@@ -50,6 +50,7 @@ def run(words, there, small):
     return results(workdir)
 
 
+@pytest.mark.slow
 def test_the_demos_command(root, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     people = {"synthetic.people": 6, "synthetic.pretrain_people": 10, "synthetic.frames": "30,30"}
@@ -59,6 +60,7 @@ def test_the_demos_command(root, tmp_path, monkeypatch):
     assert np.isfinite(vectors).all()
 
 
+@pytest.mark.slow
 def test_slurms_command(root, blob_manifest, tmp_path):
     """As a task that srun starts, the only one of its step: a process of its own, since JAX then stays as it was set up."""
     words = documented(root / "docs" / "launching.md", "launch.py:slurm")
@@ -74,6 +76,7 @@ def test_slurms_command(root, blob_manifest, tmp_path):
     assert rows["person_id"].nunique() == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("document", "name"), [("README.md", "gpu"), ("docs/launching.md", "tpu")])
 def test_an_accelerators_command(root, blob_manifest, tmp_path, monkeypatch, document, name):
     monkeypatch.chdir(root)
@@ -85,6 +88,7 @@ def test_an_accelerators_command(root, blob_manifest, tmp_path, monkeypatch, doc
     assert np.isfinite(vectors).all()
 
 
+@pytest.mark.slow
 def test_a_data_sets_command(root, shared, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     clips = pd.read_csv(shared / "data" / "clips.csv").drop_duplicates("person_id").path[:4]

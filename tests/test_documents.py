@@ -64,6 +64,7 @@ def run_python(path, source, changes):
     return names
 
 
+@pytest.mark.slow
 def test_the_examples_of_contributing(root, inside, monkeypatch):
     monkeypatch.setattr(person_filters, "KINDS", dict(person_filters.KINDS))
     before = dict(SOURCES)
@@ -77,6 +78,7 @@ def test_the_examples_of_contributing(root, inside, monkeypatch):
     assert "nearest_neighbours" in (inside / "runs/demo/scores.csv").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["README.md", "docs/data.md"])
 def test_the_python_examples_of_other_documents(root, inside, name):
     path = root / name
@@ -102,6 +104,7 @@ def test_the_notebook_is_the_tour(root):
     assert sum("def " in source for source in code) > 2
 
 
+@pytest.mark.slow
 def test_the_tour(root, inside, capsys):
     path = root / "docs" / "tour.py"
     source = path.read_text(encoding="utf-8")
@@ -111,6 +114,7 @@ def test_the_tour(root, inside, capsys):
     assert (inside / "dynamics.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_commands_on_a_finished_run(root, inside, arguments, capsys):
     """Those of the README and of docs/data.md that need seconds, as they stand there; `run` at the tests' own size."""
     small = {flag.partition("=")[0]: flag for flag in arguments("run", "w") if flag.startswith("--config.")}

@@ -130,6 +130,7 @@ def test_names_of_people_are_not_kept():
     assert kept == "facedyn forget --person=... --workdir=w --person ..."
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_lose_and_double_nothing(root, arguments, workdir, tmp_path):
     """Started at random distances; FACEDYN_DOUBLE_STARTS says how often."""
     draw = random.Random(0)

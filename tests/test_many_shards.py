@@ -10,6 +10,7 @@ import pytest
 from data_pipelines.dataset.face_clips import NAME, VERSION
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of open files are set as on Unix")
 def test_a_run_imports_no_tensorflow_and_opens_few_files(arguments, root, tmp_path):
     (tmp_path / "hook").mkdir()

@@ -167,6 +167,7 @@ def changed(entries, folder):
     return [*now, ClipEntry("new", "p0", folder / "new.avi", aligned=True, split="train", traits=(1.0, 2.0))]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_next_run_ends_where_an_undisturbed_one_does(entries, tmp_path, monkeypatch):
     before = tmp_path / "before"
     prepare(entries, before)
@@ -297,7 +298,7 @@ def test_a_disk_that_is_too_small_is_said_before_any_work(entries, tmp_path, mon
 
 
 def test_the_estimate_is_near_what_real_faces_take(shared, tmp_path):
-    entries = read_manifest(shared / "data" / "clips.csv")[:3]
+    entries = [entry for entry in read_manifest(shared / "data" / "clips.csv") if entry.clip_id.startswith("grid")][:2]
     settings = dataclasses.replace(SETTINGS, image_size=64, min_frames=9)
     expected = disk_space.expected_bytes(entries, settings)
     prepare_face_clips(entries, tmp_path / "data", settings, tmp_path / "q.parquet", note=lambda text: None)

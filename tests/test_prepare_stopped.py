@@ -58,6 +58,7 @@ def until(found, seconds=SECONDS):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_worker_and_loses_no_finished_clip(flags, root, tmp_path, number, hear):

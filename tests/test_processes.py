@@ -96,6 +96,7 @@ def assert_same_tables(one, two):
             np.testing.assert_allclose(rows[column], expected_rows[column], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_processes_of_one_run_are_told_together_who_has_the_workdir(start, tmp_path):
     with lock.held(tmp_path):
         running = start("run", tmp_path, 2)
@@ -122,6 +123,7 @@ def by_two(start, tmp_path_factory):
     return workdir, first[1], second[1]
 
 
+@pytest.mark.slow
 def test_two_processes_make_what_one_makes(by_two, small, tmp_path):
     workdir, first, second = by_two
     assert "pretrain: scale 1 continues from step" in first
@@ -136,6 +138,7 @@ def test_two_processes_make_what_one_makes(by_two, small, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_where_two_began(by_two, small, tmp_path):
     workdir, _, _ = by_two
     shutil.copytree(workdir, tmp_path / "w")
@@ -150,6 +153,7 @@ def test_one_process_goes_on_where_two_began(by_two, small, tmp_path):
     assert_same_tables(tmp_path / "w", workdir)
 
 
+@pytest.mark.slow
 def test_a_fit_killed_and_then_asked_to_stop_ends_with_the_same_table(by_two, small, start, tmp_path):
     whole, _, _ = by_two
     workdir = tmp_path / "w"
@@ -228,6 +232,7 @@ except stopping.Stopped:
 """
 
 
+@pytest.mark.slow
 def test_who_is_asked_to_stop_waits_for_one_that_compiles(root, tmp_path):
     (tmp_path / "one_is_busy.py").write_text(ONE_IS_BUSY)
     with socket.socket() as listener:

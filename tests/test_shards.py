@@ -49,6 +49,7 @@ def test_shards_one_after_the_other_make_what_one_process_makes(fresh, workdir, 
     np.testing.assert_allclose(ours["value"].astype(float), theirs["value"].astype(float), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_shards_at_once_make_what_one_process_makes(fresh, arguments, root, tmp_path):
     alone, settings = tmp_path / "alone", CLOSED_FORM | dict(fit__controls="", fit__chunk_size=1)
     shutil.copytree(fresh, alone)

@@ -292,6 +292,7 @@ def test_the_part_that_a_forgotten_person_has_left_empty_is_in_nobodys_way():
         machine.teardown()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("machine", "steps"), [(Workdir, 30), (Table, 10)])
 def test_whatever_is_done_in_whatever_order(machine, steps):
     run_state_machine_as_test(

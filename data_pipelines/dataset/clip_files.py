@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from array_record.python import array_record_module
 
-from data_pipelines import bounded
+from data_pipelines import bounded, frame_counter
 from data_pipelines.faces import clip_faces
 from data_pipelines.faces.clip_faces import ClipFaces, PrepareSettings
 from data_pipelines.faces.quality import QualityRow
@@ -41,10 +41,14 @@ def clip_path(folder, clip_id: str, key: str) -> pathlib.Path:
     return pathlib.Path(folder) / CROPS / f"{name}-{key}.json"
 
 
-def start_worker(interruptible: bool = True) -> None:
-    """Called once in every worker process: one thread each, as there are as many workers as cores."""
+def start_worker(interruptible: bool = True, report=None) -> None:
+    """Called once in every worker process: one thread each, as there are as many workers as cores.
+
+    report: is told how many more frames have been looked at, now and then.
+    """
     cv2.setNumThreads(1)
     quiet()
+    frame_counter.use(report)
     if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption is the parent's to report, once
 

@@ -94,7 +94,7 @@ class Index:
 
     def __init__(self, parts, trait_names):
         schema = index_schema(trait_names)
-        tables = [pq.read_table(part).select(schema.names).cast(schema) for part in parts]
+        tables = [pq.ParquetFile(part).read(schema.names).select(schema.names).cast(schema) for part in parts]
         table = pa.concat_tables(tables) if tables else schema.empty_table()
         table = table.sort_by([("clip_id", "ascending"), ("part", "ascending")])
         self.frame_numbers = pc.list_flatten(table["frame_indices"]).to_numpy().astype(np.int32, copy=False)

@@ -5,10 +5,13 @@ A clip that is in the dataset has verdict 'ok'; its `reason` may still hold a no
 
 import dataclasses
 import inspect
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:  # imported late: no worker process needs it
+    import pandas as pd
 
 NAN = float("nan")
 LIGHT_EVERY = 5  # brightness and sharpness are told from the first crop and every fifth after it
@@ -106,7 +109,7 @@ def row_from(values: dict) -> QualityRow:
     return QualityRow(**{field.name: values[field.name] for field in dataclasses.fields(QualityRow) if field.name in values})
 
 
-def frames_seen(table: pd.DataFrame) -> pd.Series:
+def frames_seen(table: "pd.DataFrame") -> "pd.Series":
     """n_frames of each row; of a table of an older version, which lacks them, n_decoded, which meant the same there."""
     frames = table.n_frames if "n_frames" in table else 0 * table.n_decoded
     return frames.where(frames > 0, table.n_decoded)
@@ -117,8 +120,10 @@ def column_types() -> dict[str, type]:
     return inspect.get_annotations(QualityRow)
 
 
-def quality_table(rows) -> pd.DataFrame:
+def quality_table(rows) -> "pd.DataFrame":
     """A DataFrame with the columns of QualityRow, in the order of `rows`."""
+    import pandas as pd
+
     return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=[f.name for f in dataclasses.fields(QualityRow)])
 
 
