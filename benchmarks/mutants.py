@@ -8,7 +8,7 @@ from typing import NamedTuple
 CORE, STAGES = "facedyn/core/", "facedyn/stages/"
 SCIENCE, ENGINE, FIT, SITES = "test_science.py", "test_site_engine.py", "test_fit.py", "test_site_dynamics.py"
 HEADS, WEIGHTS, LOSS, METRICS = "test_trait_heads.py", "test_feature_weights.py", "test_rank_loss.py", "test_metrics.py"
-VERDICTS = "test_verdicts.py"
+VERDICTS, BASES = "test_verdicts.py", "test_bases.py"
 UPDATES = SCIENCE + "::test_the_update_brings_the_loss_down_on_what_it_sees_again_and_again"
 CENTRE = SCIENCE + "::test_the_model_sees_the_centre_frame_in_training_and_in_evaluation"
 STOPS = SCIENCE + "::test_the_best_step_is_kept_and_patience_ends_the_training"
@@ -34,6 +34,10 @@ def _core(file, old, new, *tests):
 
 def _stage(file, old, new, *tests):
     return Mutant(STAGES + file, old, new, tests)
+
+
+def _faces(file, old, new, *tests):
+    return Mutant("data_pipelines/faces/" + file, old, new, tests)
 
 
 MUTANTS = (
@@ -99,8 +103,8 @@ MUTANTS = (
     _core("solvers.py", "lambda g, scale: -scale *", "lambda g, scale: scale *", FIT),
     _core(
         "person_filters.py",
-        "return h + KINDS[kind].apply(weights.astype(h.dtype), h)",
-        "return h + 0 * h",
+        "jnp.add(h, KINDS[kind].apply(weights.astype(h.dtype), h))",
+        "h + 0 * h",
         "test_person_filters.py",
         FIT,
     ),
@@ -203,8 +207,8 @@ MUTANTS = (
     _core("metrics.py", "_mean(p**2, weights) + bias**2", "_mean(p**2, weights)", METRICS),
     _core(
         "identification.py",
-        "jnp.sum(similarity >= own[:, None], 1)",
-        "jnp.sum(similarity > own[:, None], 1) + 1",
+        "return (similarity >= own[:, None]).sum(1), 1.0",
+        "return (similarity > own[:, None]).sum(1), 1.0",
         METRICS,
         "test_identification.py",
     ),
@@ -217,4 +221,20 @@ MUTANTS = (
     ),
     _core("metrics.py", "rows = weights[people]  # [N]", "rows = jnp.ones(len(people)) + 0 * weights[0]", METRICS),
     _core("weight_shares.py", "w = np.where(sd > 0, w, 0.0)", "w = w + 0.0", "test_weight_shares.py"),
+    _core("bases.py", "scipy.linalg.eigh(lagged + lagged.T,", "scipy.linalg.eigh(-lagged - lagged.T,", BASES),
+    _core("bases.py", "chosen = np.argsort(values)[::-1][:rank]", "chosen = np.argsort(values)[:rank]", BASES),
+    _core("bases.py", "- (1 - g**2).mean(0)[:, None] * turn", "- 0.0 * turn", BASES),
+    _core("bases.py", "found = directions / np.where(spread > 0, spread, 1)", "found = directions / 1.0", BASES),
+    _stage("fit/kept_states.py", "np.where(there[places] == positions, places, -1)", "places", "test_kept_states.py"),
+    _stage(
+        "fit/kept_states.py",
+        "if self._model is None or not _equal(",
+        "if self._model is None and _equal(",
+        "test_kept_states.py",
+    ),
+    _faces("changes.py", "if (before @ after.T).max() < alike:", "if True:", "test_changes.py"),
+    _faces("changes.py", "while len(around) and around.min() < another:", "while False:", "test_changes.py"),
+    _faces(
+        "changes.py", "(last - MARGIN) * DESCRIBED_EVERY + 1", "(last + 3 * MARGIN) * DESCRIBED_EVERY + 1", "test_changes.py"
+    ),
 )

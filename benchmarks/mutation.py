@@ -79,7 +79,7 @@ def copy_tree(place) -> None:
 
 def run_tests(tests, copy, environment) -> str:
     """'caught', 'SURVIVED', or 'error n' where pytest could not say."""
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", "-m", ""]
     try:
         done = subprocess.run(
             [*command, *(f"tests/{test}" for test in tests)],
