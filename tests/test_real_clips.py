@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from data_pipelines.dataset.face_clips import open_face_clips
+from data_pipelines.faces import detection
 from data_pipelines.faces.clip_faces import PrepareSettings, follow_faces, process_clip
 from data_pipelines.faces.detection import HaarDetector, YuNetDetector, overlap
 from data_pipelines.faces.video import Video
@@ -43,6 +44,23 @@ def test_both_detectors_find_the_face_and_agree(entries, models):
                     assert np.linalg.norm(two[0].eyes - one[0].eyes, axis=1).max() < 0.35 * distance
     assert found >= 0.97 * looked
     assert agree >= 0.97 * looked
+
+
+def test_a_large_look_is_the_mean_of_the_network_and_the_cascade(entries, models, monkeypatch):
+    """Where the cascade sees both eyes; one eye says nothing of how the head leans."""
+    monkeypatch.setattr(detection, "levelled", lambda image, eyes: eyes)
+    _, _, image = next(Video(entries["grid_bbaf2n"].path).passing_frames())
+    looks, moved = {}, np.array([[0.0, -6.0], [0.0, 6.0]])
+    for seen in (0, 1, 2):
+        yunet = YuNetDetector(models)
+        (face,) = yunet.detect(image)
+        monkeypatch.setattr(yunet._cascade, "near", lambda image, eyes, seen=seen: (eyes + moved, seen))
+        (looks[seen],) = yunet.refined(image, face)
+    np.testing.assert_allclose(looks[1].eyes, looks[0].eyes)
+    np.testing.assert_allclose(looks[2].eyes - looks[0].eyes, moved / 2)
+    (found, seen), eyes = detection.EyeCascade().near(image, looks[0].eyes), looks[0].eyes
+    assert seen == 2
+    assert np.linalg.norm(found - eyes, axis=1).max() < 0.1 * np.linalg.norm(eyes[1] - eyes[0])
 
 
 def test_frames_without_a_face_are_kept_out(shared):

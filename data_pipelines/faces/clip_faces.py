@@ -70,7 +70,7 @@ FRAME_SETTINGS += ("max_enlargement", "min_sharpness", "min_brightness")
 FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
 FACE_SETTINGS += ("max_turn", "sface_model")
 # To be raised with every change of the code that changes crops or quality rows: clips of an older number are done again.
-VERSION = 7
+VERSION = 8
 
 
 @dataclasses.dataclass(frozen=True)

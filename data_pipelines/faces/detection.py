@@ -94,6 +94,7 @@ class YuNetDetector:
         if not pathlib.Path(model_path).is_file():
             raise InputError(f"There is no YuNet model at {model_path}; config.data.yunet_model must name its ONNX file.")
         self._path, self._score, self._n_refined = str(model_path), score, 0
+        self._cascade = EyeCascade()
         yunet_network(self._path, (self.LOCAL_SIDE,) * 2)
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
@@ -119,6 +120,7 @@ class YuNetDetector:
         """As `detect` with `near`, seen as large as it takes to tell how far the head leans: by the whole face's own symmetry.
 
         Landmarks err to one side by some degrees, and those of the mirror image, looked at every other time, to the other.
+        The mean of them and of the eyes that OpenCV's cascade finds near them errs less than either.
         """
         factor = max(1.0, near.box[2] / self.FINE_WIDTH)
         least = np.multiply(self.FINE_PART, near.box[2:]) / factor
@@ -129,7 +131,12 @@ class YuNetDetector:
         view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
         mirrored = self._n_refined % 2 == 0
         found = _best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)
-        return [dataclasses.replace(face, eyes=levelled(bgr, face.eyes)) for face in found[:1]]
+        return [dataclasses.replace(face, eyes=levelled(bgr, self._averaged(bgr, face.eyes))) for face in found[:1]]
+
+    def _averaged(self, bgr, eyes):
+        """The mean of the network's eyes and the cascade's; the network's alone where the cascade lacks one."""
+        found, seen = self._cascade.near(bgr, eyes)
+        return (eyes + found) / 2 if seen == 2 else eyes
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
         """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.
@@ -169,6 +176,62 @@ class YuNetDetector:
         return faces
 
 
+class EyeCascade:
+    """OpenCV's Haar cascade of eyes, for a face whose place is known, in a grey or BGR image.
+
+    Where an eye is not detected it is put where it lies in the average face.
+    """
+
+    FACE = 140  # width of the face in which eyes are looked for, pixels
+    USUAL = np.array([[0.313, 0.39], [0.684, 0.39]])  # in units of Haar's box of a face; mean of YuNet's eyes there
+
+    def __init__(self):
+        self._cascade = _cascade("haarcascade_eye.xml")
+
+    def in_box(self, image, box, turn):
+        """(eyes [2, 2], how many were detected) in the face of Haar's `box`, turned by about `turn` radians in the image."""
+        return self._eyes(image, box[:2] + box[2:] / 2, max(box[2:]), turn)
+
+    def near(self, image, eyes):
+        """As `in_box`, of a face that has its eyes about there: [2, 2]."""
+        across, usual = eyes[1] - eyes[0], self.USUAL
+        roll, side = math.atan2(across[1], across[0]), math.hypot(*across) / (usual[1, 0] - usual[0, 0])
+        down = side * (0.5 - usual[:, 1].mean()) * np.array([-math.sin(roll), math.cos(roll)])
+        return self._eyes(image, eyes.mean(0) + down, side, roll)
+
+    def _eyes(self, image, middle, width, turn):
+        usual, side = self.USUAL * self.FACE, self.FACE
+        view = Turned(image, middle, width / side, (side, side), turn)
+        face = cv2.cvtColor(view.image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else view.image
+        eyes, seen = usual.copy(), [False, False]
+        for i in range(2):
+            x, y = np.maximum(usual[i] - 0.24 * side, 0).astype(int)
+            part = face[y : y + round(0.48 * side), x : x + round(0.48 * side)]
+            # The cascade errs to one side; in the mirror image it errs to the other.
+            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step) for step in (1, -1)]
+            places = [place for place in places if place is not None]
+            if places:
+                eyes[i], seen[i] = np.mean(places, axis=0) + [x, y], True
+        if seen[0] != seen[1]:  # the other eye moves with the one that was seen
+            i = seen.index(True)
+            eyes[1 - i] += eyes[i] - usual[i]
+        return view.points_out(eyes), sum(seen)
+
+    def _eye_in(self, part, usual, step):
+        """Where the eye is in a part of a face that holds it at about `usual`; None = it is not seen. `step` -1: mirrored."""
+        least, most = (round(0.15 * self.FACE),) * 2, (round(0.45 * self.FACE),) * 2
+        found, hits = self._cascade.detectMultiScale2(np.ascontiguousarray(part), 1.05, 3, minSize=least, maxSize=most)
+        if not len(found):
+            return None
+        found = np.asarray(found, np.float64)
+        centres = found[:, :2] + (found[:, 2:] - 1) / 2
+        if step < 0:
+            centres[:, 0] = part.shape[1] - 1 - centres[:, 0]
+        distance = np.linalg.norm(centres - usual, axis=1) / self.FACE
+        best = np.argmin(distance - 0.01 * np.asarray(hits))
+        return centres[best] if distance[best] < 0.15 else None
+
+
 class HaarDetector:
     """OpenCV's Haar cascades: the frontal face, and in its upper half the eyes.
 
@@ -178,14 +241,12 @@ class HaarDetector:
 
     SIDES = (480, 960)  # the second only where the first shows nothing: small faces in large frames
     LOCAL_FACE = 80
-    EYE_FACE = 140  # width of the face in which eyes are looked for, pixels
-    EYE_PRIOR = np.array([[0.313, 0.39], [0.684, 0.39]])  # in units of the box; mean of YuNet's eyes in Haar's boxes
     SURE = 12  # overlapping hits that make up for missing eyes
     TURNED_EVERY = 10  # of the searches that show nothing, the picture is also looked at turned by quarters
 
     def __init__(self, min_face_pixels: int = 40):
         self._face = _cascade("haarcascade_frontalface_alt2.xml")
-        self._eye = _cascade("haarcascade_eye.xml")
+        self._eyes = EyeCascade()
         self._min_face, self._n_empty = min_face_pixels, 0
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
@@ -227,43 +288,10 @@ class HaarDetector:
         faces = []
         for box, n in zip(boxes, hits):
             box = view.box_out(np.asarray(box, np.float64))
-            eyes, seen = self._eyes(grey, box, turn)
+            eyes, seen = self._eyes.in_box(grey, box, turn)
             if seen or n >= sure:
-                faces.append(Face(box, eyes, float(1 - np.exp(-n / 20)), seen))
+                faces.append(Face(box, levelled(grey, eyes), float(1 - np.exp(-n / 20)), seen))
         return faces
-
-    def _eyes(self, grey, box, turn):
-        """(eyes [2, 2], how many were detected) in the face of `box`, turned by about `turn` radians in the image."""
-        side = self.EYE_FACE
-        view = Turned(grey, box[:2] + box[2:] / 2, max(box[2:]) / side, (side, side), turn)
-        usual = self.EYE_PRIOR * side
-        eyes, seen = usual.copy(), [False, False]
-        least, most = (round(0.15 * side),) * 2, (round(0.45 * side),) * 2
-        for i in range(2):
-            x, y = np.maximum(usual[i] - 0.24 * side, 0).astype(int)
-            part = view.image[y : y + round(0.48 * side), x : x + round(0.48 * side)]
-            # The cascade errs to one side; in the mirror image it errs to the other.
-            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step, least, most) for step in (1, -1)]
-            places = [place for place in places if place is not None]
-            if places:
-                eyes[i], seen[i] = np.mean(places, axis=0) + [x, y], True
-        if seen[0] != seen[1]:  # the other eye moves with the one that was seen
-            i = seen.index(True)
-            eyes[1 - i] += eyes[i] - usual[i]
-        return levelled(grey, view.points_out(eyes)), sum(seen)
-
-    def _eye_in(self, part, usual, step, least, most):
-        """Where the eye is in a part of a face that holds it at about `usual`; None = it is not seen. `step` -1: mirrored."""
-        found, hits = self._eye.detectMultiScale2(np.ascontiguousarray(part), 1.05, 3, minSize=least, maxSize=most)
-        if not len(found):
-            return None
-        found = np.asarray(found, np.float64)
-        centres = found[:, :2] + (found[:, 2:] - 1) / 2
-        if step < 0:
-            centres[:, 0] = part.shape[1] - 1 - centres[:, 0]
-        distance = np.linalg.norm(centres - usual, axis=1) / self.EYE_FACE
-        best = np.argmin(distance - 0.01 * np.asarray(hits))
-        return centres[best] if distance[best] < 0.15 else None
 
 
 def make_detector(name: str, yunet_model: str = "", min_face_pixels: int = 40):
