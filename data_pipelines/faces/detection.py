@@ -94,7 +94,7 @@ class YuNetDetector:
         if not pathlib.Path(model_path).is_file():
             raise InputError(f"There is no YuNet model at {model_path}; config.data.yunet_model must name its ONNX file.")
         self._path, self._score, self._n_refined = str(model_path), score, 0
-        self._cascade = EyeCascade()
+        self._cascade = EyeCascade(80, 0.2, (0.2, 0.4))
         yunet_network(self._path, (self.LOCAL_SIDE,) * 2)
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
@@ -182,11 +182,13 @@ class EyeCascade:
     Where an eye is not detected it is put where it lies in the average face.
     """
 
-    FACE = 140  # width of the face in which eyes are looked for, pixels
     USUAL = np.array([[0.313, 0.39], [0.684, 0.39]])  # in units of Haar's box of a face; mean of YuNet's eyes there
 
-    def __init__(self):
-        self._cascade = _cascade("haarcascade_eye.xml")
+    def __init__(self, face: int, reach: float, sizes: tuple[float, float]):
+        """face: width of the face in which eyes are looked for, pixels; in units of it: how far around their usual place, and
+        the smallest and largest picture of an eye. Small numbers are fast."""
+        self._cascade, self._face, self._reach = _cascade("haarcascade_eye.xml"), face, reach
+        self._least, self._most = ((round(size * face),) * 2 for size in sizes)
 
     def in_box(self, image, box, turn):
         """(eyes [2, 2], how many were detected) in the face of Haar's `box`, turned by about `turn` radians in the image."""
@@ -200,13 +202,13 @@ class EyeCascade:
         return self._eyes(image, eyes.mean(0) + down, side, roll)
 
     def _eyes(self, image, middle, width, turn):
-        usual, side = self.USUAL * self.FACE, self.FACE
+        usual, side = self.USUAL * self._face, self._face
         view = Turned(image, middle, width / side, (side, side), turn)
         face = cv2.cvtColor(view.image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else view.image
         eyes, seen = usual.copy(), [False, False]
         for i in range(2):
-            x, y = np.maximum(usual[i] - 0.24 * side, 0).astype(int)
-            part = face[y : y + round(0.48 * side), x : x + round(0.48 * side)]
+            x, y = np.maximum(usual[i] - self._reach * side, 0).astype(int)
+            part = face[y : y + round(2 * self._reach * side), x : x + round(2 * self._reach * side)]
             # The cascade errs to one side; in the mirror image it errs to the other.
             places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step) for step in (1, -1)]
             places = [place for place in places if place is not None]
@@ -219,15 +221,15 @@ class EyeCascade:
 
     def _eye_in(self, part, usual, step):
         """Where the eye is in a part of a face that holds it at about `usual`; None = it is not seen. `step` -1: mirrored."""
-        least, most = (round(0.15 * self.FACE),) * 2, (round(0.45 * self.FACE),) * 2
-        found, hits = self._cascade.detectMultiScale2(np.ascontiguousarray(part), 1.05, 3, minSize=least, maxSize=most)
+        part = np.ascontiguousarray(part)
+        found, hits = self._cascade.detectMultiScale2(part, 1.05, 3, minSize=self._least, maxSize=self._most)
         if not len(found):
             return None
         found = np.asarray(found, np.float64)
         centres = found[:, :2] + (found[:, 2:] - 1) / 2
         if step < 0:
             centres[:, 0] = part.shape[1] - 1 - centres[:, 0]
-        distance = np.linalg.norm(centres - usual, axis=1) / self.FACE
+        distance = np.linalg.norm(centres - usual, axis=1) / self._face
         best = np.argmin(distance - 0.01 * np.asarray(hits))
         return centres[best] if distance[best] < 0.15 else None
 
@@ -246,7 +248,7 @@ class HaarDetector:
 
     def __init__(self, min_face_pixels: int = 40):
         self._face = _cascade("haarcascade_frontalface_alt2.xml")
-        self._eyes = EyeCascade()
+        self._eyes = EyeCascade(140, 0.24, (0.15, 0.45))
         self._min_face, self._n_empty = min_face_pixels, 0
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
