@@ -54,7 +54,7 @@ def test_a_large_look_is_the_mean_of_the_network_and_the_cascade(entries, models
     for seen in (0, 1, 2):
         yunet = YuNetDetector(models)
         (face,) = yunet.detect(image)
-        monkeypatch.setattr(yunet._cascade, "near", lambda image, eyes, seen=seen: (eyes + moved, seen))
+        monkeypatch.setattr(yunet._cascade, "near", lambda image, eyes, ways, seen=seen: (eyes + moved, seen))
         (looks[seen],) = yunet.refined(image, face)
     np.testing.assert_allclose(looks[1].eyes, looks[0].eyes)
     np.testing.assert_allclose(looks[2].eyes - looks[0].eyes, moved / 2)

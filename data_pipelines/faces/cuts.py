@@ -77,17 +77,22 @@ class CutDetector:
             self._past.popleft()
 
     def _jumped(self):
-        if len(self._parts) < 5 + JUMP_LATENCY or cv2.mean(self._parts[-1 - JUMP_LATENCY])[0] < JUMP_SHARE * JUMP_CHANGE:
+        if len(self._parts) < 5 + JUMP_LATENCY:
+            return False
+        jump, means = self._parts[-1 - JUMP_LATENCY], list(self._means)
+        mean = cv2.mean(jump)[0]
+        if mean < JUMP_SHARE * JUMP_CHANGE:
+            return False
+        usual = 0.1 + max(means[: -1 - JUMP_LATENCY] + means[-JUMP_LATENCY:])
+        quiet = len(means) > QUIET_FRAMES[0] + JUMP_LATENCY and usual < QUIET and mean > max(0.5, QUIET_FACTOR * usual)
+        much = jump > JUMP_CHANGE
+        if not quiet and np.count_nonzero(much) <= JUMP_SHARE * much.size:
             return False
         parts = np.stack(self._parts)
-        jump = parts[-1 - JUMP_LATENCY]
         around = np.maximum(parts[: -1 - JUMP_LATENCY].max(0), parts[-JUMP_LATENCY:].max(0))
-        means = list(self._means)
-        usual = 0.1 + max(means[: -1 - JUMP_LATENCY] + means[-JUMP_LATENCY:])
-        quiet = len(means) > QUIET_FRAMES[0] + JUMP_LATENCY and usual < QUIET
-        if quiet and jump.mean() > max(0.5, QUIET_FACTOR * usual) and np.mean(jump > around) > 0.5:
+        if quiet and np.mean(jump > around) > 0.5:
             return True
-        return np.mean((jump > 1.8 * (around + 0.5)) & (jump > JUMP_CHANGE)) > JUMP_SHARE
+        return np.mean((jump > 1.8 * (around + 0.5)) & much) > JUMP_SHARE
 
     def _faded(self):
         """Frames over which the picture faded into this one; 0 = it did not."""

@@ -131,11 +131,11 @@ class YuNetDetector:
         view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
         mirrored = self._n_refined % 2 == 0
         found = _best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)
-        return [dataclasses.replace(face, eyes=levelled(bgr, self._averaged(bgr, face.eyes))) for face in found[:1]]
+        return [dataclasses.replace(face, eyes=levelled(bgr, self._averaged(bgr, face.eyes, mirrored))) for face in found[:1]]
 
-    def _averaged(self, bgr, eyes):
+    def _averaged(self, bgr, eyes, mirrored):
         """The mean of the network's eyes and the cascade's; the network's alone where the cascade lacks one."""
-        found, seen = self._cascade.near(bgr, eyes)
+        found, seen = self._cascade.near(bgr, eyes, (-1,) if mirrored else (1,))
         return (eyes + found) / 2 if seen == 2 else eyes
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
@@ -194,14 +194,14 @@ class EyeCascade:
         """(eyes [2, 2], how many were detected) in the face of Haar's `box`, turned by about `turn` radians in the image."""
         return self._eyes(image, box[:2] + box[2:] / 2, max(box[2:]), turn)
 
-    def near(self, image, eyes):
-        """As `in_box`, of a face that has its eyes about there: [2, 2]."""
+    def near(self, image, eyes, ways=(1, -1)):
+        """As `in_box`, of a face that has its eyes about there: [2, 2]; ways: 1 straight, -1 in the mirror image."""
         across, usual = eyes[1] - eyes[0], self.USUAL
         roll, side = math.atan2(across[1], across[0]), math.hypot(*across) / (usual[1, 0] - usual[0, 0])
         down = side * (0.5 - usual[:, 1].mean()) * np.array([-math.sin(roll), math.cos(roll)])
-        return self._eyes(image, eyes.mean(0) + down, side, roll)
+        return self._eyes(image, eyes.mean(0) + down, side, roll, ways)
 
-    def _eyes(self, image, middle, width, turn):
+    def _eyes(self, image, middle, width, turn, ways=(1, -1)):
         usual, side = self.USUAL * self._face, self._face
         view = Turned(image, middle, width / side, (side, side), turn)
         face = cv2.cvtColor(view.image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else view.image
@@ -210,7 +210,7 @@ class EyeCascade:
             x, y = np.maximum(usual[i] - self._reach * side, 0).astype(int)
             part = face[y : y + round(2 * self._reach * side), x : x + round(2 * self._reach * side)]
             # The cascade errs to one side; in the mirror image it errs to the other.
-            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step) for step in (1, -1)]
+            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step) for step in ways]
             places = [place for place in places if place is not None]
             if places:
                 eyes[i], seen[i] = np.mean(places, axis=0) + [x, y], True
