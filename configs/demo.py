@@ -2,10 +2,10 @@
 
     facedyn run --config=configs/demo.py --workdir=runs/demo
 
-2 CPU cores: 3.3 minutes the first time (prepare 27 s, pretrain 34, fit 102, traits 29), half of the fit for the control
-`untrained`. Ranking accuracy on held-out people 0.85 at scale 1 and 0.80 at scale 2 (copied input 0.76 and 0.73); mean trait
-PCC 0.66 [0.60, 0.70], untrained U-net 0.62 [0.57, 0.67], linear_dynamics 0.54 [0.48, 0.61] (paired difference 0.115 [0.057,
-0.166]), mean face -0.06 [-0.15, 0.03], true tracks 0.83 [0.79, 0.86].
+2 CPU cores: 2.9 minutes the first time (prepare 23 s, pretrain 31, fit 74, traits 39). Ranking accuracy on held-out people
+0.85 at scale 1 and 0.80 at scale 2 (copied input 0.76 and 0.73); mean trait PCC 0.66 [0.60, 0.70], untrained U-net 0.62
+[0.57, 0.67], linear_dynamics 0.54 [0.48, 0.61] (paired difference 0.115 [0.057, 0.166]), mean face -0.06 [-0.15, 0.03], true
+tracks 0.83 [0.79, 0.86].
 """
 
 from facedyn.config import default_config
