@@ -197,7 +197,7 @@ MUTANTS = (
     _core("verdicts.py", "if has_copy and value <= copied:", "if has_copy and value < copied:", VERDICTS),
     _core("verdicts.py", "if n < MIN_PEOPLE:", "if n < 2:", VERDICTS),
     _stage("../store/scores.py", 'own = own[own["split"] == row.split]', "own = own", VERDICTS),
-    _stage("../report/sections_movement.py", '(every["split"] == "validation") & (every', "(every", "test_report.py"),
+    _stage("../report/sections_movement.py", '(every["split"] == "validation") & (every', "(every", "test_report_sections.py"),
     _core(
         "metrics.py",
         "scale = jnp.sqrt(weighted_mean(y**2, weights)) * jnp.sqrt(weighted_mean(p**2, weights))",
