@@ -5,7 +5,8 @@
 
 Peers: `ours` (what the stage `fit` does, one chunk of people), `torch_loop` (PyTorch, a person after the other, whole
 network at every step), `torch_vmap` (torch.func), `naive_vmap` (ours with the person filter as a vmapped convolution),
-`jax_loop` (ours, a person after the other), and ours with each of `--solvers NAME[:LEARNING_RATE or DAMPING]`.
+`jax_loop` (ours, a person after the other), ours with each of `--solvers NAME[:LEARNING_RATE or DAMPING]`, and `closed_form`
+(the default settings: all blocks by least squares, with no loss, but of other filters than the rest).
 
 All peers fit the same steps on the same rows, and take turns `--rounds` times, of which the median counts. Columns:
 `seconds` of the whole fit, marked * where extrapolated from the timed steps; `after steps`: how many were timed, and there:
@@ -25,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from closed_form_peer import ClosedFormPeer
 from jax_peer import DRAWS, JaxPeer, convolution_tap
 from machine import log, machine, matmul_peak
 
@@ -34,7 +36,7 @@ from facedyn.core.rank_loss import RankLoss
 from facedyn.stages.fit.batching import CPU_CACHE_BYTES
 from facedyn.stages.runtime.common import steps_per_call
 
-JAX_PEERS, TORCH_PEERS = ("ours", "naive_vmap", "jax_loop"), ("torch_loop", "torch_vmap")
+JAX_PEERS, TORCH_PEERS = ("ours", "naive_vmap", "jax_loop", "closed_form"), ("torch_loop", "torch_vmap")
 FULL_SIZE = dict(size=[112], channels="32,64,128,256", dtype="bfloat16", people=64, rows=128, steps=500, vmap_people=16)
 TOLERANCE = 1e-3  # of the median difference, in float32 on CPU; a GPU's float32 convolutions keep 10 bits
 
@@ -146,6 +148,8 @@ def make_peers(a, task: Task) -> dict:
             peers["torch_loop"] = torch_peer.Loop(task, autocast=autocast, compiled=a.torch_compile), task.steps
         if "torch_vmap" in a.peers:
             peers["torch_vmap"] = torch_peer.Vmap(task, at_once=a.vmap_people or a.people, autocast=autocast), task.steps
+    if "closed_form" in a.peers:
+        peers["closed_form"] = ClosedFormPeer(task), 1
     for setting in a.solvers:
         solver = solver_of(a, setting)
         peers[f"ours {setting}"] = JaxPeer(task, at_once, solver=solver), solver.steps(a.rows)
@@ -190,7 +194,9 @@ def measure(a, size: int) -> tuple[list[dict], dict]:
     task = make_task(a, size)
     timed = min(a.timed_steps or max(4, 2 * steps_per_call(0)), a.steps)
     peers = make_peers(a, task)
-    steps = {name: total if " " in name else timed for name, (_, total) in peers.items()}  # other solvers: the whole fit
+    steps = {
+        name: total if " " in name else min(timed, total) for name, (_, total) in peers.items()
+    }  # other solvers: the whole fit
     ours, filters, seconds, peak = peers["ours"][0], {}, {name: [] for name in peers}, 0.0
     for name, (peer, _) in peers.items():
         log(f"size {size}: {name}, first run")
@@ -206,8 +212,9 @@ def measure(a, size: int) -> tuple[list[dict], dict]:
         setup, stepping = (float(x) for x in np.median(seconds[name], 0))
         of_step, before = peer.flops()
         whole, flops = setup + stepping * total / steps[name], before + of_step * total
-        loss, accuracy = ours.quality(filters[name])
-        apart = differences(filters[name], filters["ours"])
+        comparable = filters[name] is not None
+        loss, accuracy = ours.quality(filters[name]) if comparable else (None, None)
+        apart = differences(filters[name], filters["ours"]) if comparable else np.zeros(1)
         rows.append(
             dict(size=size, peer=name, note=peer.note, steps=total, timed_steps=steps[name])
             | dict(seconds=whole, setup_seconds=setup, extrapolated="*" if total > steps[name] else "")
@@ -218,7 +225,7 @@ def measure(a, size: int) -> tuple[list[dict], dict]:
             | dict(time_over_ours=whole / rows[0]["seconds"] if rows else 1.0)
             | dict(whole_loss=None if total > steps[name] else loss)
         )
-        if " " in name:  # another solver: not the same filters
+        if " " in name or not comparable:  # not the same filters
             rows[-1] |= dict(difference=None, median_difference=None)
     if a.solvers and rows[0]["whole_loss"] is None:
         log(f"size {size}: ours, whole fit, for its loss")
@@ -285,11 +292,13 @@ def main():
             f"matrix-multiply peak {c['matmul_peak_gflop_per_s']:.0f} GFLOP/s"
         )
     for row in rows:
-        if row["peer"] not in JAX_PEERS[1:]:
+        if row["peer"] not in ("naive_vmap", "jax_loop"):
             print(f"size {row['size']}: {row['peer']}: {row['note']}")
-        if row["peer"].startswith("ours"):
+        if row["peer"].startswith("ours") or row["peer"] == "closed_form":
             others = [f"{r['peer']} {r['seconds'] / row['seconds']:.2f}" for r in rows if r["size"] == row["size"] and r != row]
-            print(f"  times of the others, in its own: {', '.join(others)}\n  {extrapolated(a, row)}")
+            print(f"  times of the others, in its own: {', '.join(others)}")
+        if row["peer"].startswith("ours"):
+            print(f"  {extrapolated(a, row)}")
     if a.out:
         with open(a.out, "w") as file:
             json.dump({"machine": found, "settings": vars(a), "sizes": of_size, "peers": rows}, file, indent=1)
