@@ -64,7 +64,7 @@ class ClosedFormPeer:
         self._load = closed_form.make_load(config, closed_form.compile_encode(config, sites, mesh), mesh)
 
     def __call__(self, steps: int):
-        """(None, seconds that states take, seconds that all blocks of them take), over all people; `steps` mean nothing here."""
+        """(None, seconds that states take, seconds that all blocks take), over all people; `steps` mean nothing here."""
         setup = solving = 0.0
         chunk = dict.fromkeys(self._fitting.shapes([(1, self._units)], 4), len(self._units))
         for shape, count, of_chunk in batching.chunks_of(self._units, chunk):

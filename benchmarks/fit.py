@@ -194,9 +194,8 @@ def measure(a, size: int) -> tuple[list[dict], dict]:
     task = make_task(a, size)
     timed = min(a.timed_steps or max(4, 2 * steps_per_call(0)), a.steps)
     peers = make_peers(a, task)
-    steps = {
-        name: total if " " in name else min(timed, total) for name, (_, total) in peers.items()
-    }  # other solvers: the whole fit
+    # Of other solvers the whole fit.
+    steps = {name: total if " " in name else min(timed, total) for name, (_, total) in peers.items()}
     ours, filters, seconds, peak = peers["ours"][0], {}, {name: [] for name in peers}, 0.0
     for name, (peer, _) in peers.items():
         log(f"size {size}: {name}, first run")
