@@ -85,7 +85,7 @@ def read_table(path, columns=None, filters=None) -> pa.Table:
             table = pq.read_table(path, columns=columns, filters=filters, partitioning=None)
     except DAMAGED_TABLE as error:
         raise _unreadable(path, "table", error) from error
-    if missing:
+    if table is None:
         raise InputError(f"The table {path} has no column {min(missing)!r}: {MAKE_AGAIN}.")
     return table.select(columns) if columns else table
 
