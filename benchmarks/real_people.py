@@ -1,7 +1,7 @@
 """Real people: what tells them apart across clips, block by block, with the controls that can show it is looks.
 
     python benchmarks/real_people.py --people PEOPLE.csv --pool CLIPS.csv --yunet-model YUNET.onnx --work DIR
-        [--appearance own canonical motion] [--steps 400] [--only states tables]
+        [--appearance own canonical motion] [--landmarks DIR] [--steps 400] [--only states tables]
 
 The manifests have the columns clip_id,person_id,path[,session]. Whoever is in PEOPLE.csv is left out of the pool, from which
 the U-net, the principal components and the population filters are learnt. Each appearance is prepared and pretrained in a
@@ -44,11 +44,11 @@ def manifests(people, pool, work) -> tuple[pathlib.Path, pathlib.Path]:
     return found[0], found[1]
 
 
-def settings(appearance, people, pool, yunet_model, steps):
+def settings(appearance, people, pool, yunet_model, steps, landmarks=""):
     """The config of one appearance: 64 pixels, 25 frames a second, a small U-net at scale 1."""
     config = load_config("videos")
     config.data.update(dict(image_size=64, manifest=str(people), pretrain_manifest=str(pool), yunet_model=yunet_model))
-    config.data.update(dict(appearance=appearance, channels=APPEARANCES[appearance]))
+    config.data.update(dict(appearance=appearance, channels=APPEARANCES[appearance], landmarks=landmarks))
     config.rank_loss.scales = (1,)
     config.pretrain.steps = steps
     config.fit.rank = RANK
@@ -116,7 +116,8 @@ def compute(appearance, args) -> None:
     if all(file.is_file() for file in files.values()):
         return
     people, pool = manifests(args.people, args.pool, args.work)
-    config, workdir = settings(appearance, people, pool, str(args.yunet_model), args.steps), args.work / appearance
+    config = settings(appearance, people, pool, str(args.yunet_model), args.steps, args.landmarks)
+    workdir = args.work / appearance
     workdir.mkdir(parents=True, exist_ok=True)
     prepare.run(config, workdir)
     if not (common.generic_dir(workdir, 1) / "best").is_dir():
@@ -138,6 +139,7 @@ def main():
     parser.add_argument("--yunet-model", type=pathlib.Path, required=True)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--appearance", nargs="+", choices=APPEARANCES, default=list(APPEARANCES))
+    parser.add_argument("--landmarks", default="", help="a folder of CLIP_ID.npz by which the shared face moves")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--only", nargs="+", choices=("states", "tables"), default=("states", "tables"))
     args = parser.parse_args()

@@ -38,8 +38,8 @@ DATA = {
     "data_dir": Setting("", "folder of the TFDS dataset; '' = WORKDIR/data", path=True),
     "landmarks": Setting(
         "",
-        "folder of landmarks or action units, CLIP_ID.npz or CLIP_ID.csv, for the baselines that use them; '' = "
-        "OpenFace's CSV where the data has it",
+        "folder of landmarks or action units, CLIP_ID.npz or CLIP_ID.csv, for the baselines that use them ('' = "
+        "OpenFace's CSV where the data has it); with data.appearance=canonical or motion the shared face moves by them",
         path=True,
     ),
     "traits": Setting((), "names of the manifest's trait columns", of=str, distinct=True, pattern=NAME),

@@ -13,7 +13,7 @@ from data_pipelines.setting import nearest_of
 
 # Stages that read the files of each setting; the others go on where those are no longer there.
 READS = {
-    "prepare": ("data.manifest", "data.pretrain_manifest", "data.yunet_model", "data.sface_model"),
+    "prepare": ("data.manifest", "data.pretrain_manifest", "data.yunet_model", "data.sface_model", "data.landmarks"),
     "pretrain": ("pretrain.init_from",),
     "embed": ("data.yunet_model", "data.sface_model"),
     "traits": ("data.landmarks",),

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from data_pipelines.content import Known
-from data_pipelines.faces import clip_faces, shared_clip
+from data_pipelines.faces import clip_faces, landmarks, shared_clip
 from data_pipelines.faces.appearances import OWN
 from data_pipelines.faces.clip_faces import FACE_SETTINGS, FRAME_SETTINGS, PrepareSettings
 from data_pipelines.faces.openface import find_outputs
@@ -31,6 +31,9 @@ def clip_key(entry: ClipEntry, settings: PrepareSettings, known: Known | None = 
     if settings.appearance != OWN:
         parts.append([settings.appearance, shared_clip.VERSION, settings.crop_scale])
     try:
+        if settings.appearance != OWN and settings.landmarks:
+            path = landmarks.find_landmarks(pathlib.Path(settings.landmarks).expanduser(), entry.clip_id)
+            parts.append(["landmarks", known.of_files({path.suffix: path}) if path else ""])
         if is_url(entry.path):
             parts.append(content_stamp(entry.path))
         elif outputs:

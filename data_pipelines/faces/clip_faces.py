@@ -5,13 +5,14 @@ Imports neither TFDS nor Grain nor JAX, so that a worker starts in a fraction of
 
 import dataclasses
 import errno
+import pathlib
 import traceback
 
 import cv2
 import numpy as np
 
 from data_pipelines.errors import InputError
-from data_pipelines.faces import quality, reasons, shared_clip
+from data_pipelines.faces import landmarks, quality, reasons, shared_clip
 from data_pipelines.faces.alignment import crop_jitter
 from data_pipelines.faces.appearances import OWN
 from data_pipelines.faces.changes import changes, parts
@@ -36,6 +37,7 @@ class PrepareSettings:
     """
 
     appearance: str = "own"
+    landmarks: str = ""
     image_size: int = 112
     channels: int = 3
     image_format: str = "png"
@@ -149,6 +151,8 @@ def _processed(entry, row, settings, keep, folder):
     find = _aligned_faces if entry.aligned or openface else _detected_faces
     if settings.appearance == OWN:
         faces = find(video, row, settings, keep)
+    elif settings.landmarks:
+        faces = _of_landmarks(video, row, settings, keep)
     else:
         with shared_clip.Waiting(folder) as crops:
             faces = find(video, row, shared_clip.first_pass(settings), crops.keep)
@@ -225,6 +229,23 @@ def _aligned_faces(video, row, settings, keep):
         **quality.flags(settings, len(indices), enlargements, light),
     )
     return ClipFaces(row, np.array(indices, np.int32), np.arange(len(indices), dtype=np.int32))
+
+
+def _of_landmarks(video, row, settings, keep):
+    """The shared face in every frame of which the clip's file of landmarks knows, drawn from nothing else."""
+    path = landmarks.find_landmarks(pathlib.Path(settings.landmarks).expanduser(), row.clip_id)
+    if path is None:
+        why = f"there is no {row.clip_id}.npz or {row.clip_id}.csv in it"
+        raise InputError(f"config.data.landmarks names {settings.landmarks}, by which the shared face moves, but {why}.")
+    moments, known = list(counting(video.moments())), landmarks.read_landmarks(path)
+    row = dataclasses.replace(row, n_frames=len(moments))
+    places = np.searchsorted(known.frames, [number for _, _, number in moments])
+    seen = [i for i, p in enumerate(places) if p < len(known.frames) and known.frames[p] == moments[i][2]]
+    if not seen:
+        return ClipFaces(dataclasses.replace(row, reason=f"{path} has landmarks in none of its frames."), NOTHING, NOTHING)
+    shared_clip.draw(known.points, places[seen], settings, keep)
+    indices = np.array([moments[i][0] for i in seen], np.int32)
+    return ClipFaces(dataclasses.replace(row, n_found=len(seen)), indices, np.arange(len(seen), dtype=np.int32))
 
 
 def resized(image: np.ndarray, size: int, channels: int) -> np.ndarray:

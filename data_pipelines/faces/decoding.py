@@ -36,7 +36,8 @@ class Picture:
     """A decoded picture as it is stored, and what is to be done with it.
 
     stamp: its time in seconds by the file, None where that says none; aspect: width of a pixel through its height; matrix: see
-    `conversion.orientation`; key: it depends on no other; broken_before: damaged pictures before it were left out.
+    `conversion.orientation`; key: it depends on no other; broken_before: damaged pictures before it were left out; number: of
+    those without damage, from 0.
     """
 
     frame: av.VideoFrame
@@ -45,6 +46,7 @@ class Picture:
     matrix: tuple[int, int, int, int]
     key: bool
     broken_before: bool = False
+    number: int = 0
 
 
 def open_video(path: pathlib.Path):

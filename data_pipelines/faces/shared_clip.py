@@ -14,6 +14,7 @@ import numpy as np
 from data_pipelines.faces import reasons, shared_face
 from data_pipelines.faces.appearances import CANONICAL
 from data_pipelines.faces.images import decode_image, encode_image
+from data_pipelines.faces.landmark_face import LandmarkFace, deviations
 from data_pipelines.picks import picks
 
 SAID_ABOVE = 0.05  # a clip of which more frames are left out for hidden faces has a note that says so
@@ -69,10 +70,9 @@ def shared(faces, crops: Waiting, settings, keep):
     row = dataclasses.replace(faces.row, jitter=faces.row.jitter * scale)
     if not len(faces.positions):
         return dataclasses.replace(faces, row=row)
-    picture = _canonical(first, settings) if settings.appearance == CANONICAL else _motion
+    picture, towards = _picture(first, settings)
     reference, flow = _reference(faces.positions, crops, settings.crop_scale), shared_face.make_flow()
     window = shared_face.face_window(first.image_size, settings.crop_scale)
-    towards = "reference" if settings.appearance == CANONICAL else "frame"
     used, beyond = [], []
     for i, position in enumerate(faces.positions):
         displacement, hidden = shared_face.motion_of(reference, crops.crop(position), flow, window, towards)
@@ -88,6 +88,25 @@ def shared(faces, crops: Waiting, settings, keep):
         row = dataclasses.replace(row, reason=reasons.joined(row.reason, _of_hidden(row, len(faces.positions))))
     positions = np.arange(len(used), dtype=np.int32)
     return dataclasses.replace(faces, row=row, frame_indices=faces.frame_indices[used], positions=positions)
+
+
+def draw(points: np.ndarray, of_frames, settings, keep) -> None:
+    """Hands on the pictures of the frames `of_frames`, which are among those of a clip's landmarks [T, N, 2].
+
+    Raises InputError for a number N that no known markup has.
+    """
+    first = first_pass(settings)
+    face = LandmarkFace(points.shape[1], first.image_size, settings.crop_scale)
+    picture, towards = _picture(first, settings)
+    of_all = deviations(points)
+    for frame in of_frames:
+        image, _ = picture(face.displacement(of_all[frame], towards), settings.image_size)
+        keep(encode_image(image, settings.image_format))
+
+
+def _picture(first, settings):
+    """((displacement, size) -> (picture, share of its numbers out of range), the way that the displacement must be told)."""
+    return (_canonical(first, settings), "reference") if settings.appearance == CANONICAL else (shared_face.coded, "frame")
 
 
 def _of_hidden(row, n):
@@ -114,6 +133,3 @@ def _canonical(first, settings):
         return moved, np.nan
 
     return picture
-
-
-_motion = shared_face.coded

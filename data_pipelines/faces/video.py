@@ -79,6 +79,15 @@ class Video:
         frames = self._file_frames() if self._files is None else self._folder_frames()
         return self._resampled(frames) if self._resample_fps else frames
 
+    def moments(self):
+        """(index, seconds, which of the file's pictures, from 0) of the same frames; no picture is converted.
+
+        For what others found in the file, frame by frame: they count all that they decode.
+        """
+        numbered = self._file_frames(_number) if self._files is None else self._folder_frames(_number)
+        frames = self._resampled(numbered) if self._resample_fps else numbered
+        return ((index, seconds, int(number[0])) for index, seconds, number in frames)
+
     def _resampled(self, frames):
         last, total, again = None, 0, 0
         for index, seconds, image in resampled(frames, self._resample_fps):
@@ -87,7 +96,7 @@ class Video:
         if again:
             self._say(f"{again} of {total} frames at {self._resample_fps:g} a second show the picture of the one before")
 
-    def _folder_frames(self):
+    def _folder_frames(self, show=None):
         self._forget()
         broken, last = 0, None
         for file, number in zip(self._files, self._numbers):
@@ -98,20 +107,21 @@ class Video:
             self.n_decoded += 1
             self.n_holes += last is not None and number - last > 1
             last = number
-            yield number, number / self._timing.fps, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+            shown = show(self.n_decoded - 1) if show else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+            yield number, number / self._timing.fps, shown
         if broken:
             self.note = f"{broken} of its {len(self._files)} images cannot be read"
         if not self.n_decoded:
             raise InputError(f"The {broken} images of the folder {self.path} cannot be read; they are empty or damaged.")
         self._say(self._slower)
 
-    def _file_frames(self):
+    def _file_frames(self, show=None):
         self._forget()
         clock, converter, still = Clock(self._timing, self._scale), Converter(), Stillness()
         decoder = Decoder(self.path, self._timing.clock, self._threads)
         number, last, transfers = 0, None, set()
         for picture, seconds, numbers in still.left_out(self._timed(decoder, clock), lambda p: converter.thumbnail(p.frame)):
-            image = converter.bgr(picture.frame, picture.aspect, picture.matrix)
+            image = show(picture.number) if show else converter.bgr(picture.frame, picture.aspect, picture.matrix)
             kind = image.shape, picture.matrix
             number += numbers if last in (None, kind) else max(numbers, 2)
             last = kind
@@ -128,6 +138,7 @@ class Video:
         """(picture, seconds, numbers) of those that are a moment of their own."""
         skipped = 0
         for picture in decoder:
+            picture.number = self.n_decoded
             self.n_decoded += 1
             seconds, numbers = clock.tick(picture.stamp)
             if numbers:
@@ -154,6 +165,10 @@ class Video:
 
     def _say(self, *notes):
         self.note = "; ".join(filter(None, (self.note, *notes)))
+
+
+def _number(n):
+    return np.array([n])
 
 
 def read_image(path) -> np.ndarray | None:

@@ -146,9 +146,22 @@ def _shared(config, params, arrays: dict, path) -> Shared:
     return Shared(params=params, basis=basis, readout=nothing, **kept)
 
 
+def refuse_landmarks(config) -> None:
+    """Raises InputError where the model knows only pictures that videos alone do not give."""
+    if config.data.landmarks and config.data.appearance != "own":
+        raise InputError(
+            "This model was learnt from a face that moves by landmarks (config.data.landmarks), which videos alone do not "
+            "have: put the landmarks of all people into one folder, and fit them together with `facedyn run`."
+        )
+
+
 def exported(model: Model, note: str = "") -> tuple[dict, dict, dict]:
-    """({scale: parameters}, {scale: {name: array}}, metadata) as `portable.write_generic` takes them."""
+    """({scale: parameters}, {scale: {name: array}}, metadata) as `portable.write_generic` takes them.
+
+    Raises InputError for a model that embeds no videos.
+    """
     config = model.config
+    refuse_landmarks(config)
     flat = {name: value for name, value in effective(config).items() if name.startswith(EXPORTED)}
     flat = {name: value for name, value in flat.items() if not name.startswith(NOT_EXPORTED)}
     slots = [[slot.site, list(slot.shape), slot.offset, slot.size] for slot in shared.layout(config)]

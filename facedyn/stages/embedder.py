@@ -15,7 +15,7 @@ from facedyn import features
 from facedyn.core.verdicts import AT_CHANCE, USABLE, chance_level
 from facedyn.stages import embed_clips, embed_rates
 from facedyn.stages.embed_clips import Known, Named
-from facedyn.stages.embed_model import Model
+from facedyn.stages.embed_model import Model, refuse_landmarks
 from facedyn.stages.embed_videos import Videos
 from facedyn.stages.fit import clip_states, fit_stage, shared
 from facedyn.stages.fit.units import unit_id
@@ -57,6 +57,7 @@ class Embedder:
         features.check_level(level)
         self.model, self.level, self.videos = model, level, None
         config = model.config.copy_and_resolve_references()
+        refuse_landmarks(config)
         # Faster videos are brought down to the model's rate; slower ones keep theirs.
         config.data.update(dict(data_dir="", traits=(), pretrain_manifest="", manifest="", fps=model.fps))
         # Of smaller units than the level's a row is their mean, as the model's own people have it.
