@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import drifting_blob, write_video
 from test_landmarks import moved_head
+from test_openface import change_rows, write_output
 
 from data_pipelines.dataset.clip_keys import clip_key
 from data_pipelines.errors import InputError
@@ -167,3 +168,25 @@ def test_a_model_of_landmarks_embeds_no_videos():
         refuse_landmarks(config)
     config.data.appearance = "own"
     refuse_landmarks(config)
+
+
+def test_openfaces_own_tables_move_the_face(tmp_path):
+    """Numbers from 1, rows without success left out."""
+    images = write_output(tmp_path, "anna", FRAMES, space=" ")
+    table = tmp_path / "anna.csv"
+    header, *lines = table.read_text().splitlines()
+    points = 80 * talking() + 300  # where it is in one frame it is in the next, or it is not the same face
+    more = "".join(f", {axis}_{i}" for axis in "xy" for i in range(68))
+    cells = ["".join(f", {value:.4f}" for value in frame.T.ravel()) for frame in points]
+    table.write_text("\n".join([header + more, *(line + own for line, own in zip(lines, cells))]) + "\n")
+    change_rows(table, lambda row: row | {"success": "0"} if row["frame"] == "7" else row)
+    settings = PrepareSettings(image_size=32, channels=1, appearance="canonical", landmarks=str(tmp_path), workers=1)
+    faces, found = processed(ClipEntry("anna", "p", images), settings)
+    assert np.diff(faces.frame_indices).tolist() == [1] * 5 + [2] + [1] * 22
+    points[6] = np.nan
+    np.savez(tmp_path / "b.npz", landmarks=points)
+    write_video(tmp_path / "b.avi", drifting_blob(FRAMES, 0, 32))
+    _, expected = processed(ClipEntry("b", "p", tmp_path / "b.avi"), settings)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    change_rows(table, lambda row: row | {"face_id": str(int(row["frame"]) % 2)})
+    assert "has rows of 2 faces" in process_clip(ClipEntry("anna", "p", images), settings, [].append).row.reason

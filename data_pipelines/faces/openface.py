@@ -144,12 +144,25 @@ class OpenFaceVideo:
         frames = self._frames()
         return resampled(frames, self._resample_fps) if self._resample_fps else frames
 
-    def _frames(self):
+    def moments(self):
+        """(index, seconds, number that OpenFace gave to the frame) of the same frames; see `Video.moments`.
+
+        Raises InputError where a table has several faces, as what is found by such a number may be of any.
+        """
+        if len(self._tables) > 1:
+            raise InputError(
+                f"{self.table} has rows of {len(self._tables)} faces; landmarks must be of one: keep its rows alone."
+            )
+        frames = self._frames(lambda picture: np.array([picture.number]))
+        frames = resampled(frames, self._resample_fps) if self._resample_fps else frames
+        return ((index, seconds, int(number[0])) for index, seconds, number in frames)
+
+    def _frames(self, show=None):
         faults = collections.Counter(self._fault(self._tables.get(face, {}).get(frame)) for face, frame in self._chosen.failed)
         self.n_repeated, still, index = 0, Stillness(), 0
         for picture, seconds, numbers in still.left_out(self._usable(faults), _thumbnail):
             index += numbers
-            yield index, seconds, picture.image
+            yield index, seconds, show(picture) if show else picture.image
         self.n_repeated += still.n_repeated
         self.note = self._notes(faults)
         if sum(faults.values()) == self.n_images:
@@ -167,7 +180,7 @@ class OpenFaceVideo:
             elif seconds <= before:
                 self.n_repeated += 1
             else:
-                yield _Picture(image), seconds, frame + extra - last
+                yield _Picture(image, frame), seconds, frame + extra - last
                 last, before = frame + extra, seconds
 
     def _notes(self, faults):
@@ -257,6 +270,7 @@ class _Picture:
     """An image as `Stillness` takes pictures of videos: none of these is a key frame, as each is a file of its own."""
 
     image: np.ndarray
+    number: int
     key: bool = False
 
 
