@@ -8,7 +8,7 @@ from typing import NamedTuple
 CORE, STAGES = "facedyn/core/", "facedyn/stages/"
 SCIENCE, ENGINE, FIT, SITES = "test_science.py", "test_site_engine.py", "test_fit.py", "test_site_dynamics.py"
 HEADS, WEIGHTS, LOSS, METRICS = "test_trait_heads.py", "test_feature_weights.py", "test_rank_loss.py", "test_metrics.py"
-VERDICTS, BASES = "test_verdicts.py", "test_bases.py"
+VERDICTS, BASES, LANDMARKS = "test_verdicts.py", "test_bases.py", "test_landmark_face.py"
 UPDATES = SCIENCE + "::test_the_update_brings_the_loss_down_on_what_it_sees_again_and_again"
 CENTRE = SCIENCE + "::test_the_model_sees_the_centre_frame_in_training_and_in_evaluation"
 STOPS = SCIENCE + "::test_the_best_step_is_kept_and_patience_ends_the_training"
@@ -237,4 +237,8 @@ MUTANTS = (
     _faces(
         "changes.py", "(last - MARGIN) * DESCRIBED_EVERY + 1", "(last + 3 * MARGIN) * DESCRIBED_EVERY + 1", "test_changes.py"
     ),
+    _faces("landmark_face.py", "came = -shared_face.sampled(went, came)", "came = -went", LANDMARKS),
+    _faces("landmark_face.py", "return (shapes - usual) @ upright / distance", "return shapes @ upright / distance", LANDMARKS),
+    _faces("landmark_face.py", "shapes = without_similarity(points)", "shapes = points", LANDMARKS),
+    _faces("video.py", "picture.number = self.n_decoded", "picture.number = 0", LANDMARKS),
 )
