@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.doctor.check_identity import identity_scores
+from data_pipelines.progress import Progress
 from facedyn.core import cross_validation as cv
 from facedyn.core import metrics
 from facedyn.stages.traits import trait_protocol, trait_scores
@@ -45,12 +46,12 @@ def other_rows(config, face_clips, records, scored: Scored, features, fold, lead
     """
     rows = []
     if "permuted_labels" in config.traits.baselines:
-        rows += permuted_rows(
-            config, scored, scored.headline, scored.samples, fold, lead._replace(head=scored.head_for(scored.samples))
-        )
-        for key, (x, samples) in features.items():
-            if key.method in APPEARANCE_BASELINES:
-                rows += permuted_rows(config, scored, x, samples, fold, key._replace(of=key.method))
+        own = lead._replace(head=scored.head_for(scored.samples)), scored.headline, scored.samples
+        of_looks = [(key._replace(of=key.method), *of) for key, of in features.items() if key.method in APPEARANCE_BASELINES]
+        with Progress("permuted labels", 1 + len(of_looks), unit="feature sets") as progress:
+            for key, x, samples in (own, *of_looks):
+                rows += permuted_rows(config, scored, x, samples, fold, key)
+                progress.advance(note=key.of or key.method)
     if "same_identity" in config.traits.baselines:
         tested = {person for person, k in zip(scored.subjects.people, fold) if k >= 0}
         rows += identity_rows(config, face_clips, [i for i in records if face_clips.clips[i].person_id in tested])
