@@ -148,6 +148,8 @@ def test_a_clip_without_its_file_is_left_out_and_says_why(clip, tmp_path):
     assert "there is no a.npz or a.csv in it" in faces.row.reason
     write(np.full((FRAMES, 68, 2), np.nan))
     assert "has landmarks in none of its frames" in process_clip(entry, settings, [].append).row.reason
+    write(np.zeros((FRAMES, 68, 2)))
+    assert "both eyes lie in one place" in process_clip(entry, settings, [].append).row.reason
     write(np.zeros((FRAMES, 70, 2)) + np.arange(70)[:, None])
     assert "Files of 70 landmarks" in process_clip(entry, settings, [].append).row.reason
 

@@ -28,6 +28,8 @@ OF_68 += (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 
 # Corners of the eyes by the number of points: first the eye that is left in the image.
 CORNERS = {68: ((36, 39), (42, 45)), MESH: ((33, 133), (362, 263))}
 CORNERS[WITH_IRISES] = CORNERS[MESH]
+NOSE, SHORTER = 0.66, 0.8  # below the tip of its nose the shared face is shorter than the mean face
+STILL_POINTS = 12  # around the crop
 BACKWARDS = 4  # steps of the fixed point that turns a displacement round
 
 
@@ -44,12 +46,17 @@ def mean_face(n: int) -> np.ndarray:
 
 
 def deviations(points: np.ndarray) -> np.ndarray:
-    """How far landmarks [T, N, 2] are from where they usually are in the clip: float64 [T, N, 2], of the eyes' distance."""
+    """How far landmarks [T, N, 2] are from where they usually are in the clip: float64 [T, N, 2], of the eyes' distance.
+
+    Raises InputError where both eyes lie in one place.
+    """
     shapes = without_similarity(points)
     usual = np.median(shapes, 0)
     left, right = (usual[list(corners)].mean(0) for corners in CORNERS[points.shape[1]])
     across = right - left
     distance = np.hypot(*across)
+    if not distance > 0:
+        raise InputError("Its landmarks are of no face: both eyes lie in one place.")
     cos, sin = across / distance
     upright = np.array([[cos, -sin], [sin, cos]])  # the line through the eyes becomes the x axis
     return (shapes - usual) @ upright / distance
@@ -61,8 +68,7 @@ class LandmarkFace:
     def __init__(self, n: int, side: int, crop_scale: float):
         """Raises InputError as `mean_face`."""
         self._eyes = side / crop_scale  # their distance, pixels
-        places = _on_the_shared_face(mean_face(n)) * self._eyes + [side / 2 - 0.5, EYE_LINE * side - 0.5]
-        self._corners, self._shares = _triangles(_tuple(np.concatenate([places, _still(side)])), side)
+        self._corners, self._shares = _triangles(n, side, crop_scale)
         self._window = shared_face.face_window(side, crop_scale)[..., None]
 
     def displacement(self, deviation: np.ndarray, towards: str) -> np.ndarray:
@@ -80,35 +86,15 @@ class LandmarkFace:
         return came
 
 
-STILL_POINTS = 12
-NOSE, SHORTER = 0.66, 0.8  # below the tip of its nose the shared face is shorter than the mean face
-
-
-def _on_the_shared_face(points):
-    below = np.maximum(points[:, 1] - NOSE, 0)
-    return np.stack([points[:, 0], points[:, 1] - (1 - SHORTER) * below], 1)
-
-
-def _still(side):
-    """Points around the face that never move: corners and sides of the crop, [STILL_POINTS, 2]."""
-    ends = np.linspace(0, side - 1, STILL_POINTS // 4 + 1)[:-1]
-    edge = np.zeros_like(ends)
-    last = edge + side - 1
-    return np.concatenate(
-        [np.stack(pair, 1) for pair in ((ends, edge), (last, ends), (last - ends, last), (edge, last - ends))]
-    )
-
-
-def _tuple(points):
-    return tuple(map(tuple, points.tolist()))
-
-
 @functools.lru_cache(maxsize=4)
-def _triangles(points, side):
-    """(numbers [side, side, 3] of the points around each pixel, their shares [side, side, 3]) by a Delaunay triangulation."""
+def _triangles(n, side, crop_scale):
+    """(numbers [side, side, 3] of the points around each pixel, their shares [side, side, 3]) by a Delaunay triangulation.
+
+    The points are the n landmarks and, behind them, STILL_POINTS.
+    """
     from scipy.spatial import Delaunay  # imported late: few worker processes need it
 
-    triangles = Delaunay(np.array(points))
+    triangles = Delaunay(np.concatenate([_places(n, side, crop_scale), _still_points(side)]))
     y, x = np.mgrid[:side, :side]
     at = np.stack([x, y], -1).reshape(-1, 2).astype(float)
     # A pixel on the outline may lie outside by rounding: it belongs to the nearest triangle's corner, which is still.
@@ -118,3 +104,19 @@ def _triangles(points, side):
     two = np.einsum("nij,nj->ni", to_shares[:, :2], at - to_shares[:, 2])
     shares = np.concatenate([two, 1 - two.sum(1, keepdims=True)], 1) * (inside >= 0)[:, None]
     return triangles.simplices[found].reshape(side, side, 3), shares.reshape(side, side, 3).astype(np.float32)
+
+
+def _places(n, side, crop_scale):
+    """Of the n landmarks on the shared face in the crop, [n, 2], pixels."""
+    points = mean_face(n)
+    points[:, 1] -= (1 - SHORTER) * np.maximum(points[:, 1] - NOSE, 0)
+    return points * side / crop_scale + [side / 2 - 0.5, EYE_LINE * side - 0.5]
+
+
+def _still_points(side):
+    """Corners and sides of the crop, [STILL_POINTS, 2]."""
+    ends = np.linspace(0, side - 1, STILL_POINTS // 4 + 1)[:-1]
+    edge = np.zeros_like(ends)
+    last = edge + side - 1
+    sides = (ends, edge), (last, ends), (last - ends, last), (edge, last - ends)
+    return np.concatenate([np.stack(of_side, 1) for of_side in sides])
