@@ -12,6 +12,7 @@ def accelerator(root, monkeypatch):
     return importlib.import_module("accelerator")
 
 
+@pytest.mark.slow
 def test_every_case_runs_tiny(accelerator, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(accelerator, "matmul_peak", lambda: 1e11)
     rates = accelerator.plan.tabulated(accelerator.settings(accelerator.TINY, 16), "h100")
