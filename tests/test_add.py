@@ -175,6 +175,7 @@ def kill(*_):
     raise Killed
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_the_table_as_it_was_and_the_same_command_continues(embedded, add, manifest, table, monkeypatch):
     before = {path: path.read_bytes() for path in table.parent.rglob("*") if path.is_file()}
     with monkeypatch.context() as patch:
@@ -203,6 +204,7 @@ def test_two_commands_at_once_lose_nothing(add, manifest, table, monkeypatch, ca
     assert table.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_kill_while_files_are_put_in_their_places_is_made_good_by_the_next_command(
     embedded, add, table, manifest, monkeypatch
 ):

@@ -145,6 +145,7 @@ def test_it_says_what_was_learnt_from_whom(copied, capsys, person, sentence):
     assert ("generic model" in said) == (person != "p08")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["first file", "fifth file", "dataset", "swap", "cleaning", "metadata", "stamps", "last"])
 def test_killed_anywhere_the_same_command_goes_on(copied, needles, monkeypatch, capsys, place):
     def killed(*args, **kwargs):

@@ -83,6 +83,7 @@ def hostile(tmp_path_factory):
     return folder / "manifest.csv"
 
 
+@pytest.mark.slow
 def test_the_whole_set_through_the_command_line(hostile, root, tmp_path):
     command = [sys.executable, "-m", "facedyn.main", "prepare", f"--config={root}/configs/videos.py"]
     command += [f"--config.data.manifest={hostile}", "--config.data.image_size=16", f"--workdir={tmp_path}"]

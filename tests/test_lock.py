@@ -48,6 +48,7 @@ def hold(root, tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_the_second_run_says_who_has_the_workdir(hold, arguments, tmp_path, capsys, hear):
     workdir = tmp_path / "w"
     process = hold(workdir)
@@ -66,6 +67,7 @@ def test_the_second_run_says_who_has_the_workdir(hold, arguments, tmp_path, caps
     assert not (workdir / "lock").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_may_wait_waits(hold, tmp_path):
     process, said = hold(tmp_path), []
     threading.Timer(2, process.kill).start()
@@ -79,6 +81,7 @@ def other_hosts_lock(folder, **changes):
     (folder / "lock").write_text(json.dumps(text))
 
 
+@pytest.mark.slow
 def test_another_machines_lock_counts_as_long_as_it_shows_signs_of_life(tmp_path, monkeypatch):
     """As on a network file system that does not share locks."""
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.2)

@@ -148,6 +148,7 @@ def test_a_file_is_found_under_either_form_of_its_accents(tmp_path):
     assert [entry.path.exists() for entry in read_manifest(tmp_path / "m.csv")] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_in_seconds(tmp_path):
     folder = "a" * 120 + "/" + "é" * 100
     rows = [f"c{i:06d},p{i // 10},{folder}/v{i}.mp4,0.5" for i in range(100_000)]

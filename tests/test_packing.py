@@ -72,6 +72,7 @@ def test_what_it_contains_depends_neither_on_workers_nor_on_the_size_of_shards(e
     assert max(sizes) < 3 * SHARD * 2**20
 
 
+@pytest.mark.slow
 def test_tfds_reads_it_without_tensorflow_and_without_us(entries, tmp_path, root):
     prepare(entries, tmp_path)
     data = open_face_clips(tmp_path / "data")

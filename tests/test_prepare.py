@@ -245,6 +245,7 @@ class Bomb(str):
         return os._exit, (3,)
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_and_survive_a_crash(tmp_path):
     entries = blob_entries(tmp_path, 3)
     one, two = tmp_path / "one", tmp_path / "two"

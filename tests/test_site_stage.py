@@ -170,6 +170,7 @@ def test_new_people_get_what_the_run_would_give(closed_form_run, blob_manifest, 
         embed_model.load(tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_a_fit_killed_within_a_chunk_goes_on_where_it_was(closed_form_run, arguments, tmp_path, monkeypatch):
     """Some tables have a chunk's rows already: they keep them, the others get theirs."""
     folder, write, calls = tmp_path / "w", representations.write_part, []

@@ -78,6 +78,7 @@ def test_a_second_run_does_nothing_again(arguments, workdir, hear):
     assert before == {p: p.stat().st_mtime_ns for p in workdir.rglob("part-*.parquet")}
 
 
+@pytest.mark.slow
 def test_a_fit_killed_between_parts_loses_nobody_and_doubles_nobody(arguments, workdir, pretrained, monkeypatch):
     write, calls = representations.write_part, []
 

@@ -325,6 +325,7 @@ def test_suffixes_are_lower_case_and_of_one_list_each():
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in VIDEOS + IMAGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("still", [True, False])
 def test_memory_does_not_grow_with_the_length(tmp_path, still):
     frames = moving(1).repeat(300, 0) if still else moving(300, step=1)
