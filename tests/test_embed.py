@@ -234,6 +234,7 @@ def _aligned(videos):
     return videos / "clips.csv"
 
 
+@pytest.mark.slow
 def test_a_repeat_computes_nothing_and_people_who_are_the_same_are_kept(people_of_videos, blob_manifest, monkeypatch, capsys):
     run, videos, out = people_of_videos
     long = out.with_suffix(".representations.parquet")

@@ -48,6 +48,7 @@ def crops_are_crops(monkeypatch):
     monkeypatch.setattr(embed_videos, "collect", collect)
 
 
+@pytest.mark.slow
 def test_videos_become_features_without_a_workdir_and_in_silence(shipped, videos, capfd):
     model = facedyn.FacialDynamics()
     found = model.transform(videos / "clips.csv")
