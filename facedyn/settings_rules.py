@@ -18,7 +18,7 @@ READS = {
     "embed": ("data.yunet_model", "data.sface_model"),
     "traits": ("data.landmarks",),
 }
-READS["run"] = READS["doctor"] = (*READS["prepare"], *READS["pretrain"], *READS["traits"])
+READS["run"] = READS["doctor"] = tuple(dict.fromkeys((*READS["prepare"], *READS["pretrain"], *READS["traits"])))
 # Stages that make a dataset, and that write what TensorBoard shows.
 PREPARING, LOGGING = ("prepare", "doctor", "run"), ("pretrain", "fit", "doctor", "run")
 
