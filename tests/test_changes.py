@@ -6,7 +6,7 @@ import pytest
 from conftest import write_video
 
 from data_pipelines.faces import changes as module
-from data_pipelines.faces.changes import LEAST, MARGIN, STRETCH, changes, parts
+from data_pipelines.faces.changes import LEAST, MARGIN, STRETCH, changes, parts, unsettled_ends
 from data_pipelines.faces.clip_faces import PrepareSettings, one_person_each, process_clip
 from data_pipelines.faces.cropping import _Strip
 from data_pipelines.faces.detection import Face
@@ -87,7 +87,7 @@ def test_what_was_cut_out_beyond_the_end_of_a_track_says_nothing():
     strip = _Strip(whole)
     strip.matrices = strip.positions = strip.light = list(range(150))  # the track was shortened since
     strip.descriptions = list(looks(np.repeat([0, 1], [20, 10])))
-    tracks, strips = one_person_each([whole], {whole: strip}, Appearance())
+    tracks, strips = one_person_each([whole], {whole: strip}, Appearance(), 100)
     assert tracks == [whole]
     assert len(strips[whole].descriptions) == 20
 
@@ -95,6 +95,39 @@ def test_what_was_cut_out_beyond_the_end_of_a_track_says_nothing():
 def test_a_change_at_the_very_ends_leaves_what_is_known():
     assert [frames for _, frames in parts(track(0, 60), [(0, 3), (10, 11)], 1)] == [slice(0, 1), slice(25, 41), slice(59, 60)]
     assert STRETCH + 2 * LEAST > 2 * MARGIN
+
+
+@pytest.mark.parametrize("unlike", [1, 3, 6])
+def test_who_is_still_coming_or_already_going_at_an_end_is_told(unlike):
+    share = np.concatenate([np.zeros(unlike), np.ones(11)])
+    assert changes(looks(share)[: 2 * LEAST + STRETCH - 1], 0.7) == []  # too short for two means
+    assert unsettled_ends(looks(share), 0.7, 0.8) == (unlike, 0)
+    assert unsettled_ends(looks(share[::-1]), 0.7, 0.8) == (0, unlike)
+    ((part, frames),) = parts(track(0, 5 * len(share)), [], 5, (unlike, 0))
+    assert frames == slice((unlike + MARGIN) * DESCRIBED_EVERY, 5 * len(share))
+    assert part.start == frames.start
+    ((_, frames),) = parts(track(0, 5 * len(share)), [], 5, (0, unlike))
+    assert frames == slice(0, 5 * len(share) - (unlike + MARGIN) * DESCRIBED_EVERY)
+
+
+def test_a_head_that_never_settles_keeps_its_ends():
+    assert unsettled_ends(np.random.default_rng(0).normal(size=(30, 200)), 0.7, 0.8) == (0, 0)
+    assert unsettled_ends(looks(np.zeros(30)), 0.7, 0.8) == (0, 0)
+    assert unsettled_ends(looks(np.zeros(3)), 0.7, 0.8) == (0, 0)
+    assert unsettled_ends([], 0.7, 0.8) == (0, 0)
+
+
+def test_what_an_end_shows_of_somebody_else_is_not_kept():
+    strip = _Strip(whole := track(30, 65))
+    strip.matrices = strip.positions = strip.light = list(range(65))
+    strip.descriptions = list(looks(np.repeat([0, 1], [3, 10])))
+    (part,), strips = one_person_each([whole], {whole: strip}, Appearance(), 200)
+    assert part.start == 30 + (3 + MARGIN) * DESCRIBED_EVERY
+    assert min(strips[part].positions) == (3 + MARGIN) * DESCRIBED_EVERY
+    strip = _Strip(whole := track(0, 65))  # before the first frame of a clip there was nobody
+    strip.matrices = strip.positions = strip.light = list(range(65))
+    strip.descriptions = list(looks(np.repeat([0, 1], [3, 10])))
+    assert one_person_each([whole], {whole: strip}, Appearance(), 200)[0] == [whole]
 
 
 def test_a_fade_from_one_real_person_to_another_leaves_one_of_them(shared, tmp_path):

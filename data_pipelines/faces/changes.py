@@ -1,7 +1,8 @@
 """A track that goes over from one person to another, as through a cross-fade that nothing else told, is two tracks.
 
 A face is described every few frames (`identity`). Where the mean of the descriptions before a stretch and the mean of those
-after it are less alike than two looks at one person ever are, somebody else has come, and the stretch shows neither.
+after it are less alike than two looks at one person ever are, somebody else has come, and the stretch shows neither. A track
+that is found while one person fades into another begins too near the change for two means: its ends are told by themselves.
 """
 
 import dataclasses
@@ -37,6 +38,33 @@ def changes(descriptions, another: float, alike: float = 1.0) -> list[tuple[int,
         if (before @ after.T).max() < alike:
             found.append((last, first))
     return sorted(found)
+
+
+def unsettled_ends(descriptions, another: float, alike: float) -> tuple[int, int]:
+    """How many descriptions at the start and at the end of a track show somebody who is still coming or already going.
+
+    The most, up to LEAST + STRETCH - 1 (more would be found by `changes`), of which every one is less alike than `another` to
+    the mean of up to MOST that follow inwards, MARGIN further on. 0 where the first LEAST of these are not alike to what
+    follows them either: a head that keeps turning never looks the same. Arguments as of `changes`.
+    """
+    vectors = unit_vectors(descriptions)
+    start, end = _unsettled(vectors, another, alike), _unsettled(vectors[::-1], another, alike)
+    if start and end and len(vectors) < until_settled(start) + LEAST + until_settled(end):  # each end is the other's middle
+        return (start, 0) if start <= end else (0, end)
+    return start, end
+
+
+def _unsettled(vectors, another, alike):
+    """Of the first descriptions, unit vectors [N, D]."""
+    for unlike in range(LEAST + STRETCH - 1, 0, -1):
+        settled = vectors[until_settled(unlike) :][: LEAST + MOST]
+        if len(settled) <= LEAST:
+            continue
+        inwards = unit_vectors([settled[i + 1 : i + 1 + MOST].mean(0) for i in range(LEAST)])
+        steady = (settled[:LEAST] * inwards).sum(1).min() >= alike
+        if steady and (vectors[:unlike] @ unit_vectors([settled[:MOST].mean(0)])[0]).max() < another:
+            return unlike
+    return 0
 
 
 def _likeness_around(descriptions):
@@ -76,19 +104,26 @@ def unit_vectors(descriptions) -> np.ndarray:
     return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + np.float32(1e-9))
 
 
-def parts(track: Track, found, shot: int) -> list[tuple[Track, slice]]:
-    """The tracks of the people that one track shows, each with the frames of it that it has; `found`: see `changes`.
+def parts(track: Track, found, shot: int, ends=(0, 0)) -> list[tuple[Track, slice]]:
+    """The tracks of the people that one track shows, each with the frames of it that it has.
 
-    The frames between two people, and MARGIN descriptions on either side, belong to neither. `shot`: the first number of
-    a shot that no track has, for the parts after the first: nobody is expected back at the place of somebody else.
+    found: of `changes`; ends: of `unsettled_ends`. The frames between two people, those of the ends, and MARGIN descriptions on
+    either side, belong to nobody. `shot`: the first number of a shot that no track has, for the parts after the first: nobody
+    is expected back at the place of somebody else.
     """
-    if not found:
+    if not found and ends == (0, 0):
         return [(track, slice(0, len(track.seconds)))]
     n = len(track.seconds)
-    stops = [min(n, max(1, (last - MARGIN) * DESCRIBED_EVERY + 1)) for last, _ in found] + [n]
-    starts = [0] + [min(n - 1, (first + MARGIN) * DESCRIBED_EVERY) for _, first in found]
+    of_start, of_end = (until_settled(unlike) * DESCRIBED_EVERY for unlike in ends)
+    stops = [min(n, max(1, (last - MARGIN) * DESCRIBED_EVERY + 1)) for last, _ in found] + [max(1, n - of_end)]
+    starts = [min(n - 1, of_start)] + [min(n - 1, (first + MARGIN) * DESCRIBED_EVERY) for _, first in found]
     kept = [slice(start, stop) for start, stop in zip(starts, stops) if start < stop]
     return [(_part(track, frames, shot + i - 1 if i else track.shot), frames) for i, frames in enumerate(kept)]
+
+
+def until_settled(unlike: int) -> int:
+    """Descriptions that an end loses of which the first `unlike` show somebody else."""
+    return unlike + MARGIN if unlike else 0
 
 
 def _part(track, frames, shot):

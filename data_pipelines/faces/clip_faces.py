@@ -15,7 +15,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.faces import landmarks, quality, reasons, shared_clip
 from data_pipelines.faces.alignment import crop_jitter
 from data_pipelines.faces.appearances import OWN
-from data_pipelines.faces.changes import changes, parts
+from data_pipelines.faces.changes import changes, parts, unsettled_ends
 from data_pipelines.faces.cropping import Cropper
 from data_pipelines.faces.detection import make_detector
 from data_pipelines.faces.identity import make_describer, people
@@ -72,7 +72,7 @@ FRAME_SETTINGS += ("max_enlargement", "min_sharpness", "min_brightness")
 FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
 FACE_SETTINGS += ("max_turn", "sface_model")
 # To be raised with every change of the code that changes crops or quality rows: clips of an older number are done again.
-VERSION = 8
+VERSION = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,7 +270,7 @@ def _detected_faces(video, row, settings, keep):
         tracker.step(index, seconds, image)
         cropper.step(tracker, image)
         numbers.append(index)
-    tracks, cut = one_person_each(tracker.finish(), cropper.finish(), describer)
+    tracks, cut = one_person_each(tracker.finish(), cropper.finish(), describer, len(numbers))
     row = dataclasses.replace(row, n_frames=len(numbers), fps=video.fps)
     found = people(tracks, {track: strip.vector for track, strip in cut.items()}, describer, settings.main_person)
     if not found:
@@ -287,14 +287,16 @@ def _detected_faces(video, row, settings, keep):
     return ClipFaces(row, numbered_apart(segments), np.array(positions, np.int32))
 
 
-def one_person_each(tracks, cut, describer):
-    """(tracks, their strips): each track shows one person. `cut`: {track: strip}, of which some may show several."""
+def one_person_each(tracks, cut, describer, n):
+    """(tracks, their strips): each track shows one person. `cut`: {track: strip}, of which some may show several; n frames."""
     apart, strips, shot = [], {}, max((track.shot for track in tracks), default=0) + 1
     for track in tracks:
         # A fade that was told late has shortened the track, not the strip.
         strip = cut[track].part(track, slice(0, len(track.seconds)))
-        found = changes(strip.descriptions, describer.another, describer.alike)
-        for part, frames in parts(track, found, shot):
+        known = strip.descriptions, describer.another, describer.alike
+        found, (of_start, of_end) = changes(*known), unsettled_ends(*known)
+        ends = of_start * (track.start > 0), of_end * (track.newest < n - 1)  # where the clip itself begins nobody has gone
+        for part, frames in parts(track, found, shot, ends):
             apart.append(part)
             strips[part] = strip.part(part, frames)
         shot += len(found)
