@@ -1,6 +1,7 @@
 """The paper's own way: do filters by gradient descent through the decoder hold looks, and does any natural form of it not?
 
     python benchmarks/paper_way.py --work DIR [--people 40] [--steps 30] [--size 32]
+    python benchmarks/paper_way.py --work DIR --real PEOPLE.csv --pool CLIPS.csv --yunet-model YUNET.onnx [--steps 30]
 
 People of the demo's renderer, two clips of 100 frames each, further people for the generic model; one scale, pointwise filters
 on skips and bottleneck, Adam on the rank loss with the same draws for everyone (core/fit.py). Forms of the filters:
@@ -18,6 +19,9 @@ shuffled or swapped videos is looks. Then the mean PCC of a ridge of the mean of
 shuffled videos. 95 % intervals by person. `gradient` is what the first step sees: the squared norm of the mean gradient at zero
 filters when each feature map is replaced by its mean over the clip, as a multiple of that of the features themselves (above 1
 where the movement takes some of it back).
+
+With --real the people of a manifest instead: the two longest clips of everybody, 64 pixels, the generic model learnt from those
+of the pool who are none of them, as in real_people.py. They have no traits, so nothing is predicted.
 """
 
 import argparse
@@ -32,6 +36,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+import real_people
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
 from facedyn.config import check
@@ -40,6 +45,7 @@ from facedyn.core import fit, identification, low_rank, person_filters, solvers,
 from facedyn.stages import prepare, pretrain
 from facedyn.stages.fit.learning import spread_frames, subtract_clip_means
 from facedyn.stages.runtime import common
+from facedyn.stages.traits import clip_features
 from facedyn.stages.traits.trait_features import labels_by_person
 
 FORMS = ("plain", "centred", "whitened")
@@ -47,6 +53,7 @@ FRAMES, ROWS, BATCH, AT_ONCE = 100, 64, 8, 8
 COMPONENTS, BASIS_FRAMES, SHRINKAGE = 32, 1024, 1e-2
 FOLDS, RESAMPLES = 10, 2000
 PENALTIES = np.logspace(0, 5, 11)
+REAL_STEPS = 400
 
 
 def settings(work, appearance, people, size):
@@ -72,13 +79,34 @@ def prepared(work, appearance, people, size):
     return config, pretrain.load_generic(config, workdir, 1), common.open_data(common.data_dir(config, workdir), config)
 
 
+def real(work, appearance, args):
+    """(config, parameters of the generic model, reader of the people, reader of the pool), made where they are not there."""
+    people, pool = real_people.manifests(args.real, args.pool, work)
+    config, workdir = real_people.settings(appearance, people, pool, str(args.yunet_model), REAL_STEPS), work / appearance
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (common.generic_dir(workdir, 1) / "best").is_dir():
+        prepare.run(config, workdir)
+        pretrain.run(config, workdir)
+    readers = (common.open_data(of(config, workdir), config) for of in (common.data_dir, common.pretrain_data_dir))
+    return config, pretrain.load_generic(config, workdir, 1), *readers
+
+
 def videos(reader, records) -> np.ndarray:
-    """Both clips of everybody: uint8 [2, P, T, H, W, C], people in the order of their ids."""
+    """The two longest clips of everybody: uint8 [2, P, T, H, W, C], people in the order of their ids."""
     of = {}
-    for record in records:
-        of.setdefault(reader.clips[record].person_id, []).append(reader.frames(record))
-    length = min(len(clip) for clips in of.values() for clip in clips)
+    for record in sorted(records, key=lambda record: -longest_run(reader.clips[record].frame_indices)[1]):
+        clips = of.setdefault(reader.clips[record].person_id, [])
+        if len(clips) < 2:
+            first, length = longest_run(reader.clips[record].frame_indices)
+            clips.append(reader.frames(record)[first : first + length])
+    length = min(FRAMES, min(len(clip) for clips in of.values() for clip in clips))
     return np.stack([[clips[half][:length] for _, clips in sorted(of.items())] for half in (0, 1)])
+
+
+def longest_run(frame_indices) -> tuple[int, int]:
+    """(position of its first frame, length) of the longest stretch without a missing frame."""
+    longest = max(clip_features.runs(frame_indices), key=lambda run: run.stop - run.start)
+    return longest.start, longest.stop - longest.start
 
 
 def shuffled(clips, seed: int) -> np.ndarray:
@@ -188,7 +216,9 @@ def identified(of_clips) -> str:
 
 
 def predicted(of_clips, labels) -> str:
-    """Mean PCC over the traits of a ridge in folds by person."""
+    """Mean PCC over the traits of a ridge in folds by person; nothing without labels."""
+    if labels is None:
+        return ""
     x, found = np.mean(of_clips, 0), np.zeros_like(labels)
     for train, test in KFold(FOLDS, shuffle=True, random_state=0).split(x):
         mean, sd = x[train].mean(0), x[train].std(0) + 1e-12
@@ -209,19 +239,28 @@ def main():
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--real", type=pathlib.Path, help="manifest of real people")
+    parser.add_argument("--pool", type=pathlib.Path, help="manifest of those whom the generic model learns from")
+    parser.add_argument("--yunet-model", type=pathlib.Path)
     args, started = parser.parse_args(), time.perf_counter()
-    print(f"{args.people} people, two clips of {FRAMES} frames, {args.size} pixels, {args.steps} steps; ", end="")
-    print(f"chance {1 / args.people:.2f}\n")
+    args.work.mkdir(parents=True, exist_ok=True)
     names = ("faces", "form", "as filmed", "shuffled", "swapped", "PCC", "PCC shuffled", "gradient")
     print("| " + " | ".join(names) + " |" + "\n|" + "---|" * len(names), flush=True)
     for appearance in ("own", "motion"):
-        config, params, reader = prepared(args.work, appearance, args.people, args.size)
-        test, train = (common.records_of(reader, (split,)) for split in ("test", "train"))
-        labels = labels_by_person(reader, test)[1]
-        frames, clip = spread_frames(reader, train, BASIS_FRAMES)
+        if args.real:
+            config, params, reader, pool = real(args.work, appearance, args)
+            test, train, labels = range(len(reader.clips)), range(len(pool.clips)), None
+        else:
+            config, params, reader = prepared(args.work, appearance, args.people, args.size)
+            test, train = (common.records_of(reader, (split,)) for split in ("test", "train"))
+            pool, labels = reader, labels_by_person(reader, test)[1]
+        frames, clip = spread_frames(pool, train, BASIS_FRAMES)
         pixels = subtract_clip_means(frames.reshape(len(frames), -1).astype(np.float32) / 255, clip)
         basis = low_rank.basis(pixels, COMPONENTS)
         clips, way = videos(reader, test), Way(config, jax.device_put(params), args.steps)
+        size, people = clips.shape[3], clips.shape[1]
+        of = f"{appearance}: {people} people, two clips of {clips.shape[2]} frames, {size} pixels, {args.steps} steps"
+        print(f"{of}, chance {1 / people:.2f}", file=sys.stderr)
         moved = swapped(clips, basis / np.linalg.norm(basis, axis=0))
         of_videos = {"": clips, "shuffled": shuffled(clips, 0), "swapped": moved}
         of_videos |= {"again": shuffled(clips, 1), "swapped, shuffled": shuffled(moved, 2)}

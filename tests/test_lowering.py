@@ -42,6 +42,11 @@ def assert_goes_on_by_itself(name: str, text: str):
     assert not re.search(r"\bf64\b|xf64>", text), name
 
 
+def rounded_products(text: str) -> list[str]:
+    """The matrix products whose operands an accelerator may round, to TF32 or bfloat16."""
+    return [line for line in text.splitlines() if "stablehlo.dot" in line and line.count("HIGHEST") < 2]
+
+
 def assert_nobody_waits_for_anybody(name: str, text: str):
     assert "stablehlo." in text
     assert not re.search(COLLECTIVES, text), name
@@ -107,7 +112,10 @@ def test_the_closed_form(mesh):
         "errors": (errors, population, states, *rows),
     }
     for name, (f, *arrays) in cases.items():
-        assert_nobody_waits_for_anybody(name, lowered(f, *arrays))
+        text = lowered(f, *arrays)
+        assert_nobody_waits_for_anybody(name, text)
+        assert "stablehlo.dot" in text
+        assert rounded_products(text) == [], name  # after the U-net nothing is; benchmarks/precision.py measures the rest
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -126,10 +134,12 @@ def test_a_step_of_pretraining(dtype):
 
 
 def test_what_must_not_be_there_would_be_found(mesh):
-    """The patterns find a collective, a callback and a float64 in functions that have them."""
+    """The patterns find a collective, a callback, a product of rounded operands and a float64 in functions that have them."""
     summed = jax.jit(batching.over_people(mesh, lambda x: x + jax.lax.psum(x, "person"), batching.EVERYONE))
     assert re.search(COLLECTIVES, lowered(summed, struct(4)))
     noisy = jax.jit(lambda x: jax.debug.print("{}", x) or x)
     assert re.search(CALLBACKS, noisy.lower(struct()).as_text())
+    assert rounded_products(lowered(jax.jit(lambda x: x @ x), struct(2, 2)))
+    assert not rounded_products(lowered(jax.jit(lambda x: jnp.matmul(x, x, precision="highest")), struct(2, 2)))
     with jax.enable_x64(True):
         assert re.search(r"\bf64\b|xf64>", lowered(jax.jit(lambda x: x.astype(jnp.float64)), struct(2)))

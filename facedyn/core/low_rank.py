@@ -160,7 +160,7 @@ def solve_positive_definite(left: Float[AnyArray, "K K"], right: Float[AnyArray,
 
 def dynamics(filters: SiteFilters, centred: Float[AnyArray, "N S K"]) -> Float[Array, "N 2 S K"]:
     """The dynamic representation of a state, the expected changes."""
-    return jnp.einsum("smij,nsj->nmsi", filters, centred)
+    return jnp.einsum("smij,nsj->nmsi", filters, centred, precision="highest")
 
 
 def quality(

@@ -108,7 +108,7 @@ def scores(maps: Float[AnyArray, "B M H W C"], features: Float[AnyArray, "B M n 
     The factor makes a D with entries of order one give margins of order one at the best, whatever the resolution.
     """
     flat = maps.reshape(*maps.shape[:2], -1).astype(jnp.float32)
-    return jnp.einsum("bmd,bmkd->bmk", flat, features) * flat.shape[-1] ** -0.5
+    return jnp.einsum("bmd,bmkd->bmk", flat, features, precision="highest") * flat.shape[-1] ** -0.5
 
 
 def pairs(length: int) -> tuple[Int[Array, " pairs"], Int[Array, " pairs"]]:
@@ -190,7 +190,7 @@ def dynamic_image(
     v = frame_features(windows, settings, where)
     length = v.shape[-2]
     coefficient = 2.0 * jnp.arange(1, length + 1) - length - 1
-    return jnp.einsum("k,bmkd->bmd", coefficient, v).reshape(v.shape[:2] + windows.shape[2:])
+    return jnp.einsum("k,bmkd->bmd", coefficient, v, precision="highest").reshape(v.shape[:2] + windows.shape[2:])
 
 
 def copied_input(windows: Real[AnyArray, "B window H W C"], settings: RankLoss) -> Float[Array, "B M H W C"]:

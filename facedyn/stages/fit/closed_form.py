@@ -86,7 +86,8 @@ def _compile_encode(model: unet.UNet, sites, mesh) -> Callable:
     site_maps = _compile_site_maps(model)
 
     def encode(params, basis, frames):
-        return jnp.stack([m @ b for m, b in zip(site_maps(params, frames, sites), basis)], 1)
+        maps = zip(site_maps(params, frames, sites), basis)
+        return jnp.stack([jnp.matmul(m, b, precision="highest") for m, b in maps], 1)
 
     return jax.jit(over_people(mesh, encode, SHARED, SHARED, EVERYONE))
 
