@@ -141,8 +141,7 @@ class OpenFaceVideo:
         return (frame - self._first) / self._source_fps
 
     def __iter__(self):
-        frames = self._frames()
-        return resampled(frames, self._resample_fps) if self._resample_fps else frames
+        return resampled(self._frames(), self._resample_fps)
 
     def moments(self):
         """(index, seconds, number that OpenFace gave to the frame) of the same frames; see `Video.moments`.
@@ -153,8 +152,7 @@ class OpenFaceVideo:
             raise InputError(
                 f"{self.table} has rows of {len(self._tables)} faces; landmarks must be of one: keep its rows alone."
             )
-        frames = self._frames(lambda picture: np.array([picture.number]))
-        frames = resampled(frames, self._resample_fps) if self._resample_fps else frames
+        frames = resampled(self._frames(lambda picture: np.array([picture.number])), self._resample_fps)
         return ((index, seconds, int(number[0])) for index, seconds, number in frames)
 
     def _frames(self, show=None):

@@ -168,7 +168,11 @@ def _replicated_state(params, transform, replicated) -> dict:
     """What a checkpoint holds at step 0, on all devices."""
     state = {"params": params, "opt_state": transform.init(params), "step": jnp.zeros((), jnp.int32)}
     state |= {"best": jnp.zeros(()), "since_best": jnp.zeros((), jnp.int32)}
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, np.asarray(x)), state)
+    return _replicated(state, replicated)
+
+
+def _replicated(tree, replicated):
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(replicated, np.asarray(x)), tree)
 
 
 def _batches(config, face_clips, training, scale: int, start_step: int):
@@ -213,6 +217,12 @@ def _save_best(directory, params, log: MetricsLog | None = None):
         checkpoints.save_pytree(directory / "best", params)
 
 
+def _say_size(config, params, scale: int, validation_people: int) -> None:
+    c, size = config.pretrain, f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters"
+    work = f"{c.steps} steps of {c.batch_size} windows"
+    processes.log(f"pretrain: scale {scale}, {size}, {work}, {validation_people} validation people")
+
+
 def _pretrain_scale(config, workdir, face_clips, training, validation, scale: int, compiled: Compiled):
     """(parameters of the best step, steps taken) of one scale; picks up a run that was broken off."""
     c, directory = config.pretrain, common.generic_dir(workdir, scale)
@@ -235,12 +245,10 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
 
     held_out = HeldOut(face_clips, validation, scale, compiled.settings.half_length, c.eval_windows)
     batches = _batches(config, face_clips, training, scale, step)
-    size = f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters, {c.steps} steps of {c.batch_size} windows"
-    processes.log(f"pretrain: scale {scale}, {size}, {len(held_out.people)} validation people")
+    _say_size(config, params, scale, len(held_out.people))
 
     def save(metrics=None):
-        more = {"best": np.float32(best), "since_best": np.int32(since_best)}
-        more = {k: jax.make_array_from_process_local_data(replicated, np.asarray(v)) for k, v in more.items()}
+        more = _replicated({"best": np.float32(best), "since_best": np.int32(since_best)}, replicated)
         series.save(step, state | more, metrics)
 
     compilation_cache.say_first_use("pretrain")
