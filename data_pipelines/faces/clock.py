@@ -173,9 +173,9 @@ def resampling_rate(fps: float, own: float, variable: bool = False) -> tuple[flo
 def resampled(frames, fps: float):
     """From (index, seconds, image) to the same at `fps` frames per second: for each new time the nearest picture.
 
-    0 leaves them as they are. Where the source is slower, pictures are used again (see `resampling_rate`). Between two pictures whose indices do not
-    follow one another lies a hole: a new time in it takes a picture only within half a new step of it, and the new indices
-    leave out a number too.
+    0 leaves them as they are. Where the source is slower, pictures are used again (see `resampling_rate`). Between two pictures
+    whose indices do not follow one another lies a hole: a new time in it takes a picture only within half a new step of it, and
+    the new indices leave out a number too.
     """
     return _resampled(frames, fps) if fps else frames
 
