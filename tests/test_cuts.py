@@ -6,6 +6,7 @@ import pytest
 from test_alignment import film, texture
 
 from data_pipelines.faces.cuts import MARGIN, CutDetector
+from data_pipelines.faces.dips import SETTLED
 
 
 def head(phase, seed=1, size=(120, 160)):
@@ -78,3 +79,32 @@ def test_no_cut_where_the_light_changes_or_the_camera_turns():
 
 def test_the_sizes_of_frames_may_change():
     assert isinstance(found([head(0), np.zeros((60, 40, 3), np.uint8), head(1)]), dict)
+
+
+@pytest.mark.parametrize("grey", [0, 255, 110])
+@pytest.mark.parametrize("length", [5, 12, 30])
+def test_a_fade_into_nothing_and_out_of_it_is_left_out(grey, length):
+    there = np.abs(np.clip((np.arange(40 + 2 * length) - 20 - length) / length, -1, 1))  # 1 whole, 0 nothing
+    frames = [(part * head(t / 20) + (1 - part) * grey).astype(np.uint8) for t, part in enumerate(there)]
+    left_out = {frame for t, mixed in found(frames).items() for frame in range(t - mixed, t)}
+    assert left_out >= set(np.flatnonzero(there < 0.85))
+    assert 20 - MARGIN <= min(left_out)
+    assert max(left_out) <= 20 + 2 * length + SETTLED + MARGIN
+
+
+def test_what_comes_out_of_nothing_or_goes_into_it_is_left_out():
+    there = np.clip(np.arange(60) / 12, 0, 1)
+    frames = [(part * head(t / 20)).astype(np.uint8) for t, part in enumerate(there)]
+    for film, part in ((frames, there), (frames[::-1], there[::-1])):
+        left_out = {frame for t, mixed in found(film).items() for frame in range(t - mixed, t)}
+        assert {*left_out, len(film) - 1} >= set(np.flatnonzero(part < 0.85))
+        assert len(left_out) < 12 + SETTLED + MARGIN
+
+
+@pytest.mark.parametrize("length", [50, 70])
+def test_a_slow_cross_fade_is_left_out(length):
+    parts = np.clip((np.arange(60 + length) - 30) / length, 0, 1)
+    others = cv2.GaussianBlur(texture(7, 120, 160)[..., 0].astype(np.float32), (0, 0), 2)
+    frames = [((1 - part) * head(t / 80) + part * np.roll(others, t // 12, 1)).astype(np.uint8) for t, part in enumerate(parts)]
+    left_out = {frame for t, mixed in found(frames).items() for frame in range(t - mixed, t)}
+    assert left_out >= set(np.flatnonzero((parts > 0.1) & (parts < 0.9)))

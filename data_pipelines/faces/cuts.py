@@ -9,6 +9,8 @@ import dataclasses
 import cv2
 import numpy as np
 
+from data_pipelines.faces.dips import DipDetector
+
 SIZE = 64, 36  # of the small copy
 JUMP_LATENCY = 2  # frames after a jump that must be seen before it is told from a fast movement
 JUMP_BEFORE = 12  # frames before it
@@ -16,8 +18,8 @@ JUMP_CHANGE, JUMP_SHARE = 2.0, 0.2  # grey levels by which so much of the pictur
 # Where the frames around it hardly changed (grey levels, mean), a frame that changed by a little more than any of them is one.
 QUIET, QUIET_FACTOR = 1.5, 1.3
 QUIET_FRAMES = 15, 34  # so many must be known, at least and at most: encoders redraw a still picture every 12 or 30 frames
-FADES = (6, 8, 12, 16, 24)  # frames between whose first and last one a fade is looked for
-LONGEST = 45  # frames of a fade
+FADES = (6, 8, 12, 16, 24, 36, 48)  # frames between whose first and last one a fade is looked for
+LONGEST = 100  # frames of a fade
 MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
 
 
@@ -37,7 +39,7 @@ class CutDetector:
     A cut: the frame changed much, more than the video usually does, and looks little like the one before. A jump cut (time
     taken out of one shot): many parts of the picture changed at once by more than in any frame just before and after, or,
     where these hardly changed, the whole picture did; told two frames late. A cross-fade: the frames in between are mixtures
-    of the first and the last, in growing parts.
+    of the first and the last, in growing parts. A fade into black, white or grey and out of it: `dips`.
     """
 
     def __init__(self):
@@ -45,14 +47,20 @@ class CutDetector:
         self._parts = collections.deque(maxlen=JUMP_BEFORE + 1 + JUMP_LATENCY)  # the same for each part of the picture
         self._means = collections.deque(maxlen=QUIET_FRAMES[1])  # over the picture; jumps are among them
         self._past = collections.deque(maxlen=LONGEST + 1)
+        self._dips = DipDetector()
 
     def step(self, image: np.ndarray) -> Cut | None:
         """A Cut when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new shot."""
         small = small_copy(image)
         last = self._past[-1] if self._past else None
         self._past.append(small)
+        dimmed = self._dips.step(float(np.linalg.norm(small)) / small.size**0.5)
         if last is None:
             return None
+        if dimmed is not None:
+            self._forget(1)
+            self._means.clear()
+            return Cut(dimmed)
         change = cv2.norm(small, last, cv2.NORM_L1) / small.size
         brighter = np.vdot(small, last) / (np.vdot(last, last) + np.float32(1e-6))  # nor is one that is dimmed a jump
         self._parts.append(cv2.resize(cv2.absdiff(small, brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
@@ -61,6 +69,7 @@ class CutDetector:
         if much and likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
             self._forget(1)
             self._means.clear()
+            self._dips.forget()
             return Cut()
         self._recent.append(change)
         if self._jumped():
