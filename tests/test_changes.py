@@ -10,7 +10,7 @@ from data_pipelines.faces.changes import LEAST, MARGIN, STRETCH, changes, parts,
 from data_pipelines.faces.clip_faces import PrepareSettings, one_person_each, process_clip
 from data_pipelines.faces.cropping import _Strip
 from data_pipelines.faces.detection import Face
-from data_pipelines.faces.identity import DESCRIBED_EVERY, Appearance
+from data_pipelines.faces.identity import DESCRIBED_EVERY, Appearance, people
 from data_pipelines.faces.tracking import Track
 from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry, read_manifest
@@ -122,6 +122,10 @@ def test_what_an_end_shows_of_somebody_else_is_not_kept():
     strip.matrices = strip.positions = strip.light = list(range(65))
     strip.descriptions = list(looks(np.repeat([0, 1], [3, 10])))
     (part,), strips = one_person_each([whole], {whole: strip}, Appearance(), 200)
+    earlier = track(0, 20)
+    assert part.shot != earlier.shot  # where somebody was still coming, nobody is expected back
+    found = people([earlier, part], {earlier: np.ones(3), part: np.ones(3)}, Appearance())
+    assert [person.tracks for person in found] == [[earlier, part]]
     assert part.start == 30 + (3 + MARGIN) * DESCRIBED_EVERY
     assert min(strips[part].positions) == (3 + MARGIN) * DESCRIBED_EVERY
     strip = _Strip(whole := track(0, 65))  # before the first frame of a clip there was nobody
@@ -143,7 +147,7 @@ def test_a_fade_from_one_real_person_to_another_leaves_one_of_them(shared, tmp_p
     write_video(tmp_path / "faded.avi", np.concatenate([one[:-n], mixed, two[n:]]).astype(np.uint8))
     settings = PrepareSettings(yunet_model=str(shared / "models" / "yunet.onnx"))
     faces = process_clip(ClipEntry("faded", "p", tmp_path / "faded.avi"), settings, lambda image: None)
-    kept = faces.positions
+    kept = faces.frame_indices
     assert faces.row.verdict == "ok"
     assert kept.max() < len(one) - n + 3 or kept.min() >= len(one) - 3
     assert "2 people were seen" in faces.row.reason

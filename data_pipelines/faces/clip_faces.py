@@ -299,7 +299,7 @@ def one_person_each(tracks, cut, describer, n):
         for part, frames in parts(track, found, shot, ends):
             apart.append(part)
             strips[part] = strip.part(part, frames)
-        shot += len(found)
+        shot += len(found) + 1
     return sorted(apart, key=lambda track: track.start), strips
 
 

@@ -29,7 +29,7 @@ class Appearance:
     (benchmarks/RESULTS.md).
     """
 
-    alike, alike_in_place, another = 0.80, 0.60, 0.74
+    alike, alike_in_place, another = 0.80, 0.74, 0.74
 
     def __init__(self):
         self._edges = cv2.HOGDescriptor((64, 64), (16, 16), (8, 8), (8, 8), 9)
@@ -157,7 +157,7 @@ def _in_place(one, two):
         for b in two.tracks:
             first, then = (a, b) if a.start < b.start else (b, a)
             if first.shot == then.shot and then.seconds[0] - first.seconds[-1] < HIDDEN_SECONDS:
-                before, after = first.faces[first.last_seen].box, then.faces[then.start].box
+                before, after = first.faces[max(first.faces)].box, then.faces[min(then.faces)].box
                 apart = np.abs(before[:2] + before[2:] / 2 - after[:2] - after[2:] / 2).max()
                 if apart < 0.75 * before[2] and 0.67 < before[2] / after[2] < 1.5:
                     return True
