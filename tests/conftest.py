@@ -192,6 +192,9 @@ TINY = {
     "report.examples": 1,
 }
 
+# For `arguments`: filters in closed form, at every site. A test says what it wants besides: CLOSED_FORM | dict(...).
+CLOSED_FORM = dict(fit__solver="least_squares", fit__filter_kind="low_rank", fit__filter_sites="all", fit__rank=3)
+
 
 @pytest.fixture(scope="session")
 def arguments(root, blob_manifest):
