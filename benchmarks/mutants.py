@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 CORE, STAGES = "facedyn/core/", "facedyn/stages/"
 SCIENCE, ENGINE, FIT, SITES = "test_science.py", "test_site_engine.py", "test_fit.py", "test_site_dynamics.py"
-HEADS, WEIGHTS, LOSS, METRICS = "test_trait_heads.py", "test_feature_weights.py", "test_rank_loss.py", "test_metrics.py"
-VERDICTS, BASES, LANDMARKS = "test_verdicts.py", "test_bases.py", "test_landmark_face.py"
+HEADS, WEIGHTS, LOSS, METRICS = "test_cross_validation.py", "test_feature_weights.py", "test_rank_loss.py", "test_metrics.py"
+VERDICTS, BASES, LANDMARKS, STACKING = "test_verdicts.py", "test_bases.py", "test_landmark_face.py", "test_stacking.py"
 UPDATES = SCIENCE + "::test_the_update_brings_the_loss_down_on_what_it_sees_again_and_again"
 CENTRE = SCIENCE + "::test_the_model_sees_the_centre_frame_in_training_and_in_evaluation"
 STOPS = SCIENCE + "::test_the_best_step_is_kept_and_patience_ends_the_training"
@@ -16,7 +16,7 @@ UNSEEN = ENGINE + "::test_figures_on_held_back_rows_are_of_filters_that_have_not
 MOVEMENT = ENGINE + "::test_the_basis_is_of_movement_not_of_who_is_seen"
 HALVES = ENGINE + "::test_halves_of_a_person_share_no_frame"
 SHUFFLED = ENGINE + "::test_shuffled_frames_get_population_filters_of_shuffled_frames"
-PLAN = "test_stages.py::test_centres_are_split_with_a_gap_or_not_at_all"
+PLAN = "test_fit_units.py::test_centres_are_split_with_a_gap_or_not_at_all"
 
 
 class Mutant(NamedTuple):
@@ -45,7 +45,7 @@ MUTANTS = (
     _stage("pretrain.py", "(0.0, learning_rate, warmup", "(0.0, 1e-9 * learning_rate, warmup", UPDATES),
     _stage("pretrain.py", "windows[:, settings.half_length]), windows, settings", "windows[:, 0]), windows, settings", CENTRE),
     _stage("pretrain.py", "model.apply(p, w[:, settings.half_length]), w", "model.apply(p, w[:, 0]), w", CENTRE),
-    _stage("pretrain.py", "series.restore(series.best_step(),", "series.restore(series.latest_step(),", STOPS),
+    _stage("pretrain.py", "best_step = series.best_step()", "best_step = series.latest_step()", STOPS),
     _stage("pretrain.py", "while step < c.steps and since_best < c.patience:", "while step < c.steps:", STOPS),
     _stage("pretrain.py", "HeldOut(face_clips, validation, scale", "HeldOut(face_clips, training, scale", STOPS),
     _stage("pretrain.py", 'common.records_of(face_clips, ("test",)) if', "training if", STOPS),
@@ -144,7 +144,7 @@ MUTANTS = (
         "held_back_quality(population, solve(population, ridge, low_rank.concatenate_rows(fitted, held)), fitted",
         UNSEEN,
     ),
-    _stage("fit/closed_form.py", "rows = low_rank.concatenate_rows(fitted, held)", "rows = fitted", UNSEEN),
+    _stage("fit/closed_form.py", "count = low_rank.concatenate_rows(fitted, held)", "count = fitted", UNSEEN),
     _stage("fit/learning.py", "centred = subtract_clip_means(maps.pop(0), clip)", "centred = maps.pop(0)", MOVEMENT),
     _stage("fit/learning.py", "RIDGES[of_ridges.argmin(0)]", "RIDGES[of_ridges.argmax(0)]", ENGINE),
     _stage(
@@ -181,8 +181,10 @@ MUTANTS = (
     _core("cross_validation.py", "best = gain.argmin()", "best = gain.argmax()", HEADS),
     _core("mlp_validation.py", "choice = grid[jnp.argmin(", "choice = grid[jnp.argmax(", HEADS),
     _core("mlp_validation.py", "trains = [fold != k for k in", "trains = [fold >= -1 for k in", HEADS),
-    _core("stacking.py", "return weights / weights.sum(), means", "return np.full(len(means), 1 / len(means)), means", HEADS),
-    _core("stacking.py", "(errors.sum(1).argmax if worst else errors.sum(1).argmin)()", "errors.sum(1).argmin()", HEADS),
+    _core(
+        "stacking.py", "return weights / weights.sum(), means", "return np.full(len(means), 1 / len(means)), means", STACKING
+    ),
+    _core("stacking.py", "(errors.sum(1).argmax if worst else errors.sum(1).argmin)()", "errors.sum(1).argmin()", STACKING),
     _core("pca.py", "(of[0], of[1] / weights)", "(of[0], of[1] * weights)", WEIGHTS),
     _stage("traits/trait_protocol.py", "weights=features.weights", "weights=None", WEIGHTS),
     _stage("traits/trait_features.py", "if self.weights is None:", "if True:", WEIGHTS),

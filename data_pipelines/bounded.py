@@ -82,7 +82,8 @@ def read_table(path, columns=None, filters=None) -> pa.Table:
             table = None if missing or filters else file.read(columns)
         if filters and not missing:
             # A folder called `task=a` on the way to the file is no column of it.
-            table = pq.read_table(path, columns=columns, filters=filters, partitioning=None)
+            # pyarrow takes None, too, but its annotations are inferred from the default, a text.
+            table = pq.read_table(path, columns=columns, filters=filters, partitioning=None)  # pyright: ignore[reportArgumentType]
     except DAMAGED_TABLE as error:
         raise _unreadable(path, "table", error) from error
     if table is None:
@@ -145,7 +146,7 @@ def _bytes_of_texts(path, texts) -> int:
                 while not pa.types.is_dictionary(part.type):  # lists of texts
                     part = part.flatten()
                 counts = np.bincount(part.indices.drop_null().to_numpy(), minlength=len(part.dictionary))
-                lengths = pc.fill_null(pc.binary_length(part.dictionary), 0).to_numpy(zero_copy_only=False)
+                lengths = pc.fill_null(pc.call_function("binary_length", [part.dictionary]), 0).to_numpy(zero_copy_only=False)
                 total += int(counts @ lengths.astype(np.int64))
     return total
 

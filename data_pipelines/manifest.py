@@ -69,7 +69,7 @@ def read_manifest(path, trait_names=()) -> list[ClipEntry]:
 def write_manifest(path, entries, trait_names=()) -> None:
     """Writes the clips as a manifest that `read_manifest` gives back; paths under the CSV's folder are relative to it."""
     path = pathlib.Path(path).absolute()
-    rows = [REQUIRED + OPTIONAL + tuple(trait_names)]
+    rows: list[tuple[str, ...]] = [REQUIRED + OPTIONAL + tuple(trait_names)]
     for entry in entries:
         where = entry.clip_id, entry.person_id, _path_cell(entry.path, path.parent)
         fps, aligned = f"{entry.fps:.15g}" if entry.fps else "", "true" if entry.aligned else ""
@@ -85,7 +85,7 @@ def _path_cell(path, folder):
     return relative if relative and relative == relative.strip() and not relative.startswith("~") else str(path)
 
 
-def _entry(path, line, row, trait_names, commas):
+def _entry(path, line, row: dict[str, str], trait_names, commas):
     where = f"of clip {row['clip_id']!r} (line {line} of {path})"
     for name in REQUIRED:
         if not row[name]:

@@ -136,8 +136,9 @@ def _summarise(entries, splits, rows, quality_path, note, reused, said=False) ->
     table = quality_table([_as_today(rows[i], entry) for i, entry in enumerate(entries)])
     with atomic_path(quality_path) as temporary:
         table.to_parquet(temporary, index=False)
-    for row in () if said else table[table.verdict != "ok"].itertuples():
-        note(f"Left out: clip {row.clip_id}: {row.reason}")
+    out = table.loc[table["verdict"] != "ok"]
+    for clip_id, reason in () if said else zip(out["clip_id"], out["reason"]):
+        note(f"Left out: clip {clip_id}: {reason}")
     if not (table.verdict == "ok").any():
         raise InputError(
             f"Not one of {len(entries)} clips can be used, see {quality_path}; the first, {table.clip_id[0]}: {table.reason[0]}"

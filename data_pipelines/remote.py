@@ -7,6 +7,7 @@ WORKDIR need a file system, and a mounted bucket is one.
 import contextlib
 import pathlib
 import tempfile
+from typing import cast
 
 from etils import epath
 
@@ -20,11 +21,11 @@ def is_url(path) -> bool:
     return "://" in str(path)
 
 
-def remote_path(url: str):
+def remote_path(url: str) -> pathlib.Path:
     """The path of a file in a bucket, with pathlib's methods. Raises InputError for another kind of URL."""
     if not url.startswith(tuple(SCHEMES)):
         raise InputError(f"The path {url} cannot be read: only gs:// and s3:// are supported; download the file yourself.")
-    return epath.Path(url)
+    return cast(pathlib.Path, epath.Path(url))  # no subclass, but it has the methods that are used
 
 
 def content_stamp(path) -> tuple:

@@ -60,7 +60,8 @@ class Setting:
             return ("a path" if self.path else ONE[self.kind]) + self._limits()
         count = f"{self.length} " if self.length else "different " if self.distinct else ""
         words = f"{count}{MANY[self.kind]} {self.form}".rstrip() + self._limits()
-        return words + (f", for example {','.join(map(str, self.default))}" if self.default else "")
+        example = ",".join(map(str, self.default)) if isinstance(self.default, tuple) else ""
+        return words + (f", for example {example}" if example else "")
 
     def _limits(self) -> str:
         if self.least is not None and self.most is not None:

@@ -8,6 +8,8 @@ import dataclasses
 import os
 import pathlib
 
+from ml_collections import ConfigDict
+
 from data_pipelines.errors import InputError
 from data_pipelines.setting import nearest_of
 from facedyn.config import check, expand_home, nearest, with_home
@@ -237,7 +239,7 @@ def _not_understood(stage: str, word: str) -> str:
     return f"There is no option {name} for {stage}; options are {', '.join(names)} and --config.SETTING."
 
 
-def parse(args: list[str]) -> tuple[str, object, pathlib.Path]:
+def parse(args: list[str]) -> tuple[str, ConfigDict, pathlib.Path]:
     """(stage, config, workdir) of a call with --config. Raises InputError for an option or a setting that cannot be.
 
     Whether the files are there that the config names is for `config.check`.
@@ -245,7 +247,7 @@ def parse(args: list[str]) -> tuple[str, object, pathlib.Path]:
     return settled(read(args))
 
 
-def settled(call: Call) -> tuple[str, object, pathlib.Path]:
+def settled(call: Call) -> tuple[str, ConfigDict, pathlib.Path]:
     """(stage, config, workdir) of a call with --config; as `parse`."""
     config = load_config(call.options["config"])
     for name, text in call.settings.items():

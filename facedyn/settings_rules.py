@@ -37,7 +37,7 @@ def missing(config, stage: str | None = None):
         address(config.distributed)
     except InputError as error:
         yield str(error)
-    yield from _files(config, READS.get(stage, READS["run"] if stage is None else ()))
+    yield from _files(config, READS["run"] if stage is None else READS.get(stage, ()))
     yield from _packages(config, stage)
 
 

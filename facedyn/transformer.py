@@ -6,6 +6,8 @@ Without scikit-learn the class works, too, except for pipelines, `clone` and `se
 """
 
 import tempfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,9 @@ except ImportError:  # optional: `pip install scikit-learn`
 
     class TransformerMixin:
         """What is used of scikit-learn's class of this name."""
+
+        fit: Callable[..., Any]
+        transform: Callable[..., Any]
 
         def fit_transform(self, X, y=None, **more):
             """The same as `fit` and then `transform`."""
@@ -195,7 +200,7 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
         return True
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
+        tags = super().__sklearn_tags__()  # pyright: ignore[reportAttributeAccessIssue]  # called by scikit-learn alone
         tags.requires_fit = False
         tags.no_validation = True
         tags.input_tags.two_d_array, tags.input_tags.string = False, True

@@ -36,6 +36,7 @@ CHECKED = [
     "test_banded_ridge.py",
     "test_bases.py",
     "test_blocks.py",
+    "test_cross_validation.py",
     "test_feature_weights.py",
     "test_fit.py",
     "test_fork_example.py",
@@ -45,6 +46,7 @@ CHECKED = [
     "test_rank_loss.py",
     "test_shapes.py",
     "test_site_dynamics.py",
+    "test_stacking.py",
     "test_surrogates.py",
     "test_trait_heads.py",
     "test_unet.py",
@@ -66,6 +68,7 @@ LONG = [
     "test_documents.py",
     "test_traits_stage.py",
     "test_stages.py",
+    "test_pretrain_stage.py",
     "test_clip_scores.py",
     "test_site_stage.py",
     "test_add.py",
@@ -188,6 +191,9 @@ TINY = {
     "traits.bootstrap": 50,
     "report.examples": 1,
 }
+
+# For `arguments`: filters in closed form, at every site. A test says what it wants besides: CLOSED_FORM | dict(...).
+CLOSED_FORM = dict(fit__solver="least_squares", fit__filter_kind="low_rank", fit__filter_sites="all", fit__rank=3)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import copy_before_fit, drifting_blob, write_video
+from conftest import CLOSED_FORM, copy_before_fit, drifting_blob, write_video
 
 import facedyn
 from data_pipelines.errors import InputError
@@ -20,11 +20,7 @@ from facedyn.stages.fit import batching, clip_states
 from facedyn.stages.fit.units import FitUnit
 from facedyn.store import state_files
 
-CLOSED_FORM = dict(
-    fit__solver="least_squares",
-    fit__filter_kind="low_rank",
-    fit__filter_sites="all",
-    fit__rank=3,
+SETTINGS = CLOSED_FORM | dict(
     fit__blocks="filters,innovations,step_correlations,autocorrelations,amplitude,whitened_covariances,spectrum",
     fit__whiten=True,
     fit__split_half=False,
@@ -39,7 +35,7 @@ def model(workdir, arguments, tmp_path_factory):
     """A finished run whose filters are in closed form."""
     folder = copy_before_fit(workdir, tmp_path_factory.mktemp("closed_form") / "w")
     for stage in ("fit", "traits"):
-        assert main(arguments(stage, folder, **CLOSED_FORM)) == 0
+        assert main(arguments(stage, folder, **SETTINGS)) == 0
     return folder
 
 

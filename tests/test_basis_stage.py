@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import test_fit_engine
+from conftest import CLOSED_FORM, copy_before_fit
 from test_site_engine import UNITS, closed_form_settings, learnt, reference, shape_of  # noqa: F401
 
 import facedyn
@@ -14,12 +15,9 @@ from facedyn.stages.fit import batching, learning, shared
 from facedyn.stages.fit.batching import WHOLE
 from facedyn.store import site_files
 
-TURNED = dict(
-    fit__solver="least_squares",
-    fit__filter_kind="low_rank",
+TURNED = CLOSED_FORM | dict(
     fit__filter_sites="skip0,dynamic_representation",
     fit__basis="predictable",
-    fit__rank=3,
     fit__blocks="filters,innovations",
     fit__split_half=False,
     fit__video_seconds="",
@@ -28,12 +26,7 @@ TURNED = dict(
 
 @pytest.fixture(scope="module")
 def turned_run(workdir, arguments, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("turned") / "w"
-    shutil.copytree(workdir, folder)
-    for gone in ("representations", "traits", "report"):
-        shutil.rmtree(folder / gone)
-    for stamp in ("fit", "fit.started", "traits", "report"):
-        (folder / "stages" / f"{stamp}.json").unlink()
+    folder = copy_before_fit(workdir, tmp_path_factory.mktemp("turned") / "w")
     assert main(arguments("fit", folder, **TURNED)) == 0
     return folder
 

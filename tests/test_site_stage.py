@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import copy_before_fit
+from conftest import CLOSED_FORM, copy_before_fit
 
 import facedyn
 from data_pipelines.errors import InputError
@@ -14,11 +14,7 @@ from facedyn.stages import embed_model
 from facedyn.stages.fit import learning, shared
 from facedyn.store import representations, site_files
 
-CLOSED_FORM = dict(
-    fit__solver="least_squares",
-    fit__filter_kind="low_rank",
-    fit__filter_sites="all",
-    fit__rank=3,
+SETTINGS = CLOSED_FORM | dict(
     fit__blocks="filters,innovations,step_correlations",
     fit__whiten=True,
     fit__controls="time_shuffled,swapped_dynamics,untrained,reversed",
@@ -33,7 +29,7 @@ LENGTH = 3 * (2 * 3 * 3 + 3 * 3 * 3 + 3)  # sites x (halves x rank x rank + of w
 def closed_form_run(workdir, arguments, tmp_path_factory):
     """A run of which only the fit, and what comes after it, is another than `workdir`'s."""
     folder = copy_before_fit(workdir, tmp_path_factory.mktemp("closed_form") / "w")
-    assert main(arguments("run", folder, **CLOSED_FORM)) == 0
+    assert main(arguments("run", folder, **SETTINGS)) == 0
     return folder
 
 
@@ -87,7 +83,7 @@ def test_the_basis_is_learnt_once(closed_form_run, arguments, monkeypatch):
     rows, vectors = facedyn.load_representations(closed_form_run)
     part = sorted((closed_form_run / "representations").glob("part-*.parquet"))[0]
     part.unlink()
-    assert main(arguments("fit", closed_form_run, **CLOSED_FORM)) == 0
+    assert main(arguments("fit", closed_form_run, **SETTINGS)) == 0
     again, new = facedyn.load_representations(closed_form_run)
     assert again["unit_id"].tolist() == rows["unit_id"].tolist()
     np.testing.assert_allclose(new, vectors, atol=1e-5 * np.abs(vectors).max())
@@ -101,7 +97,7 @@ def copied(closed_form_run, tmp_path):
 
 def test_a_changed_setting_learns_again_what_people_share(copied, arguments):
     """As the refusal says: delete the folder of representations, and run again."""
-    more = CLOSED_FORM | dict(fit__held_back=0.4, fit__max_frames=9, fit__controls="", fit__split_half=False)
+    more = SETTINGS | dict(fit__held_back=0.4, fit__max_frames=9, fit__controls="", fit__split_half=False)
     before = {scale: np.load(site_files.path(copied, scale))["population"] for scale in (1, 2)}
     assert main(arguments("fit", copied, **more)) == 2
     shutil.rmtree(copied / "representations")
@@ -128,25 +124,25 @@ def test_what_people_share_is_never_of_something_else(copied, arguments, capsys)
         site_files.write(path, arrays, right | damage if isinstance(damage, dict) else {})
         if damage == "unreadable":
             path.write_bytes(b"PK")
-        assert main(arguments("fit", copied, **CLOSED_FORM)) == 2
+        assert main(arguments("fit", copied, **SETTINGS)) == 2
         err = capsys.readouterr().err
         assert said in err
         assert f"delete the folder {copied / 'representations'} and run fit again" in err
     site_files.write(path, arrays, right)
-    assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
+    assert main(arguments("fit", copied, **SETTINGS)) == 0
     site_files.write(path, arrays, right | {"fit.rank": 5})
     with pytest.raises(InputError, match="was learnt from other data"):
         embed_model.load(copied)
     for part in (copied / "representations").rglob("part-*.parquet"):
         part.unlink()
-    assert main(arguments("fit", copied, **CLOSED_FORM | dict(fit__controls=""))) == 0  # nothing was made by it
+    assert main(arguments("fit", copied, **SETTINGS | dict(fit__controls=""))) == 0  # nothing was made by it
     assert "components and population filters of scale 2 are learnt again: fit.rank was 5, is 3" in capsys.readouterr().err
 
 
 def test_forgetting_somebody_else_leaves_what_people_share_as_it_is(copied, arguments, monkeypatch):
     monkeypatch.setattr(shared, "learn", None)
     assert main(["forget", f"--workdir={copied}", "--person=p08"]) == 0
-    assert main(arguments("fit", copied, **CLOSED_FORM)) == 0
+    assert main(arguments("fit", copied, **SETTINGS)) == 0
     assert "p08" not in set(facedyn.load_representations(copied)[0]["person_id"])
 
 
@@ -186,11 +182,11 @@ def test_a_fit_killed_within_a_chunk_goes_on_where_it_was(closed_form_run, argum
         return calls[-1]
 
     monkeypatch.setattr(representations, "write_part", killed_at_the_seventh)
-    assert main(arguments("fit", folder, **CLOSED_FORM)) == 130
+    assert main(arguments("fit", folder, **SETTINGS)) == 130
     monkeypatch.undo()
     kept = {path: path.stat().st_mtime_ns for path in calls}
     assert {path.parent.name for path in kept} == {"representations", "halves", "time_shuffled"}
-    assert main(arguments("fit", folder, **CLOSED_FORM)) == 0
+    assert main(arguments("fit", folder, **SETTINGS)) == 0
     assert kept == {path: path.stat().st_mtime_ns for path in calls}
     for place in ("", "halves", "time_shuffled", "time_shuffled/halves", "untrained"):
         found, expected = (representations.read_parts(w / "representations" / place) for w in (folder, closed_form_run))

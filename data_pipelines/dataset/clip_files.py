@@ -12,9 +12,9 @@ import pathlib
 import re
 import signal
 
+import array_record.python.array_record_module as array_record_module
 import cv2
 import numpy as np
-from array_record.python import array_record_module
 
 from data_pipelines import bounded, frame_counter
 from data_pipelines.faces import clip_faces

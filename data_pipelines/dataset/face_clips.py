@@ -10,12 +10,12 @@ import dataclasses
 import pathlib
 import threading
 
+import array_record.python.array_record_module as array_record_module
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from array_record.python import array_record_module
 
 # Here and not where it is used: the packages behind it import one another lazily, and two threads that begin at once, each with
 # another of them, wait for one another for ever.
@@ -24,6 +24,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_pipelines import bounded
 from data_pipelines.errors import InputError
 from data_pipelines.faces.images import decode_image
+
+Example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]  # protobuf makes the class at run time
 
 NAME, VERSION = "face_clips", "2.0.0"
 PARTS, UNFINISHED, METADATA = "parts", "UNFINISHED", "metadata.json"
@@ -97,12 +99,14 @@ class Index:
         tables = [pq.ParquetFile(part).read(schema.names).select(schema.names).cast(schema) for part in parts]
         table = pa.concat_tables(tables) if tables else schema.empty_table()
         table = table.sort_by([("clip_id", "ascending"), ("part", "ascending")])
-        self.frame_numbers = pc.list_flatten(table["frame_indices"]).to_numpy().astype(np.int32, copy=False)
+        self.frame_numbers = pc.call_function("list_flatten", [table["frame_indices"]]).to_numpy().astype(np.int32, copy=False)
         self.table = table.drop_columns(["frame_indices"])
         self.first_frame = np.concatenate([[0], np.cumsum(self.table["n_frames"].to_numpy(), dtype=np.int64)])
         clip_ids = self.table["clip_id"].combine_chunks()
-        new = pc.not_equal(clip_ids[1:], clip_ids[:-1]).to_numpy(zero_copy_only=False) if len(clip_ids) else []
-        starts = np.flatnonzero(np.concatenate([[True], new])) if len(clip_ids) else []
+        starts = np.zeros(0, np.int64)
+        if len(clip_ids):
+            new = pc.call_function("not_equal", [clip_ids[1:], clip_ids[:-1]]).to_numpy(zero_copy_only=False)
+            starts = np.flatnonzero(np.concatenate([[True], new]))
         self.first_record = np.concatenate([starts, [len(clip_ids)]]).astype(np.int64)
 
 
@@ -207,7 +211,7 @@ class FaceClipsReader:
 def images_of(serialised: bytes) -> list[bytes]:
     """The encoded images of a serialised record."""
     # Parsed here, not by TFDS: its features take several times as long as the reading, and only the images are wanted.
-    return list(tf_example_pb2.Example.FromString(serialised).features.feature["frames"].bytes_list.value)
+    return list(Example.FromString(serialised).features.feature["frames"].bytes_list.value)
 
 
 def _clip_infos(index, trait_names):

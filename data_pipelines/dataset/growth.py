@@ -78,7 +78,7 @@ class Waiting:
         self._clips.setdefault(wanted.split, {})[path] = wanted
         self._bytes[wanted.split] = self._bytes.get(wanted.split, 0) + clip_files.bytes_of(path)
         while sum(self._bytes.values()) >= self._layout.shard_bytes:
-            self._pack(max(self._bytes, key=self._bytes.get))
+            self._pack(max(self._bytes, key=self._bytes.__getitem__))
 
     def pack_all(self) -> None:
         """Packs what still waits."""
@@ -156,12 +156,12 @@ def _rewrite(folder, part: Part, stay, wanted, layout):
 def _labels(part) -> dict:
     """{clip_id: (person, (task, session, trait names, traits)), or (person, None) of a clip without a record}."""
     table = pq.read_table(quality_file(part.file), columns=["clip_id", "person_id"]).to_pylist()
-    found = {row["clip_id"]: (row["person_id"], None) for row in table}
+    found: dict[str, tuple[str, tuple | None]] = {row["clip_id"]: (row["person_id"], None) for row in table}
     names = [name for name in pq.read_schema(part.file).names if name.startswith("trait:")]
     columns = ["clip_id", "part", "person_id", "task", "session", *names]
     for row in pq.read_table(part.file, columns=columns).to_pylist():
         if row["part"] == 0:
-            traits = np.float32([row[name] for name in names])
+            traits = np.asarray([row[name] for name in names], np.float32)
             found[row["clip_id"]] = row["person_id"], (row["task"], row["session"], names, traits)
     return found
 

@@ -6,6 +6,7 @@ their clips (in proportion to its windows), a centre frame. So a step's batch is
 
 import dataclasses
 import sys
+from typing import TYPE_CHECKING
 
 import grain
 import numpy as np
@@ -13,12 +14,15 @@ import numpy as np
 from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.errors import InputError
 
+if TYPE_CHECKING:
+    from data_pipelines.dataset.face_clips import FaceClipsReader
+
 
 @dataclasses.dataclass(frozen=True)
 class WindowSource:
     """Endless, stateless source for Grain: item i is uint8 [2n+1, H, W, C]."""
 
-    face_clips: object
+    face_clips: "FaceClipsReader"
     people: tuple  # a person: (records [R], windows before each record [R+1], centres of all their records [N])
     scale: int
     half_length: int
@@ -35,8 +39,8 @@ class WindowSource:
         window = random.integers(len(centres))
         return records[np.searchsorted(before, window, side="right") - 1], int(centres[window])
 
-    def __getitem__(self, i):
-        record, centre = self.draw(int(i))
+    def __getitem__(self, index: int):
+        record, centre = self.draw(int(index))
         return {"windows": self.face_clips.frames(record, window_positions([centre], self.scale, self.half_length)[0])}
 
 

@@ -13,11 +13,10 @@ import pathlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 
+import array_record.python.array_record_module as array_record_module
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from array_record.python import array_record_module
-from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import bounded
 from data_pipelines.dataset.clip_files import COMPRESSION
@@ -28,6 +27,7 @@ from data_pipelines.dataset.face_clips import (
     SHARD,
     UNFINISHED,
     VERSION,
+    Example,
     images_of,
     index_schema,
     part_files,
@@ -192,7 +192,7 @@ class _Shards:
 def serialised(clip: PackedClip, split: str, part: int, numbers, images) -> bytes:
     """A record as TFDS's features (`tfds_metadata.tfds_features`) would write it."""
     # Written here, not by TFDS: its features take longer than all else that happens to a record.
-    example = tf_example_pb2.Example()
+    example = Example()
     feature = example.features.feature
     texts = {"clip_id": clip.clip_id, "person_id": clip.person_id, "task": clip.task, "session": clip.session, "split": split}
     for name, text in texts.items():

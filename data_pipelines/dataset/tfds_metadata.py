@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 import pyarrow.parquet as pq
 import tensorflow_datasets as tfds
+from etils import epath
 
 from data_pipelines.dataset.face_clips import NAME, UNFINISHED
 from data_pipelines.dataset.packing import Format, read_parts
@@ -25,7 +26,7 @@ def finish(folder, layout: Format, fingerprint: str) -> None:
             of_split[shard] = of_split.get(shard, 0) + 1
         sizes[part.split] = sizes.get(part.split, 0) + part.bytes
     template = tfds.core.ShardedFileTemplate(
-        data_dir=folder,
+        data_dir=epath.Path(folder),
         template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
         dataset_name=NAME,
         filetype_suffix="array_record",

@@ -67,7 +67,7 @@ def examine(
         try:
             table = check_dataset.read_quality_table(quality_path)
             found += check_quality.quality_defects(
-                table[table["clip_id"].isin(clip_ids)], image_size=settings.image_size, known_bad=bad_files
+                table.loc[table["clip_id"].isin(list(clip_ids))], image_size=settings.image_size, known_bad=bad_files
             )
         except InputError as error:
             found.append(defect("broken_quality_table", str(error), [str(quality_path)]))

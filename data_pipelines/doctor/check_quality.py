@@ -44,9 +44,9 @@ def quality_defects(table: pd.DataFrame, *, image_size: int, known_bad=()) -> li
 
     image_size: side of the crop, pixels; known_bad: clips whose file is at fault, which is said elsewhere.
     """
-    out = table[table["verdict"] != "ok"]
-    ok = table[(table["verdict"] == "ok") & (table["n_decoded"] > 0)]
-    defects = _left_out(table, out[~out["clip_id"].isin(list(known_bad))])
+    out = table.loc[table["verdict"] != "ok"]
+    ok = table.loc[(table["verdict"] == "ok") & (table["n_decoded"] > 0)]
+    defects = _left_out(table, out.loc[~out["clip_id"].isin(list(known_bad))])
     frames = frames_seen(ok)
     kept, seconds, two = ok["n_kept"] / frames, frames / ok["fps"], ok["n_two_faces"] / frames
     repeated, other = _column(ok, "n_repeated") / ok["n_decoded"], _column(ok, "other_share")

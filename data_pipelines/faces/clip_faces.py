@@ -157,7 +157,7 @@ def _processed(entry, row, settings, keep, folder):
         with shared_clip.Waiting(folder) as crops:
             faces = find(video, row, shared_clip.first_pass(settings), crops.keep)
             faces = shared_clip.shared(faces, crops, settings, keep)
-    if openface:  # of a video of which OpenFace kept some of the frames
+    if isinstance(video, OpenFaceVideo):  # of a video of which OpenFace kept some of the frames
         whole = video.complete(faces.row)
         faces = dataclasses.replace(faces, row=dataclasses.replace(whole, n_frames=whole.n_decoded))
     row = dataclasses.replace(

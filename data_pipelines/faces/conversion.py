@@ -98,7 +98,7 @@ def standard_range(image: np.ndarray, transfer: int, wide: bool) -> np.ndarray:
     light = cv2.LUT(image, LIGHT[transfer])
     if wide:
         light = cv2.transform(light, NARROWER)
-    return VALUES[light]
+    return VALUES[np.asarray(light, np.uint16)]
 
 
 def aspect_of(ratio) -> float:

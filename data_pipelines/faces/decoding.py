@@ -14,6 +14,7 @@ import pathlib
 import re
 
 import av
+import av.container
 import av.error
 import av.filter
 import av.logging
@@ -68,7 +69,7 @@ def open_video(path: pathlib.Path):
         raise
 
 
-def _picture_stream(container, path):
+def _picture_stream(container: av.container.InputContainer, path) -> av.VideoStream:
     if set(container.format.name.split(",")) & REFUSED_FORMATS:
         raise InputError(f"The file {path} cannot be opened as a video; it is a {container.format.long_name}.")
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
@@ -78,7 +79,7 @@ def _picture_stream(container, path):
     if not decodable:
         raise InputError(f"The file {path} cannot be decoded: FFmpeg has no decoder for its codec, {unknown_codec(path)}.")
     best = container.streams.best("video")
-    return best if best in decodable else decodable[0]
+    return next((stream for stream in decodable if stream == best), decodable[0])
 
 
 def unknown_codec(path) -> str:

@@ -9,6 +9,7 @@ import math
 import pathlib
 
 import cv2
+import cv2.data
 import numpy as np
 
 from data_pipelines.errors import InputError
@@ -95,7 +96,7 @@ class YuNetDetector:
             raise InputError(f"There is no YuNet model at {model_path}; config.data.yunet_model must name its ONNX file.")
         self._path, self._score, self._n_refined = str(model_path), score, 0
         self._cascade = EyeCascade(80, 0.2, (0.2, 0.4))
-        yunet_network(self._path, (self.LOCAL_SIDE,) * 2)
+        yunet_network(self._path, (self.LOCAL_SIDE, self.LOCAL_SIDE))
 
     def detect(self, bgr: np.ndarray, near: Face | None = None, smallest: float = 0.0) -> list[Face]:
         """Faces of a BGR frame uint8 [H, W, 3], best first; with `near`, only one that lies about where that one was.
@@ -105,7 +106,7 @@ class YuNetDetector:
         """
         if near is not None:
             scale = self.PART * max(near.box[2:]) / self.LOCAL_SIDE
-            view = Turned(bgr, near.middle, scale, (self.LOCAL_SIDE,) * 2, _turn(near.roll))
+            view = Turned(bgr, near.middle, scale, (self.LOCAL_SIDE, self.LOCAL_SIDE), _turn(near.roll))
             return _best_first(self._faces(view, 0.7 * self._score, fine=False), near)
         faces, factor = [], 0.0
         needed = self.LEAST / smallest * max(bgr.shape[:2]) if smallest else self.SIDES[0]
@@ -146,7 +147,7 @@ class YuNetDetector:
         best = None
         for quarter in range(4):
             scale = 1.2 * self.PART * max(face.box[2:]) / self.SETTLE_SIDE
-            view = Turned(bgr, face.middle, scale, (self.SETTLE_SIDE,) * 2, quarter * math.pi / 2)
+            view = Turned(bgr, face.middle, scale, (self.SETTLE_SIDE, self.SETTLE_SIDE), quarter * math.pi / 2)
             found = next(iter(_best_first(self._faces(view, 0.7 * self._score, fine=True), face)), None)
             if found is not None and (best is None or found.score > best.score + 0.05 * (quarter == 1)):
                 best = found
@@ -258,8 +259,8 @@ class HaarDetector:
         """
         grey = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
         if near is not None:
-            turn, most = _turn(near.roll), 1.4 * self.LOCAL_FACE
-            view = Turned(grey, near.middle, max(near.box[2:]) / self.LOCAL_FACE, (2 * self.LOCAL_FACE,) * 2, turn)
+            turn, most, side = _turn(near.roll), 1.4 * self.LOCAL_FACE, 2 * self.LOCAL_FACE
+            view = Turned(grey, near.middle, max(near.box[2:]) / self.LOCAL_FACE, (side, side), turn)
             return _best_first(self._faces(grey, view, 1.05, 2, 0.7 * self.LOCAL_FACE, most, 0, turn), near)
         faces, factor = [], 0.0
         least = max(smallest, self._min_face)

@@ -37,7 +37,7 @@ class Appearance:
     def describe(self, bgr: np.ndarray) -> np.ndarray:
         """A vector of length 1 from an aligned face, BGR uint8 [SIDE, SIDE, 3]."""
         grey = cv2.cvtColor(cv2.resize(bgr, (64, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
-        edges = self._edges.compute(cv2.equalizeHist(grey)).ravel()
+        edges = np.asarray(self._edges.compute(cv2.equalizeHist(grey))).ravel()
         edges = edges - edges.mean()
         return edges / (np.linalg.norm(edges) + 1e-6)
 

@@ -68,8 +68,9 @@ def _lit_alike(frame, window):
 
 def make_flow():
     """(first, second) -> displacement float32 [H, H, 2]: what is at x in the first is at x + displacement in the second."""
-    dense = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return lambda first, second: dense.calc(first, second, None)
+    dense = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    # None: no displacement to begin with, which OpenCV's annotations leave out.
+    return lambda first, second: dense.calc(first, second, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def disagreement(there: np.ndarray, back: np.ndarray) -> np.ndarray:

@@ -56,7 +56,8 @@ class FaceFlow:
         if self._points is None or len(self._points) < 8:
             return None
         patch, origin = self._cut(bgr, box)
-        ended = cv2.calcOpticalFlowPyrLK(self._patch, patch, self._points, None, winSize=(11, 11), maxLevel=2)
+        room = np.empty_like(self._points)
+        ended = cv2.calcOpticalFlowPyrLK(self._patch, patch, self._points, room, winSize=(11, 11), maxLevel=2)
         after, good = ended[0], ended[1][:, 0] > 0
         if good.sum() < 8:
             return None

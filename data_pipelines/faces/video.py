@@ -60,7 +60,7 @@ class Video:
             self.header_count, own = len(self._files), source_fps or FOLDER_FPS
             self._timing, self._scale = Timing("", 1 / own, 1.5 / own), 1.0
         else:
-            self._files = None
+            self._files, self._numbers = [], []
             self._timing, self.header_count = read_timing(self.path)
             self._scale = self._timing.fps / source_fps if source_fps else 1.0
             own = source_fps or self._timing.fps
@@ -76,7 +76,7 @@ class Video:
 
     def passing_frames(self):
         """The same as BGR, for those who only look at each frame: its memory is the decoder's, so copy what you change."""
-        frames = self._file_frames() if self._files is None else self._folder_frames()
+        frames = self._file_frames() if not self._files else self._folder_frames()
         return self._resampled(frames) if self._resample_fps else frames
 
     def moments(self):
@@ -84,7 +84,7 @@ class Video:
 
         For what others found in the file, frame by frame: they count all that they decode.
         """
-        numbered = self._file_frames(_number) if self._files is None else self._folder_frames(_number)
+        numbered = self._file_frames(_number) if not self._files else self._folder_frames(_number)
         frames = self._resampled(numbered) if self._resample_fps else numbered
         return ((index, seconds, int(number[0])) for index, seconds, number in frames)
 

@@ -9,6 +9,7 @@ import pathlib
 import pickle
 import struct
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -69,10 +70,14 @@ def _refuse(name, _):
     raise Refused(f"the instruction {name}")
 
 
+LOADS: dict[int, Callable] = dict(pickle._Unpickler.dispatch)  # what each instruction does to the unpickler
+
+
 class _Unpickler(pickle._Unpickler):
     """The one written in Python: that in C takes memory for as many memorised values as a file says it has."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Callable]] = dict(LOADS)
+    stack: list  # set as it begins to load
 
     def find_class(self, module, name):
         if name == "scalar" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -88,15 +93,15 @@ class _Unpickler(pickle._Unpickler):
 
     def load_setitem(self):
         self.checked_keys(self.stack[-2:-1])
-        super().load_setitem()
+        LOADS[pickle.SETITEM[0]](self)
 
     def load_setitems(self):
         self.checked_keys(self.stack[::2])
-        super().load_setitems()
+        LOADS[pickle.SETITEMS[0]](self)
 
     def load_dict(self):
         self.checked_keys(self.stack[::2])
-        super().load_dict()
+        LOADS[pickle.DICT[0]](self)
 
     dispatch[pickle.SETITEM[0]] = load_setitem
     dispatch[pickle.SETITEMS[0]] = load_setitems

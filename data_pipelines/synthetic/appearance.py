@@ -50,6 +50,12 @@ class Appearance:
     texture_seed: int
 
 
+def triple(values) -> tuple[float, float, float]:
+    """Three numbers, such as those of a colour, as Python's."""
+    first, second, third = map(float, values)
+    return first, second, third
+
+
 def draw_appearance(rng: np.random.Generator) -> Appearance:
     """A face of the population."""
 
@@ -57,7 +63,7 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
         position *= len(tones) - 1
         i = min(int(position), len(tones) - 2)
         colour = tones[i] + (position - i) * (tones[i + 1] - tones[i]) + rng.normal(0, spread, 3)
-        return tuple(float(c) for c in np.clip(colour, 8, 248))
+        return triple(np.clip(colour, 8, 248))
 
     darkness = rng.uniform(0, 1)  # of the skin; fair hair is rarer with it
     azimuth, elevation = rng.uniform(-0.8, 0.8), rng.uniform(0.1, 0.7)
@@ -67,7 +73,7 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
         skin=tone(SKIN_TONES, 4, darkness),
         hair=tone(HAIR_TONES, 5, rng.uniform(0, 1 - 0.75 * darkness)),
         iris=tone(IRIS_TONES, 5, rng.uniform(0, 1 - 0.75 * darkness)),
-        background=tuple(float(c) for c in np.clip(background, 15, 240)),
+        background=triple(np.clip(background, 15, 240)),
         lip_red=float(rng.uniform(0.25, 0.75)),
         beard=float(max(0.0, rng.uniform(-0.7, 0.5))),
         face_width=float(rng.normal(1.10, 0.05)),
@@ -86,7 +92,7 @@ def draw_appearance(rng: np.random.Generator) -> Appearance:
         mouth_height=float(rng.normal(1.04, 0.035)),
         mouth_width=float(rng.normal(0.80, 0.05)),
         lip_thickness=float(rng.uniform(0.075, 0.12)),
-        light=tuple(float(x) for x in light),
+        light=triple(light),
         ambient=float(rng.uniform(0.45, 0.65)),
         sensor_noise=float(rng.uniform(1.0, 2.0)),
         texture_seed=int(rng.integers(2**31)),

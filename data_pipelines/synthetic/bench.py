@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import zlib
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -185,7 +186,7 @@ def _one_thread():
 def _write_video(path, frames):
     height, width = frames.shape[1:3]
     with atomic_path(path) as temporary:
-        codec = cv2.VideoWriter_fourcc(*"FFV1")
+        codec = cv2.VideoWriter.fourcc(*"FFV1")
         writer = cv2.VideoWriter(str(temporary), cv2.CAP_FFMPEG, codec, FPS, (width, height))
         if not writer.isOpened():
             raise InputError(f"This OpenCV cannot write FFV1 video to {path}; install opencv-python-headless from PyPI.")
@@ -212,7 +213,7 @@ def _write_manifest(path, clips, settings):
         clean = world.true_traits(world.draw_dynamics(_stream(settings, DYNAMICS, person)))
         noise = _stream(settings, TRAIT_NOISE, person).standard_normal(len(TRAITS))
         traits[person] = [f"{value:.5f}" for value in clean + settings.trait_noise * noise]
-    rows = [COLUMNS]
+    rows: list[Sequence[str]] = [COLUMNS]
     for clip in clips:
         row = [clip.clip_id, clip.person_id, _video_path(clip).as_posix(), f"s{clip.take + 1}", clip.task]
         row += [_split(settings, clip.person), f"{FPS:g}", "true", *traits.get(clip.person, [""] * len(TRAITS))]
@@ -222,7 +223,7 @@ def _write_manifest(path, clips, settings):
 
 def _write_people(path, settings):
     ids, world = {clip.person: clip.person_id for clip in _clips(settings)}, settings.of_world
-    rows = [("person_id", *world.parameters, *TRAITS)]
+    rows: list[tuple[str, ...]] = [("person_id", *world.parameters, *TRAITS)]
     for person, person_id in ids.items():
         dynamics = world.draw_dynamics(_stream(settings, DYNAMICS, person))
         rows.append((person_id, *(f"{v:.5f}" for v in (*dynamics.parameters, *world.true_traits(dynamics)))))

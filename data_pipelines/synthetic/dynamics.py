@@ -21,7 +21,7 @@ LOW = np.array([-1.0 if name in ("eye_widen", *HEAD) else 0.0 for name in UNITS]
 HIGH = np.ones(len(UNITS))
 
 # The parameters that differ between people, each standard normal over the population.
-PARAMETERS = (
+PARAMETERS: tuple[str, ...] = (
     "upper_persistence",  # how long brows and eyes stay where they are
     "lower_persistence",  # the same of smile, jaw and lips
     "head_persistence",  # the same of the head's pose
@@ -90,7 +90,7 @@ def draw_dynamics(rng: np.random.Generator) -> PersonDynamics:
     return person_dynamics(rng.standard_normal(len(PARAMETERS)), 0.15 * rng.standard_normal((5, len(UNITS))))
 
 
-def person_dynamics(parameters, habits=0.0) -> PersonDynamics:
+def person_dynamics(parameters, habits: float | np.ndarray = 0.0) -> PersonDynamics:
     """The person with these standardised parameters [12]; `habits` [5, U] are added unit by unit (log scale or logit)."""
     z = dict(zip(PARAMETERS, np.asarray(parameters, float)))
     squashed = {name: float(np.tanh(0.8 * value)) for name, value in z.items()}

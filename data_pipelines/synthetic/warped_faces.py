@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from data_pipelines.faces.images import decode_image
+from data_pipelines.synthetic.appearance import triple
 from data_pipelines.synthetic.warped_dynamics import INDEX, UNITS
 
 OVERSAMPLING = 2
@@ -48,10 +49,10 @@ def draw_appearance(rng: np.random.Generator) -> WarpedAppearance:
     lightness = rng.uniform(0.35, 1.0)
     tone = lightness * np.array([222.0, 178.0, 150.0]) + rng.normal(0, 6, 3)
     return WarpedAppearance(
-        tone=tuple(float(c) for c in np.clip(tone, 30, 245)),
+        tone=triple(np.clip(tone, 30, 245)),
         contrast=float(rng.uniform(0.7, 1.2)),
         hair=float(rng.uniform(0.3, 0.85)),
-        light=tuple(float(x) for x in rng.normal(0, 0.25, 2)),
+        light=(float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25))),
         noise=float(rng.uniform(1.5, 4.0)),
         quality=int(rng.integers(70, 93)),
         seed=int(rng.integers(2**31)),
@@ -114,7 +115,7 @@ def _shape(appearance, side):
     x, y = _grid(side)
     coarse = np.random.default_rng(appearance.seed).normal(0, 0.014, (5, 5, 2)).astype(np.float32)
     bent = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
-    still = 1 - sum(_blob(side, *eye, 0.08, 0.08) for eye in EYES).clip(0, 1)  # the eyes are where alignment puts them
+    still = 1 - np.sum([_blob(side, *eye, 0.08, 0.08) for eye in EYES], 0).clip(0, 1)  # the eyes are where alignment puts them
     return (np.stack([x, y], -1) + still[..., None] * bent) * side - 0.5
 
 
@@ -135,12 +136,12 @@ def _textures(appearance, side):
     skin *= 0.75 + 0.35 * _blob(side, 0.5, 0.55, 0.30, 0.42)  # the face is rounder than it is flat
     skin *= 1 - 0.18 * a.contrast * sum(_blob(side, *eye, 0.10, 0.07) for eye in EYES)
     skin *= 1 + 0.12 * a.contrast * _blob(side, 0.5, 0.52, 0.03, 0.12) - 0.2 * a.contrast * _blob(side, 0.5, 0.61, 0.06, 0.018)
-    brows = sum(_blob(side, ex, 0.28, 0.09, 0.018) for ex, _ in EYES)
+    brows = np.sum([_blob(side, ex, 0.28, 0.09, 0.018) for ex, _ in EYES], 0)
     skin *= 1 - a.hair * a.contrast * 0.7 * brows.clip(0, 1)
     skin *= 1 - a.hair * (1 / (1 + np.exp((y - 0.10) / 0.02)))
     shut = skin * (1 - 0.25 * sum(_blob(side, ex, ey + 0.012, 0.07, 0.008) for ex, ey in EYES))
     whites = sum(_blob(side, *eye, 0.055, 0.022) for eye in EYES)
-    pupils = sum(_blob(side, *eye, 0.02, 0.022) for eye in EYES)
+    pupils = np.sum([_blob(side, *eye, 0.02, 0.022) for eye in EYES], 0)
     opened = skin * (1 + 0.45 * whites) * (1 - 0.85 * pupils.clip(0, 1))
     lips = _blob(side, 0.5, 0.76, 0.09, 0.026)
     colour = np.array(a.tone, np.float32)

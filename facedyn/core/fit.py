@@ -37,7 +37,7 @@ class Model(NamedTuple):
       tap: filters -> tap, which applies them.
     """
 
-    encode: Callable[[jax.Array], tuple[jax.Array, ...]]
+    encode: Callable[[jax.Array], tuple[AnyArray, ...]]
     decode: Callable[..., jax.Array]
     tap: Callable[[Any], Callable] = person_filters.tap
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import flax.linen as nn
 import jax
@@ -164,6 +164,10 @@ class UNet(nn.Module):
     maps: int = 2
     image_channels: int = 3
     dtype: DTypeLike = jnp.float32
+
+    if TYPE_CHECKING:  # Flax freezes every module and gives it a hash; its annotations do not say so
+
+        def __hash__(self) -> int: ...
 
     def setup(self) -> None:
         block = partial(Block, dtype=self.dtype)

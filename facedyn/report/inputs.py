@@ -109,8 +109,8 @@ def load(workdir, pictures: bool) -> Inputs:
     scored = scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores()
     found = {stage: stamps.read_stamp(workdir, stage) for stage in STAGES}
     return Inputs(
-        scores=scored[scored["seconds"] == ""].reset_index(drop=True),
-        first_seconds=scored[scored["seconds"] != ""],
+        scores=scored.loc[scored["seconds"] == ""].reset_index(drop=True),
+        first_seconds=scored.loc[scored["seconds"] != ""],
         stamps={stage: stamp for stage, stamp in found.items() if stamp},
         log=metrics_log.read_metrics(workdir),
         quality=_quality(workdir / "quality.parquet"),
@@ -147,7 +147,7 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     By share of frames lost plus the largest share of a flag, then by jitter. Clips without any of these are not named. Older
     tables lack the flags.
     """
-    used = quality[quality["verdict"] == "ok"]
+    used = quality.loc[quality["verdict"] == "ok"]
     lost = 1 - used["n_kept"] / frames_seen(used).clip(lower=1)
     flags = {word: f"n_{flag}" for flag, word in FLAGS.items() if f"n_{flag}" in used}
     shares = {word: used[column] / used["n_kept"].clip(lower=1) for word, column in flags.items()}

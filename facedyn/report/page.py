@@ -11,6 +11,7 @@ import importlib.resources
 import io
 import math
 import string
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from facedyn.core.verdicts import Verdict
@@ -18,7 +19,7 @@ from facedyn.report import tables
 
 
 def _read(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return importlib.resources.files("facedyn.report").joinpath(name).read_text(encoding="utf-8")
 
 
 # Colours are variables, so that one drawing serves light, dark and print; tests/test_report.py computes the contrast of every
@@ -63,7 +64,7 @@ def heading(words: str) -> str:
     return f"<h3>{text(words)}</h3>"
 
 
-def listing(items: list[str | tuple[str, str]]) -> str:
+def listing(items: Sequence[str | tuple[str, str]]) -> str:
     """Plain texts, one beneath the other, or texts with a line to be copied."""
     pairs = [(item, "") if isinstance(item, str) else item for item in items]
     return f"<ul>{''.join(f'<li>{text(words)}{code([line]) if line else str()}</li>' for words, line in pairs)}</ul>"

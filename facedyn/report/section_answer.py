@@ -9,7 +9,7 @@ from facedyn.core.verdicts import AT_CHANCE, MIN_PEOPLE, TOO_FEW, USABLE, WORSE
 from facedyn.report import page, plots, summary, tables
 from facedyn.report.inputs import Inputs
 from facedyn.report.tables import figure, method_name, number, sentence
-from facedyn.store.scores import key_of
+from facedyn.store.scores import ScoreRow, key_of, score_rows
 
 # Traits on the first screen, beside their mean.
 TRAITS_SHOWN = 5
@@ -88,7 +88,7 @@ def _tiles(inputs) -> str:
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
 
-def _tile(title, row, references, words) -> str:
+def _tile(title, row: ScoreRow, references, words) -> str:
     """A figure with its interval and verdict, and bars of it and its references; a dash where so few people say nothing.
 
     references: (name, row or None for none); of 'chance' that of the row.
@@ -109,10 +109,10 @@ def _tile(title, row, references, words) -> str:
 
 def _forest(scores) -> str:
     """The best predicted traits beside the best baseline; without traits, ways to recognise people beside the controls."""
-    lead, best = tables.headline(scores), tables.baseline_row(scores)
+    lead, own, best = tables.headline(scores), tables.headline_row(scores), tables.baseline_row(scores)
     if lead is None:
         return _forest_of_identification(scores)
-    if tables.headline_row(scores).verdict == TOO_FEW:
+    if own is None or own.verdict == TOO_FEW:
         return ""
     rows = tables.trait_rows(scores, lead, "pcc")
     other = tables.trait_rows(scores, key_of(best), "pcc") if best is not None else {}
@@ -130,9 +130,9 @@ def _forest_of_identification(scores) -> str:
     lead = tables.identification_row(scores)
     if lead is None or lead.verdict == TOO_FEW:
         return ""
-    rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["block"] == "")]
-    rows, drawn = rows[rows["scales"] == lead.scales].sort_values("value", ascending=False), []
-    for row in rows.itertuples(index=False):
+    rows = scores.loc[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["block"] == "")]
+    rows, drawn = rows.loc[rows["scales"] == lead.scales].sort_values("value", ascending=False), []
+    for row in score_rows(rows):
         way = tables.IDENTIFIED.get(row.method, tables.IDENTIFIED["split_half"])  # controls of halves are methods of their own
         control = row.control if row.method in tables.IDENTIFIED else row.method
         drawn.append((f"In {way}" + f": {method_name(control)}" * bool(control), _interval(row)))
@@ -140,7 +140,7 @@ def _forest_of_identification(scores) -> str:
     return plots.forest(drawn, ["share of people"], axis)
 
 
-def _interval(row):
+def _interval(row: ScoreRow | None):
     return None if row is None else (row.value, row.low, row.high)
 
 
@@ -149,6 +149,7 @@ def next_steps(inputs: Inputs, sections: list[page.Section], workdir) -> page.Se
     scores, place = inputs.scores, shlex.quote(str(workdir))
     found, best = summary.verdict(scores), tables.baseline_row(scores)
     difference = tables.difference_row(scores, best) if best is not None else None
+    steps: list[str | tuple[str, str]]
     if not len(scores):
         steps = [("Run all stages, with the options of those that have run:", f"facedyn run --workdir={place}")]
     elif found.word == TOO_FEW:

@@ -5,7 +5,7 @@ import numpy as np
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
 from facedyn.store.representations import CONTROLS
-from facedyn.store.scores import key_of
+from facedyn.store.scores import key_of, score_rows
 
 # Points of a curve drawn up to so many.
 CURVE_POINTS = 400
@@ -38,8 +38,8 @@ def moves(inputs: Inputs, faces: bool) -> page.Section:
     """Where the faces are predicted to change, in pictures, and how well: ranking accuracy beside that of a copied input."""
     name, title = "moves", "What moves?"
     log = [row for row in inputs.log if row.get("stage") == "pretrain" and "ranking_accuracy" in row]
-    every = inputs["pretrain"][inputs["pretrain"]["metric"] == "ranking_accuracy"]
-    fitted = inputs["fit"][inputs["fit"]["metric"] == "ranking_accuracy"]
+    every = inputs["pretrain"].loc[inputs["pretrain"]["metric"] == "ranking_accuracy"]
+    fitted = inputs["fit"].loc[inputs["fit"]["metric"] == "ranking_accuracy"]
     parts, scored = _pictures(inputs) if faces else [], tables.quoted(every)
     if not faces:
         parts = [page.paragraph("Without pictures of people, as config.report.faces is False.", note=True)]
@@ -60,7 +60,7 @@ def moves(inputs: Inputs, faces: bool) -> page.Section:
 
 def _ranking(rows, name, caption: str) -> str:
     """A table of one stage's ranking accuracy, methods down and settings across, the best first."""
-    keys = [key_of(row) for row in rows.itertuples(index=False)]
+    keys = [key_of(row) for row in score_rows(rows)]
     settings, body = list(dict.fromkeys(key._replace(method="") for key in keys)), []
     for method in dict.fromkeys(key.method for key in keys):
         found = [tables.row_of(rows, setting._replace(method=method), "ranking_accuracy") for setting in settings]
@@ -184,12 +184,12 @@ def _by_control(fitted) -> dict:
     lead = tables.identification_row(fitted)
     if lead is None:
         return {}
-    top1 = fitted[(fitted["metric"] == "top1") & (fitted["scales"] == lead.scales)]
-    columns = {"": top1[(top1["method"] == lead.method) & (top1["control"] == "")]}
+    top1 = fitted.loc[(fitted["metric"] == "top1") & (fitted["scales"] == lead.scales)]
+    columns = {"": top1.loc[(top1["method"] == lead.method) & (top1["control"] == "")]}
     # The halves' controls bear their own name as a method, the others' that of the way.
     for control in CONTROLS:
         of_halves = (top1["method"] == control) & (lead.method == "split_half")
-        own = top1[of_halves | ((top1["method"] == lead.method) & (top1["control"] == control))]
+        own = top1.loc[of_halves | ((top1["method"] == lead.method) & (top1["control"] == control))]
         columns |= {control: own} if len(own) else {}
     return columns
 
@@ -198,7 +198,7 @@ def _identified(columns) -> list[str]:
     """The answer in a sentence, and a heat map of top-1, blocks by controls."""
     body = []
     for block in dict.fromkeys(columns[""]["block"]):
-        cells = [next(own[own["block"] == block].itertuples(index=False), None) for own in columns.values()]
+        cells = [next(iter(score_rows(own.loc[own["block"] == block])), None) for own in columns.values()]
         body.append([block.replace("_", " ") or "all blocks", *cells])
     whole = dict(zip(columns, body[0][1:]))
     row, swapped = whole[""], whole.get("swapped_dynamics")

@@ -7,7 +7,7 @@ from facedyn.core.identification import length_for, spearman_brown
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
 from facedyn.stages.fit.swapped import NAME as SWAPPED
-from facedyn.store.scores import IDENTIFICATION
+from facedyn.store.scores import IDENTIFICATION, ScoreRow, score_rows
 
 # Reliabilities that are asked for: of a rough, a usual and a good measurement.
 WANTED = (0.7, 0.8, 0.9)
@@ -31,13 +31,13 @@ def _measured(inputs: Inputs) -> list[str]:
         return []
     of_all = inputs.scores[(inputs.scores["stage"] == "fit") & (inputs.scores["seconds"] == "")]
     rows = pd.concat([first, of_all])
-    rows = rows[(rows["metric"] == "top1") & (rows["scales"] == lead.scales) & (rows["block"] == "")]
-    own = rows[(rows["method"] == lead.method) & (rows["control"] == "")]
-    swapped = rows[(rows["method"] == SWAPPED) | ((rows["method"] == lead.method) & (rows["control"] == SWAPPED))]
+    rows = rows.loc[(rows["metric"] == "top1") & (rows["scales"] == lead.scales) & (rows["block"] == "")]
+    own = rows.loc[(rows["method"] == lead.method) & (rows["control"] == "")]
+    swapped = rows.loc[(rows["method"] == SWAPPED) | ((rows["method"] == lead.method) & (rows["control"] == SWAPPED))]
     seconds = sorted(set(first["seconds"]), key=float)
-    shown = [next(own[own["seconds"] == s].itertuples(index=False), None) for s in (*seconds, "")]
-    others = {row.seconds: row for row in swapped.itertuples(index=False)}
-    if any(row is None for row in shown):
+    shown = [row for s in (*seconds, "") for row in score_rows(own.loc[own["seconds"] == s])[:1]]
+    others = {row.seconds: row for row in score_rows(swapped)}
+    if len(shown) < len(seconds) + 1:
         return []
     length = _seconds_of_all(inputs, lead.method)
     places = [*map(float, seconds), max(length, float(seconds[-1]))]
@@ -63,8 +63,8 @@ def _seconds_of_all(inputs: Inputs, method: str) -> float:
     """Seconds of usable video in what is compared: of each unit, or half of one; the mean."""
     if inputs.quality is None or not len(inputs.representations):
         return 0.0
-    used = inputs.quality[inputs.quality["verdict"] == "ok"]
-    used = used[used["person_id"].isin(inputs.representations["person_id"])]
+    used = inputs.quality.loc[inputs.quality["verdict"] == "ok"]
+    used = used.loc[used["person_id"].isin(inputs.representations["person_id"])]
     units = inputs.representations["unit_id"].nunique() * (2 if method == "split_half" else 1)
     return float((used["n_kept"] / used["fps"]).sum() / units)
 
@@ -72,8 +72,10 @@ def _seconds_of_all(inputs: Inputs, method: str) -> float:
 def _predicted(inputs: Inputs) -> list[str]:
     """Reliability against seconds of video per person, predicted from that of halves."""
     rows = inputs["fit"]
-    rows = rows[(rows["method"] == "split_half") & (rows["metric"] == "icc") & (rows["control"] == "") & (rows["block"] == "")]
-    row = max(rows.itertuples(index=False), key=lambda row: len(row.scales), default=None)
+    rows = rows.loc[
+        (rows["method"] == "split_half") & (rows["metric"] == "icc") & (rows["control"] == "") & (rows["block"] == "")
+    ]
+    row = max(score_rows(rows), key=lambda row: len(row.scales), default=None)
     seconds = inputs.views.alike.half_seconds if inputs.views.alike is not None else np.nan
     if row is None or not np.isfinite(seconds):
         return []
@@ -102,13 +104,13 @@ def _length(reliability, wanted, seconds) -> int | str:
     return "not known" if np.isnan(reliability) else "cannot be reached" if np.isinf(found) else round(found)
 
 
-def _reliability(row, seconds) -> str:
+def _reliability(row: ScoreRow, seconds) -> str:
     longest = np.clip(length_for(row.value, WANTED[-1]) * 1.3, NEAREST, FARTHEST)
     lengths = np.linspace(0.1, longest, 120)
     values, low, high = (spearman_brown(x, lengths) for x in (row.value, row.low, row.high))
     band = (low, high) if np.isfinite(row.low + row.high) else None
     marks = [(seconds, row.value, f"measured: halves of {seconds:.0f} seconds")]
-    marks.append((2 * seconds, spearman_brown(row.value, 2), f"predicted for all {2 * seconds:.0f} seconds"))
+    marks.append((2 * seconds, float(spearman_brown(row.value, 2)), f"predicted for all {2 * seconds:.0f} seconds"))
     words = f"Predicted reliability against seconds of video: {row.value:.2f} measured at {seconds:.0f} seconds"
     labels, levels = ("seconds of usable video per person", "reliability"), {"reliability": 0.9}
     drawn = plots.curve(lengths * seconds, values, labels, "predicted", levels, words, size=(640, 280), band=band, marks=marks)

@@ -4,7 +4,7 @@ from facedyn.features import block_and_site
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
 from facedyn.report.tables import METRIC_NAMES, figure
-from facedyn.store.scores import FINDINGS, TRANSDUCTIVE, listed
+from facedyn.store.scores import FINDINGS, TRANSDUCTIVE, ScoreRow, listed, score_rows
 
 # What a finding says when its interval lies above 0, below it, or contains it.
 SENTENCES = {
@@ -129,10 +129,10 @@ def _scatters(inputs, lead) -> str:
 def findings(inputs: Inputs) -> list[str]:
     """A sentence a finding, and what they rest on; [] where there is nothing to compare."""
     rows = inputs["traits"]
-    rows = rows[(rows["trait"] == "mean") & (rows["metric"] == "pcc")]
+    rows = rows.loc[(rows["trait"] == "mean") & (rows["metric"] == "pcc")]
     found = []
     for method in FINDINGS:
-        own = list(rows[rows["method"] == method].itertuples(index=False))
+        own = score_rows(rows.loc[rows["method"] == method])
         if own:
             lead = own[0]
             words = SENTENCES[method][0 if lead.low > 0 else 1 if lead.high < 0 else 2]
@@ -142,7 +142,7 @@ def findings(inputs: Inputs) -> list[str]:
     return [heading, page.listing(found), page.paragraph(NOTE, note=True)] if found else []
 
 
-def _fusion(row) -> str:
+def _fusion(row: ScoreRow) -> str:
     fusion = row.fusion
     return f"{fusion} fused" if fusion and fusion != "stacking" else fusion or tables.method_name(row.method)
 
@@ -159,7 +159,7 @@ def _read_from(inputs) -> str:
         if table[column].nunique() > 1:
             of_column = table.pivot_table(SHARE, "trait", column, "sum", sort=False)
             shares |= {f"{prefix}{value}".replace("_", " "): of_column[value] for value in dict.fromkeys(table[column])}
-    pcc = tables.trait_rows(inputs.scores, lead, "pcc")
+    pcc = tables.trait_rows(inputs.scores, lead, "pcc") if lead is not None else {}
     traits = sorted(dict.fromkeys(table["trait"]), key=lambda t: -tables.size(pcc.get(t)))
     rows = [[trait, *(float(of_column[trait]) for of_column in shares.values())] for trait in traits]
     if not shares:

@@ -14,7 +14,7 @@ from facedyn.core.verdicts import AT_CHANCE, TOO_FEW, USABLE, Verdict
 from facedyn.report import tables
 from facedyn.report.tables import figure, method_name, number
 from facedyn.store.representations import FOLDER
-from facedyn.store.scores import load_scores, verdict_of
+from facedyn.store.scores import ScoreRow, load_scores, verdict_of
 
 MAX_LINES = 12
 
@@ -43,7 +43,7 @@ def verdict(scores: pd.DataFrame) -> Verdict:
     return Verdict(word if word in (USABLE, TOO_FEW) else AT_CHANCE, f"{what}: {reason}")
 
 
-def judged_row(scores: pd.DataFrame):
+def judged_row(scores: pd.DataFrame) -> ScoreRow | None:
     """What the verdict is on: traits, else identification, else the generic model, the first that is judged; None for none."""
     rows = (tables.headline_row(scores), tables.identification_row(scores), *(row for row, _ in tables.generic_rows(scores)))
     return next((row for row in rows if row is not None and verdict_of(scores, row).word), None)
@@ -54,7 +54,7 @@ def _who(workdir) -> str:
     if not path.is_file():
         return ""
     table = pd.read_parquet(path, columns=["person_id", "verdict", "n_kept", "fps"])
-    used = table[table["verdict"] == "ok"]
+    used = table.loc[table["verdict"] == "ok"]
     seconds = (used["n_kept"] / used["fps"].where(used["fps"] > 0)).sum()
     left = len(table) - len(used)
     why = f"; {counted(left, 'clips')} left out, {path} says why" if left else ""

@@ -16,11 +16,13 @@ from facedyn.store.scores import (
     MINUS,
     PLUS,
     ScoreKey,
+    ScoreRow,
     is_comparison,
     is_difference,
     key_of,
     listed,
     rows_of_key,
+    score_rows,
     verdict_of,
 )
 
@@ -97,72 +99,68 @@ def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
         scales = key.scale_numbers
         return method, bool(key.of or key.block), key.tasks not in ("all", ""), -len(scales), *choice, key.tasks, scales
 
-    rows = list(scores.itertuples(index=False))
+    rows = score_rows(scores)
     return scores.iloc[sorted(range(len(rows)), key=lambda i: place(rows[i]))]
 
 
 def trait_means(scores: pd.DataFrame) -> pd.DataFrame:
     """Means over the traits of every method, the headline first; differences of two are none."""
-    rows = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    rows = scores.loc[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
     return headline_first(rows.loc[~rows["method"].map(is_comparison).astype(bool)])
 
 
 def differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Differences of two methods, means over the traits."""
-    rows = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    rows = scores.loc[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
     return rows.loc[rows["method"].map(is_difference).astype(bool)]
 
 
 def headline(scores: pd.DataFrame) -> ScoreKey | None:
     """The key of the trait scores that lead, or None."""
-    return next(map(key_of, trait_means(scores).itertuples(index=False)), None)
+    return next(map(key_of, score_rows(trait_means(scores))), None)
 
 
-def headline_row(scores: pd.DataFrame):
+def headline_row(scores: pd.DataFrame) -> ScoreRow | None:
     """The mean PCC that leads, or None."""
     key = headline(scores)
-    return None if key is None else row_of(scores[scores["trait"] == "mean"], key, "pcc")
+    return None if key is None else row_of(scores.loc[scores["trait"] == "mean"], key, "pcc")
 
 
-def trait_rows(scores: pd.DataFrame, key: ScoreKey, metric: str) -> dict:
+def trait_rows(scores: pd.DataFrame, key: ScoreKey, metric: str) -> dict[str, ScoreRow]:
     """{trait, 'mean' among them: its row} of the trait scores of a key."""
-    rows = rows_of_key(scores[(scores["stage"] == "traits") & (scores["metric"] == metric) & (scores["trait"] != "")], key)
-    return {row.trait: row for row in rows.itertuples(index=False)}
+    rows = rows_of_key(scores.loc[(scores["stage"] == "traits") & (scores["metric"] == metric) & (scores["trait"] != "")], key)
+    return {row.trait: row for row in score_rows(rows)}
 
 
-def baseline_row(scores: pd.DataFrame, method: str = ""):
+def baseline_row(scores: pd.DataFrame, method: str = "") -> ScoreRow | None:
     """The mean PCC of the best baseline, or of `method`; None where there is none."""
     means = trait_means(scores)
-    means = means[(means["metric"] == "pcc") & ~means["method"].str.contains(PLUS, regex=False)]
-    means = means[means["method"] == method] if method else means[~means["method"].isin(NO_BASELINES)]
-    return max(means.itertuples(index=False), key=lambda row: -1.0 if math.isnan(row.value) else row.value, default=None)
+    means = means.loc[(means["metric"] == "pcc") & ~means["method"].str.contains(PLUS, regex=False)]
+    means = means.loc[means["method"] == method] if method else means.loc[~means["method"].isin(NO_BASELINES)]
+    return max(score_rows(means), key=lambda row: -1.0 if math.isnan(row.value) else row.value, default=None)
 
 
-def difference_row(scores: pd.DataFrame, baseline):
+def difference_row(scores: pd.DataFrame, baseline: ScoreRow) -> ScoreRow | None:
     """The paired difference of mean PCC between the representation and the method of a row, or None."""
     rows = differences(scores)
-    rows = rows[(rows["metric"] == "pcc") & (rows["method"] == f"representation{MINUS}{baseline.method}")]
-    return next(rows.itertuples(index=False), None)
+    rows = rows.loc[(rows["metric"] == "pcc") & (rows["method"] == f"representation{MINUS}{baseline.method}")]
+    return next(iter(score_rows(rows)), None)
 
 
-def identification_row(scores: pd.DataFrame):
+def identification_row(scores: pd.DataFrame) -> ScoreRow | None:
     """Top-1 by the most informative way to identify people, with most scales; or None."""
-    rows = scores[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
-    rows = rows[(rows["block"] == "") & rows["method"].isin(IDENTIFIED)]
-    best = sorted(
-        rows.itertuples(index=False), key=lambda row: (-[*IDENTIFIED].index(row.method), len(key_of(row).scale_numbers))
-    )
+    rows = scores.loc[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
+    rows = rows.loc[(rows["block"] == "") & rows["method"].isin(IDENTIFIED)]
+    best = sorted(score_rows(rows), key=lambda row: (-[*IDENTIFIED].index(row.method), len(key_of(row).scale_numbers)))
     return best[-1] if best else None
 
 
-def generic_rows(scores: pd.DataFrame) -> list[tuple]:
+def generic_rows(scores: pd.DataFrame) -> list[tuple[ScoreRow, ScoreRow | None]]:
     """(ranking accuracy of the generic model, that of the copied input or None), a pair for each scale."""
     rows = quoted(scores)
-    rows = rows[(rows["stage"] == "pretrain") & (rows["method"] == "generic") & (rows["metric"] == "ranking_accuracy")]
+    rows = rows.loc[(rows["stage"] == "pretrain") & (rows["method"] == "generic") & (rows["metric"] == "ranking_accuracy")]
     copied = "copy_input"
-    return [
-        (row, row_of(scores, key_of(row)._replace(method=copied), "ranking_accuracy")) for row in rows.itertuples(index=False)
-    ]
+    return [(row, row_of(scores, key_of(row)._replace(method=copied), "ranking_accuracy")) for row in score_rows(rows)]
 
 
 def quoted(scores: pd.DataFrame) -> pd.DataFrame:
@@ -171,9 +169,9 @@ def quoted(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.loc[(scores["stage"] != "pretrain") | (scores["split"] != "validation")] if others else scores
 
 
-def row_of(rows: pd.DataFrame, key: ScoreKey, metric: str):
+def row_of(rows: pd.DataFrame, key: ScoreKey, metric: str) -> ScoreRow | None:
     """The one row, or None."""
-    return next(rows_of_key(rows[rows["metric"] == metric], key).itertuples(index=False), None)
+    return next(iter(score_rows(rows_of_key(rows.loc[rows["metric"] == metric], key))), None)
 
 
 def metric_rows(scores: pd.DataFrame, metrics) -> list[list]:
@@ -184,7 +182,7 @@ def metric_rows(scores: pd.DataFrame, metrics) -> list[list]:
 def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
     """One dict a key, in the order of the rows: {'key', 'n', metric: row, ...}."""
     groups = {}
-    for row in scores.itertuples(index=False):
+    for row in score_rows(scores):
         groups.setdefault(key_of(row), {"key": key_of(row), "n": row.n})[row.metric] = row
     return list(groups.values())
 
@@ -192,21 +190,21 @@ def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
 def key_results(scores: pd.DataFrame) -> list[tuple[str, Verdict]]:
     """(what, verdict) of the results to be read first: generic model and filters of each scale, identification, traits."""
     rows, lead = quoted(scores), headline(scores)
-    keys = [key_of(row) for row in rows.itertuples(index=False)]
+    keys = [key_of(row) for row in score_rows(rows)]
     most = max((len(key.scale_numbers) for key, metric in zip(keys, rows["metric"]) if metric == "top1"), default=0)
     chosen = [
         row.metric == "ranking_accuracy"
         or (row.metric == "top1" and len(key.scale_numbers) == most and not key.block)
         or (key == lead and (row.stage, row.trait, row.metric) == ("traits", "mean", "pcc"))
-        for key, row in zip(keys, rows.itertuples(index=False))
+        for key, row in zip(keys, score_rows(rows))
     ]
-    return judged(scores, rows[np.array(chosen, bool)])
+    return judged(scores, rows.loc[np.array(chosen, bool)])
 
 
 def judged(scores: pd.DataFrame, rows: pd.DataFrame) -> list[tuple[str, Verdict]]:
     """(what, verdict) of those of some rows of `scores` that are judged."""
     found = []
-    for row in rows.itertuples(index=False):
+    for row in score_rows(rows):
         verdict = verdict_of(scores, row)
         what = ", ".join(filter(None, (*describe(key_of(row), row.stage), METRIC_NAMES[row.metric])))
         found += [(what, verdict)] if verdict.word else []
@@ -226,12 +224,12 @@ def with_interval(value: float, low: float, high: float, digits: int = 3) -> str
     return f"{number(value, digits)} [{number(low, digits)}, {number(high, digits)}]"
 
 
-def figure(row, digits: int = 3) -> str:
+def figure(row: ScoreRow, digits: int = 3) -> str:
     """A row's figure `with_interval`."""
     return with_interval(row.value, row.low, row.high, digits)
 
 
-def key_figure(row, digits: int = 2) -> str:
+def key_figure(row: ScoreRow, digits: int = 2) -> str:
     """A figure to be shown large; a dash where so few people say nothing."""
     return "–" if row.verdict == TOO_FEW else number(row.value, digits)
 
@@ -254,22 +252,23 @@ def in_order(values):
 
 def score_table(scores: pd.DataFrame) -> str:
     """The table for a terminal of 100 columns: trait metrics (headline first), ranking accuracy, identification, verdicts."""
-    console = Console(file=io.StringIO(), width=WIDTH, force_terminal=False, color_system=None)
+    written = io.StringIO()
+    console = Console(file=written, width=WIDTH, force_terminal=False, color_system=None)
     for table in (*_trait_tables(scores), *_other_tables(quoted(scores))):
         console.print(table)
     results = key_results(scores)
     if results:
         rows = [(what, verdict.word, verdict.reason) for what, verdict in results]
         console.print(_table("Verdicts", ("result", "verdict", "why"), (), rows))
-    text = console.file.getvalue().rstrip()
+    text = written.getvalue().rstrip()
     return "\n".join(line.rstrip() for line in text.splitlines()) or "No scores yet."
 
 
 def _trait_tables(scores):
-    means = scores[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
-    findings, of_two, traits = means[means["method"].isin(FINDINGS)], differences(scores), trait_means(scores)
+    means = scores.loc[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
+    findings, of_two, traits = means.loc[means["method"].isin(FINDINGS)], differences(scores), trait_means(scores)
     if len(traits):
-        n = int(traits["n"].max())
+        n = int(np.max(traits["n"]))
         title = f"Traits: mean over the traits, {n} people, 95 % interval by resampling people"
         rows = [
             (*describe(e["key"]), _interval_cell(e.get("pcc")), *(_cell(e.get(m)) for m in ("ccc", "acc", "rmse")))
@@ -278,7 +277,7 @@ def _trait_tables(scores):
         yield _table(title, ("method", "setting"), ("PCC", "CCC", "ACC", "RMSE"), rows)
     if len(findings):
         title = "Findings: paired difference of the mean PCC, same resampled people"
-        pcc = findings[findings["metric"] == "pcc"].itertuples(index=False)
+        pcc = score_rows(findings.loc[findings["metric"] == "pcc"])
         rows = [(*describe(key_of(row)), _interval_cell(row)) for row in pcc]
         yield _table(title, ("difference", "setting"), ("PCC",), rows)
     if len(of_two):
@@ -287,8 +286,8 @@ def _trait_tables(scores):
         yield _table(title, ("difference", "setting"), ("PCC", "CCC"), rows)
     lead = headline(scores)
     if lead is not None:
-        own = rows_of_key(scores[(scores["stage"] == "traits") & ~scores["trait"].isin(["mean", ""])], lead)
-        pcc = own[own["metric"] == "pcc"].itertuples(index=False)
+        own = rows_of_key(scores.loc[(scores["stage"] == "traits") & ~scores["trait"].isin(["mean", ""])], lead)
+        pcc = score_rows(own.loc[own["metric"] == "pcc"])
         rows = [(row.trait, _interval_cell(row), str(row.n)) for row in pcc]
         if rows:
             yield _table("Per trait: " + ", ".join(describe(lead)), ("trait",), ("PCC", "people"), rows)
@@ -296,8 +295,8 @@ def _trait_tables(scores):
 
 def _other_tables(scores):
     columns = ("stage", "method", "setting")
-    ranked = scores[scores["metric"] == "ranking_accuracy"].itertuples(index=False)
-    told_apart = scores[scores["metric"].isin(IDENTIFICATION)].itertuples(index=False)
+    ranked = score_rows(scores.loc[scores["metric"] == "ranking_accuracy"])
+    told_apart = score_rows(scores.loc[scores["metric"].isin(IDENTIFICATION)])
     if rows := [(*_named(row), _interval_cell(row), str(row.n)) for row in ranked]:
         yield _table("Ranking accuracy: share of pairs of frames in the right order", columns, ("value", "n"), rows)
     if rows := [(*_named(row), row.metric, _interval_cell(row), number(row.chance), str(row.n)) for row in told_apart]:
@@ -305,7 +304,7 @@ def _other_tables(scores):
         yield _table(title, (*columns, "metric"), ("value", "chance", "n"), rows)
 
 
-def _named(row):
+def _named(row: ScoreRow):
     return row.stage, *describe(key_of(row), row.stage)
 
 
@@ -320,9 +319,9 @@ def _table(title, columns, numbers, rows):
     return table
 
 
-def _cell(row):
+def _cell(row: ScoreRow | None):
     return "–" if row is None else number(row.value)
 
 
-def _interval_cell(row):
+def _interval_cell(row: ScoreRow | None):
     return "–" if row is None else with_interval(row.value, row.low, row.high)

@@ -182,11 +182,14 @@ def prepared(entries, names: dict[str, Named], usable, table, folder, made_with:
 def encode(frames_to_states, generic, face_clips, known: Known) -> None:
     """Writes the files of states that are not there yet, by clip_states.make_encode; generic: {scale: Shared}."""
     records = {clip.clip_id: record for record, clip in enumerate(face_clips.clips)}
-    todo = {records[name]: clip for name, clip in known.items() if clip.usable and not clip.states.path.is_file()}
-    with Progress("states of faces", sum(len(clip.frame_indices) for clip in todo.values()), "frames") as progress:
+    todo = {}
+    for name, clip in known.items():
+        if clip.usable and isinstance(clip.states, state_files.States) and not clip.states.path.is_file():
+            todo[records[name]] = clip, clip.states.path
+    with Progress("states of faces", sum(len(clip.frame_indices) for clip, _ in todo.values()), "frames") as progress:
         for record, states in frames_to_states(generic, face_clips, list(todo), progress.advance):
-            clip = todo[record]
-            state_files.write(clip.states.path, clip.row.person_id, states)
+            clip, path = todo[record]
+            state_files.write(path, clip.row.person_id, states)
 
 
 class Stored(NamedTuple):

@@ -3,7 +3,7 @@
 import contextlib
 import importlib.resources
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Model(NamedTuple):
     """
 
     name: str
-    config: object
+    config: Any  # a ConfigDict, whose annotations do not know that its sections have settings
     settings: str
     generic: dict
     heads: dict

@@ -7,6 +7,7 @@ import math
 import pathlib
 import statistics
 
+import numpy as np
 import pandas as pd
 
 from data_pipelines import bounded
@@ -52,7 +53,7 @@ def judged(table: pd.DataFrame, entries, fps: float) -> tuple[pd.DataFrame, list
     Clips far slower than that are left out; a usable one whose own rate is higher gets a note that it was resampled.
     """
     table, own, slow = table.copy(), {entry.clip_id: entry for entry in entries}, []
-    for i in table.index[(table["verdict"] == "ok") & bool(fps)]:
+    for i in table.index[np.asarray(table["verdict"] == "ok") & bool(fps)]:
         clip_id, rate = table.at[i, "clip_id"], table.at[i, "fps"]
         if rate < SLOWEST * fps:
             slow.append(clip_id)

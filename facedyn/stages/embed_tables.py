@@ -58,7 +58,7 @@ def write(embedder, out, tables: Tables, known: Known | None) -> None:
     _write(tables.videos, new(places.videos))
     _write(embedder.quality(table, tables.videos, seconds).reset_index(), new(places.quality))
     _write(embedder.features(table).reset_index(), new(out))
-    rows, vectors = table.drop(columns="representation").to_dict("records"), np.stack(table["representation"])
+    rows, vectors = table.drop(columns="representation").to_dict("records"), np.stack(list(table["representation"]))
     representations.write_table(new(places.representations), rows, vectors, embed_reuse.about(tables))
     write_text(work / NEW / ABSENT, json.dumps(absent))
     os.replace(work / NEW, work / WHOLE)  # from here on the new table counts
@@ -116,14 +116,14 @@ def _put_in_place(out) -> None:
 def summary(embedder, out, tables: Tables, stage: str = "embed") -> dict:
     """Prints and returns what is in the tables."""
     places, table = embed_reuse.places(out), tables.representations
-    used, n = int((tables.videos["verdict"] == "ok").sum()), len(tables.videos)
-    people, length = table["person_id"].nunique(), len(embedder.feature_names())
+    used, n = int(np.sum(tables.videos["verdict"] == "ok")), len(tables.videos)
+    people, length = len(set(table["person_id"])), len(embedder.feature_names())
     quality = embedder.quality(table, tables.videos, embed_reuse.as_dict(tables.seconds))
     reliable, rows = int(quality["reliable"].sum()), int((quality["n_frames"] > 0).sum())
     if used < n:
         print(f"{stage}: {used} of {n} videos used; {places.videos} says why the others were not")
     if len(tables.predictions):
-        print(f"{stage}: predictions of {counted(tables.predictions['trait'].nunique(), 'traits')} in {places.predictions}")
+        print(f"{stage}: predictions of {counted(len(set(tables.predictions['trait'])), 'traits')} in {places.predictions}")
     unsure = "" if reliable == rows else f"; {rows - reliable} not reliable, {places.quality} says why"
     print(f"{stage}: {counted(people, 'people')}, {counted(rows, 'rows')} of {length:,} features in {out}{unsure}")
     return {"people": people, "rows": len(table), "videos": n, "videos_used": used, "reliable": reliable}

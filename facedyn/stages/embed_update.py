@@ -62,7 +62,7 @@ def updated(embedder: Embedder, before: Tables, known: Known, work, left_out: pd
     changed = people.keys() - same.people.keys()
     own = _computed(embedder, embed_clips.of_people(known, changed), work, others=bool(len(same.representations)))
     tables = embed_reuse.merged(same, own._replace(people={who: people[who] for who in changed}))
-    nobodys = [table[table["person_id"] == ""] for table in (before.videos, left_out) if table is not None and len(table)]
+    nobodys = [table.loc[table["person_id"] == ""] for table in (before.videos, left_out) if table is not None and len(table)]
     parts = [table for table in (tables.videos, *nobodys) if len(table)]
     videos = pd.concat(parts, ignore_index=True) if parts else tables.videos
     videos = videos.drop_duplicates("clip_id").sort_values("clip_id", kind="stable").reset_index(drop=True)

@@ -177,7 +177,7 @@ class Embedder:
 
     def features(self, table: pd.DataFrame) -> pd.DataFrame:
         """The features of a table of `embed`: see `features.wide`."""
-        vectors = np.stack(table["representation"])
+        vectors = np.stack(list(table["representation"]))
         slots, scales = shared.layout(self.config), sorted(common.scales(self.config))
         return features.wide(table, vectors, slots, scales, self.level, self.model.scaling())
 
@@ -210,7 +210,7 @@ def _with_unused(found: pd.DataFrame, videos: pd.DataFrame, level: str) -> pd.Da
     """The quality table, with the people of whom no video could be used."""
     used = set(found.index.get_level_values(0))
     rows = []
-    for person, own in videos[~videos["person_id"].isin({*used, ""})].groupby("person_id"):
+    for person, own in videos.loc[~videos["person_id"].isin([*used, ""])].groupby("person_id"):
         name = (person, "") if level != "person" else person
         reasons = "; ".join(dict.fromkeys(filter(None, own["reason"])))
         rows.append((name, 0, 0.0, np.nan, False, f"no features: {reasons}"))

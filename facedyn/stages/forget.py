@@ -164,7 +164,7 @@ def _plan(config, workdir, person: str) -> dict | None:
     for path in _files(workdir):
         table = _table(path)
         if table is not None and PERSON in table:
-            own = table[table[PERSON] == person]
+            own = table.loc[table[PERSON] == person]
             seen |= len(own) > 0
             ids |= forgetting.ids_of(own, person)
             videos |= set(own["path"]) if "path" in own and path.suffix == ".parquet" else set()
@@ -244,7 +244,7 @@ def _heads(config, workdir, person) -> dict[str, str]:
     if not folds.is_file() or not (workdir / "traits" / "heads").is_dir():
         return {}
     table = bounded.read_csv(folds, dtype={PERSON: str})
-    own = table[table[PERSON] == person]
+    own = table.loc[table[PERSON] == person]
     if config.traits.protocol == "official":
         own = own[own["fold"] < 0]
     sentence = f"The trait heads were trained on {person!r}: the next run, or the stage traits, trains them again."

@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from typing import Any
 
 from data_pipelines.manifest import read_manifest
 from data_pipelines.prepare import prepare_face_clips
@@ -38,9 +39,9 @@ def manifest(config, workdir) -> pathlib.Path:
     if data.dataset == "synthetic":
         from data_pipelines.synthetic.bench import SyntheticSettings, write_bench
 
-        settings = SyntheticSettings(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in data.synthetic.items()}, seed=config.seed
-        )
+        # Any: as the config holds them, which `check` has compared with settings_schema.
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.synthetic.items()}
+        settings = SyntheticSettings(**values, seed=config.seed)
         return write_bench(workdir / "synthetic", settings, workers=data.workers)
     return manifest_of_user(config) if data.dataset == "manifest" else list_source(config, workdir)
 

@@ -279,7 +279,9 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
                 log.write(step, loss=mean_loss, ranking_accuracy=accuracy)
             progress.advance(0, f"loss {mean_loss:.3f}, ranking accuracy {accuracy:.3f} on validation people")
             save({"ranking_accuracy": accuracy})
-    params = jax.tree.map(np.asarray, series.restore(series.best_step(), state | progressed)["params"])
+    best_step = series.best_step()
+    assert best_step is not None, "Every evaluation is saved, and the last step is one"
+    params = jax.tree.map(np.asarray, series.restore(best_step, state | progressed)["params"])
     series.close()
     _save_best(directory, params, log)
     return params, step

@@ -48,7 +48,7 @@ def people_map(folder) -> PeopleMap | None:
     if len(people) < 3:
         return None
     blocks = trait_features.blocks_by_person(rows, vectors, people)
-    return PeopleMap(people, *leading_coordinates(blocks.values(), 2))
+    return PeopleMap(people, *leading_coordinates([*blocks.values()], 2))
 
 
 def alike(folder, quality=None) -> Alike | None:

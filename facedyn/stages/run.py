@@ -154,7 +154,8 @@ def _end(name: str, config, workdir: pathlib.Path, begun: list, summary: dict, s
     log = MetricsLog(workdir, stage=name)
     log.write(0, **numbers | {"seconds": round(seconds, 2)})
     log.close()
-    stamps.write_stamp(config, workdir, name, *begun, summary)
+    now, started = begun
+    stamps.write_stamp(config, workdir, name, now, started, summary)
 
 
 def _fingerprint(name: str, config, workdir: pathlib.Path) -> str:

@@ -48,8 +48,37 @@ class ScoreKey(NamedTuple):
         return self._replace(note=joined((*listed(self.note), *filter(None, notes))))
 
 
+class ScoreRow(NamedTuple):
+    """A row of the table: what its figure is of, as in ScoreKey, and the figure with its interval, people and verdict."""
+
+    stage: str
+    method: str
+    head: str
+    scales: str
+    tasks: str
+    fusion: str
+    weighting: str
+    unit: str
+    aggregate: str
+    block: str
+    seconds: str
+    control: str
+    of: str
+    split: str
+    seed: str
+    note: str
+    trait: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    n: int
+    chance: float
+    verdict: str
+
+
 NUMBERS = ("value", "low", "high", "n", "chance")
-COLUMNS = ("stage", *ScoreKey._fields, "trait", "metric", *NUMBERS, "verdict")
+COLUMNS = ScoreRow._fields
 REQUIRED = ("method", "metric", "value", "n")
 STAGE_ORDER = ("prepare", "pretrain", "fit", "traits")
 
@@ -137,11 +166,11 @@ def replace_scores(workdir, stage: str, rows: list[dict]) -> None:
     table = _typed(pd.DataFrame([texts | row for row in rows], columns=list(COLUMNS))) if rows else empty_scores()
     if scores_path(workdir).is_file():
         old = load_scores(workdir)
-        table = pd.concat([some for some in (old[old["stage"] != stage], table) if len(some)] or [table], ignore_index=True)
+        table = pd.concat([some for some in (old.loc[old["stage"] != stage], table) if len(some)] or [table], ignore_index=True)
     place = {name: i for i, name in enumerate(STAGE_ORDER)}
-    table = table.sort_values("stage", key=lambda column: column.map(lambda s: place.get(s, len(place))), kind="stable")
+    order = np.argsort([place.get(s, len(place)) for s in table["stage"]], kind="stable")
     with atomic_path(scores_path(workdir)) as temporary:
-        with_verdicts(table).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        with_verdicts(table.iloc[order]).to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
 
 
 def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
@@ -151,11 +180,11 @@ def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     scored = [not is_comparison(method) for method in table["method"]]
     levels = [verdicts.chance_level(metric, n) for metric, n in zip(table["metric"], table["n"])]
     table["chance"] = np.where(scored, levels, math.nan) if len(table) else table["chance"]
-    table["verdict"] = [verdict_of(table, row).word for row in table.itertuples(index=False)]
+    table["verdict"] = [verdict_of(table, row).word for row in score_rows(table)]
     return table
 
 
-def verdict_of(table: pd.DataFrame, row) -> verdicts.Verdict:
+def verdict_of(table: pd.DataFrame, row: ScoreRow) -> verdicts.Verdict:
     """The verdict on a row of the table, with its reason; NOT_JUDGED for what is no result, such as baselines and controls."""
     if row.method not in JUDGED.get(row.stage, ()) or row.control or row.seconds:
         return verdicts.NOT_JUDGED
@@ -163,9 +192,9 @@ def verdict_of(table: pd.DataFrame, row) -> verdicts.Verdict:
     return verdicts.judge(row.metric, row.value, row.low, row.high, int(row.n), copied)
 
 
-def _copied(table, row) -> float:
+def _copied(table: pd.DataFrame, row: ScoreRow) -> float:
     """Ranking accuracy of the copied input beside a row's: of the same people, for `fit` of pretrain's held-out ones."""
-    own = table[(table["method"] == "copy_input") & (table["stage"] == "pretrain") & (table["scales"] == row.scales)]
+    own = table.loc[(table["method"] == "copy_input") & (table["stage"] == "pretrain") & (table["scales"] == row.scales)]
     if row.stage == "pretrain":
         own = own[own["split"] == row.split]
     elif (own["split"] != "validation").any():
@@ -175,8 +204,13 @@ def _copied(table, row) -> float:
     return float(own["value"].iloc[0])
 
 
-def key_of(row) -> ScoreKey:
-    """Of a row of the table, as `itertuples` gives it."""
+def score_rows(table: pd.DataFrame) -> list[ScoreRow]:
+    """The rows of the table, in their order."""
+    return [ScoreRow(*cells) for cells in zip(*(table[name] for name in COLUMNS))]
+
+
+def key_of(row: ScoreRow) -> ScoreKey:
+    """Of a row of the table."""
     return ScoreKey(*(getattr(row, name) for name in ScoreKey._fields))
 
 
@@ -192,5 +226,6 @@ def _typed(table):
         if name not in NUMBERS:
             table[name] = table[name].astype(str)
         else:
-            table[name] = pd.to_numeric(table[name].replace("", math.nan)).astype("Int64" if name == "n" else float)
+            numbers = pd.Series(pd.to_numeric(table[name].replace("", math.nan)))
+            table[name] = numbers.astype("Int64" if name == "n" else float)
     return table.reset_index(drop=True)

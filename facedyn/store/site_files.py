@@ -7,6 +7,7 @@ representations: who deletes those deletes what they were made by, too.
 import json
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,8 @@ def write(path, arrays: dict, learnt_from: dict) -> None:
     """Keeps arrays {name: array}, whole or not at all; `learnt_from` must be JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays | {LEARNT_FROM: json.dumps(learnt_from)})
+        named: dict[str, Any] = arrays | {LEARNT_FROM: json.dumps(learnt_from)}  # Any: savez has keywords of its own
+        np.savez(temporary, **named)
 
 
 def learnt_from(path) -> dict | None:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -86,12 +86,13 @@ def remove(folder) -> None:
 
 def write(path, person_id: str, states: Mapping[int, np.ndarray]) -> None:
     """Writes the states {scale: float32 [T, S, K]} of a clip; by the array `person_id` `facedyn forget` finds the file."""
-    arrays = {f"{SCALE}{scale}": np.asarray(of_scale, np.float32) for scale, of_scale in states.items()}
+    # Any: for all a type checker knows, a name might be one of savez's own keywords.
+    arrays: dict[str, Any] = {f"{SCALE}{scale}": np.asarray(of_scale, np.float32) for scale, of_scale in states.items()}
     with atomic_path(path) as temporary:
         np.savez(temporary, person_id=np.array([person_id]), **arrays)
 
 
-class States(Mapping):
+class States(Mapping[int, np.ndarray]):
     """{scale: states float32 [T, S, K]} of a file that `write` made, each read when it is asked for."""
 
     def __init__(self, path, scales):

@@ -135,10 +135,10 @@ def _compile_fit(names: tuple[str, ...], whiten: bool, mesh) -> Callable:
         """What is found in all rows; the figures are of filters that have not seen the rows held back."""
         fitted, held = whitened(states, fitted, held)
         figures = low_rank.held_back_quality(population, solve(population, ridge, fitted), fitted, held)
-        _, *rows = low_rank.concatenate_rows(fitted, held)
-        ((whole, *_),) = whitened(states, rows)
-        own = solve(population, ridge, (whole, *rows))
-        return blocks.represent(names, own, population, whole, *rows, unwhitened=states), *figures
+        _, windows, clip, count = low_rank.concatenate_rows(fitted, held)
+        ((whole, *_),) = whitened(states, (windows, clip, count))
+        own = solve(population, ridge, (whole, windows, clip, count))
+        return blocks.represent(names, own, population, whole, windows, clip, count, unwhitened=states), *figures
 
     specs = SHARED, SHARED, EVERYONE, EVERYONE, EVERYONE
     return jax.jit(over_people(mesh, jax.vmap(fit_one, (None, None, 0, 0, 0)), *specs))

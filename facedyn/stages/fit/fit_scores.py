@@ -161,7 +161,7 @@ def _across(kind, rows, vectors, scales, gallery=None):
     that; None: of the same.
     """
     queries = _by_person(kind, rows, vectors, scales)
-    others = _by_person(kind, *gallery, scales) if gallery else queries
+    others = _by_person(kind, gallery[0], gallery[1], scales) if gallery else queries
     several = [person for person, own in queries.items() if len(own) > 1 and own.keys() == others.get(person, {}).keys()]
     for turn in range(min(TURNS, max((len(queries[person]) for person in several), default=0))):
         looked_up, among = [], []

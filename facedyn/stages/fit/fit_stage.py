@@ -282,7 +282,7 @@ def _finish(config, workdir, fitting, models, face_clips, units, left_out) -> di
         score_rows += fit_scores.score_rows(config, folder / control, shared.features(config), control)
     scores.replace_scores(workdir, "fit", score_rows)
     return {
-        "units": int(rows["unit_id"].nunique()),
+        "units": len(set(rows["unit_id"])),
         "people": sorted(rows["person_id"].unique()),
         "left_out": sorted(left_out),
         "not_finite": broken,

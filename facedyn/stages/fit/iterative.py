@@ -80,14 +80,14 @@ def _compile_steps(p: Problem, _kind: person_filters.Kind, batch_size: int, feat
         )
 
     def keep(params, features, units, start, block):
-        def own(params, *rest):
-            return fit.keep_features(model(params), *rest, block)
+        def own(params, features, units, start):
+            return fit.keep_features(model(params), features, units, start, block)
 
         return over_people(mesh, own, SHARED, EVERYONE, EVERYONE, SHARED)(params, features, units, start)
 
     def advance(params, carry, units, draws, step, steps):
-        def own(params, *rest):
-            return fit.advance(model(params), p.loss, p.solver, *rest, steps)
+        def own(params, carry, units, draws, step):
+            return fit.advance(model(params), p.loss, p.solver, carry, units, draws, step, steps)
 
         return over_people(mesh, own, SHARED, EVERYONE, EVERYONE, SHARED, SHARED)(params, carry, units, draws, step)
 

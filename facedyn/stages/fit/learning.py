@@ -16,7 +16,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.progress import Progress
 from facedyn.core import bases, cost, low_rank
 from facedyn.stages.fit import batching, closed_form
-from facedyn.stages.fit.batching import EVERYONE, SHARED, WHOLE, Fitting, over_people
+from facedyn.stages.fit.batching import EVERYONE, SHARED, WHOLE, Fitting, Parts, over_people
 from facedyn.stages.fit.closed_form import Shared
 from facedyn.stages.fit.units import evenly, plan
 from facedyn.stages.runtime import common, processes
@@ -173,11 +173,20 @@ class Pool:
                 np.save(self.folder / f"{number}.npy", states)
                 progress.advance(len(of_chunk))
 
-    def _units(self, reader, records, scale: int):
+    def _units(self, reader, records, scale: int) -> list[Parts]:
         """[{WHOLE: all of a person}]."""
         c = self.config.fit
-        settings = dict(unit="person", scale=scale, half_length=self.half_length, max_frames=c.max_frames, min_frames=1)
-        return [{WHOLE: unit} for unit in plan(reader, records, held_back=c.held_back or HELD_BACK, **settings)[0]]
+        units, _ = plan(
+            reader,
+            records,
+            unit="person",
+            scale=scale,
+            half_length=self.half_length,
+            held_back=c.held_back or HELD_BACK,
+            max_frames=c.max_frames,
+            min_frames=1,
+        )
+        return [{WHOLE: unit} for unit in units]
 
     def batches(self, shuffle_seed: int | None):
         """(people, batch of states) of every chunk; None for nobody."""
@@ -245,7 +254,8 @@ def _compile_sums(whiten: bool, mesh):
     whitened = closed_form.whitening(whiten)
 
     def errors(population, states, fitted, held):
-        return low_rank.held_back_errors(population, *whitened(states, fitted, held), RIDGES)
+        fitted, held = whitened(states, fitted, held)
+        return low_rank.held_back_errors(population, fitted, held, RIDGES)
 
     normal_equations = jax.vmap(lambda states, rows: low_rank.normal_equations(*whitened(states, rows)[0]))
     everyone = (EVERYONE,) * 3

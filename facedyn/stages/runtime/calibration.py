@@ -64,7 +64,7 @@ def _of_unet(config, net: Network) -> tuple[float, float]:
 def _block(channels: int, groups: int, dtype):
     """What is compiled of a block: (its parameters, evaluated, differentiated)."""
     block = unet.Block(channels, groups, dtype=dtype)
-    differentiate = jax.jit(jax.grad(lambda p, h: block.apply(p, h).astype(jnp.float32).sum(), (0, 1)))
+    differentiate = jax.jit(jax.grad(lambda p, h: jnp.asarray(block.apply(p, h), jnp.float32).sum(), (0, 1)))
     return jax.jit(block.init), jax.jit(block.apply), differentiate
 
 

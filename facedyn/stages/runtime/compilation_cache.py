@@ -32,7 +32,7 @@ def switch_on(setting: str) -> None:
     if not setting:
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    if setting == AUTO and jax.config.jax_compilation_cache_dir:
+    if setting == AUTO and _of_jax("jax_compilation_cache_dir"):
         return
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "facedyn" / f"compiled-{_processor()}"
     folder = home.expanduser() if setting == AUTO else pathlib.Path(setting).expanduser().absolute()
@@ -43,7 +43,7 @@ def switch_on(setting: str) -> None:
             f"Compiled code cannot be kept in {folder} ({error.strerror}); config.compilation_cache names another folder."
         )
         return
-    if setting == AUTO and jax.config.jax_compilation_cache_max_size == -1:  # else JAX keeps to the user's own limit
+    if setting == AUTO and _of_jax("jax_compilation_cache_max_size") == -1:  # else JAX keeps to the user's own limit
         keep_newest(folder.parent, MAX_BYTES)
     jax.config.update("jax_enable_compilation_cache", True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -74,9 +74,14 @@ def keep_newest(folder: pathlib.Path, most: int) -> None:
 @functools.cache
 def say_first_use(stage: str) -> None:
     """A line, once in a process and stage, that says why nothing seems to happen at first."""
-    folder = jax.config.jax_compilation_cache_dir if jax.config.jax_enable_compilation_cache else None
+    folder = _of_jax("jax_compilation_cache_dir") if _of_jax("jax_enable_compilation_cache") else None
     where = f"kept in {folder} for later starts" if folder else "at every start, as nothing of it is kept"
     processes.log(f"{stage}: compiles before the first step ({where})")
+
+
+def _of_jax(name: str):
+    """A setting of JAX, which makes the attributes of jax.config as it is imported."""
+    return getattr(jax.config, name)
 
 
 def _processor() -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from data_pipelines.dataset.splits import clip_splits
 from data_pipelines.doctor.check_people import count_defects
@@ -29,7 +30,8 @@ def pretrain_data_dir(config, workdir) -> pathlib.Path:
 def prepare_settings(config, trait_names, smallest_scale: int) -> PrepareSettings:
     """The section data as prepare takes it; a clip must hold one window of the smallest scale."""
     names = {field.name for field in dataclasses.fields(PrepareSettings)} & set(config.data.keys())
-    values = {name: tuple(v) if isinstance(v := config.data[name], list | tuple) else v for name in names}
+    # Any: as the config holds them, which `check` has compared with settings_schema.
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v := config.data[name], list | tuple) else v for name in names}
     min_frames = 2 * config.rank_loss.half_length * smallest_scale + 1
     return PrepareSettings(**values, seed=config.seed, min_frames=min_frames, trait_names=tuple(trait_names))
 

@@ -35,7 +35,9 @@ def difference_rows(config, pairs, labels, person, trait_names) -> list[dict]:
     return [row for row in rows if row["metric"] in COMPARED]
 
 
-def with_intervals(config, labels, predicted, person, statistic=metrics.mean_trait_metrics):
+def with_intervals(
+    config, labels, predicted, person, statistic=metrics.mean_trait_metrics
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int]]:
     """A statistic of predictions [..., N, T] of labels [N, T], with its interval: (value, low, high, people of each column).
 
     person: int [N] from 0, whose row it is; the three are [M, T + 1], the last is a list of T + 1 numbers.
@@ -51,7 +53,8 @@ def with_intervals(config, labels, predicted, person, statistic=metrics.mean_tra
         n_people=int(person.max()) + 1,
         where=jnp.asarray(where),
     )
-    return *map(np.asarray, figures), people_scored(where, person)
+    value, low, high = map(np.asarray, figures)
+    return value, low, high, people_scored(where, person)
 
 
 def people_scored(where, person) -> list[int]:

@@ -119,6 +119,7 @@ def _cross_validate(config, scored, features, folds, marks) -> _Repeats:
         of_repeats.append([{key: as_scored(one) for key, one in each.items()} for each in (every, own.findings)])
     predictions, pairs = ({key: np.stack([one[key] for one in each], -3) for key in each[0]} for each in zip(*of_repeats))
     pairs |= comparisons.pairs(predictions, baselines.fused(config, features))
+    assert first is not None, "There is at least one repeat"
     return _Repeats(folds, predictions, pairs, first)
 
 
