@@ -108,3 +108,15 @@ def test_a_slow_cross_fade_is_left_out(length):
     frames = [((1 - part) * head(t / 80) + part * np.roll(others, t // 12, 1)).astype(np.uint8) for t, part in enumerate(parts)]
     left_out = {frame for t, mixed in found(frames).items() for frame in range(t - mixed, t)}
     assert left_out >= set(np.flatnonzero((parts > 0.1) & (parts < 0.9)))
+
+
+@pytest.mark.parametrize("mixed", [1, 2, 3])
+def test_a_fade_of_few_frames_is_a_cut(mixed):
+    others = cv2.GaussianBlur(texture(7, 120, 160)[..., 0].astype(np.float32), (0, 0), 2)
+    parts = np.clip((np.arange(60) - 29) / (mixed + 1), 0, 1)
+    frames = [((1 - part) * head(t / 20) + part * others).astype(np.uint8) for t, part in enumerate(parts)]
+    cuts = found(frames)
+    left_out = {frame for t, n in cuts.items() for frame in range(t - n, t)}
+    assert left_out >= set(np.flatnonzero((parts > 0) & (parts < 1)))
+    assert len(left_out) <= mixed + 2 * MARGIN
+    assert any(t - n <= 30 <= t for t, n in cuts.items())

@@ -18,6 +18,7 @@ JUMP_CHANGE, JUMP_SHARE = 2.0, 0.2  # grey levels by which so much of the pictur
 # Where the frames around it hardly changed (grey levels, mean), a frame that changed by a little more than any of them is one.
 QUIET, QUIET_FACTOR = 1.5, 1.3
 QUIET_FRAMES = 15, 34  # so many must be known, at least and at most: encoders redraw a still picture every 12 or 30 frames
+SHORT_FADES = (2, 3, 4)  # frames from the last of one picture to the first of the next, with mixtures in between
 FADES = (6, 8, 12, 16, 24, 36, 48)  # frames between whose first and last one a fade is looked for
 LONGEST = 100  # frames of a fade
 MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
@@ -47,6 +48,7 @@ class CutDetector:
         self._parts = collections.deque(maxlen=JUMP_BEFORE + 1 + JUMP_LATENCY)  # the same for each part of the picture
         self._means = collections.deque(maxlen=QUIET_FRAMES[1])  # over the picture; jumps are among them
         self._past = collections.deque(maxlen=LONGEST + 1)
+        self._latest = collections.deque(maxlen=max(SHORT_FADES) + 2)  # also before a cut, which may be half a fade
         self._dips = DipDetector()
 
     def step(self, image: np.ndarray) -> Cut | None:
@@ -54,6 +56,7 @@ class CutDetector:
         small = small_copy(image)
         last = self._past[-1] if self._past else None
         self._past.append(small)
+        self._latest.append(small)
         dimmed = self._dips.step(float(np.linalg.norm(small)) / small.size**0.5)
         if last is None:
             return None
@@ -65,6 +68,12 @@ class CutDetector:
         brighter = np.vdot(small, last) / (np.vdot(last, last) + np.float32(1e-6))  # nor is one that is dimmed a jump
         self._parts.append(cv2.resize(cv2.absdiff(small, brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
         self._means.append(cv2.mean(self._parts[-1])[0])
+        short = self._faded_at_once(3 * (float(np.median(self._recent)) if self._recent else 0.0))
+        if short:
+            self._forget(1)
+            self._means.clear()
+            self._dips.forget()
+            return Cut(short)
         much = change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0)
         if much and likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
             self._forget(1)
@@ -102,6 +111,28 @@ class CutDetector:
         if quiet and np.mean(jump > around) > 0.5:
             return True
         return np.mean((jump > 1.8 * (around + 0.5)) & much) > JUMP_SHARE
+
+    def _faded_at_once(self, usual):
+        """How many of the frames before this one are a short fade and the first of the new shot; 0 = there was none.
+
+        It is told one frame late: in this frame the picture stays what it has become. usual: change from frame to frame.
+        """
+        newest, *earlier = reversed(self._latest)
+        for n in reversed(SHORT_FADES):
+            if len(earlier) <= n:
+                continue
+            last, *between, first = earlier[: n + 1]
+            change = cv2.norm(first, last, cv2.NORM_L1)
+            stays = cv2.norm(newest, last, cv2.NORM_L1) < 0.5 * change / n
+            if not stays or change < max(12, usual * n) * last.size or likeness(first, last) >= 0.6:
+                continue
+            way = last - first
+            energy = float((way * way).sum())
+            parts = [float(((frame - first) * way).sum()) / energy for frame in between]
+            left = [float(((frame - first - part * way) ** 2).sum()) for frame, part in zip(between, parts)]
+            if max(left) < 0.05 * energy and np.all(np.diff([1, *parts, 0]) < -0.1):
+                return n
+        return 0
 
     def _faded(self):
         """Frames over which the picture faded into this one; 0 = it did not."""
