@@ -217,6 +217,12 @@ def _save_best(directory, params, log: MetricsLog | None = None):
         checkpoints.save_pytree(directory / "best", params)
 
 
+def _best_params(series, state):
+    best_step = series.best_step()
+    assert best_step is not None, "Every evaluation is saved, and the last step is one"
+    return jax.tree.map(np.asarray, series.restore(best_step, state)["params"])
+
+
 def _say_size(config, params, scale: int, validation_people: int) -> None:
     c, size = config.pretrain, f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters"
     work = f"{c.steps} steps of {c.batch_size} windows"
@@ -279,9 +285,7 @@ def _pretrain_scale(config, workdir, face_clips, training, validation, scale: in
                 log.write(step, loss=mean_loss, ranking_accuracy=accuracy)
             progress.advance(0, f"loss {mean_loss:.3f}, ranking accuracy {accuracy:.3f} on validation people")
             save({"ranking_accuracy": accuracy})
-    best_step = series.best_step()
-    assert best_step is not None, "Every evaluation is saved, and the last step is one"
-    params = jax.tree.map(np.asarray, series.restore(best_step, state | progressed)["params"])
+    params = _best_params(series, state | progressed)
     series.close()
     _save_best(directory, params, log)
     return params, step
