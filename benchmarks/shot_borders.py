@@ -2,8 +2,9 @@
 
     python benchmarks/shot_borders.py --manifest people.csv [--yunet-model yunet.onnx] [--clips 20] [--seed 0]
 
-Joins random clips of the manifest, two or three each: cut together, faded into each other over 8 to 30 frames, or one clip from
-which time was taken out. Each becomes a small video, which is prepared. Printed: in how many of them a window crosses a border,
+Joins random clips of the manifest, two or three each: cut together, faded into each other over 8 to 30 frames (`fade`), over 1
+to 5 (`short`) or over 50 (`slow`), faded into black and out of it over 12 frames each (`dip`), or one clip from which time was
+taken out (`jump`). Each becomes a small video, which is prepared. Printed: in how many of them a window crosses a border,
 in how many more than one person was kept, or a frame that shows two pictures, and how many borders are told in the unchanged
 clips, where each is a false alarm unless the clip itself has a cut.
 """
@@ -25,7 +26,9 @@ from data_pipelines.faces.video import Video
 from data_pipelines.manifest import ClipEntry, read_manifest
 
 SIZE = 360, 288
-WAYS = ("cut", "fade", "jump")
+WAYS = ("cut", "fade", "jump", "short", "slow", "dip")
+FADES = {"fade": (8, 30), "short": (1, 5), "slow": (50, 50)}  # frames, at least and at most
+DIP = 12  # frames into black, and as many out of it
 
 
 def frames_of(entry, most=75):
@@ -49,16 +52,33 @@ def joined(way, clips, random):
         at, out = len(frames) // 3, len(frames) // 3
         return frames[:at] + frames[at + out :], [at], [person] * (len(frames) - out)
     frames, borders, people = [], [], []
-    for person, more in clips:
-        mixed = int(random.integers(8, 31)) if way == "fade" and frames else 0
+    for number, (person, more) in enumerate(clips):
+        if way == "dip":
+            more = dimmed(more, number > 0, number < len(clips) - 1)
+        low, high = FADES.get(way, (0, 0))
+        mixed = min(int(random.integers(low, high + 1)), len(more) - 12) if frames else 0
         if frames:
             borders.append(len(frames) - mixed // 2)
         for i in range(mixed):
             part = (i + 1) / (mixed + 1)
             frames[i - mixed] = cv2.addWeighted(frames[i - mixed], 1 - part, more[i], part, 0)
             people[i - mixed] = ""
-        frames, people = frames + more[mixed:], people + [person] * (len(more) - mixed)
+        shown = [person] * (len(more) - mixed)
+        if way == "dip":  # what is dimmed to less than 0.83 was not filmed so
+            shown[: (DIP - 2) * (number > 0)] = [""] * ((DIP - 2) * (number > 0))
+            shown[len(shown) - (DIP - 2) * (number < len(clips) - 1) :] = [""] * ((DIP - 2) * (number < len(clips) - 1))
+        frames, people = frames + more[mixed:], people + shown
     return frames, borders, people
+
+
+def dimmed(frames, at_start, at_end):
+    """The frames of a clip that comes out of black, or goes into it."""
+    share = np.ones(len(frames))
+    if at_start:
+        share[:DIP] = np.arange(DIP) / DIP
+    if at_end:
+        share[len(share) - DIP :] = 1 - (np.arange(DIP) + 1) / DIP
+    return [np.uint8(frame * part) for frame, part in zip(frames, share)]
 
 
 def write(path, frames):

@@ -1,12 +1,14 @@
 """A track in which one person fades into another is two tracks, and nothing of the fade is kept."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 from conftest import write_video
 
 from data_pipelines.faces import changes as module
-from data_pipelines.faces.changes import LEAST, MARGIN, STRETCH, changes, parts, unsettled_ends
+from data_pipelines.faces.changes import LEAST, MARGIN, NEAR, STRETCH, changes, lost_ends, parts, unsettled_ends
 from data_pipelines.faces.clip_faces import PrepareSettings, one_person_each, process_clip
 from data_pipelines.faces.cropping import _Strip
 from data_pipelines.faces.detection import Face
@@ -101,13 +103,22 @@ def test_a_change_at_the_very_ends_leaves_what_is_known():
 def test_who_is_still_coming_or_already_going_at_an_end_is_told(unlike):
     share = np.concatenate([np.zeros(unlike), np.ones(11)])
     assert changes(looks(share)[: 2 * LEAST + STRETCH - 1], 0.7) == []  # too short for two means
-    assert unsettled_ends(looks(share), 0.7, 0.8) == (unlike, 0)
-    assert unsettled_ends(looks(share[::-1]), 0.7, 0.8) == (0, unlike)
-    ((part, frames),) = parts(track(0, 5 * len(share)), [], 5, (unlike, 0))
+    assert unsettled_ends(looks(share), 0.7, 0.8) == (unlike + MARGIN, 0)
+    assert unsettled_ends(looks(share[::-1]), 0.7, 0.8) == (0, unlike + MARGIN)
+    ((part, frames),) = parts(track(0, 5 * len(share)), [], 5, (unlike + MARGIN, 0))
     assert frames == slice((unlike + MARGIN) * DESCRIBED_EVERY, 5 * len(share))
     assert part.start == frames.start
-    ((_, frames),) = parts(track(0, 5 * len(share)), [], 5, (0, unlike))
+    ((_, frames),) = parts(track(0, 5 * len(share)), [], 5, (0, unlike + MARGIN))
     assert frames == slice(0, 5 * len(share) - (unlike + MARGIN) * DESCRIBED_EVERY)
+
+
+def test_tracks_that_meet_without_a_cut_lose_a_little_there():
+    first, second, elsewhere = track(0, 40), track(50, 40), dataclasses.replace(track(50, 40), shot=3)
+    assert lost_ends(first, [first, second]) == (0, 1)
+    assert lost_ends(second, [first, second]) == (1, 0)
+    assert lost_ends(first, [first, elsewhere]) == (0, 0)  # a cut lies in between
+    assert lost_ends(first, [first, track(40 + NEAR, 40)]) == (0, 0)
+    assert lost_ends(first, [first]) == (0, 0)
 
 
 def test_a_head_that_never_settles_keeps_its_ends():

@@ -18,6 +18,7 @@ SEEN = 200  # descriptions on either side, one of which may be like one of the o
 BLOCK = 1000  # stretches that are looked at in one go
 LEFT, ARRIVED = 0.2, 0.8  # shares of the way between the two means at which the first person goes and the second is there
 MARGIN = 2  # descriptions on either side of a change that are not believed
+NEAR = 25  # frames from one track to another that may have pushed it away
 
 
 def changes(descriptions, another: float, alike: float = 1.0) -> list[tuple[int, int]]:
@@ -41,15 +42,15 @@ def changes(descriptions, another: float, alike: float = 1.0) -> list[tuple[int,
 
 
 def unsettled_ends(descriptions, another: float, alike: float) -> tuple[int, int]:
-    """How many descriptions at the start and at the end of a track show somebody who is still coming or already going.
+    """How many descriptions at the start and at the end of a track are left out: they show somebody who comes or goes.
 
-    The most, up to LEAST + STRETCH - 1 (more would be found by `changes`), of which every one is less alike than `another` to
-    the mean of up to MOST that follow inwards, MARGIN further on. 0 where the first LEAST of these are not alike to what
-    follows them either: a head that keeps turning never looks the same. Arguments as of `changes`.
+    MARGIN more than the most, up to LEAST + STRETCH - 1 (more would be found by `changes`), of which every one is less alike
+    than `another` to the mean of up to MOST that follow inwards. 0 where the first LEAST of these are not alike to what follows
+    them either: a head that keeps turning never looks the same. Arguments as of `changes`.
     """
     vectors = unit_vectors(descriptions)
-    start, end = _unsettled(vectors, another, alike), _unsettled(vectors[::-1], another, alike)
-    if start and end and len(vectors) < until_settled(start) + LEAST + until_settled(end):  # each end is the other's middle
+    start, end = (until_settled(_unsettled(each, another, alike)) for each in (vectors, vectors[::-1]))
+    if start and end and len(vectors) < start + LEAST + end:  # each end is the other's middle
         return (start, 0) if start <= end else (0, end)
     return start, end
 
@@ -107,19 +108,32 @@ def unit_vectors(descriptions) -> np.ndarray:
 def parts(track: Track, found, shot: int, ends=(0, 0)) -> list[tuple[Track, slice]]:
     """The tracks of the people that one track shows, each with the frames of it that it has.
 
-    found: of `changes`; ends: of `unsettled_ends`. The frames between two people, those of the ends, and MARGIN descriptions on
-    either side, belong to nobody. `shot`: the first number of a shot that no track has, for the parts after the first, and
-    for the first where an end is left out: nobody is expected back at the place of somebody else.
+    found: of `changes`; ends: descriptions to be left out at the start and at the end. The frames between two people, and
+    MARGIN descriptions on either side, belong to nobody. `shot`: the first number of a shot that no track has, for the parts
+    after the first, and for the first where an end is left out: nobody is expected back at the place of somebody else.
     """
     if not found and ends == (0, 0):
         return [(track, slice(0, len(track.seconds)))]
     n = len(track.seconds)
-    of_start, of_end = (until_settled(unlike) * DESCRIBED_EVERY for unlike in ends)
+    of_start, of_end = (number * DESCRIBED_EVERY for number in ends)
     stops = [min(n, max(1, (last - MARGIN) * DESCRIBED_EVERY + 1)) for last, _ in found] + [max(1, n - of_end)]
     starts = [min(n - 1, of_start)] + [min(n - 1, (first + MARGIN) * DESCRIBED_EVERY) for _, first in found]
     kept = [slice(start, stop) for start, stop in zip(starts, stops) if start < stop]
     kept_shot = track.shot if ends == (0, 0) else shot + len(found)
     return [(_part(track, frames, shot + i - 1 if i else kept_shot), frames) for i, frames in enumerate(kept)]
+
+
+def lost_ends(track: Track, tracks) -> tuple[int, int]:
+    """How many descriptions at a track's start and end are left out, as it meets another of `tracks` there without a cut.
+
+    A face is followed until it is not found any more: something had come before it. 1 each where another track of the same shot
+    ends within NEAR frames before it or begins so soon after it.
+    """
+    others = [other for other in tracks if other is not track and other.shot == track.shot]
+    return (
+        int(any(0 < track.start - other.newest <= NEAR for other in others)),
+        int(any(0 < other.start - track.newest <= NEAR for other in others)),
+    )
 
 
 def until_settled(unlike: int) -> int:

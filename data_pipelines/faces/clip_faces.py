@@ -15,7 +15,7 @@ from data_pipelines.errors import InputError
 from data_pipelines.faces import landmarks, quality, reasons, shared_clip
 from data_pipelines.faces.alignment import crop_jitter
 from data_pipelines.faces.appearances import OWN
-from data_pipelines.faces.changes import changes, parts, unsettled_ends
+from data_pipelines.faces.changes import changes, lost_ends, parts, unsettled_ends
 from data_pipelines.faces.cropping import Cropper
 from data_pipelines.faces.detection import make_detector
 from data_pipelines.faces.identity import make_describer, people
@@ -294,8 +294,9 @@ def one_person_each(tracks, cut, describer, n):
         # A fade that was told late has shortened the track, not the strip.
         strip = cut[track].part(track, slice(0, len(track.seconds)))
         known = strip.descriptions, describer.another, describer.alike
-        found, (of_start, of_end) = changes(*known), unsettled_ends(*known)
-        ends = of_start * (track.start > 0), of_end * (track.newest < n - 1)  # where the clip itself begins nobody has gone
+        unsettled = zip(unsettled_ends(*known), (track.start > 0, track.newest < n - 1))  # before the clip there was nobody
+        ends = tuple(max(number * there, lost) for (number, there), lost in zip(unsettled, lost_ends(track, tracks)))
+        found = changes(*known)
         for part, frames in parts(track, found, shot, ends):
             apart.append(part)
             strips[part] = strip.part(part, frames)

@@ -21,6 +21,7 @@ QUIET_FRAMES = 15, 34  # so many must be known, at least and at most: encoders r
 SHORT_FADES = (2, 3, 4)  # frames from the last of one picture to the first of the next, with mixtures in between
 FADES = (6, 8, 12, 16, 24, 36, 48)  # frames between whose first and last one a fade is looked for
 LONGEST = 100  # frames of a fade
+GOES_ON = 0.12  # of a fade's step a frame: a picture that goes on by more is still fading
 MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
 
 
@@ -50,6 +51,9 @@ class CutDetector:
         self._past = collections.deque(maxlen=LONGEST + 1)
         self._latest = collections.deque(maxlen=max(SHORT_FADES) + 2)  # also before a cut, which may be half a fade
         self._dips = DipDetector()
+        self._fading = (
+            None  # where the last fade that was told leads to: (its way, step of a frame, places of the newest frames)
+        )
 
     def step(self, image: np.ndarray) -> Cut | None:
         """A Cut when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new shot."""
@@ -84,13 +88,14 @@ class CutDetector:
         if self._jumped():
             self._forget(1 + JUMP_LATENCY)
             return Cut(JUMP_LATENCY)
-        mixed = self._faded()
+        mixed = self._faded() or self._still_fades()
         return Cut(mixed + MARGIN) if mixed else None
 
     def _forget(self, keep):
         """What was seen of the last shot, but for the newest `keep` frames."""
         self._recent.clear()
         self._parts.clear()
+        self._fading = None
         while len(self._past) > keep:
             self._past.popleft()
 
@@ -143,14 +148,27 @@ class CutDetector:
                     continue
                 way = last - first
                 if likeness(first, last) < 0.85 and self._mixed(first, way, n):
-                    return self._beginning(way / float((way * way).sum()), n)
+                    way /= float((way * way).sum())
+                    self._fading = way, 1 / n, [float((past * way).sum()) for past in list(self._past)[-3:]]
+                    return self._beginning(way, n)
+        return 0
+
+    def _still_fades(self):
+        """1 while the picture goes on along the way of the fade that was told last, which is slow towards its end; else 0."""
+        if self._fading is None:
+            return 0
+        way, step, places = self._fading
+        places.append(float((self._past[-1] * way).sum()))
+        if places[-1] - places[-4] > 3 * GOES_ON * step:
+            return 1
+        self._fading = None
         return 0
 
     def _beginning(self, way, n):
         """Frames from the beginning of the fade of which the last n were told: before it the picture goes no way at all."""
         parts = [float((past * way).sum()) for past in reversed(self._past)]
         step = (parts[0] - parts[n]) / n
-        while n + 3 < len(parts) and parts[n] - parts[n + 3] > 3 * 0.12 * step:
+        while n + 3 < len(parts) and parts[n] - parts[n + 3] > 3 * GOES_ON * step:
             n += 1
         return n
 
