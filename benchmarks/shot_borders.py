@@ -129,6 +129,7 @@ def main():
         crossed = windows = mixed = faded = told = 0
         for _ in range(arguments.clips):
             chosen = random.choice(len(entries), 1 if way == "jump" else int(random.integers(2, 4)), replace=False)
+            chosen = chosen[:2] if way == "slow" else chosen  # the middle one of three would be in two fades at once
             frames, borders, people = joined(way, [(entries[i].person_id, frames_of(entries[i])) for i in chosen], random)
             with tempfile.TemporaryDirectory() as folder:
                 path = pathlib.Path(folder) / "joined.mp4"

@@ -18,7 +18,7 @@ JUMP_CHANGE, JUMP_SHARE = 2.0, 0.2  # grey levels by which so much of the pictur
 # Where the frames around it hardly changed (grey levels, mean), a frame that changed by a little more than any of them is one.
 QUIET, QUIET_FACTOR = 1.5, 1.3
 QUIET_FRAMES = 15, 34  # so many must be known, at least and at most: encoders redraw a still picture every 12 or 30 frames
-SHORT_FADES = (2, 3, 4)  # frames from the last of one picture to the first of the next, with mixtures in between
+SHORT_FADES = (2, 3, 4, 5, 6)  # frames from the last of one picture to the first of the next, with mixtures in between
 FADES = (6, 8, 12, 16, 24, 36, 48)  # frames between whose first and last one a fade is looked for
 LONGEST = 100  # frames of a fade
 GOES_ON = 0.12  # of a fade's step a frame: a picture that goes on by more is still fading
