@@ -272,7 +272,7 @@ def test_detected_faces_are_cropped_counted_and_noted(tmp_path, monkeypatch):
     assert (row.verdict, row.n_decoded, row.n_gaps) == ("ok", 90, 1)
     kept = [kept[i] for i in faces.positions]  # the other face's crops come between
     assert row.n_kept == row.n_found == len(kept) == len(faces.frame_indices)
-    assert 60 <= row.n_found <= 70
+    assert 50 <= row.n_found <= 60  # a fifth of a second goes on either side of where the face was lost
     assert not set(faces.frame_indices.tolist()) & set(range(30, 50))
     assert row.n_two_faces > 0
     assert "more than one face" in row.reason

@@ -105,12 +105,12 @@ def unit_vectors(descriptions) -> np.ndarray:
     return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + np.float32(1e-9))
 
 
-def parts(track: Track, found, shot: int, ends=(0, 0)) -> list[tuple[Track, slice]]:
+def parts(track: Track, found, shot: int, ends=(0, 0), met: bool = False) -> list[tuple[Track, slice]]:
     """The tracks of the people that one track shows, each with the frames of it that it has.
 
     found: of `changes`; ends: descriptions to be left out at the start and at the end. The frames between two people, and
     MARGIN descriptions on either side, belong to nobody. `shot`: the first number of a shot that no track has, for the parts
-    after the first, and for the first where an end is left out: nobody is expected back at the place of somebody else.
+    after the first, and for the first where somebody else was met: nobody is expected back at the place of somebody else.
     """
     if not found and ends == (0, 0):
         return [(track, slice(0, len(track.seconds)))]
@@ -119,7 +119,7 @@ def parts(track: Track, found, shot: int, ends=(0, 0)) -> list[tuple[Track, slic
     stops = [min(n, max(1, (last - MARGIN) * DESCRIBED_EVERY + 1)) for last, _ in found] + [max(1, n - of_end)]
     starts = [min(n - 1, of_start)] + [min(n - 1, (first + MARGIN) * DESCRIBED_EVERY) for _, first in found]
     kept = [slice(start, stop) for start, stop in zip(starts, stops) if start < stop]
-    kept_shot = track.shot if ends == (0, 0) else shot + len(found)
+    kept_shot = shot + len(found) if met else track.shot
     return [(_part(track, frames, shot + i - 1 if i else kept_shot), frames) for i, frames in enumerate(kept)]
 
 

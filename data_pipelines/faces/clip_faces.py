@@ -294,10 +294,11 @@ def one_person_each(tracks, cut, describer, n):
         # A fade that was told late has shortened the track, not the strip.
         strip = cut[track].part(track, slice(0, len(track.seconds)))
         known = strip.descriptions, describer.another, describer.alike
-        unsettled = zip(unsettled_ends(*known), (track.start > 0, track.newest < n - 1))  # before the clip there was nobody
-        ends = tuple(max(number * there, lost) for (number, there), lost in zip(unsettled, lost_ends(track, tracks)))
+        inside = track.start > 0, track.newest < n - 1  # before the clip there was nobody
+        unsettled = tuple(number * there for number, there in zip(unsettled_ends(*known), inside))
+        ends = tuple(map(max, unsettled, lost_ends(track, tracks)))
         found = changes(*known)
-        for part, frames in parts(track, found, shot, ends):
+        for part, frames in parts(track, found, shot, ends, met=any(unsettled)):
             apart.append(part)
             strips[part] = strip.part(part, frames)
         shot += len(found) + 1
