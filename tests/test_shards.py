@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_processes import SECONDS, assert_same_tables
-from test_site_stage import CLOSED_FORM
+from test_site_stage import SETTINGS
 
 from data_pipelines.errors import InputError
 from facedyn.main import main
@@ -51,7 +51,7 @@ def test_shards_one_after_the_other_make_what_one_process_makes(fresh, workdir, 
 
 @pytest.mark.slow
 def test_shards_at_once_make_what_one_process_makes(fresh, arguments, root, tmp_path):
-    alone, settings = tmp_path / "alone", CLOSED_FORM | dict(fit__controls="", fit__chunk_size=1)
+    alone, settings = tmp_path / "alone", SETTINGS | dict(fit__controls="", fit__chunk_size=1)
     shutil.copytree(fresh, alone)
     for folder in (fresh, alone):  # their fit was another one
         for stamp in (folder / "stages").glob("fit*"):
