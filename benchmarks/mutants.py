@@ -234,7 +234,7 @@ MUTANTS = (
         "if self._model is None and _equal(",
         "test_kept_states.py",
     ),
-    _faces("changes.py", "if (before @ after.T).max() < alike:", "if True:", "test_changes.py"),
+    _faces("changes.py", "if (before @ after.T).max() < same:", "if True:", "test_changes.py"),
     _faces("changes.py", "while len(around) and around.min() < another:", "while False:", "test_changes.py"),
     _faces(
         "changes.py", "(last - MARGIN) * DESCRIBED_EVERY + 1", "(last + 3 * MARGIN) * DESCRIBED_EVERY + 1", "test_changes.py"

@@ -131,3 +131,11 @@ def test_folds_share_a_compilation():
     for k in range(1, 5):
         banded_ridge.fit(x, y, np.arange(N), np.arange(N) % 5 != k, BANDS)
     assert banded_ridge.choose._cache_size() == before
+
+
+def test_no_product_is_rounded_by_an_accelerator():
+    given = np.zeros(2, np.float32), np.zeros((2, 4, 4), np.float32), np.zeros((4, 1), np.float32), np.arange(4)[:, None]
+    text = jax.jit(banded_ridge.errors).lower(*given).as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot" in line]
+    assert products
+    assert all(line.count("HIGHEST") == 2 for line in products)

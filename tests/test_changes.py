@@ -50,8 +50,8 @@ def test_there_and_back():
 def test_who_turns_away_and_back_is_one_person():
     share = np.repeat([0, 1, 0], [20, 18, 2])
     assert len(changes(looks(share), 0.7)) == 1
-    assert changes(looks(share), 0.7, alike=0.8) == []
-    assert len(changes(looks(np.repeat([0, 1], 20)), 0.7, alike=0.8)) == 1
+    assert changes(looks(share), 0.7, same=0.8) == []
+    assert len(changes(looks(np.repeat([0, 1], 20)), 0.7, same=0.8)) == 1
 
 
 def test_what_is_found_does_not_depend_on_the_blocks_in_which_it_is_computed(monkeypatch):

@@ -27,7 +27,7 @@ def track(start, n, x=90.0, width=60.0, seen=2, shot=0):
 
 
 class Described:
-    alike, alike_in_place = 0.8, 0.6
+    same, same_in_place = 0.8, 0.6
 
 
 def who(tracks, vectors, which="auto"):
@@ -76,7 +76,16 @@ def test_looks_do_not_depend_on_the_light():
     assert np.linalg.norm(one) == pytest.approx(1)
     assert one @ darker > 0.95
     assert one @ tinted > 0.95
-    assert one @ other < looks.alike_in_place
+    assert one @ other < looks.same_in_place
+
+
+def test_two_people_one_after_the_other_at_one_place_are_two():
+    first, second = track(0, 70), track(90, 50)
+    ben = np.array([0.7, np.sqrt(1 - 0.7**2)])  # as much like Anna as two people's means can be
+    assert [person.tracks for person in people([first, second], {first: ANNA, second: ben}, Appearance())] == [
+        [first],
+        [second],
+    ]
 
 
 def test_sface_is_used_when_its_file_is_named(tmp_path, monkeypatch):

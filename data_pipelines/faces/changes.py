@@ -21,11 +21,11 @@ MARGIN = 2  # descriptions on either side of a change that are not believed
 NEAR = 25  # frames from one track to another that may have pushed it away
 
 
-def changes(descriptions, another: float, alike: float = 1.0) -> list[tuple[int, int]]:
+def changes(descriptions, another: float, same: float = 1.0) -> list[tuple[int, int]]:
     """[(last description of one person, first description of the next)], in order, among the N vectors of one track.
 
     descriptions: a sequence of N vectors [D], of any length; another: a likeness (cosine) below which two means of
-    descriptions may be of two people; alike: a likeness that descriptions of two people never have. Who turns away looks like
+    descriptions may be of two people; same: a likeness that descriptions of two people never have. Who turns away looks like
     somebody else, but one of the looks before that is like one of those after it.
     """
     around, found = _likeness_around(descriptions), []
@@ -36,12 +36,12 @@ def changes(descriptions, another: float, alike: float = 1.0) -> list[tuple[int,
         before, after = (
             unit_vectors(descriptions[part]) for part in (slice(max(0, last - SEEN), last + 1), slice(first, first + SEEN))
         )
-        if (before @ after.T).max() < alike:
+        if (before @ after.T).max() < same:
             found.append((last, first))
     return sorted(found)
 
 
-def unsettled_ends(descriptions, another: float, alike: float) -> tuple[int, int]:
+def unsettled_ends(descriptions, another: float, same: float) -> tuple[int, int]:
     """How many descriptions at the start and at the end of a track are left out: they show somebody who comes or goes.
 
     MARGIN more than the most, up to LEAST + STRETCH - 1 (more would be found by `changes`), of which every one is less alike
@@ -49,20 +49,20 @@ def unsettled_ends(descriptions, another: float, alike: float) -> tuple[int, int
     them either: a head that keeps turning never looks the same. Arguments as of `changes`.
     """
     vectors = unit_vectors(descriptions)
-    start, end = (until_settled(_unsettled(each, another, alike)) for each in (vectors, vectors[::-1]))
+    start, end = (until_settled(_unsettled(each, another, same)) for each in (vectors, vectors[::-1]))
     if start and end and len(vectors) < start + LEAST + end:  # each end is the other's middle
         return (start, 0) if start <= end else (0, end)
     return start, end
 
 
-def _unsettled(vectors, another, alike):
+def _unsettled(vectors, another, same):
     """Of the first descriptions, unit vectors [N, D]."""
     for unlike in range(LEAST + STRETCH - 1, 0, -1):
         settled = vectors[until_settled(unlike) :][: LEAST + MOST]
         if len(settled) <= LEAST:
             continue
         inwards = unit_vectors([settled[i + 1 : i + 1 + MOST].mean(0) for i in range(LEAST)])
-        steady = (settled[:LEAST] * inwards).sum(1).min() >= alike
+        steady = (settled[:LEAST] * inwards).sum(1).min() >= same
         if steady and (vectors[:unlike] @ unit_vectors([settled[:MOST].mean(0)])[0]).max() < another:
             return unlike
     return 0

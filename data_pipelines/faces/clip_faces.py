@@ -293,7 +293,7 @@ def one_person_each(tracks, cut, describer, n):
     for track in tracks:
         # A fade that was told late has shortened the track, not the strip.
         strip = cut[track].part(track, slice(0, len(track.seconds)))
-        known = strip.descriptions, describer.another, describer.alike
+        known = strip.descriptions, describer.another, describer.same
         inside = track.start > 0, track.newest < n - 1  # before the clip there was nobody
         unsettled = tuple(number * there for number, there in zip(unsettled_ends(*known), inside))
         ends = tuple(map(max, unsettled, lost_ends(track, tracks)))

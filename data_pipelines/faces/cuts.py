@@ -51,9 +51,7 @@ class CutDetector:
         self._past = collections.deque(maxlen=LONGEST + 1)
         self._latest = collections.deque(maxlen=max(SHORT_FADES) + 2)  # also before a cut, which may be half a fade
         self._dips = DipDetector()
-        self._fading = (
-            None  # where the last fade that was told leads to: (its way, step of a frame, places of the newest frames)
-        )
+        self._fading = None  # of the fade that was told last: its way, step of a frame, places of the newest frames on it
 
     def step(self, image: np.ndarray) -> Cut | None:
         """A Cut when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new shot."""

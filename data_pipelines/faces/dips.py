@@ -7,7 +7,7 @@ import collections
 
 import numpy as np
 
-FLAT = 4.0  # grey levels; a picture of less contrast shows nothing
+FLAT = 1.5  # grey levels; a picture of less contrast shows nothing, one filmed in the dark has more
 GONE = 0.35  # of the usual contrast: less is a dip. Light that is dimmed to a half is none.
 THERE = 0.9  # of the usual contrast: the frames before a dip that have less are part of it
 USUAL = 45  # frames whose median is the usual contrast

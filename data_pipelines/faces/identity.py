@@ -22,14 +22,14 @@ HIDDEN_SECONDS = 3.0  # who was hidden for no longer is expected back at the sam
 class Appearance:
     """Edges of the inner face, its light evened out.
 
-    `alike`: two tracks of a likeness (cosine) of at least that are one person. Among 121 clips of 40 people (halves of one
+    `same`: two tracks of a likeness (cosine) of at least that are one person. Among 121 clips of 40 people (halves of one
     clip against clips of different people) no two people reached 0.80 and 98 % of the halves did; of tracks of two
-    descriptions 91 % did. `alike_in_place`: enough where the face was only hidden. `another`: means of up to ten descriptions
+    descriptions 91 % did. `same_in_place`: enough where the face was only hidden. `another`: means of up to ten descriptions
     of one track that are less alike are of two people: 98.8 % of pairs of people are, and some heads that turn far
     (benchmarks/RESULTS.md).
     """
 
-    alike, alike_in_place, another = 0.80, 0.74, 0.74
+    same, same_in_place, another = 0.80, 0.74, 0.74
 
     def __init__(self):
         self._edges = cv2.HOGDescriptor((64, 64), (16, 16), (8, 8), (8, 8), 9)
@@ -45,7 +45,7 @@ class Appearance:
 class SFace:
     """OpenCV's face recognition network, from the path of its ONNX file."""
 
-    alike, alike_in_place, another = 0.363, 0.2, 0.363  # the first is OpenCV's own threshold of the cosine
+    same, same_in_place, another = 0.363, 0.2, 0.363  # the first is OpenCV's own threshold of the cosine
 
     def __init__(self, model_path):
         if not pathlib.Path(model_path).is_file():
@@ -129,10 +129,10 @@ def _join(found, person, describer, only_join=False):
     for other in found:
         if any(a.start <= b.newest and b.start <= a.newest for a in other.tracks for b in person.tracks):
             continue
-        needed = describer.alike_in_place if _in_place(other, person) else describer.alike
-        alike = _likeness(other, person)
-        if alike >= needed and (best is None or alike - needed > margin):
-            best, margin = other, alike - needed
+        needed = describer.same_in_place if _in_place(other, person) else describer.same
+        likeness = _likeness(other, person)
+        if likeness >= needed and (best is None or likeness - needed > margin):
+            best, margin = other, likeness - needed
     if best is None:
         if not only_join:
             found.append(person)

@@ -219,7 +219,8 @@ def errors(
     there = members >= 0  # [P, M]
     counts = jnp.zeros(len(y)).at[jnp.where(there, members, 0)].max(there.astype(jnp.float32))
     constant = INTERCEPT * counts[:, None] * counts[None]
-    inverse = inverse_positive_definite(_summed(log_strengths, kernels) + constant + jnp.eye(len(y)))
+    summed = jnp.tensordot(jnp.exp(log_strengths), kernels, 1, precision="highest")
+    inverse = inverse_positive_definite(summed + constant + jnp.eye(len(y)))
     dual = jnp.matmul(inverse, y, precision="highest")
     if members.shape[1] == 1:  # one row per person
         residuals = jnp.where(there, dual[members[:, 0]] / jnp.diagonal(inverse)[members[:, 0]][:, None], 0.0)
@@ -228,10 +229,6 @@ def errors(
     own = jnp.where(both, inverse[members[:, :, None], members[:, None, :]], jnp.eye(members.shape[1])[None])
     residuals = jax.vmap(low_rank.solve_positive_definite)(own, jnp.where(there[..., None], dual[members], 0.0))
     return jnp.sum(residuals**2, (0, 1)) / jnp.sum(there)
-
-
-def _summed(log_strengths, kernels):
-    return jnp.tensordot(jnp.exp(log_strengths), kernels, 1, precision="highest")
 
 
 @jax.custom_vjp
