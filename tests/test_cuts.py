@@ -127,12 +127,12 @@ def test_a_fade_of_few_frames_is_a_cut(mixed):
 
 
 def test_a_fade_that_was_told_is_followed_to_its_end(monkeypatch):
-    parts = np.clip((np.arange(120) - 30) / 60, 0, 1)
+    parts = np.clip((np.arange(120) - 30) / 40, 0, 1)
     others = cv2.GaussianBlur(texture(7, 120, 160)[..., 0].astype(np.float32), (0, 0), 2)
     told, number = CutDetector._faded, iter(range(1, 200))
-    # As where movement hides it: no fade is told in the second half of this one.
-    monkeypatch.setattr(CutDetector, "_faded", lambda self: told(self) if next(number) < 60 else 0)
+    # As where movement hides it: no fade is told in the last third of this one.
+    monkeypatch.setattr(CutDetector, "_faded", lambda self: told(self) if next(number) < 58 else 0)
     frames = [((1 - part) * head(t / 80) + part * others).astype(np.uint8) for t, part in enumerate(parts)]
     left_out = {frame for t, mixed in found(frames).items() for frame in range(t - mixed, t)}
     assert left_out >= set(np.flatnonzero((parts > 0.1) & (parts < 0.9)))
-    assert max(left_out) < 90 + 2 * MARGIN
+    assert max(left_out) < 70 + 2 * MARGIN
