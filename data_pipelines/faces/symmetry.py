@@ -41,9 +41,10 @@ def levelled(image: np.ndarray, eyes: np.ndarray) -> np.ndarray:
 
 def lean_of(face: np.ndarray) -> float:
     """Radians, clockwise, by which an aligned face leans, grey uint8 [SIDE, SIDE]; 0 where its mirror image does not match."""
-    even = face.astype(np.float32)
-    even -= cv2.GaussianBlur(even, (0, 0), 4)
-    even /= np.sqrt(cv2.GaussianBlur(even * even, (0, 0), 4)) + 8  # one half of a face is often darker than the other
+    grey = face.astype(np.float32)
+    grey = cv2.subtract(grey, cv2.GaussianBlur(grey, (0, 0), 4))
+    local = np.sqrt(cv2.GaussianBlur(cv2.multiply(grey, grey), (0, 0), 4))
+    even = np.asarray(grey / (local + 8), np.float32)  # one half of a face is often darker than the other
     motion = np.eye(2, 3, dtype=np.float32)
     try:
         _, motion = cv2.findTransformECC(
