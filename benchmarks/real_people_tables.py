@@ -13,7 +13,7 @@ a 95 % interval by person (bootstrap). Controls, of all blocks alike:
 Blocks are computed of states as they are, and of states whitened as the fit does it (`low_rank.whiten`, config.fit.whiten):
 by the covariance of the unit's centre frames; `amplitude` is of the states as they are in both. `all blocks` are the default
 config.fit.blocks. Features count by `blocks.weights`, those of a block alone, too, which gives the figures that the fit itself
-reports; in further tables each counts alike.
+reports; in further tables all features have the same weight.
 """
 
 import functools
@@ -42,7 +42,7 @@ SITES = {"U-net": None, "pixels": ("pixels",)}  # None: all sites of the U-net
 HELD_BACK = 0.2
 MIN_FRAMES = 1024  # that units are padded to, so that what is compiled serves all controls
 NAMES, ALL = tuple(blocks.BLOCKS), "all blocks"
-WEIGHTINGS = ("weighted as in the fit", "features alike")
+WEIGHTINGS = ("weighted as in the fit", "uniform weights")
 WITH_INTERVAL = ("ordered", "time_shuffled", "swapped")
 
 

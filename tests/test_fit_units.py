@@ -107,3 +107,16 @@ def test_windows_of_loaded_units_are_the_clips_own(workdir, arguments):
         for row, (record, centre) in enumerate(own):
             expected = face_clips.frames(record, centre + 2 * np.arange(-2, 3))
             np.testing.assert_array_equal(frames[p, batch.fitted.windows[p, row]], expected)
+
+
+def test_the_next_block_is_begun_before_one_is_waited_for():
+    happened = []
+
+    def begin(item):
+        happened.append(f"begun {item}")
+        return item
+
+    for result in batching.one_ahead(begin, range(3)):
+        happened.append(f"read {result}")
+    assert happened == ["begun 0", "begun 1", "read 0", "begun 2", "read 1", "read 2"]
+    assert list(batching.one_ahead(begin, [])) == []

@@ -46,19 +46,22 @@ def test_both_detectors_find_the_face_and_agree(entries, models):
     assert agree >= 0.97 * looked
 
 
-def test_a_large_look_is_the_mean_of_the_network_and_the_cascade(entries, models, monkeypatch):
+def test_a_large_look_leans_as_the_cascade_says_at_the_mean_of_both_places(entries, models, monkeypatch):
     """Where the cascade sees both eyes; one eye says nothing of how the head leans."""
     monkeypatch.setattr(detection, "levelled", lambda image, eyes: eyes)
     _, _, image = next(Video(entries["grid_bbaf2n"].path).passing_frames())
-    looks, moved = {}, np.array([[0.0, -6.0], [0.0, 6.0]])
+    looks, moved = {}, np.array([[0.0, -6.0], [4.0, 6.0]])
     for seen in (0, 1, 2):
         yunet = YuNetDetector(models)
         (face,) = yunet.detect(image)
         monkeypatch.setattr(yunet._cascade, "near", lambda image, eyes, ways, seen=seen: (eyes + moved, seen))
         (looks[seen],) = yunet.refined(image, face)
     np.testing.assert_allclose(looks[1].eyes, looks[0].eyes)
-    np.testing.assert_allclose(looks[2].eyes - looks[0].eyes, moved / 2)
     eyes = looks[0].eyes
+    mean, across = eyes + moved / 2, np.diff(eyes + moved, axis=0)[0]
+    np.testing.assert_allclose(looks[2].eyes.mean(0), mean.mean(0))
+    np.testing.assert_allclose(looks[2].roll, np.arctan2(across[1], across[0]))
+    np.testing.assert_allclose(np.linalg.norm(np.diff(looks[2].eyes, axis=0)), np.linalg.norm(np.diff(mean, axis=0)))
     found, seen = YuNetDetector(models)._cascade.near(image, eyes)
     assert seen == 2
     assert np.linalg.norm(found - eyes, axis=1).max() < 0.1 * np.linalg.norm(eyes[1] - eyes[0])

@@ -72,7 +72,7 @@ FRAME_SETTINGS += ("max_enlargement", "min_sharpness", "min_brightness")
 FACE_SETTINGS = ("detector", "yunet_model", "detect_every", "crop_scale", "smoothing_seconds", "min_face_pixels", "main_person")
 FACE_SETTINGS += ("max_turn", "sface_model")
 # To be raised with every change of the code that changes crops or quality rows: clips of an older number are done again.
-VERSION = 9
+VERSION = 10
 
 
 @dataclasses.dataclass(frozen=True)

@@ -121,7 +121,7 @@ class YuNetDetector:
         """As `detect` with `near`, seen as large as it takes to tell how far the head leans: by the whole face's own symmetry.
 
         Landmarks err to one side by some degrees, and those of the mirror image, looked at every other time, to the other.
-        The mean of them and of the eyes that OpenCV's cascade finds near them errs less than either.
+        The line through the eyes that OpenCV's cascade finds near them errs less.
         """
         factor = max(1.0, near.box[2] / self.FINE_WIDTH)
         least = np.multiply(self.FINE_PART, near.box[2:]) / factor
@@ -132,12 +132,16 @@ class YuNetDetector:
         view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
         mirrored = self._n_refined % 2 == 0
         found = _best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)
-        return [dataclasses.replace(face, eyes=levelled(bgr, self._averaged(bgr, face.eyes, mirrored))) for face in found[:1]]
+        return [dataclasses.replace(face, eyes=levelled(bgr, self._seen_eyes(bgr, face.eyes, mirrored))) for face in found[:1]]
 
-    def _averaged(self, bgr, eyes, mirrored):
-        """The mean of the network's eyes and the cascade's; the network's alone where the cascade lacks one."""
+    def _seen_eyes(self, bgr, eyes, mirrored):
+        """The network's eyes as the cascade has them lean, at the mean of both places; as they are where it lacks one."""
         found, seen = self._cascade.near(bgr, eyes, (-1,) if mirrored else (1,))
-        return (eyes + found) / 2 if seen == 2 else eyes
+        if seen < 2:
+            return eyes
+        mean, across = (eyes + found) / 2, found[1] - found[0]
+        half = across / np.hypot(*across) * np.hypot(*(mean[1] - mean[0])) / 2
+        return mean.mean(0) + np.stack([-half, half])
 
     def settled(self, bgr: np.ndarray, face: Face) -> Face | None:
         """A face that the whole frame showed, turned upright: as the best of four turns shows it. None: none of them does.

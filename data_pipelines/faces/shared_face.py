@@ -53,13 +53,13 @@ def choose_reference(frames: np.ndarray, crop_scale: float) -> int:
     """
     frames = np.asarray(frames)
     window = face_window(frames.shape[1], crop_scale)
-    median = _lit_alike(np.median(frames, 0), window)
-    away = np.array([np.sum(window * np.abs(_lit_alike(frame, window) - median)) for frame in frames])
+    median = _evenly_lit(np.median(frames, 0), window)
+    away = np.array([np.sum(window * np.abs(_evenly_lit(frame, window) - median)) for frame in frames])
     sharpness = np.array([np.sum(window * cv2.Laplacian(frame, cv2.CV_32F) ** 2) for frame in frames])
     return int(np.where(sharpness >= np.median(sharpness), away, np.inf).argmin())
 
 
-def _lit_alike(frame, window):
+def _evenly_lit(frame, window):
     """The frame with mean 0 and standard deviation 1 over the window."""
     frame, total = frame.astype(np.float32), window.sum()
     frame = frame - np.sum(window * frame) / total

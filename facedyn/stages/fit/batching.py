@@ -264,6 +264,22 @@ def ahead(f: Callable, items, threads: int) -> Iterator:
         pool.shutdown(cancel_futures=True)
 
 
+def one_ahead(begin: Callable, items) -> Iterator:
+    """begin(item) of every item in turn, a result of JAX each; the next one is begun before one is handed out.
+
+    JAX returns before it has computed: while the caller waits for a result and copies it to the host, the next item's frames
+    are copied to the devices, which need not wait for anybody.
+    """
+    waiting = None
+    for item in items:
+        begun = begin(item)
+        if waiting is not None:
+            yield waiting
+        waiting = begun
+    if waiting is not None:
+        yield waiting
+
+
 def load_frames(reader, sources, people: int, n_frames: int) -> np.ndarray:
     """Decoded frames of units, padded: uint8 [people, n_frames, H, W, C]."""
     frames = np.zeros((people, n_frames, reader.image_size, reader.image_size, reader.channels), np.uint8)

@@ -71,10 +71,15 @@ def make_encode(config) -> Callable:
         sources = [{record: np.arange(n)} for record, n in zip(records, lengths)]
         left, total = collections.deque(zip(records, lengths)), sum(lengths)
         waiting, held = {scale: [] for scale in models}, 0  # states of frames whose clip is not complete yet
-        for number, frames in enumerate(batching.stream_frames(reader, sources, block)):
-            frames, new = jax.device_put(frames, place), min(block, total - number * block)
-            for scale, model in models.items():
-                waiting[scale].append(np.asarray(of_frames(*model, frames))[:new])
+
+        def of_all_scales(frames):
+            frames = jax.device_put(frames, place)
+            return {scale: of_frames(*model, frames) for scale, model in models.items()}
+
+        for number, states_of in enumerate(batching.one_ahead(of_all_scales, batching.stream_frames(reader, sources, block))):
+            new = min(block, total - number * block)
+            for scale, states in states_of.items():
+                waiting[scale].append(np.asarray(states)[:new])
             held += new
             seen(new)
             while left and held >= left[0][1]:

@@ -100,10 +100,13 @@ def make_load(config, encode: Callable, mesh) -> Callable:
         found = np.zeros((people * n_frames, len(shared.basis), shared.basis[0].shape[1]), np.float32)
         lengths = [sum(map(len, own.values())) for own in sources]
         rows = np.concatenate([p * n_frames + np.arange(n) for p, n in enumerate(lengths)])
-        for number, frames in enumerate(batching.stream_frames(reader, sources, block)):
-            states = np.asarray(encode(shared.params, shared.basis, jax.device_put(frames, place)))
+
+        def begin(frames):
+            return encode(shared.params, shared.basis, jax.device_put(frames, place))
+
+        for number, states in enumerate(batching.one_ahead(begin, batching.stream_frames(reader, sources, block))):
             places = rows[number * block : (number + 1) * block]
-            found[places] = states[: len(places)]
+            found[places] = np.asarray(states)[: len(places)]
         return found.reshape(people, n_frames, *found.shape[1:])
 
     return load
