@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from test_alignment import film, texture
 
-from data_pipelines.faces.cuts import MARGIN, CutDetector
+from data_pipelines.faces.cuts import MARGIN, CutDetector, likeness, small_copy
 from data_pipelines.faces.dips import SETTLED
+from data_pipelines.faces.overlays import grey_copy, overlaid
 
 
 def head(phase, seed=1, size=(120, 160)):
@@ -136,3 +137,28 @@ def test_a_fade_that_was_told_is_followed_to_its_end(monkeypatch):
     left_out = {frame for t, mixed in found(frames).items() for frame in range(t - mixed, t)}
     assert left_out >= set(np.flatnonzero((parts > 0.1) & (parts < 0.9)))
     assert max(left_out) < 70 + 2 * MARGIN
+
+
+@pytest.mark.parametrize("length", [12, 24])
+def test_a_cross_fade_between_takes_in_one_room_is_left_out(length):
+    """The pictures are much the same: what gives the fade away is that no movement leads from one to the other."""
+    first, second = ([head(start + t / 100) for t in range(60)] for start in (0.0, 1.0))
+    assert likeness(small_copy(first[-1]), small_copy(second[0])) > 0.8
+    parts = np.arange(1, length + 1) / (length + 1)
+    mixed = [cv2.addWeighted(a, 1 - p, b, p, 0) for a, b, p in zip(first[-length:], second, parts)]
+    frames = first[:-length] + mixed + second[length:]
+    cuts = found(frames)
+    left_out = {t - i for t, more in cuts.items() for i in range(more + 1)}
+    assert left_out >= set(range(60 - length + 1, 59))
+    assert min(left_out) > 60 - length - 25
+    assert max(left_out) < 60 + 30
+
+
+def test_a_picture_in_the_middle_of_a_movement_is_not_two():
+    wide = cv2.GaussianBlur(texture(3, 200, 400)[..., 0], (0, 0), 3)
+    at = [grey_copy(wide[:, x : x + 320]) for x in (20, 26, 32)]
+    assert not overlaid(*at)
+    assert overlaid(at[0], cv2.addWeighted(at[0], 0.5, at[2], 0.5, 0), at[2])
+    assert not overlaid(at[0], at[0], at[2])  # a cut
+    dim = [cv2.addWeighted(at[0], share, at[2], share, 0) for share in (0.4, 0.45, 0.5)]
+    assert not overlaid(*dim)  # a light that is turned up

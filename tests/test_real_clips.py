@@ -48,13 +48,13 @@ def test_both_detectors_find_the_face_and_agree(entries, models):
 
 def test_a_large_look_leans_as_the_cascade_says_at_the_mean_of_both_places(entries, models, monkeypatch):
     """Where the cascade sees both eyes; one eye says nothing of how the head leans."""
-    monkeypatch.setattr(detection, "levelled", lambda image, eyes: eyes)
+    monkeypatch.setattr(detection, "levelled", lambda image, eyes, share: eyes)
     _, _, image = next(Video(entries["grid_bbaf2n"].path).passing_frames())
     looks, moved = {}, np.array([[0.0, -6.0], [4.0, 6.0]])
     for seen in (0, 1, 2):
         yunet = YuNetDetector(models)
         (face,) = yunet.detect(image)
-        monkeypatch.setattr(yunet._cascade, "near", lambda image, eyes, ways, seen=seen: (eyes + moved, seen))
+        monkeypatch.setattr(yunet._cascade, "near", lambda image, eyes, seen=seen: (eyes + moved, seen))
         (looks[seen],) = yunet.refined(image, face)
     np.testing.assert_allclose(looks[1].eyes, looks[0].eyes)
     eyes = looks[0].eyes

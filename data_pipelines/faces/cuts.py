@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from data_pipelines.faces.dips import DipDetector
+from data_pipelines.faces.overlays import grey_copy, overlaid
 
 SIZE = 64, 36  # of the small copy
 JUMP_LATENCY = 2  # frames after a jump that must be seen before it is told from a fast movement
@@ -22,6 +23,8 @@ SHORT_FADES = (2, 3, 4, 5, 6)  # frames from the last of one picture to the firs
 FADES = (6, 8, 12, 16, 24, 36, 48)  # frames between whose first and last one a fade is looked for
 LONGEST = 100  # frames of a fade
 GOES_ON = 0.12  # of a fade's step a frame: a picture that goes on by more is still fading
+SIMILAR_FADES, SIMILAR_EVERY = (8, 12, 16, 24, 36), 4  # frames of fades within one room, looked for in every so many
+MIXTURE, SIMILAR_MIXTURE = 0.05, 0.2  # of a fade's energy that may be left in between; the second where `overlaid` is asked
 MARGIN = 4  # frames at a fade's ends that hold too little of the other picture to be told
 
 
@@ -41,7 +44,8 @@ class CutDetector:
     A cut: the frame changed much, more than the video usually does, and looks little like the one before. A jump cut (time
     taken out of one shot): many parts of the picture changed at once by more than in any frame just before and after, or,
     where these hardly changed, the whole picture did; told two frames late. A cross-fade: the frames in between are mixtures
-    of the first and the last, in growing parts. A fade into black, white or grey and out of it: `dips`.
+    of the first and the last, in growing parts; where these are much the same, as in one room, `overlays` tells it from
+    movement. A fade into black, white or grey and out of it: `dips`.
     """
 
     def __init__(self):
@@ -50,6 +54,7 @@ class CutDetector:
         self._means = collections.deque(maxlen=QUIET_FRAMES[1])  # over the picture; jumps are among them
         self._past = collections.deque(maxlen=LONGEST + 1)
         self._latest = collections.deque(maxlen=max(SHORT_FADES) + 2)  # also before a cut, which may be half a fade
+        self._finer, self._n_frames = collections.deque(maxlen=max(SIMILAR_FADES) + 1), 0  # as `_past`, less of it
         self._dips = DipDetector()
         self._fading = None  # of the fade that was told last: its way, step of a frame, places of the newest frames on it
 
@@ -59,6 +64,8 @@ class CutDetector:
         last = self._past[-1] if self._past else None
         self._past.append(small)
         self._latest.append(small)
+        self._finer.append(grey_copy(image))
+        self._n_frames += 1
         dimmed = self._dips.step(float(np.linalg.norm(small)) / small.size**0.5)
         if last is None:
             return None
@@ -86,7 +93,7 @@ class CutDetector:
         if self._jumped():
             self._forget(1 + JUMP_LATENCY)
             return Cut(JUMP_LATENCY)
-        mixed = self._faded() or self._still_fades()
+        mixed = self._faded() or self._still_fades() or self._faded_in_one_room()
         return Cut(mixed + MARGIN) if mixed else None
 
     def _forget(self, keep):
@@ -94,8 +101,9 @@ class CutDetector:
         self._recent.clear()
         self._parts.clear()
         self._fading = None
-        while len(self._past) > keep:
-            self._past.popleft()
+        for past in (self._past, self._finer):
+            while len(past) > keep:
+                past.popleft()
 
     def _jumped(self):
         if len(self._parts) < 5 + JUMP_LATENCY:
@@ -145,11 +153,27 @@ class CutDetector:
                 if cv2.norm(first, last, cv2.NORM_L1) < 12 * last.size:
                     continue
                 way = last - first
-                if likeness(first, last) < 0.85 and self._mixed(first, way, n):
-                    way /= float((way * way).sum())
-                    self._fading = way, 1 / n, [float((past * way).sum()) for past in list(self._past)[-3:]]
-                    return self._beginning(way, n)
+                if likeness(first, last) < 0.85 and self._mixed(first, way, n, MIXTURE):
+                    return self._begin_fade(way, n)
         return 0
+
+    def _faded_in_one_room(self):
+        """As `_faded`, where the first and the last picture are much the same."""
+        if self._n_frames % SIMILAR_EVERY:
+            return 0
+        for n in reversed(SIMILAR_FADES):
+            if len(self._finer) > n:
+                way = self._past[-1] - self._past[-1 - n]
+                three = self._finer[-1 - n], self._finer[-1 - n + n // 2], self._finer[-1]
+                if self._mixed(self._past[-1 - n], way, n, SIMILAR_MIXTURE) and overlaid(*three):
+                    return self._begin_fade(way, n)
+        return 0
+
+    def _begin_fade(self, way, n):
+        """Frames of a fade, of which the last n went the whole `way`."""
+        way = way / float((way * way).sum())
+        self._fading = way, 1 / n, [float((past * way).sum()) for past in list(self._past)[-3:]]
+        return self._beginning(way, n)
 
     def _still_fades(self):
         """1 while the picture goes on along the way of the fade that was told last, which is slow towards its end; else 0."""
@@ -170,13 +194,13 @@ class CutDetector:
             n += 1
         return n
 
-    def _mixed(self, first, way, n):
-        """Whether the frames in between are the first and the last one in growing parts."""
-        energy, parts = float((way * way).sum()), []
+    def _mixed(self, first, way, n, most):
+        """Whether the frames in between are the first and the last one in growing parts, but for a share `most` of the way."""
+        energy, parts = float((way * way).sum()) + 1e-6, []
         for quarter in (1, 2, 3):
             between = self._past[-1 - n + round(quarter * n / 4)] - first
             part = float((between * way).sum()) / energy
-            if float(((between - part * way) ** 2).sum()) > 0.05 * energy:
+            if float(((between - part * way) ** 2).sum()) > most * energy:
                 return False
             parts.append(part)
         return parts[0] > 0.03 and parts[2] < 0.97 and parts[0] + 0.05 < parts[1] < parts[2] - 0.05

@@ -90,6 +90,7 @@ class YuNetDetector:
     SETTLE_SIDE = 96  # of the square in which a new face is looked at in four turns
     FINE_WIDTH = 123  # of a face whose landmarks are to tell how far the head leans, pixels; smaller ones are not enlarged
     STRIDE = 32  # of the network's coarsest grid
+    SHARE = 0.6  # of what the mirror image says that is believed, chosen on every second one of 123 clips
 
     def __init__(self, model_path, score: float = 0.6):
         if not pathlib.Path(model_path).is_file():
@@ -132,11 +133,13 @@ class YuNetDetector:
         view = Turned(bgr, near.middle + shift, factor, out, _turn(near.roll))
         mirrored = self._n_refined % 2 == 0
         found = _best_first(self._faces(view, 0.7 * self._score, fine=True, mirrored=mirrored), near)
-        return [dataclasses.replace(face, eyes=levelled(bgr, self._seen_eyes(bgr, face.eyes, mirrored))) for face in found[:1]]
+        return [
+            dataclasses.replace(face, eyes=levelled(bgr, self._seen_eyes(bgr, face.eyes), self.SHARE)) for face in found[:1]
+        ]
 
-    def _seen_eyes(self, bgr, eyes, mirrored):
+    def _seen_eyes(self, bgr, eyes):
         """The network's eyes as the cascade has them lean, at the mean of both places; as they are where it lacks one."""
-        found, seen = self._cascade.near(bgr, eyes, (-1,) if mirrored else (1,))
+        found, seen = self._cascade.near(bgr, eyes)
         if seen < 2:
             return eyes
         mean, across = (eyes + found) / 2, found[1] - found[0]
@@ -199,14 +202,14 @@ class EyeCascade:
         """(eyes [2, 2], how many were detected) in the face of Haar's `box`, turned by about `turn` radians in the image."""
         return self._eyes(image, box[:2] + box[2:] / 2, max(box[2:]), turn)
 
-    def near(self, image, eyes, ways=(1, -1)):
-        """As `in_box`, of a face that has its eyes about there: [2, 2]; ways: 1 straight, -1 in the mirror image."""
+    def near(self, image, eyes):
+        """As `in_box`, of a face that has its eyes about there: [2, 2]."""
         across, usual = eyes[1] - eyes[0], self.USUAL
         roll, side = math.atan2(across[1], across[0]), math.hypot(*across) / (usual[1, 0] - usual[0, 0])
         down = side * (0.5 - usual[:, 1].mean()) * np.array([-math.sin(roll), math.cos(roll)])
-        return self._eyes(image, eyes.mean(0) + down, side, roll, ways)
+        return self._eyes(image, eyes.mean(0) + down, side, roll)
 
-    def _eyes(self, image, middle, width, turn, ways=(1, -1)):
+    def _eyes(self, image, middle, width, turn):
         usual, side = self.USUAL * self._face, self._face
         view = Turned(image, middle, width / side, (side, side), turn)
         face = cv2.cvtColor(view.image, cv2.COLOR_BGR2GRAY) if image.ndim == 3 else view.image
@@ -215,7 +218,7 @@ class EyeCascade:
             x, y = np.maximum(usual[i] - self._reach * side, 0).astype(int)
             part = face[y : y + round(2 * self._reach * side), x : x + round(2 * self._reach * side)]
             # The cascade errs to one side; in the mirror image it errs to the other.
-            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step) for step in ways]
+            places = [self._eye_in(part[:, ::step], usual[i] - [x, y], step) for step in (1, -1)]
             places = [place for place in places if place is not None]
             if places:
                 eyes[i], seen[i] = np.mean(places, axis=0) + [x, y], True

@@ -27,14 +27,14 @@ def _inner_face():
 INNER = _inner_face()
 
 
-def levelled(image: np.ndarray, eyes: np.ndarray) -> np.ndarray:
-    """The eyes [2, 2] turned about their middle by what the mirror image of the face says; image: grey or BGR, uint8."""
+def levelled(image: np.ndarray, eyes: np.ndarray, share: float = SHARE) -> np.ndarray:
+    """The eyes [2, 2] turned about their middle by `share` of what the face's mirror image says; image: grey or BGR, uint8."""
     across = eyes[1] - eyes[0]
     roll, scale = math.atan2(across[1], across[0]), math.hypot(*across) / EYES_APART
     down = scale * ((SIDE - 1) / 2 - EYES_DOWN) * np.array([-math.sin(roll), math.cos(roll)])
     face = Turned(image, eyes.mean(0) + down, scale, (SIDE, SIDE), roll).image
     face = cv2.cvtColor(face, cv2.COLOR_BGR2GRAY) if face.ndim == 3 else face
-    lean = SHARE * min(max(lean_of(face), -MOST), MOST)
+    lean = share * min(max(lean_of(face), -MOST), MOST)
     half = math.hypot(*across) / 2 * np.array([math.cos(roll + lean), math.sin(roll + lean)])
     return eyes.mean(0) + np.stack([-half, half])
 
