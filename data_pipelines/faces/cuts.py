@@ -60,11 +60,12 @@ class CutDetector:
 
     def step(self, image: np.ndarray) -> Cut | None:
         """A Cut when the frame, BGR uint8 [H, W, 3] or grey [H, W], begins a new shot."""
-        small = small_copy(image)
+        finer = grey_copy(image)
+        small = small_copy(finer)
         last = self._past[-1] if self._past else None
         self._past.append(small)
         self._latest.append(small)
-        self._finer.append(grey_copy(image))
+        self._finer.append(finer)
         self._n_frames += 1
         dimmed = self._dips.step(float(np.linalg.norm(small)) / small.size**0.5)
         if last is None:
@@ -207,11 +208,8 @@ class CutDetector:
 
 
 def small_copy(image: np.ndarray) -> np.ndarray:
-    """Grey float32 [36, 64] without its mean: a light switched on is no cut."""
-    # Averaging every pixel of a large frame would cost a tenth of its decoding; one in some does as well.
-    small = cv2.resize(image, (128, 72), interpolation=cv2.INTER_NEAREST)
-    small = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY) if small.ndim == 3 else small
-    small = cv2.resize(small, SIZE, interpolation=cv2.INTER_AREA)
+    """Grey float32 [36, 64] of a frame or of its `grey_copy`, without its mean: a light switched on is no cut."""
+    small = cv2.resize(grey_copy(image), SIZE, interpolation=cv2.INTER_AREA)
     return small - np.float32(cv2.mean(small)[0])
 
 

@@ -18,14 +18,17 @@ PLACES = np.stack(np.meshgrid(*map(np.arange, SIZE)), -1).astype(np.float32)
 
 def grey_copy(image: np.ndarray) -> np.ndarray:
     """Grey uint8 [72, 128] of a frame, BGR uint8 [H, W, 3] or grey [H, W]."""
-    # Averaged over two pixels each way: what is picked out of a large picture flickers as it moves, and no flow follows that.
-    double = cv2.resize(image, (2 * SIZE[0], 2 * SIZE[1]), interpolation=cv2.INTER_NEAREST)
-    double = cv2.cvtColor(double, cv2.COLOR_BGR2GRAY) if double.ndim == 3 else double
-    return cv2.resize(double, SIZE, interpolation=cv2.INTER_AREA)
+    # Averaging every pixel of a large frame would cost a tenth of its decoding; one in some does as well.
+    copy = cv2.resize(image, SIZE, interpolation=cv2.INTER_NEAREST)
+    return cv2.cvtColor(copy, cv2.COLOR_BGR2GRAY) if copy.ndim == 3 else copy
 
 
 def overlaid(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> bool:
     """Whether the middle one of three copies of a video's frames shows the two others, one over the other."""
+    if cv2.norm(first, last, cv2.NORM_L2SQR) < LEAST * first.size:
+        return False
+    # What is picked out of a large frame flickers as it moves, and no flow follows that.
+    first, middle, last = (cv2.GaussianBlur(copy, (0, 0), 0.8) for copy in (first, middle, last))
     a, b, c = map(_inner, (first, middle, last))
     way, gone = c - a, b - a
     energy = float((way * way).mean())
