@@ -10,8 +10,9 @@ import numpy as np
 
 SIZE = 128, 72
 LEAST = 60.0  # squared grey levels, mean over the picture, between the first picture and the last
-MIXTURE = 0.15  # of that, what at most is left of the middle picture beside a mixture of the two
-DISPLACED = 0.3  # and of what is left of it beside a displaced first or last one
+DIMMED = 0.8  # of that, how much at least is more or less of the first picture where a light changes
+MIXTURE = 0.15  # of that, how much at most of the middle picture no mixture of the two explains
+DISPLACED = 0.3  # of what no displacement explains, how much at most is what no mixture explains
 EDGE = 4  # pixels of a displaced picture that may come from outside
 PLACES = np.stack(np.meshgrid(*map(np.arange, SIZE)), -1).astype(np.float32)
 
@@ -32,7 +33,7 @@ def overlaid(first: np.ndarray, middle: np.ndarray, last: np.ndarray) -> bool:
     a, b, c = map(_inner, (first, middle, last))
     way, gone = c - a, b - a
     energy = float((way * way).mean())
-    if energy < LEAST:
+    if energy < LEAST or float((way * a).mean()) ** 2 > DIMMED * energy * float((a * a).mean()):
         return False
     part = float((gone * way).mean()) / energy
     left = float(((gone - part * way) ** 2).mean())
