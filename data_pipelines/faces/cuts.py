@@ -5,6 +5,7 @@ All are told from the frames' small grey copies. The thresholds' hits and false 
 
 import collections
 import dataclasses
+import statistics
 
 import cv2
 import numpy as np
@@ -78,13 +79,14 @@ class CutDetector:
         brighter = np.vdot(small, last) / (np.vdot(last, last) + np.float32(1e-6))  # nor is one that is dimmed a jump
         self._parts.append(cv2.resize(cv2.absdiff(small, brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
         self._means.append(cv2.mean(self._parts[-1])[0])
-        short = self._faded_at_once(3 * (float(np.median(self._recent)) if self._recent else 0.0))
+        usual = statistics.median(self._recent) if self._recent else 0.0
+        short = self._faded_at_once(3 * usual)
         if short:
             self._forget(1)
             self._means.clear()
             self._dips.forget()
             return Cut(short)
-        much = change > 12 and change > 3 * (float(np.median(self._recent)) if self._recent else 0.0)
+        much = change > 12 and change > 3 * usual
         if much and likeness(small, last) < 0.6:  # a head that jerks in front of a still wall stays above
             self._forget(1)
             self._means.clear()

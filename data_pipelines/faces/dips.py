@@ -4,6 +4,7 @@ Told from the contrast of the frames alone, the standard deviation of their grey
 """
 
 import collections
+import statistics
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class DipDetector:
                 self.forget()
             return dimmed
         known = list(self._last)[:-1]
-        usual = float(np.median(known)) if known else 0.0
+        usual = statistics.median(known) if known else 0.0
         if usual > FLAT and contrast < GONE * usual:
             whole = np.flatnonzero(np.array(known) >= THERE * usual)
             self._dimmed = len(known) - 1 - int(whole[-1])
