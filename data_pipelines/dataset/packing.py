@@ -217,9 +217,11 @@ def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part
     table = pq.read_table(pending)
     split = table["split"][0].as_py() if len(table) else ""
     local = sorted(set(table["shard"].to_pylist()))
-    new = dict(zip(local, _free_numbers(folder, split, len(local))))
+    parts = read_parts(folder)
+    taken = {number for part in parts if part.split == split for number in part.shards}
+    new = dict(zip(local, (number for number in itertools.count() if number not in taken)))
     size = sum(pending.with_name(f"{pending.stem}-{number}").stat().st_size for number in local)
-    newest = max((part.number for part in read_parts(folder)), default=-1)
+    newest = max((part.number for part in parts), default=-1)
     details = {
         "split": split,
         "shards": sorted(new.values()),
@@ -235,11 +237,6 @@ def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part
     with atomic_path(move) as temporary:
         pq.write_table(table.replace_schema_metadata({DETAILS: json.dumps(details)}), temporary)
     return _move(folder, move)
-
-
-def _free_numbers(folder, split, count):
-    taken = {n for part in read_parts(folder) if part.split == split for n in part.shards}
-    return itertools.islice((number for number in itertools.count() if number not in taken), count)
 
 
 def _move(folder, move) -> Part:
