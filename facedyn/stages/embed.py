@@ -87,9 +87,10 @@ def make_embedder(overrides: dict, workdir: str | None, model: str | None, level
 def states_of(embedder: Embedder, out, before: embed_reuse.Tables) -> embed_clips.Known | None:
     """The clips whose states lie beside the table `before` at `out`; None where they are not those that it was made of."""
     stored = embed_clips.read(embed_reuse.places(out).states, common.scales(embedder.config))
-    if stored is None or embed_clips.hashes(stored.known, str(stored.about.get("made_with"))) != before.people:
+    if stored is None:
         return None
-    return stored.known
+    known, about = stored
+    return known if embed_clips.hashes(known, str(about.get("made_with"))) == before.people else None
 
 
 def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.Tables, embed_clips.Known]:

@@ -72,13 +72,11 @@ class Embedder:
     def made_with(self) -> str:
         """Names the settings, the generic models and the heads."""
         params = [getattr(of, "params", of) for _, of in sorted(self.model.generic.items())]
-        learnt = [[np.asarray(x) for x in of if not isinstance(x, dict | tuple)] for of in self._shared()]
+        shareds = [of for _, of in sorted(self.model.generic.items()) if hasattr(of, "params")]
+        learnt = [[np.asarray(x) for x in of if not isinstance(x, dict | tuple)] for of in shareds]
         hashes = [portable.tensors_hash(portable.tensors(tree)) for tree in (*params, *learnt)]
         model = self.model
         return content.named([model.settings, model.fps, hashes, model.heads_hash, self.config.fit.unit, self.level])
-
-    def _shared(self):
-        return [of for _, of in sorted(self.model.generic.items()) if hasattr(of, "params")]
 
     def keeps_states(self) -> bool:
         """Whether states of clips can be kept: those of filters in closed form, and of no others."""
@@ -106,7 +104,7 @@ class Embedder:
         """
         face_clips, folder = self._prepare(videos, work), pathlib.Path(work) / "states"
         known = self.clips(videos, names, folder, face_clips.clips)
-        embed_clips.encode(self._encode, self.model.generic, face_clips, known)
+        embed_clips.encode(clip_states.make_encode(self.config), self.model.generic, face_clips, known)
         return known
 
     def clips(self, videos: Videos, names: dict[str, Named], folder, usable=()) -> Known:
@@ -147,10 +145,6 @@ class Embedder:
     @functools.cached_property
     def _fitting(self):  # once: what it has compiled is kept with it
         return shared.make_fitting(self.config)
-
-    @functools.cached_property
-    def _encode(self):
-        return clip_states.make_encode(self.config)
 
     def _generic(self, scale: int, control: str):
         return self.model.generic[scale]

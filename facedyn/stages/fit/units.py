@@ -5,13 +5,14 @@ much left out between that no frame is in a window of both. For identification t
 """
 
 import dataclasses
-from typing import overload
+from typing import TypeVar
 
 import numpy as np
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.picks import picks
 
+Some = TypeVar("Some", list, np.ndarray)
 UNITS = ("person", "person_task", "session", "clip")
 
 
@@ -73,11 +74,7 @@ def split_centres(centres: np.ndarray, reach: int, share: float) -> tuple[np.nda
     return centres[centres < kept[0] - 2 * reach], kept
 
 
-@overload
-def evenly(rows: np.ndarray, most: int) -> np.ndarray: ...
-@overload
-def evenly(rows: list, most: int) -> list: ...
-def evenly(rows, most):
+def evenly(rows: Some, most: int) -> Some:
     """At most `most` of the rows, a list or an array, evenly spaced."""
     chosen = picks(len(rows), most)
     return rows[chosen] if isinstance(rows, np.ndarray) else [rows[i] for i in chosen]

@@ -83,14 +83,11 @@ def session(settings):
         if end:
             _post(f"{ENDED}/{jax.process_index()}", end)
         _post(f"{LEFT}/{jax.process_index()}", end)
-        if end == STOPPED:
-            _wait_until_all_left()
-
-
-def _wait_until_all_left() -> None:
-    deadline = time.monotonic() + STOPPING_SECONDS
-    while len(_exchange().key_value_dir_get(LEFT)) < jax.process_count() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+        deadline = time.monotonic() + STOPPING_SECONDS
+        while end == STOPPED and time.monotonic() < deadline:
+            if len(_exchange().key_value_dir_get(LEFT)) == jax.process_count():
+                break
+            time.sleep(POLL_SECONDS)
 
 
 def _join(place) -> None:

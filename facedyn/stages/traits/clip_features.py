@@ -5,7 +5,6 @@ sees a label, and none looks across a gap.
 """
 
 import itertools
-from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -13,25 +12,13 @@ import numpy as np
 from data_pipelines.picks import picks
 from facedyn.core.pca import eigenvectors
 
-
-class Farneback(TypedDict):
-    """Parameters of cv2.calcOpticalFlowFarneback."""
-
-    pyr_scale: float
-    levels: int
-    winsize: int
-    iterations: int
-    poly_n: int
-    poly_sigma: float
-    flags: int
-
-
 LAGS = (1, 2, 4, 8)
 # The ridge of the ranking machine, as a share of the mean squared length of a centred frame.
 RANKING_RIDGE = 0.1
 FLOW_GRID, FLOW_PAIRS = 4, 200
-# Farneback's parameters, for faces of few pixels: a window of a fifth of the face, one coarser level.
-FLOW = Farneback(pyr_scale=0.5, levels=1, winsize=7, iterations=2, poly_n=5, poly_sigma=1.1, flags=0)
+# Farneback's parameters, for faces of few pixels: pyr_scale, levels (one coarser), winsize (a fifth of the face), iterations,
+# poly_n, poly_sigma, flags.
+FLOW = (0.5, 1, 7, 2, 5, 1.1, 0)
 
 
 def runs(frame_indices) -> list[slice]:
@@ -147,7 +134,7 @@ def optical_flow(runs, grid: int = FLOW_GRID, most: int = FLOW_PAIRS) -> np.ndar
     cells = []
     for i in picks(len(pairs), most):
         first, second = (np.round(frame * 255).astype(np.uint8) for frame in pairs[i])
-        flow = cv2.calcOpticalFlowFarneback(first, second, np.empty((*first.shape, 2), np.float32), **FLOW)
+        flow = cv2.calcOpticalFlowFarneback(first, second, np.empty((*first.shape, 2), np.float32), *FLOW)
         magnitude = np.sqrt((flow**2).sum(-1, keepdims=True))
         cells.append(_cell_means(np.concatenate([np.maximum(flow, 0), np.maximum(-flow, 0), magnitude], -1), grid))
     if not cells:
