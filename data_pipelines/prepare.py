@@ -16,6 +16,8 @@ import pathlib
 import shutil
 from concurrent import futures
 
+import numpy as np
+
 from data_pipelines import frame_counter
 from data_pipelines.content import Known
 from data_pipelines.dataset import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
@@ -132,7 +134,7 @@ def _tidy(data_dir):
 def _summarise(entries, splits, rows, quality_path, note, reused, said=False) -> dict:
     """Writes the quality table and names the clips that are left out. Raises InputError where not one is left."""
     table = quality_table([_as_today(rows[i], entry) for i, entry in enumerate(entries)])
-    ok = table["verdict"] == "ok"
+    ok = np.asarray(table["verdict"] == "ok")
     with atomic_path(quality_path) as temporary:
         table.to_parquet(temporary, index=False)
     out = table.loc[~ok]

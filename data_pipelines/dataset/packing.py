@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines import bounded
-from data_pipelines.dataset.clip_files import COMPRESSION
+from data_pipelines.dataset.clip_files import RecordFiles
 from data_pipelines.dataset.face_clips import (
     METADATA,
     NAME,
@@ -120,9 +120,14 @@ def pack(folder, clips: Iterable[PackedClip], split: str, layout: Format) -> pat
     name = uuid.uuid4().hex
     rows, quality = [], []
     try:
-        with _Shards(pending, name, layout) as shards:
+        # Counted before compression, as the file on the disk lags behind by megabytes.
+        most = layout.shard_bytes / COMPRESSED[layout.image_format]
+        with RecordFiles(lambda number: pending / f"{name}-{number}", most) as shards:
             for clip in clips:
-                rows += [_index_row(clip, split, layout, *where) for where in shards.write_clip(clip, split, layout)]
+                for part, numbers, images in _records_of(clip, layout.max_frames_per_record):
+                    shards.write(serialised(clip, split, part, numbers, images))
+                    place = len(shards.files) - 1, shards.records - 1
+                    rows.append(_index_row(clip, split, layout, *place, part, numbers))
                 quality.append(clip.row | {"key": clip.key})
         _write_rows(pending / f"{name}.quality.parquet", quality, quality_schema())
         _write_rows(pending / f"{name}.parquet", rows, index_schema(layout.trait_names))
@@ -143,50 +148,15 @@ def _write_rows(path, rows, schema):
         pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
 
 
-class _Shards:
-    """A row of shards under temporary names: the next is begun when one has reached its size."""
-
-    def __init__(self, pending, name, layout):
-        self._pending, self._name = pending, name
-        # Counted before compression, as the file on the disk lags behind by megabytes.
-        self._most = layout.shard_bytes / COMPRESSED[layout.image_format]
-        self._file, self._bytes, self._number, self._record = None, 0, -1, 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        if self._file is None:
-            return
-        if exception[0] is None:
-            self._file.close()
-        else:
-            with contextlib.suppress(RuntimeError):  # an unfinished file cannot be closed on a full disk
-                self._file.close()
-            for path in self._pending.glob(f"{self._name}-*"):
-                path.unlink()
-
-    def write_clip(self, clip, split, layout):
-        """Yields (shard, record, part, frame numbers) of each record of the clip."""
-        frames = clip.frames()
-        for part, start in enumerate(range(0, len(clip.frame_indices), layout.max_frames_per_record)):
-            numbers = clip.frame_indices[start : start + layout.max_frames_per_record]
-            images = list(itertools.islice(frames, len(numbers)))
-            if len(images) < len(numbers):
-                raise RuntimeError(f"clip {clip.clip_id} lost frames on the way to the dataset")
-            self._write(serialised(clip, split, part, numbers, images))
-            yield self._number, self._record - 1, part, numbers
-
-    def _write(self, record):
-        if self._file is None or self._bytes >= self._most:
-            if self._file is not None:
-                self._file.close()
-            self._number, self._record, self._bytes = self._number + 1, 0, 0
-            path = self._pending / f"{self._name}-{self._number}"
-            self._file = array_record_module.ArrayRecordWriter(str(path), COMPRESSION)
-        self._file.write(record)
-        self._bytes += len(record)
-        self._record += 1
+def _records_of(clip, most_frames):
+    """(part, frame numbers, encoded images) of each record that the clip is cut into."""
+    frames = clip.frames()
+    for part, start in enumerate(range(0, len(clip.frame_indices), most_frames)):
+        numbers = clip.frame_indices[start : start + most_frames]
+        images = list(itertools.islice(frames, len(numbers)))
+        if len(images) < len(numbers):
+            raise RuntimeError(f"clip {clip.clip_id} lost frames on the way to the dataset")
+        yield part, numbers, images
 
 
 def serialised(clip: PackedClip, split: str, part: int, numbers, images) -> bytes:

@@ -12,7 +12,6 @@ import time
 
 import jax
 
-from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
 from data_pipelines.files import sweep
 from data_pipelines.progress import prefix, within
@@ -160,15 +159,11 @@ def _end(name: str, config, workdir: pathlib.Path, begun: list, summary: dict, s
 
 
 def _fingerprint(name: str, config, workdir: pathlib.Path) -> str:
-    """Of the data set that the stage reads, and of the generic model's own where it has one.
-
-    '' where there is none yet, or, for a page of what is left, none any more.
-    """
+    """Of the data set that the stage reads; '' where there is none yet, or, for a page of what is left, none any more."""
     if name == "prepare":
         return ""
     try:
-        places = sorted({common.data_dir(config, workdir), common.pretrain_data_dir(config, workdir)})
-        return "+".join(open_face_clips(place).metadata["fingerprint"] for place in places)
+        return common.dataset_fingerprint(config, workdir)
     except InputError:
         if name == "report":
             return ""

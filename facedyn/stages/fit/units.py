@@ -5,14 +5,13 @@ much left out between that no frame is in a window of both. For identification t
 """
 
 import dataclasses
-from typing import TypeVar
+from typing import overload
 
 import numpy as np
 
 from data_pipelines.dataset.windows import centre_positions, window_positions
 from data_pipelines.picks import picks
 
-Some = TypeVar("Some", list, np.ndarray)
 UNITS = ("person", "person_task", "session", "clip")
 
 
@@ -74,7 +73,11 @@ def split_centres(centres: np.ndarray, reach: int, share: float) -> tuple[np.nda
     return centres[centres < kept[0] - 2 * reach], kept
 
 
-def evenly(rows: Some, most: int) -> Some:
+@overload
+def evenly(rows: np.ndarray, most: int) -> np.ndarray: ...
+@overload
+def evenly(rows: list, most: int) -> list: ...
+def evenly(rows, most):
     """At most `most` of the rows, a list or an array, evenly spaced."""
     chosen = picks(len(rows), most)
     return rows[chosen] if isinstance(rows, np.ndarray) else [rows[i] for i in chosen]

@@ -9,6 +9,7 @@ from data_pipelines.dataset.face_clips import FaceClipsReader, open_face_clips
 from data_pipelines.errors import InputError
 from facedyn.core.rank_loss import RankLoss
 from facedyn.core.unet import UNet, init
+from facedyn.stages.runtime.data_settings import data_dir, pretrain_data_dir
 
 # Encoded frames that a reader keeps: a stage that passes through a data set once would only fill it.
 READER_BYTES = 2**26
@@ -69,6 +70,12 @@ def open_data(directory, config) -> FaceClipsReader:
             f"for {config.data.appearance!r}: prepare it again, or change the config."
         )
     return face_clips
+
+
+def dataset_fingerprint(config, workdir) -> str:
+    """Names the content of the prepared dataset, and of the generic model's own where it has one."""
+    places = sorted({data_dir(config, workdir), pretrain_data_dir(config, workdir)})
+    return "+".join(open_face_clips(place).metadata["fingerprint"] for place in places)
 
 
 def steps_per_call(setting: int) -> int:
