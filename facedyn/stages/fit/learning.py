@@ -40,8 +40,7 @@ _solve = jax.jit(low_rank.solve)  # operation by operation, each of them would b
 
 def people_of(workdir) -> set[str]:
     """Whose faces, unlabelled, the generic model and what is learnt with it have seen."""
-    summaries = [(stamps.read_stamp(workdir, stage) or {"summary": {}})["summary"] for stage in ("pretrain", "fit")]
-    return {*summaries[0].get("people", ()), *summaries[1].get("basis_from", ())}
+    return {*stamps.summary(workdir, "pretrain").get("people", ()), *stamps.summary(workdir, "fit").get("basis_from", ())}
 
 
 def generic_pool(config, workdir, face_clips, records):
