@@ -7,8 +7,6 @@ heads, `.predictions`.
 
 import pathlib
 
-import pandas as pd
-
 from data_pipelines.errors import InputError
 from data_pipelines.progress import counted
 from facedyn.stages import embed_clips, embed_model, embed_reuse, embed_tables, embed_videos
@@ -98,8 +96,7 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
 
     Where none of the videos can be used, that is an error unless others are kept.
     """
-    table, predictions, seconds, known = pd.DataFrame(), pd.DataFrame(), {}, {}
-    work = embed_tables.unfinished(out)
+    found, known, work = embed_reuse.empty(videos.left_out), {}, embed_tables.unfinished(out)
     try:
         if videos.entries:
             if names is not None:
@@ -107,7 +104,6 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
                 found = embedder.embed_known(known, work, videos.left_out)
             else:
                 found = embedder.embed(videos, work)
-            table, _, predictions, seconds = found
     except InputError as error:
         useless = isinstance(error, TooFewFrames) or (
             embedder.videos is not None and not (embedder.videos["verdict"] == "ok").any()
@@ -123,4 +119,4 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
     of_videos = videos.left_out if embedder.videos is None else embedder.videos
     own = {entry.person_id for entry in videos.entries}
     hashes = {who: name for who, name in people.items() if who in own}
-    return embed_reuse.Tables(table, of_videos, predictions, hashes, embed_reuse.as_table(seconds)), known
+    return found._replace(videos=of_videos, people=hashes), known

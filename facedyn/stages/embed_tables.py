@@ -40,7 +40,7 @@ def about(embedder) -> dict:
 
 def write(embedder, out, tables: Tables, known: Known | None) -> None:
     """Replaces the tables at `out`, and the folder of states beside them, by these; None: there are no states."""
-    places, seconds = embed_reuse.places(out), embed_reuse.as_dict(tables.seconds)
+    places = embed_reuse.places(out)
     work, table, absent = unfinished(out), tables.representations, []
     shutil.rmtree(work / NEW, ignore_errors=True)
 
@@ -56,7 +56,7 @@ def write(embedder, out, tables: Tables, known: Known | None) -> None:
     else:
         absent.append(places.predictions.name)
     _write(tables.videos, new(places.videos))
-    _write(embedder.quality(table, tables.videos, seconds).reset_index(), new(places.quality))
+    _write(embedder.quality(tables).reset_index(), new(places.quality))
     _write(embedder.features(table).reset_index(), new(out))
     rows, vectors = table.drop(columns="representation").to_dict("records"), np.stack(list(table["representation"]))
     representations.write_table(new(places.representations), rows, vectors, embed_reuse.about(tables))
@@ -118,7 +118,7 @@ def summary(embedder, out, tables: Tables, stage: str = "embed") -> dict:
     places, table = embed_reuse.places(out), tables.representations
     used, n = int(np.sum(tables.videos["verdict"] == "ok")), len(tables.videos)
     people, length = len(set(table["person_id"])), len(embedder.feature_names())
-    quality = embedder.quality(table, tables.videos, embed_reuse.as_dict(tables.seconds))
+    quality = embedder.quality(tables)
     reliable, rows = int(quality["reliable"].sum()), int((quality["n_frames"] > 0).sum())
     if used < n:
         print(f"{stage}: {used} of {n} videos used; {places.videos} says why the others were not")
