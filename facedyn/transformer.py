@@ -157,17 +157,13 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
           `get_feature_names_out`.
         Raises InputError when there is no video, or none of them can be used (`videos_` says why).
         """
-        with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work:
-            return self._transform(X, work)
-
-    def _transform(self, X, work) -> pd.DataFrame:
         from facedyn.stages.embed_videos import collect
 
         embedder = self._checked()
         videos = collect(X, embedder.config.data.person_pattern)
         self.quality_ = self.videos_ = self.predictions_ = self.representations_ = None
         try:
-            with progress.shown(bool(self.progress)):
+            with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work, progress.shown(bool(self.progress)):
                 found = embedder.embed(videos, work)
         finally:
             self.videos_ = embedder.videos

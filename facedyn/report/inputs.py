@@ -141,7 +141,7 @@ def _predictions(path, headline) -> pd.DataFrame | None:
     return bounded.read_table(path, filters=[(name, "=", getattr(headline, name)) for name in columns]).to_pandas()
 
 
-def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:
+def worst_used(quality: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(clip_id, person_id, what is amiss) of the clips in the data set that lost or had flagged the most frames, worst first.
 
     By share of frames lost plus the largest share of a flag, then by jitter. Clips without any of these are not named. Older
@@ -156,7 +156,7 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     amiss = (lost + flagged).round(6)
     order = np.lexsort((used["clip_id"], -jitter, -amiss))
     found = []
-    for i in order[: min(most, len(order))]:
+    for i in order[:SHOWN]:
         words = [f"{_percent(lost.iloc[i])} of its frames lost"] if lost.iloc[i] > 0 else []
         words += [f"{word} in {_percent(share.iloc[i])}" for word, share in shares.items() if share.iloc[i] > 0]
         words += [f"jitter {jitter.iloc[i]:.2f} pixels"] if jitter.iloc[i] > 0 else []
@@ -165,9 +165,9 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     return found
 
 
-def left_out(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:
+def left_out(quality: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(clip_id, path, reason) of the first clips that are not in the data set."""
-    out = quality[quality["verdict"] != "ok"].head(most)
+    out = quality[quality["verdict"] != "ok"].head(SHOWN)
     return [(str(clip), str(path), str(why)) for clip, path, why in zip(out["clip_id"], out["path"], out["reason"])]
 
 

@@ -227,9 +227,9 @@ def figure(row: ScoreRow, digits: int = 3) -> str:
     return with_interval(row.value, row.low, row.high, digits)
 
 
-def key_figure(row: ScoreRow, digits: int = 2) -> str:
+def key_figure(row: ScoreRow) -> str:
     """A figure to be shown large; a dash where so few people say nothing."""
-    return "–" if row.verdict == TOO_FEW else number(row.value, digits)
+    return "–" if row.verdict == TOO_FEW else number(row.value, 2)
 
 
 def size(cell) -> float:
