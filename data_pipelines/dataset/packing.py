@@ -99,11 +99,8 @@ def dataset_folder(data_dir) -> pathlib.Path:
 
 def read_parts(folder) -> list[Part]:
     """The parts that count, oldest first."""
-    return [_part(file, _details(file)) for file in part_files(folder)]
-
-
-def _part(file, details):
-    return Part(file, details["split"], tuple(details["shards"]), details["bytes"], details["max_frames_per_record"])
+    found = [(file, _details(file)) for file in part_files(folder)]
+    return [Part(file, d["split"], tuple(d["shards"]), d["bytes"], d["max_frames_per_record"]) for file, d in found]
 
 
 def _details(file):
@@ -181,7 +178,7 @@ def _index_row(clip, split, layout, shard, record, part, numbers):
     return row | {f"trait:{name}": float(value) for name, value in zip(layout.trait_names, clip.traits)}
 
 
-def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part] = ()) -> Part:
+def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part] = ()) -> None:
     """Makes what `pack` wrote a part of the dataset, in the place of the parts that it replaces."""
     folder, pending, replaces = pathlib.Path(folder), pathlib.Path(pending), list(replaces)
     table = pq.read_table(pending)
@@ -206,10 +203,10 @@ def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part
     move = pending.with_suffix(".move")
     with atomic_path(move) as temporary:
         pq.write_table(table.replace_schema_metadata({DETAILS: json.dumps(details)}), temporary)
-    return _move(folder, move)
+    _move(folder, move)
 
 
-def _move(folder, move) -> Part:
+def _move(folder, move) -> None:
     """Moves a part from `pending/` to its place; can be called again after a kill."""
     details, name = _details(move), move.stem
     for old, number in details["from"].items():
@@ -223,24 +220,18 @@ def _move(folder, move) -> Part:
         quality.replace(quality_file(place))
     move.with_suffix(".parquet").unlink(missing_ok=True)
     move.replace(place)  # from here on it counts
-    _remove(folder, [folder / PARTS / old for old in details["replaces"]])
-    return _part(place, details)
+    remove_parts([folder / PARTS / old for old in details["replaces"]])
 
 
-def _remove(folder, files):
-    """Deletes parts; their index files first, so that no row ever names a shard that is gone."""
+def remove_parts(files: Iterable[pathlib.Path]) -> None:
+    """Takes whole parts out of the dataset, their index files (`files`) first: no row ever names a shard that is gone."""
     for file in files:
         if file.exists():
             details = _details(file)
             file.unlink()
             quality_file(file).unlink(missing_ok=True)
             for number in details["shards"]:
-                (folder / SHARD.format(split=details["split"], number=number)).unlink(missing_ok=True)
-
-
-def remove_parts(folder, parts: Iterable[Part]) -> None:
-    """Takes whole parts out of the dataset."""
-    _remove(pathlib.Path(folder), [part.file for part in parts])
+                (file.parents[1] / SHARD.format(split=details["split"], number=number)).unlink(missing_ok=True)
 
 
 def recover(folder) -> list[pathlib.Path]:
@@ -251,7 +242,7 @@ def recover(folder) -> list[pathlib.Path]:
         _move(folder, move)
     parts = part_files(folder)
     replaced = {name for part in parts for name in _details(part)["replaces"]}
-    _remove(folder, [part for part in parts if part.name in replaced])
+    remove_parts([part for part in parts if part.name in replaced])
     parts = read_parts(folder)
     known = {folder / SHARD.format(split=part.split, number=number) for part in parts for number in part.shards}
     known |= {quality_file(part.file) for part in parts}

@@ -74,7 +74,7 @@ def names_of(entries, settings, folder=None) -> dict[str, Named]:
 
 
 def hashes(known: Known, made_with: str) -> dict[str, str]:
-    """{person_id: hash} as `embed_reuse.hashes_of_people` has it."""
+    """{person_id: hash} as `embed_reuse.hashes` has it."""
     clips = [(c.row.person_id, clip_id, c.named.key, c.task, c.session) for clip_id, c in known.items()]
     return embed_reuse.hashes(clips, made_with)
 
