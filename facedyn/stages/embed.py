@@ -115,7 +115,7 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
             known = embedder.clips(videos, names, work / embed_tables.STATES)
     finally:
         if embedder.videos is not None and same is None:
-            embed_tables.write_videos(embedder.videos, out)
+            embed_tables.write_table(embedder.videos, embed_reuse.places(out).videos)  # says why none could be used
     of_videos = videos.left_out if embedder.videos is None else embedder.videos
     own = {entry.person_id for entry in videos.entries}
     hashes = {who: name for who, name in people.items() if who in own}

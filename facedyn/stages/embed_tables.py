@@ -52,12 +52,12 @@ def write(embedder, out, tables: Tables, known: Known | None) -> None:
     else:
         state_files.write_index(new(places.states) / state_files.INDEX, embed_clips.index_of(known, about(embedder)))
     if len(tables.predictions):
-        _write(tables.predictions, new(places.predictions))
+        write_table(tables.predictions, new(places.predictions))
     else:
         absent.append(places.predictions.name)
-    _write(tables.videos, new(places.videos))
-    _write(embedder.quality(tables).reset_index(), new(places.quality))
-    _write(embedder.features(table).reset_index(), new(out))
+    write_table(tables.videos, new(places.videos))
+    write_table(embedder.quality(tables).reset_index(), new(places.quality))
+    write_table(embedder.features(table).reset_index(), new(out))
     rows, vectors = table.drop(columns="representation").to_dict("records"), np.stack(list(table["representation"]))
     representations.write_table(new(places.representations), rows, vectors, embed_reuse.about(tables))
     write_text(work / NEW / ABSENT, json.dumps(absent))
@@ -129,14 +129,10 @@ def summary(embedder, out, tables: Tables, stage: str = "embed") -> dict:
     return {"people": people, "rows": len(table), "videos": n, "videos_used": used, "reliable": reliable}
 
 
-def _write(table, path) -> None:
+def write_table(table, path) -> None:
+    """Writes one of the tables, in the format that the name says."""
     with atomic_path(path) as temporary:
         if path.suffix == ".csv":
             table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         else:
             table.to_parquet(temporary, index=False)
-
-
-def write_videos(table, out) -> None:
-    """The table of videos alone, which says why none of them could be used."""
-    _write(table, embed_reuse.places(out).videos)
