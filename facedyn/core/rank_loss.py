@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Real, Shaped
+from jaxtyping import Array, Bool, Float, Float32, Int, Real, Shaped
 
 from facedyn.core.shapes import AnyArray
 
@@ -115,13 +115,18 @@ def scores(maps: Maps, features: Float[AnyArray, "B M n H*W*C"]) -> Float[Array,
     return jnp.einsum("bmd,bmkd->bmk", flat, features, precision="highest") * flat.shape[-1] ** -0.5
 
 
+def pairs(length: int) -> tuple[Int[Array, " pairs"], Int[Array, " pairs"]]:
+    """Chronological pairs i < j of `length` frames, as two index arrays."""
+    return jnp.triu_indices(length, 1)
+
+
 def _differences(
     maps: Maps, windows: Windows, settings: RankLoss, where: There
 ) -> tuple[Float[Array, "B M pairs"], Bool[Array, "B M pairs"], Float[Array, "B M n"], Bool[Array, "B M n"]]:
     """S_j - S_i of every chronological pair and whether both frames are there; S, and whether a frame is there."""
     s = scores(maps, frame_features(windows, settings, where))
     there = jnp.ones(s.shape, bool) if where is None else jnp.asarray(halves(where, settings), bool)
-    i, j = jnp.triu_indices(s.shape[-1], 1)
+    i, j = pairs(s.shape[-1])
     return s[..., j] - s[..., i], there[..., i] & there[..., j], s, there
 
 
