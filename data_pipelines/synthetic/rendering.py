@@ -19,12 +19,7 @@ JAW_TRAVEL, SMILE_LIFT, SMILE_STRETCH = 0.46, 0.19, 0.11
 
 def render(appearance: Appearance, tracks: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Aligned face crops, uint8 RGB [T, size, size, 3], of tracks [T, U]; `rng` makes the sensor's noise."""
-    frames = _crops(appearance, tracks, size, CROP_SIDE, EYE_LINE)
-    for frame in frames:
-        noisy = frame + np.float32(appearance.sensor_noise) * rng.standard_normal(frame.shape, dtype=np.float32)
-        np.clip(noisy + 0.5, 0, 255, out=noisy)
-        frame[...] = noisy
-    return frames
+    return _add_noise(_crops(appearance, tracks, size, CROP_SIDE, EYE_LINE), appearance.sensor_noise, rng)
 
 
 # The face that everybody shares: even light, strong brows and lips, and skin rich in texture, on which motion shows everywhere.
@@ -141,6 +136,14 @@ def _over(head, background):
     """The premultiplied RGBA picture over the background, uint8 RGB."""
     see_through = cv2.cvtColor(255 - head[..., 3], cv2.COLOR_GRAY2RGB)
     return cv2.add(cv2.cvtColor(head, cv2.COLOR_RGBA2RGB), cv2.multiply(background, see_through, scale=1 / 255))
+
+
+def _add_noise(frames, sigma, rng):
+    for frame in frames:
+        noisy = frame + np.float32(sigma) * rng.standard_normal(frame.shape, dtype=np.float32)
+        np.clip(noisy + 0.5, 0, 255, out=noisy)
+        frame[...] = noisy
+    return frames
 
 
 def _jaw_share(x, y, a):
