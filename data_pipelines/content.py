@@ -14,6 +14,7 @@ import time
 from data_pipelines import bounded
 from data_pipelines.files import write_text
 
+DIGEST_BYTES = 16
 WHOLE_BYTES = 64 << 20  # a file, or all files of a folder together, up to this is read whole
 STRETCHES, STRETCH_BYTES = 16, 1 << 20  # of a larger file, the first and the last bytes among them
 FILES_OF_FOLDER = 16  # of a larger folder, the first and the last one among them; of the others the size counts
@@ -24,8 +25,8 @@ SETTLED_SECONDS = 5
 
 def of_file(path) -> str:
     """32 hexadecimal digits that name the content of a file. Raises OSError."""
-    size, digest = os.stat(path).st_size, _digest()
-    digest.update(f"{size}".encode())
+    size = os.stat(path).st_size
+    digest = hashlib.blake2b(f"{size}".encode(), digest_size=DIGEST_BYTES)
     with open(path, "rb") as file:
         if size <= WHOLE_BYTES:
             hashlib.file_digest(file, lambda: digest)
@@ -57,13 +58,7 @@ def of_place(path) -> str:
 
 def named(parts) -> str:
     """32 hexadecimal digits that name what JSON can hold."""
-    digest = _digest()
-    digest.update(json.dumps(parts).encode())
-    return digest.hexdigest()
-
-
-def _digest():
-    return hashlib.blake2b(digest_size=16)
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
 class Known:

@@ -68,11 +68,11 @@ def discard(path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def sweep(folder, stale_seconds: float = STALE_SECONDS) -> None:
+def sweep(folder) -> None:
     """Deletes what killed processes were writing into `folder` when they died; what is being written now stays."""
     for path in pathlib.Path(folder).glob(f".*{TEMPORARY}*"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > stale_seconds:
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 path.unlink()
 
 

@@ -16,6 +16,8 @@ import pathlib
 import shutil
 from concurrent import futures
 
+import numpy as np
+
 from data_pipelines import frame_counter
 from data_pipelines.content import Known
 from data_pipelines.dataset import beam_pipelines, clip_files, disk_space, growth, packing, tfds_metadata
@@ -32,8 +34,6 @@ from data_pipelines.progress import Progress
 from data_pipelines.progress import note as note_for_user
 from data_pipelines.settings import DATA, faults, refuse
 from data_pipelines.worker_pool import available_cores, worker_pool
-
-__all__ = ["PrepareSettings", "fingerprint_of", "prepare_face_clips"]
 
 LOOK_SECONDS = 1.0  # between two looks at how many frames the workers have seen
 ERRORS = "errors.jsonl"  # under the data folder: the traceback of each clip that raised what nobody expected
@@ -134,16 +134,33 @@ def _tidy(data_dir):
 def _summarise(entries, splits, rows, quality_path, note, reused, said=False) -> dict:
     """Writes the quality table and names the clips that are left out. Raises InputError where not one is left."""
     table = quality_table([_as_today(rows[i], entry) for i, entry in enumerate(entries)])
+    ok = np.asarray(table["verdict"] == "ok")
     with atomic_path(quality_path) as temporary:
         table.to_parquet(temporary, index=False)
-    out = table.loc[table["verdict"] != "ok"]
+    out = table.loc[~ok]
     for clip_id, reason in () if said else zip(out["clip_id"], out["reason"]):
         note(f"Left out: clip {clip_id}: {reason}")
-    if not (table.verdict == "ok").any():
+    if not ok.any():
         raise InputError(
             f"Not one of {len(entries)} clips can be used, see {quality_path}; the first, {table.clip_id[0]}: {table.reason[0]}"
         )
-    return _summary(table, entries, splits, reused)
+    people = {}
+    for entry, split, used in zip(entries, splits, ok):
+        if used:
+            people.setdefault(split, set()).add(entry.person_id)
+    return {
+        "clips": len(table),
+        "clips_used": int(ok.sum()),
+        "clips_left_out": int((~ok).sum()),
+        "clips_reused": reused,
+        "people": len(set().union(*people.values())),
+        "people_by_split": {split: len(ids) for split, ids in sorted(people.items())},
+        "frames_decoded": int(table.n_decoded.sum()),
+        "frames_found": int(table.n_found.sum()),
+        "frames_kept": int(table.n_kept.sum()),
+        "share_found": float(table.n_found.sum() / max(frames_seen(table).sum(), 1)),
+        "clips_with_two_faces": int((table.n_two_faces > 0).sum()),
+    }
 
 
 def _as_today(row, entry):
@@ -166,8 +183,7 @@ def _process(wanted, files, todo, folder, layout, settings, progress):
     """Yields (i, QualityRow) for every i of `todo` as it gets done; its crops wait at files[i], unless Beam did the work."""
     if settings.beam_options:
         if todo:
-            jobs = [beam_pipelines.Job(wanted[i], files[i]) for i in todo]
-            beam_pipelines.process(jobs, folder, layout, settings)
+            beam_pipelines.process({files[i]: wanted[i] for i in todo}, folder, layout, settings)
             for pending in packing.recover(folder):
                 packing.begin(folder)
                 packing.adopt(folder, pending, layout)
@@ -240,25 +256,3 @@ def _named(entries, settings, known=None):
     ]
     image = (VERSION, settings.image_size, settings.channels, settings.image_format, settings.max_frames_per_record)
     return hashlib.sha256(json.dumps([clips, list(settings.trait_names), image]).encode()).hexdigest(), splits, keys
-
-
-def _summary(table, entries, splits, reused):
-    ok = table.verdict == "ok"
-    people = {}
-    for entry, split, used in zip(entries, splits, ok):
-        if used:
-            people.setdefault(split, set()).add(entry.person_id)
-    decoded = int(table.n_decoded.sum())
-    return {
-        "clips": len(table),
-        "clips_used": int(ok.sum()),
-        "clips_left_out": int((~ok).sum()),
-        "clips_reused": reused,
-        "people": len(set().union(*people.values())),
-        "people_by_split": {split: len(ids) for split, ids in sorted(people.items())},
-        "frames_decoded": decoded,
-        "frames_found": int(table.n_found.sum()),
-        "frames_kept": int(table.n_kept.sum()),
-        "share_found": float(table.n_found.sum() / max(frames_seen(table).sum(), 1)),
-        "clips_with_two_faces": int((table.n_two_faces > 0).sum()),
-    }

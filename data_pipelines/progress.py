@@ -20,24 +20,23 @@ _PREFIX = contextvars.ContextVar("prefix", default="")
 _LIVE = {}  # {stream: width of the live line that stands there}
 
 
-@contextlib.contextmanager
 def shown(on: bool = True):
     """Within the block progress is written to stderr, or not."""
-    token = _SHOWN.set(on)
-    try:
-        yield
-    finally:
-        _SHOWN.reset(token)
+    return _set(_SHOWN, on)
+
+
+def within(what: str):
+    """Within the block every line of progress begins with `what`, for example 'stage 2 of 5'."""
+    return _set(_PREFIX, f"{what}, " if what else "")
 
 
 @contextlib.contextmanager
-def within(what: str):
-    """Within the block every line of progress begins with `what`, for example 'stage 2 of 5'."""
-    token = _PREFIX.set(f"{what}, " if what else "")
+def _set(variable, value):
+    token = variable.set(value)
     try:
         yield
     finally:
-        _PREFIX.reset(token)
+        variable.reset(token)
 
 
 def prefix() -> str:

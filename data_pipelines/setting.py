@@ -72,7 +72,7 @@ class Setting:
 
     def fault(self, value) -> str:
         """'' where the setting may have this value; else how to go on after 'config.NAME'."""
-        if not self._has_type(value):
+        if not (isinstance(value, tuple) if self.of else _is_a(value, self.kind)):
             return f"is {value!r}; it must be of type {type(self.default).__name__}, {self.allowed()}"
         if any(isinstance(item, int) and abs(item) > LARGEST for item in (value if self.of else (value,))):
             return f"is too large; it must be {self.allowed()}, and of at most {LARGEST:_}"
@@ -85,11 +85,6 @@ class Setting:
         if wrong or number < self.some or (self.distinct and len(set(value)) < number) or number != (self.length or number):
             return f"is {tuple(value)!r}; it must be {self.allowed()}"
         return ""
-
-    def _has_type(self, value) -> bool:
-        if self.of is not None:
-            return isinstance(value, tuple)
-        return _is_a(value, self.kind)
 
     def _fits(self, value) -> bool:
         if not _is_a(value, self.kind):

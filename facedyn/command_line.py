@@ -197,9 +197,11 @@ class Call:
 
 def read(args: list[str]) -> Call:
     """The call that the words are. Raises InputError for an option or setting that is not there, or lacks its value."""
-    stage = stage_named(args[0] if args else "-")
+    stage, words = stage_named(args[0] if args else "-"), args[1:]
+    if ALL[stage].positional and words and not words[0].startswith("-"):
+        words = [f"--{ALL[stage].positional}={words[0]}", *words[1:]]
     try:
-        given, rest = parser(stage).parse_known_args(_with_positional(stage, args[1:]))
+        given, rest = parser(stage).parse_known_args(words)
     except argparse.ArgumentError as error:
         wants = "needs a value" if "expected" in error.message else error.message
         raise InputError(f"{error.argument_name} {wants}: {error.argument_name}=VALUE.") from error
@@ -217,13 +219,6 @@ def read(args: list[str]) -> Call:
             raise InputError(f"--{name} contains a NUL character, which a path must not.")
         values[name] = with_home(values[name], f"--{name}")
     return Call(stage, values, settings)
-
-
-def _with_positional(stage: str, words: list[str]) -> list[str]:
-    """The words, in which a first one without dashes has become the option that it stands for."""
-    if ALL[stage].positional and words and not words[0].startswith("-"):
-        return [f"--{ALL[stage].positional}={words[0]}", *words[1:]]
-    return words
 
 
 def _not_understood(stage: str, word: str) -> str:

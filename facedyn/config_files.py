@@ -44,8 +44,10 @@ def load_config(spec: str) -> ConfigDict:
         raise
     except KeyError as error:  # how a locked ConfigDict refuses a key
         raise InputError(f"{path} sets a config key that does not exist: {_first_line(error)}") from error
-    except AttributeError as error:
-        raise InputError(_unknown_attribute(path, error)) from error
+    except AttributeError as error:  # in whose text ConfigDict quotes the wrong key
+        name = getattr(error, "name", None) or (str(error).split('"') + [""])[1] or _first_line(error)
+        near = nearest(name, flatten(default_config()))
+        raise InputError(f"{path} sets {name!r}, which is not a setting; the nearest one is {near!r}.") from error
     except Exception as error:  # the file is the user's own code: any error in it is one of the input
         raise InputError(f"The config file {path} cannot be used: {type(error).__name__}: {_first_line(error)}") from error
     if not isinstance(config, ConfigDict):
@@ -79,12 +81,6 @@ def _path_and_argument(spec: str) -> tuple[pathlib.Path, str]:
 
 def _first_line(error) -> str:
     return (str(error.args[0] if error.args else error).strip() or "no reason given").splitlines()[0]
-
-
-def _unknown_attribute(path, error) -> str:
-    """ConfigDict names the wrong key in quotes; find the valid one that is nearest."""
-    name = getattr(error, "name", None) or (str(error).split('"') + [""])[1] or _first_line(error)
-    return f"{path} sets {name!r}, which is not a setting; the nearest one is {nearest(name, flatten(default_config()))!r}."
 
 
 def override(config, name: str, text: str) -> None:

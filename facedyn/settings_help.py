@@ -40,7 +40,7 @@ def written(value) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) and value else str(value) if value not in ("", ()) else "''"
 
 
-def of_stage(stage: str, width: int = 110) -> str:
+def of_stage(stage: str) -> str:
     """The stage's own settings, a paragraph each: name and default, help, what it may be. '' where it has none."""
     lines = []
     for section in OF_STAGE.get(stage, ()):
@@ -48,7 +48,7 @@ def of_stage(stage: str, width: int = 110) -> str:
         for name, setting in of_section(section).items():
             lines.append(f"  --config.{name}={written(setting.default)}")
             text = f"{setting.help} [{setting.allowed()}]"
-            lines += textwrap.wrap(text, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+            lines += textwrap.wrap(text, 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
     return "\n".join(lines).lstrip("\n")
 
 

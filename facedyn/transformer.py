@@ -132,18 +132,20 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
     def _gather(self, embedder, change) -> "FacialDynamics":
         """Replaces what was gathered by change(what was gathered, a folder), and all that is known of it."""
         from facedyn.stages import embed_update
-        from facedyn.stages.embed_reuse import as_dict
 
         before = self.__dict__.get("_gathered") or embed_update.empty(embedder)
         if before.made_with != embedder.made_with():
             raise InputError("The model, level or settings have changed since partial_fit: call fit() to begin again.")
         with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work, progress.shown(bool(self.progress)):
             self._gathered = change(before, work)
-        table, self.videos_, self.predictions_, _, seconds = self._gathered.tables
-        self.representations_ = table
-        self.quality_ = embedder.quality(table, self.videos_, as_dict(seconds))
-        self.features_ = _complete(embedder.features(table), self.quality_, None, self.unusable)
+        self.features_ = self._features_of(embedder, self._gathered.tables)
         return self
+
+    def _features_of(self, embedder, tables, people=None) -> pd.DataFrame:
+        """The features of what was found, all else of which becomes an attribute; people: of each element of a list."""
+        self.representations_, self.videos_, self.predictions_ = tables[:3]
+        self.quality_ = embedder.quality(tables)
+        return _complete(embedder.features(tables.representations), self.quality_, people, self.unusable)
 
     def transform(self, X) -> pd.DataFrame:
         """The features of the people in X.
@@ -155,23 +157,17 @@ class FacialDynamics(TransformerMixin, BaseEstimator):
           `get_feature_names_out`.
         Raises InputError when there is no video, or none of them can be used (`videos_` says why).
         """
-        with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work:
-            return self._transform(X, work)
-
-    def _transform(self, X, work) -> pd.DataFrame:
         from facedyn.stages.embed_videos import collect
 
         embedder = self._checked()
         videos = collect(X, embedder.config.data.person_pattern)
         self.quality_ = self.videos_ = self.predictions_ = self.representations_ = None
         try:
-            with progress.shown(bool(self.progress)):
+            with tempfile.TemporaryDirectory(prefix="facedyn-embed-") as work, progress.shown(bool(self.progress)):
                 found = embedder.embed(videos, work)
         finally:
             self.videos_ = embedder.videos
-        self.videos_, self.predictions_, self.representations_ = found.videos, found.predictions, found.table
-        self.quality_ = embedder.quality(found.table, found.videos, found.seconds)
-        return _complete(embedder.features(found.table), self.quality_, videos.people, self.unusable)
+        return self._features_of(embedder, found, videos.people)
 
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         """The names of the columns, as `facedyn.features.feature_names` makes them."""

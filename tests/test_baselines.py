@@ -125,7 +125,7 @@ def test_optical_flow_is_farneback_on_a_grid():
     np.testing.assert_allclose(found[0, 1:3, 1:3], 1, atol=0.2)
     assert found[1:4].max() < 0.3
     frames = np.round(run * 255).astype(np.uint8)
-    flows = [cv2.calcOpticalFlowFarneback(a, b, None, **clip_features.FLOW) for a, b in itertools.pairwise(frames)]
+    flows = [cv2.calcOpticalFlowFarneback(a, b, None, *clip_features.FLOW) for a, b in itertools.pairwise(frames)]
     magnitude = np.linalg.norm(flows, axis=-1)[:, 8:16, 24:32].mean((1, 2))
     np.testing.assert_allclose(found[4:, 1, 3], (magnitude.mean(), magnitude.std()), rtol=1e-4)
     assert (clip_features.optical_flow([np.full((3, 16, 16), 0.5, np.float32)]) == 0).all()

@@ -69,8 +69,8 @@ def test_without_beam_its_flags_are_refused_in_one_sentence(tmp_path, monkeypatc
 )
 def test_embed_over_beam_gives_the_table_of_one_process(workdir, blob_manifest, tmp_path, monkeypatch):
     pytest.importorskip("apache_beam", reason="needs Apache Beam, the extra `beam`")
-    process, jobs = beam_pipelines.process, []
-    monkeypatch.setattr(beam_pipelines, "process", lambda own, *work: (jobs.extend(own), process(own, *work)))
+    process, processed = beam_pipelines.process, []
+    monkeypatch.setattr(beam_pipelines, "process", lambda own, *work: (processed.extend(own.values()), process(own, *work)))
     rows = [line.replace(",videos/", f",{blob_manifest.parent}/videos/") for line in blob_manifest.read_text().splitlines()]
     (tmp_path / "new.csv").write_text("\n".join(rows[:7]) + "\n")  # three people
     tables = []
@@ -78,5 +78,5 @@ def test_embed_over_beam_gives_the_table_of_one_process(workdir, blob_manifest, 
         out = tmp_path / f"{name}.parquet"
         assert main(["embed", f"--videos={tmp_path}/new.csv", f"--workdir={workdir}", f"--out={out}", *more]) == 0
         tables.append(pd.read_parquet(out))
-    assert {job.wanted.entry.clip_id for job in jobs} == {row.partition(",")[0] for row in rows[1:7]}
+    assert {wanted.entry.clip_id for wanted in processed} == {row.partition(",")[0] for row in rows[1:7]}
     pd.testing.assert_frame_equal(*tables, rtol=1e-5)

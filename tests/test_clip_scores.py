@@ -16,7 +16,7 @@ from facedyn.stages import embedder
 from facedyn.stages.runtime import common
 from facedyn.stages.traits import saved_heads, traits_stage
 from facedyn.store.representations import load_representations
-from facedyn.store.scores import ScoreKey, key_of, load_scores, rows_of_key
+from facedyn.store.scores import ScoreKey, load_scores, rows_of_key
 
 N, CLIPS, D = 30, 4, 40  # people, clips each, values of a representation
 HEADLINE = ScoreKey("representation", "ridge", scales="1", tasks="all", aggregate="none")
@@ -130,7 +130,8 @@ def test_people_on_both_sides_are_allowed_flagged_and_shown_as_a_leak(score, tmp
     of_stage = scores[scores["stage"] == "traits"]
     assert set(of_stage["note"]) == {"people_overlap"}
     assert mean_pcc(scores, HEADLINE.noting("people_overlap")).value > 0.6
-    looked_up = mean_pcc(scores, ScoreKey("same_identity", note="people_overlap"))
+    key = ScoreKey("same_identity", note="people_overlap")
+    looked_up = mean_pcc(scores, key)
     train = labels[:24, :3].mean(1)
     everyone = np.concatenate([labels[:24, :3].reshape(-1, 2), labels[24:27].reshape(-1, 2)]).mean(0)
     predicted = np.concatenate([train, np.repeat(everyone[None], 3 * CLIPS, 0)])
@@ -139,7 +140,7 @@ def test_people_on_both_sides_are_allowed_flagged_and_shown_as_a_leak(score, tmp
     assert looked_up.value == pytest.approx(expected, abs=1e-4)
     assert looked_up.n == 27
     assert "representation_minus_same_identity" in set(of_stage["method"])
-    assert describe(key_of(looked_up)) == ("same-identity look-up", "people overlap")
+    assert describe(key) == ("same-identity look-up", "people overlap")
     table = pd.read_parquet(tmp_path / "traits" / "predictions.parquet")
     assert summary["headline"]["note"] == "people_overlap"
     assert set(table["note"]) == {"people_overlap"}

@@ -41,9 +41,9 @@ def test_parts_of_a_representation_have_an_equal_say_in_every_head():
     config = small_config(
         fit__solver="least_squares", fit__filter_kind="low_rank", fit__blocks=("filters", "innovations", "step_correlations")
     )
-    sizes = np.bincount(shared.feature_bands(config))
+    sizes = np.bincount(shared.features(config).bands)
     assert len(set(sizes)) == len(sizes) == 3
-    weights = shared.feature_weights(config)
+    weights = shared.features(config).weights
     of_parts = np.split(weights**2, np.cumsum(sizes)[:-1])
     np.testing.assert_allclose([part.sum() for part in of_parts], sum(sizes) / 3, rtol=1e-6)
     rows = pd.DataFrame(dict(unit_id=["a", "b"], person_id=["a", "b"], task="", session="", scale=1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.dataset.face_clips import ClipInfo
-from data_pipelines.dataset.loaders import window_loader, window_source
+from data_pipelines.dataset.loaders import WindowSource, window_loader
 from data_pipelines.dataset.windows import centre_positions
 from data_pipelines.errors import InputError
 
@@ -53,7 +53,7 @@ def test_processes_share_a_step_without_overlap():
 
 
 def test_people_are_equally_likely_clips_go_by_their_windows_and_no_window_spans_a_gap():
-    source = window_source(DATA, range(len(DATA.clips)), scale=2, half_length=2, seed=0)
+    source = WindowSource(DATA, range(len(DATA.clips)), scale=2, half_length=2, seed=0)
     draws = [source.draw(i) for i in range(6000)]
     people = collections.Counter(DATA.clips[record].person_id for record, _ in draws)
     np.testing.assert_allclose([people[p] for p in "abc"], 2000, atol=120)

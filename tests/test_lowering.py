@@ -103,7 +103,7 @@ def test_the_closed_form(mesh):
         batching.Rows(*(struct(people, *shape, dtype=jnp.int32) for shape in ((n, 5), (n,), ()))) for n in (ROWS, ROWS // 2)
     )
     states, population = struct(people, FRAMES, len(sites), rank), struct(len(sites), 2, rank, rank)
-    normal_equations, errors = learning.compile_sums(config, mesh)
+    normal_equations, errors = learning.compile_sums(config.fit.whiten, mesh)
     frames = struct(8, SIZE, SIZE, 1, dtype=jnp.uint8)
     cases = {
         "encode": (closed_form.compile_encode(config, sites, mesh), params_of(config), basis, frames),

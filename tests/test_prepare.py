@@ -17,9 +17,10 @@ from data_pipelines.dataset import packing
 from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.errors import InputError
 from data_pipelines.faces import clip_faces, images
+from data_pipelines.faces.clip_faces import PrepareSettings
 from data_pipelines.faces.video import Video, quiet
 from data_pipelines.manifest import ClipEntry, read_manifest
-from data_pipelines.prepare import PrepareSettings, prepare_face_clips
+from data_pipelines.prepare import prepare_face_clips
 
 SETTINGS = PrepareSettings(image_size=16, workers=1, min_frames=9)
 

@@ -97,7 +97,7 @@ def test_the_package_is_silent_and_the_command_line_is_not(capsys):
     assert capsys.readouterr() == ("", "")
     for level, expected in ((messages.QUIET, "b\n"), (messages.NORMAL, "a\nb\n"), (messages.VERBOSE, "c\na\nb\n")):
         with messages.on_command_line(level):
-            messages.detail("c")
+            messages.LOGGER.debug("c")
             messages.info("a")
             messages.warning("b")
             assert messages.verbose() == (level == messages.VERBOSE)

@@ -37,7 +37,7 @@ def test_what_is_written_comes_back_typed_and_by_its_key(tmp_path):
     plain = ScoreKey("time_shuffled", scales="1", tasks="NA", seed="0")
     scores.replace_scores(tmp_path, "traits", [row(odd, value=0.25), row(plain, value=0.5)])
     table = scores.load_scores(tmp_path)
-    assert [scores.key_of(r) for r in table.itertuples()] == [odd, plain]
+    assert [r.key for r in scores.score_rows(table)] == [odd, plain]
     assert [scores.rows_of_key(table, key)["value"].item() for key in (odd, plain)] == [0.25, 0.5]
     numbers = {name: str(table[name].dtype) for name in scores.NUMBERS}
     assert numbers == dict.fromkeys(("value", "low", "high", "chance"), "float64") | {"n": "Int64"}

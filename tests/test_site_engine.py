@@ -78,7 +78,7 @@ def test_nothing_passes_between_devices(reference):
     config, mesh = closed_form_settings(), fitting.mesh
     batch = test_fit_engine.batch_of(fitting, model, [{batching.WHOLE: unit} for unit in UNITS[:4]], shape_of(), 4)
     (some,) = batching.groups_of(mesh, batch, 4)
-    normal_equations, errors = learning.compile_sums(config, mesh)
+    normal_equations, errors = learning.compile_sums(config.fit.whiten, mesh)
     encode = closed_form.compile_encode(config, closed_form.sites_of(config), mesh)
     population, ridge = batching.to_devices(mesh, (model.population, model.ridge))
     for lowered in (
@@ -217,7 +217,7 @@ def test_the_blocks_stand_one_behind_the_other_and_are_of_all_frames(reference):
         np.testing.assert_allclose(vector[:filters], expected[name][0], atol=1e-5)
         np.testing.assert_allclose(figures, expected[name][1:], rtol=1e-5)
         assert vector.shape == (filters + 3 * (9 * 3 + 3),)
-    assert np.bincount(shared.feature_bands(config)).tolist() == [filters, 3 * 9 * 3, 3 * 3]
+    assert np.bincount(shared.features(config).bands).tolist() == [filters, 3 * 9 * 3, 3 * 3]
     # Those of the core, for a unit alone.
     batch = test_fit_engine.batch_of(fitting, model, [{batching.WHOLE: unit} for unit in UNITS[:4]], shape_of(), 4)
     rows = low_rank.concatenate_rows(*((batch.frames[2], *(x[2] for x in part)) for part in (batch.fitted, batch.held)))

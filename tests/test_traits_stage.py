@@ -13,7 +13,7 @@ from facedyn.stages.runtime import common
 from facedyn.stages.traits import saved_heads, traits_stage
 from facedyn.stages.traits.trait_predictions import FUSIONS
 from facedyn.store.representations import load_representations
-from facedyn.store.scores import ScoreKey, key_of, load_scores, rows_of_key
+from facedyn.store.scores import ScoreKey, load_scores, rows_of_key, score_rows
 
 N = 40  # people, in every test the same, so that they share the compilation
 HEADLINE = ScoreKey("representation", "ridge", scales="1+2", tasks="all", fusion="features")
@@ -37,7 +37,7 @@ def mean_pcc(scores, key=HEADLINE):
 
 
 def keys_of(scores, method="representation"):
-    return {key_of(row) for row in scores[scores["method"] == method].itertuples()}
+    return {row.key for row in score_rows(scores[scores["method"] == method])}
 
 
 def predictions_of(workdir, key, trait="openness"):
@@ -168,7 +168,7 @@ def test_what_is_left_out_is_said(run_stage):
     assert "1 people have labels but no representation and are left out: p002" in out
     assert "1 people have no representation of scale 1, task talk: p000" in out
     own = scores[(scores["metric"] == "pcc") & (scores["method"] == "representation")]
-    people = {(key_of(row), row.trait): row.n for row in own.itertuples()}
+    people = {(row.key, row.trait): row.n for row in score_rows(own)}
     assert people[HEADLINE, "extraversion"] == N
     assert people[HEADLINE, "openness"] == N - 4
     assert people[HEADLINE._replace(scales="1", tasks="talk", fusion=""), "extraversion"] == N - 1

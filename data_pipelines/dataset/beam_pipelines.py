@@ -6,8 +6,6 @@ All workers must see the videos and `data_dir` under the same paths.
 """
 
 import argparse
-import dataclasses
-import itertools
 import pathlib
 import shlex
 
@@ -16,14 +14,6 @@ from data_pipelines.dataset.growth import Wanted
 from data_pipelines.errors import InputError
 
 BATCH = 32  # clips that a worker takes at once
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A clip, and where it waits when it has been processed."""
-
-    wanted: Wanted
-    path: pathlib.Path
 
 
 def pipeline_options(flags: str):
@@ -39,12 +29,16 @@ def pipeline_options(flags: str):
     return options
 
 
-def process(jobs, folder, layout, settings) -> None:
-    """Processes and packs clips in Beam's workers; what they packed waits under `folder` for `packing.adopt`."""
+def process(jobs: dict[pathlib.Path, Wanted], folder, layout, settings) -> None:
+    """Processes and packs clips in Beam's workers; what they packed waits under `folder` for `packing.adopt`.
+
+    jobs: where each clip waits when it has been processed, and what is asked of it.
+    """
     beam = _beam()
-    by_split = itertools.groupby(sorted(jobs, key=lambda job: job.wanted.split), lambda job: job.wanted.split)
-    of_splits = [list(of_split) for _, of_split in by_split]
-    batches = [jobs[first : first + BATCH] for jobs in of_splits for first in range(0, len(jobs), BATCH)]
+    by_split = {}
+    for path, wanted in jobs.items():
+        by_split.setdefault(wanted.split, []).append((path, wanted))
+    batches = [some[i : i + BATCH] for _, some in sorted(by_split.items()) for i in range(0, len(some), BATCH)]
     with beam.Pipeline(options=pipeline_options(settings.beam_options)) as pipeline:
         work = (folder, layout, settings)
         _ = pipeline | "Batches" >> beam.Create(batches) | "Spread" >> beam.Reshuffle() | "Faces" >> beam.Map(_batch, *work)
@@ -53,12 +47,12 @@ def process(jobs, folder, layout, settings) -> None:
 def _batch(jobs, folder, layout, settings):
     clip_files.start_worker(interruptible=False)
     waiting, size = {}, 0
-    for number, job in enumerate(jobs, 1):
-        clip_files.process_to_file(job.wanted.entry, settings, job.path)
-        waiting[job.path] = job.wanted
-        size += clip_files.bytes_of(job.path)
+    for number, (path, wanted) in enumerate(jobs, 1):
+        clip_files.process_to_file(wanted.entry, settings, path)
+        waiting[path] = wanted
+        size += clip_files.bytes_of(path)
         if size >= layout.shard_bytes or number == len(jobs):
-            growth.pack_waiting(folder, waiting, job.wanted.split, layout)
+            growth.pack_waiting(folder, waiting, wanted.split, layout)
             for path in waiting:
                 clip_files.remove_clip(path)
             waiting, size = {}, 0

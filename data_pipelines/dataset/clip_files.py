@@ -62,12 +62,11 @@ def process_to_file(entry: ClipEntry, settings: PrepareSettings, path, log=None)
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _CropWriter(path) as writer:
-            if is_url(entry.path):
-                faces = clip_faces.process_remote_clip(entry, settings, writer.write, path.parent)
-            else:
-                faces = clip_faces.process_clip(entry, settings, writer.write, path.parent)
-            _put_in_place(path, faces, writer.close() if faces.row.verdict == "ok" else [])
+        with _crop_writer(path) as crops:
+            process = clip_faces.process_remote_clip if is_url(entry.path) else clip_faces.process_clip
+            faces = process(entry, settings, crops.write, path.parent)
+            crops.close()
+            _put_in_place(path, faces, crops.files if faces.row.verdict == "ok" else [])
     except (OSError, RuntimeError) as error:
         raise_if_full(error, path)
         raise
@@ -88,43 +87,62 @@ def write_again(path, row: QualityRow, frame_indices, frames) -> None:
     """Leaves a clip that was packed before at `path`, as `process_to_file` does."""
     path, count = pathlib.Path(path), len(frame_indices)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _CropWriter(path) as writer:
+    with _crop_writer(path) as crops:
         for frame in frames:
-            writer.write(frame)
-        faces = ClipFaces(row, np.asarray(frame_indices), np.arange(count, dtype=np.int32))
-        _put_in_place(path, faces, writer.close())
+            crops.write(frame)
+        crops.close()
+        _put_in_place(path, ClipFaces(row, np.asarray(frame_indices), np.arange(count, dtype=np.int32)), crops.files)
 
 
-class _CropWriter:
-    """Appends encoded images to a row of files; what is left under a temporary name at the end is deleted."""
+class RecordFiles:
+    """Writes records to a row of files: the next is begun when one has reached its size. All are deleted where the block fails.
 
-    def __init__(self, path):
-        self._path, self._file, self._files, self._bytes = path, None, [], 0
+    files: the paths so far; records: how many there are in the last of them.
+    """
+
+    def __init__(self, path_of, most: float):
+        """path_of: number of a file -> where it lies; most: bytes of a file before compression, about."""
+        self._path_of, self._most, self._file, self._bytes = path_of, most, None, 0
+        self.files, self.records = [], 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        if self._file is not None:
-            # An unfinished file cannot be closed on a full disk.
-            with contextlib.suppress(RuntimeError):
-                self._file.close()
-        discard(self._path)
-
-    def write(self, image: bytes) -> None:
-        if self._file is None or self._bytes > FILE_BYTES:
+        if exception[0] is None:
             self.close()
-            self._files.append(self._path.parent / f".{self._path.stem}.{TEMPORARY}{len(self._files)}")
-            self._file, self._bytes = array_record_module.ArrayRecordWriter(str(self._files[-1]), COMPRESSION), 0
-        self._file.write(image)
-        self._bytes += len(image)
+            return
+        with contextlib.suppress(RuntimeError):  # an unfinished file cannot be closed on a full disk
+            self.close()
+        for file in self.files:
+            file.unlink(missing_ok=True)
 
-    def close(self) -> list[pathlib.Path]:
-        """The finished files."""
+    def write(self, record: bytes) -> None:
+        """Appends a record."""
+        if self._file is None or self._bytes >= self._most:
+            self.close()
+            self.files.append(self._path_of(len(self.files)))
+            self._file = array_record_module.ArrayRecordWriter(str(self.files[-1]), COMPRESSION)
+            self._bytes = self.records = 0
+        self._file.write(record)
+        self._bytes += len(record)
+        self.records += 1
+
+    def close(self) -> None:
+        """Finishes the last file."""
         if self._file is not None:
             self._file.close()
             self._file = None
-        return self._files
+
+
+@contextlib.contextmanager
+def _crop_writer(path):
+    """RecordFiles of encoded crops under temporary names; what is left of these at the end is deleted."""
+    try:
+        with RecordFiles(lambda number: path.parent / f".{path.stem}.{TEMPORARY}{number}", FILE_BYTES) as crops:
+            yield crops
+    finally:
+        discard(path)
 
 
 def _crops(path, number):

@@ -7,6 +7,7 @@ stay encoded until the very ones asked for are decoded. TFDS reads the shards, t
 
 import collections
 import dataclasses
+import functools
 import pathlib
 import threading
 
@@ -128,7 +129,8 @@ class FaceClipsReader:
         places = self._index.table
         self._split = places["split"].to_pandas().to_numpy()
         self._shard, self._record = (places[name].to_numpy() for name in ("shard", "record"))
-        self._shards, self._opening = collections.OrderedDict(), threading.Lock()
+        # One that is dropped is closed when no thread reads from it any more.
+        self._shard_of = functools.lru_cache(MAX_OPEN)(_open_shard)
         self._cache, self._cached_bytes, self._cache_bytes = collections.OrderedDict(), 0, cache_bytes
         self._lock = threading.Lock()
 
@@ -164,26 +166,14 @@ class FaceClipsReader:
 
     def _read(self, row) -> bytes:
         """The serialised record of a row, from its shard, of which no more than MAX_OPEN stay open."""
-        place = self._split[row], int(self._shard[row])
-        with self._opening:
-            if place in self._shards:
-                self._shards.move_to_end(place)
-            else:
-                file = self.folder / SHARD.format(split=place[0], number=place[1])
-                if not file.is_file():  # ArrayRecord would say so in many lines
-                    raise InputError(f"The dataset in {self.folder} lacks its shard {file.name}; run the stage prepare again.")
-                reader = array_record_module.ArrayRecordReader(str(file), "readahead_buffer_size:0")
-                self._shards[place] = reader, threading.Lock()
-            reader, lock = self._shards[place]
-            while len(self._shards) > MAX_OPEN:
-                self._shards.popitem(last=False)  # closed when no thread reads from it any more
+        file = self.folder / SHARD.format(split=self._split[row], number=int(self._shard[row]))
+        reader, lock = self._shard_of(file)
         try:
             with lock:
                 return reader.read([int(self._record[row])])[0]
         except (RuntimeError, ValueError, IndexError) as error:
-            file = SHARD.format(split=place[0], number=place[1])
             raise InputError(
-                f"The shard {file} of the dataset in {self.folder} is damaged; remove that folder and run prepare again."
+                f"The shard {file.name} of the dataset in {self.folder} is damaged; remove that folder and run prepare again."
             ) from error
 
     def frames(self, i: int, positions=None) -> np.ndarray:
@@ -206,6 +196,13 @@ class FaceClipsReader:
                 images[place] = decode_image(encoded[positions[place] - starts[part]], self.channels)
             before = place
         return images
+
+
+def _open_shard(file):
+    """(reader of a shard, the lock of who reads from it)."""
+    if not file.is_file():  # ArrayRecord would say so in many lines
+        raise InputError(f"The dataset in {file.parent} lacks its shard {file.name}; run the stage prepare again.")
+    return array_record_module.ArrayRecordReader(str(file), "readahead_buffer_size:0"), threading.Lock()
 
 
 def images_of(serialised: bytes) -> list[bytes]:

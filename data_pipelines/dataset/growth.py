@@ -96,7 +96,7 @@ class Waiting:
         for part, old in list(self._old.items()):
             self._old[part] = {(clip_id, key) for clip_id, key in old if new.get(clip_id, key) == key}
             if not self._old[part]:  # a newer form of each of its clips is there
-                packing.remove_parts(self._folder, [part])
+                packing.remove_parts([part.file])
                 del self._old[part]
 
 
@@ -139,7 +139,7 @@ def follow(data_dir, folder, wanted: dict[str, Wanted], layout: Format) -> None:
 
 def _rewrite(folder, part: Part, stay, wanted, layout):
     if not stay:
-        packing.remove_parts(folder, [part])
+        packing.remove_parts([part.file])
         return
 
     def relabelled(clip):

@@ -4,7 +4,6 @@ Item i of the stream is drawn from a random generator keyed by the seed and i al
 their clips (in proportion to its windows), a centre frame. So a step's batch is the same after a resume, for any thread count.
 """
 
-import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,15 +17,29 @@ if TYPE_CHECKING:
     from data_pipelines.dataset.face_clips import FaceClipsReader
 
 
-@dataclasses.dataclass(frozen=True)
 class WindowSource:
-    """Endless, stateless source for Grain: item i is uint8 [2n+1, H, W, C]."""
+    """Endless, stateless source for Grain over `records`, numbers in `face_clips.clips`: item i is uint8 [2n+1, H, W, C].
 
-    face_clips: "FaceClipsReader"
-    people: tuple  # a person: (records [R], windows before each record [R+1], centres of all their records [N])
-    scale: int
-    half_length: int
-    seed: int
+    Raises InputError when the records hold no window at all.
+    """
+
+    def __init__(self, face_clips: "FaceClipsReader", records, *, scale: int, half_length: int, seed: int):
+        self.face_clips, self.scale, self.half_length, self.seed = face_clips, scale, half_length, seed
+        by_person = {}
+        for record in records:
+            info = face_clips.clips[record]
+            centres = centre_positions(info.frame_indices, scale, half_length)
+            if len(centres):
+                by_person.setdefault(info.person_id, []).append((int(record), centres))
+        if not by_person:
+            raise InputError(
+                f"None of the {len(list(records))} clips has one window of {2 * half_length + 1} frames at scale {scale}; "
+                "use longer clips, or smaller rank_loss.scales or rank_loss.half_length."
+            )
+        self.people = []  # a person: (records [R], windows before each record [R+1], centres of all their records [N])
+        for person in sorted(by_person):
+            numbers, centres = zip(*by_person[person])
+            self.people.append((numbers, np.cumsum([0, *map(len, centres)]), np.concatenate(centres)))
 
     def __len__(self):
         return sys.maxsize
@@ -42,26 +55,6 @@ class WindowSource:
     def __getitem__(self, index: int):
         record, centre = self.draw(int(index))
         return {"windows": self.face_clips.frames(record, window_positions([centre], self.scale, self.half_length)[0])}
-
-
-def window_source(face_clips, records, *, scale: int, half_length: int, seed: int) -> WindowSource:
-    """The source over `records` (numbers in `face_clips.clips`); raises InputError when they hold no window at all."""
-    by_person = {}
-    for record in records:
-        info = face_clips.clips[record]
-        centres = centre_positions(info.frame_indices, scale, half_length)
-        if len(centres):
-            by_person.setdefault(info.person_id, []).append((int(record), centres))
-    if not by_person:
-        raise InputError(
-            f"None of the {len(list(records))} clips has one window of {2 * half_length + 1} frames at scale {scale}; "
-            "use longer clips, or smaller rank_loss.scales or rank_loss.half_length."
-        )
-    people = []
-    for person in sorted(by_person):
-        numbers, centres = zip(*by_person[person])
-        people.append((numbers, np.cumsum([0, *map(len, centres)]), np.concatenate(centres)))
-    return WindowSource(face_clips, tuple(people), scale, half_length, seed)
 
 
 def window_loader(
@@ -82,7 +75,7 @@ def window_loader(
     batch_size is this process's own share B; over all processes the items of a step are disjoint. Only the windows' frames
     are decoded, in `threads` threads of a batch each, so many batches ahead. Raises InputError when the records hold no window.
     """
-    source = window_source(face_clips, records, scale=scale, half_length=half_length, seed=seed)
+    source = WindowSource(face_clips, records, scale=scale, half_length=half_length, seed=seed)
     first = start_step * batch_size * process_count + process_index
     items = grain.MapDataset.source(source).slice(slice(first, None, process_count))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads) if threads else 0)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipelines import bounded
-from data_pipelines.dataset.clip_files import COMPRESSION
+from data_pipelines.dataset.clip_files import RecordFiles
 from data_pipelines.dataset.face_clips import (
     METADATA,
     NAME,
@@ -99,11 +99,8 @@ def dataset_folder(data_dir) -> pathlib.Path:
 
 def read_parts(folder) -> list[Part]:
     """The parts that count, oldest first."""
-    return [_part(file, _details(file)) for file in part_files(folder)]
-
-
-def _part(file, details):
-    return Part(file, details["split"], tuple(details["shards"]), details["bytes"], details["max_frames_per_record"])
+    found = [(file, _details(file)) for file in part_files(folder)]
+    return [Part(file, d["split"], tuple(d["shards"]), d["bytes"], d["max_frames_per_record"]) for file, d in found]
 
 
 def _details(file):
@@ -120,9 +117,14 @@ def pack(folder, clips: Iterable[PackedClip], split: str, layout: Format) -> pat
     name = uuid.uuid4().hex
     rows, quality = [], []
     try:
-        with _Shards(pending, name, layout) as shards:
+        # Counted before compression, as the file on the disk lags behind by megabytes.
+        most = layout.shard_bytes / COMPRESSED[layout.image_format]
+        with RecordFiles(lambda number: pending / f"{name}-{number}", most) as shards:
             for clip in clips:
-                rows += [_index_row(clip, split, layout, *where) for where in shards.write_clip(clip, split, layout)]
+                for part, numbers, images in _records_of(clip, layout.max_frames_per_record):
+                    shards.write(serialised(clip, split, part, numbers, images))
+                    place = len(shards.files) - 1, shards.records - 1
+                    rows.append(_index_row(clip, split, layout, *place, part, numbers))
                 quality.append(clip.row | {"key": clip.key})
         _write_rows(pending / f"{name}.quality.parquet", quality, quality_schema())
         _write_rows(pending / f"{name}.parquet", rows, index_schema(layout.trait_names))
@@ -143,50 +145,15 @@ def _write_rows(path, rows, schema):
         pq.write_table(pa.Table.from_pylist(rows, schema), temporary)
 
 
-class _Shards:
-    """A row of shards under temporary names: the next is begun when one has reached its size."""
-
-    def __init__(self, pending, name, layout):
-        self._pending, self._name = pending, name
-        # Counted before compression, as the file on the disk lags behind by megabytes.
-        self._most = layout.shard_bytes / COMPRESSED[layout.image_format]
-        self._file, self._bytes, self._number, self._record = None, 0, -1, 0
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        if self._file is None:
-            return
-        if exception[0] is None:
-            self._file.close()
-        else:
-            with contextlib.suppress(RuntimeError):  # an unfinished file cannot be closed on a full disk
-                self._file.close()
-            for path in self._pending.glob(f"{self._name}-*"):
-                path.unlink()
-
-    def write_clip(self, clip, split, layout):
-        """Yields (shard, record, part, frame numbers) of each record of the clip."""
-        frames = clip.frames()
-        for part, start in enumerate(range(0, len(clip.frame_indices), layout.max_frames_per_record)):
-            numbers = clip.frame_indices[start : start + layout.max_frames_per_record]
-            images = list(itertools.islice(frames, len(numbers)))
-            if len(images) < len(numbers):
-                raise RuntimeError(f"clip {clip.clip_id} lost frames on the way to the dataset")
-            self._write(serialised(clip, split, part, numbers, images))
-            yield self._number, self._record - 1, part, numbers
-
-    def _write(self, record):
-        if self._file is None or self._bytes >= self._most:
-            if self._file is not None:
-                self._file.close()
-            self._number, self._record, self._bytes = self._number + 1, 0, 0
-            path = self._pending / f"{self._name}-{self._number}"
-            self._file = array_record_module.ArrayRecordWriter(str(path), COMPRESSION)
-        self._file.write(record)
-        self._bytes += len(record)
-        self._record += 1
+def _records_of(clip, most_frames):
+    """(part, frame numbers, encoded images) of each record that the clip is cut into."""
+    frames = clip.frames()
+    for part, start in enumerate(range(0, len(clip.frame_indices), most_frames)):
+        numbers = clip.frame_indices[start : start + most_frames]
+        images = list(itertools.islice(frames, len(numbers)))
+        if len(images) < len(numbers):
+            raise RuntimeError(f"clip {clip.clip_id} lost frames on the way to the dataset")
+        yield part, numbers, images
 
 
 def serialised(clip: PackedClip, split: str, part: int, numbers, images) -> bytes:
@@ -211,15 +178,17 @@ def _index_row(clip, split, layout, shard, record, part, numbers):
     return row | {f"trait:{name}": float(value) for name, value in zip(layout.trait_names, clip.traits)}
 
 
-def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part] = ()) -> Part:
+def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part] = ()) -> None:
     """Makes what `pack` wrote a part of the dataset, in the place of the parts that it replaces."""
     folder, pending, replaces = pathlib.Path(folder), pathlib.Path(pending), list(replaces)
     table = pq.read_table(pending)
     split = table["split"][0].as_py() if len(table) else ""
     local = sorted(set(table["shard"].to_pylist()))
-    new = dict(zip(local, _free_numbers(folder, split, len(local))))
+    parts = read_parts(folder)
+    taken = {number for part in parts if part.split == split for number in part.shards}
+    new = dict(zip(local, (number for number in itertools.count() if number not in taken)))
     size = sum(pending.with_name(f"{pending.stem}-{number}").stat().st_size for number in local)
-    newest = max((part.number for part in read_parts(folder)), default=-1)
+    newest = max((part.number for part in parts), default=-1)
     details = {
         "split": split,
         "shards": sorted(new.values()),
@@ -234,15 +203,10 @@ def adopt(folder, pending: pathlib.Path, layout: Format, replaces: Iterable[Part
     move = pending.with_suffix(".move")
     with atomic_path(move) as temporary:
         pq.write_table(table.replace_schema_metadata({DETAILS: json.dumps(details)}), temporary)
-    return _move(folder, move)
+    _move(folder, move)
 
 
-def _free_numbers(folder, split, count):
-    taken = {n for part in read_parts(folder) if part.split == split for n in part.shards}
-    return itertools.islice((number for number in itertools.count() if number not in taken), count)
-
-
-def _move(folder, move) -> Part:
+def _move(folder, move) -> None:
     """Moves a part from `pending/` to its place; can be called again after a kill."""
     details, name = _details(move), move.stem
     for old, number in details["from"].items():
@@ -256,24 +220,18 @@ def _move(folder, move) -> Part:
         quality.replace(quality_file(place))
     move.with_suffix(".parquet").unlink(missing_ok=True)
     move.replace(place)  # from here on it counts
-    _remove(folder, [folder / PARTS / old for old in details["replaces"]])
-    return _part(place, details)
+    remove_parts([folder / PARTS / old for old in details["replaces"]])
 
 
-def _remove(folder, files):
-    """Deletes parts; their index files first, so that no row ever names a shard that is gone."""
+def remove_parts(files: Iterable[pathlib.Path]) -> None:
+    """Takes whole parts out of the dataset, their index files (`files`) first: no row ever names a shard that is gone."""
     for file in files:
         if file.exists():
             details = _details(file)
             file.unlink()
             quality_file(file).unlink(missing_ok=True)
             for number in details["shards"]:
-                (folder / SHARD.format(split=details["split"], number=number)).unlink(missing_ok=True)
-
-
-def remove_parts(folder, parts: Iterable[Part]) -> None:
-    """Takes whole parts out of the dataset."""
-    _remove(pathlib.Path(folder), [part.file for part in parts])
+                (file.parents[1] / SHARD.format(split=details["split"], number=number)).unlink(missing_ok=True)
 
 
 def recover(folder) -> list[pathlib.Path]:
@@ -284,7 +242,7 @@ def recover(folder) -> list[pathlib.Path]:
         _move(folder, move)
     parts = part_files(folder)
     replaced = {name for part in parts for name in _details(part)["replaces"]}
-    _remove(folder, [part for part in parts if part.name in replaced])
+    remove_parts([part for part in parts if part.name in replaced])
     parts = read_parts(folder)
     known = {folder / SHARD.format(split=part.split, number=number) for part in parts for number in part.shards}
     known |= {quality_file(part.file) for part in parts}

@@ -102,14 +102,11 @@ def _extra(paths, others, listings):
             path = os.path.join(folder, name)
             if path in known or path in above or name.startswith("."):
                 continue
-            if name.lower().endswith(VIDEOS) or (of_frames and os.path.isdir(path) and _has_image(path, listings)):
+            inside = _names(path, listings) if of_frames and os.path.isdir(path) else ()
+            if name.lower().endswith(VIDEOS) or any(file.lower().endswith(IMAGES) for file in inside):
                 extra.append((name, path))
     return extra
 
 
 def _folder(path):
     return os.path.dirname(os.path.normpath(path))
-
-
-def _has_image(folder, listings):
-    return any(name.lower().endswith(IMAGES) for name in _names(folder, listings))

@@ -1,5 +1,6 @@
 """What a source makes of a folder: the clips as a manifest has them, and what the user should know about them."""
 
+import collections
 import dataclasses
 import pathlib
 
@@ -41,9 +42,7 @@ class Collection:
 def clip_ids(paths) -> list[str]:
     """An id for each path (relative to the source): itself without its suffix, with it where two would be the same."""
     short = [visible(path.with_suffix("").as_posix()).strip() for path in paths]
-    count = {}
-    for name in short:
-        count[name] = count.get(name, 0) + 1
+    count = collections.Counter(short)
     return [visible(path.as_posix()).strip() if count[name] > 1 else name for path, name in zip(paths, short)]
 
 

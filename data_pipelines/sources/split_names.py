@@ -21,7 +21,7 @@ def apply_protocol(collection: Collection, protocol: str) -> Collection:
     entries, notes = collection.entries, list(collection.notes)
     if protocol == "person_disjoint":
         return dataclasses.replace(collection, entries=tuple(dataclasses.replace(entry, split="") for entry in entries))
-    splits, clips = {}, {}
+    splits, of_train = {}, {}  # of_train: of each other split's clips whether they show someone of train
     for entry in entries:
         if entry.split:
             splits.setdefault(entry.person_id, set()).add(entry.split)
@@ -29,9 +29,8 @@ def apply_protocol(collection: Collection, protocol: str) -> Collection:
     if several:
         for entry in entries:
             if entry.split and entry.split != "train":
-                seen, all_ = clips.setdefault(entry.split, (0, 0))
-                clips[entry.split] = (seen + ("train" in splits[entry.person_id]), all_ + 1)
-        shares = ", ".join(f"{100 * seen / all_:.0f} % of the {split} clips" for split, (seen, all_) in sorted(clips.items()))
+                of_train.setdefault(entry.split, []).append("train" in splits[entry.person_id])
+        shares = ", ".join(f"{100 * sum(c) / len(c):.0f} % of the {split} clips" for split, c in sorted(of_train.items()))
         notes.append(
             f"The official split is not disjoint by person: {len(several)} of {len(splits)} people are in several splits "
             f"({named(several)}), {shares} show someone of train; --config.data.split_protocol=person_disjoint parts them."

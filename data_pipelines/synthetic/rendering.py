@@ -190,10 +190,15 @@ def _unit(tracks, name):
     return tracks[:, INDEX[name], None].astype(np.float64)
 
 
+def _polygon(x, upper, lower):
+    """What lies between two lines over x: [T, N] each -> x and y [T, 2 N]."""
+    return np.concatenate([x, x[:, ::-1]], 1), np.concatenate([upper, lower[:, ::-1]], 1)
+
+
 def _stroke(x, y, half_width):
     """A tapered line as a polygon: x, y [T, N] -> [T, 2 N]; the width is measured in y."""
     taper = half_width * np.sin(np.linspace(0.15, np.pi - 0.15, x.shape[1]))
-    return np.concatenate([x, x[:, ::-1]], 1), np.concatenate([y - taper, (y + taper)[:, ::-1]], 1)
+    return _polygon(x, y - taper, y + taper)
 
 
 def _add_creases(add, a, tracks):
@@ -234,11 +239,7 @@ def _add_eye(add, a, tracks, side):
     lower = (1 - 0.5 * blink) * 0.34 * opening * bow + 0.5 * blink * closed + corner
     lower = np.maximum(lower, upper)
 
-    add(
-        np.concatenate([x, x[:, ::-1]], 1) * one,
-        np.concatenate([upper, lower[:, ::-1]], 1),
-        light * (0.8 + 0.2 * max(a.skin) / 250) * np.array([226, 222, 216]),
-    )
+    add(*_polygon(x * one, upper, lower), light * (0.8 + 0.2 * max(a.skin) / 250) * np.array([226, 222, 216]))
     gaze = -0.05 * _unit(tracks, "head_yaw")  # the eyes stay on the camera
     turn = np.linspace(0, 2 * np.pi, 17)[:-1][None]
     for radius, colour in ((0.125, light * np.array(a.iris)), (0.058, np.array([14, 12, 12]))):
@@ -273,7 +274,7 @@ def _add_brow(add, a, tracks, side):
     half = 0.5 * a.brow_thickness * (1 - 0.75 * u**1.5)
     skin = skin_at(side * 0.45, a.brow_height, a)
     colour = 0.75 * np.clip(skin.mean() / np.mean(a.skin), 0.35, 1.1) * np.array(a.hair) + 0.12 * skin
-    add(np.concatenate([x, x[:, ::-1]], 1), np.concatenate([y - half, (y + half)[:, ::-1]], 1), colour)
+    add(*_polygon(x, y - half, y + half), colour)
 
 
 def _add_mouth(add, a, tracks):
@@ -296,15 +297,12 @@ def _add_mouth(add, a, tracks):
     red = np.array([170.0, 62.0, 66.0]) * (0.45 + 0.55 * max(a.skin) / 250)
     lips = light * (np.array(a.skin) + a.lip_red * (red - np.array(a.skin)))
 
-    def polygon(upper, lower):
-        return np.concatenate([x, x[:, ::-1]], 1), np.concatenate([upper, lower[:, ::-1]], 1)
-
     shadow = low + 0.05 + 0.05 * bow
-    add(*polygon(low, shadow), 0.86 * around)
-    add(*polygon(top, seam_top + 0.01), 0.82 * lips)
-    add(*polygon(seam_low - 0.01, low), 1.02 * lips)
-    add(*polygon(seam_top, seam_low), np.array([62.0, 22.0, 24.0]))
-    add(*polygon(seam_top, np.minimum(seam_low, seam_top + 0.11 * bow)), light * np.array([228.0, 222.0, 208.0]))  # teeth
+    add(*_polygon(x, low, shadow), 0.86 * around)
+    add(*_polygon(x, top, seam_top + 0.01), 0.82 * lips)
+    add(*_polygon(x, seam_low - 0.01, low), 1.02 * lips)
+    add(*_polygon(x, seam_top, seam_low), np.array([62.0, 22.0, 24.0]))
+    add(*_polygon(x, seam_top, np.minimum(seam_low, seam_top + 0.11 * bow)), light * np.array([228.0, 222.0, 208.0]))  # teeth
     add(
         *_stroke(x * one, 0.5 * (seam_top + seam_low) * (open_ < 1e-3) + seam_top * (open_ >= 1e-3), 0.016 + 0.006 * press),
         0.42 * lips,

@@ -77,13 +77,10 @@ def render(appearance: WarpedAppearance, tracks: np.ndarray, size: int, rng: np.
         warped = cv2.remap(picture, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         small = exposure[t] * cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
         noisy = small + appearance.noise * np.sqrt(small.clip(8) / 128) * rng.standard_normal(small.shape)
-        frames[t] = _compressed(np.clip(noisy, 0, 255).astype(np.uint8), appearance.quality)
+        frame = np.clip(noisy, 0, 255).astype(np.uint8)
+        _, compressed = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, appearance.quality])
+        frames[t] = decode_image(compressed.tobytes(), 3)
     return frames
-
-
-def _compressed(frame, quality):
-    _, data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return decode_image(data.tobytes(), 3)
 
 
 def _grid(side):

@@ -98,7 +98,8 @@ def fit(
         own = kernels(x, rows, bands, weights)
         mean, std = y[rows][:, traits].mean(0), y[rows][:, traits].std(0)
         target = (y[rows][:, traits] - mean) / np.where(std > 0, std, 1.0)
-        chosen = _evenly(int(rows.sum()), MAX_ROWS)
+        count = int(rows.sum())
+        chosen = np.unique(np.linspace(0, count - 1, min(count, MAX_ROWS)).round().astype(int))
         of_chosen = np.flatnonzero(rows)[chosen]
         members = members_of(np.asarray(people)[of_chosen])
         strengths, errors = choose(*_padded(own[:, of_chosen[:, None], of_chosen], target[chosen], members))
@@ -298,7 +299,3 @@ def _padded(kernels, y, members):
         np.pad(y, ((0, rows), (0, 0))).astype(np.float32),
         np.pad(members, ((0, people), (0, 0)), constant_values=-1),
     )
-
-
-def _evenly(length: int, most: int) -> np.ndarray:
-    return np.unique(np.linspace(0, length - 1, min(length, most)).round().astype(int))

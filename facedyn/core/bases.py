@@ -79,7 +79,8 @@ def independent(
     turn = np.eye(z.shape[1])
     for _ in range(STEPS):
         g = np.tanh(z @ turn.T)
-        new = _orthogonal(g.T @ z / len(z) - (1 - g**2).mean(0)[:, None] * turn)
+        left, _, right = np.linalg.svd(g.T @ z / len(z) - (1 - g**2).mean(0)[:, None] * turn)
+        new = left @ right  # the nearest orthogonal matrix, (W W')^(-1/2) W
         turned = 1 - np.abs((new * turn).sum(1))
         turn = new
         if turned.max(initial=0) < TOLERANCE:
@@ -94,12 +95,6 @@ def _leading(maps: Float[AnyArray, "R D"], count: int) -> tuple[Float64[np.ndarr
     components = np.asarray(low_rank.basis(maps, count), np.float64)
     components = components[:, np.abs(components).max(0) > 0]
     return components, np.asarray(maps, np.float64) @ components
-
-
-def _orthogonal(matrix: Float64[np.ndarray, "M M"]) -> Float64[np.ndarray, "M M"]:
-    """The nearest orthogonal matrix: (W W')^(-1/2) W."""
-    left, _, right = np.linalg.svd(matrix)
-    return left @ right
 
 
 def _of_unit_spread(maps: Float[AnyArray, "R D"], directions: Float64[np.ndarray, "D M"], rank: int) -> np.ndarray:

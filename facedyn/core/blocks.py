@@ -255,14 +255,12 @@ def _each(rank: int) -> Int[np.ndarray, " K"]:
     return np.arange(rank) + 1
 
 
-def _of_steps(rank: int) -> Int[np.ndarray, " pairs"]:
-    return np.triu_indices(rank, 1)[1] + 1
-
-
 BLOCKS = {
     "filters": Block(lambda rank: (2, rank, rank), filters, _of_pairs),
     "innovations": Block(lambda rank: (len(RESIDUALS), len(MOMENTS), rank), innovations, _each),
-    "step_correlations": Block(lambda rank: (rank * (rank - 1) // 2,), step_correlations, _of_steps),
+    "step_correlations": Block(
+        lambda rank: (rank * (rank - 1) // 2,), step_correlations, lambda rank: np.triu_indices(rank, 1)[1] + 1
+    ),
     "autocorrelations": Block(lambda rank: (len(LAGS), rank), autocorrelations, _each),
     "amplitude": Block(lambda rank: (rank,), amplitude, _each, whitened=False),
     "whitened_covariances": Block(lambda rank: (len(LAGS), rank, rank), whitened_covariances, _of_pairs),

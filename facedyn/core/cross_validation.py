@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32
 
 from facedyn.core import ridge_selection
 from facedyn.core.pca import coordinate_columns, has_features, products_of, unproject_head, usable_rows
@@ -96,10 +96,10 @@ def cross_validate_ridge(
     folds = range(fold.max() + 1)
     trains, seeds = [fold != k for k in folds], [settings.seed + 1 + k for k in folds]
     predictions, inner, chosen = np.full(y.shape, np.nan, np.float32), [], []
-    for k, fitted in enumerate(_ridges(x, y, person_ids, trains, usable, settings, seeds, weights)):
+    for k, (fitted, of_inner) in enumerate(_ridges(x, y, person_ids, trains, usable, settings, seeds, weights)):
         test = known & (fold == k)
         predictions[test] = fitted.out[test]
-        inner.append(fitted.inner)
+        inner.append(of_inner)
         chosen.append(fitted.chosen)
     components, penalties = np.moveaxis(np.stack(chosen), 2, 0)
     return CrossValidated(predictions, penalties, components, usable, np.stack(inner))
@@ -114,7 +114,7 @@ def fit_ridge(
     themselves (the principal components are folded in).
     """
     usable = usable_rows(x, y)
-    (found,) = _ridges(x, y, person_ids, [np.ones(len(y), bool)], usable, settings, [settings.seed], weights)
+    ((found, _),) = _ridges(x, y, person_ids, [np.ones(len(y), bool)], usable, settings, [settings.seed], weights)
     heads = []
     for t in range(y.shape[1]):
         bias = np.array([y[usable[:, t], t].mean()], np.float32)
@@ -144,18 +144,11 @@ def fewest_people(person_ids: People, trains: Sequence[Rows]) -> int:
     return min(len(np.unique(np.asarray(person_ids)[train])) for train in trains)
 
 
-@dataclasses.dataclass
-class _Fitted:
-    """Ridges of one training set, float32."""
-
-    out: Float32[np.ndarray, "N T"]  # predictions of all rows
-    inner: Float32[np.ndarray, "N T"]  # predictions of the training rows in the inner folds, NaN elsewhere
-    chosen: Float32[np.ndarray, "T 2"]  # components, penalty
-    duals: Float64[np.ndarray, "N T"]  # (see ridge_selection.Fitted)
-
-
 def _ridges(x, y, person_ids, trains, usable, settings, seeds, weights):
-    """Chooses within each training set (bool [N], a seed each for its inner folds) and fits: iterates over _Fitted."""
+    """Chooses within each training set (bool [N], a seed each for its inner folds) and fits.
+
+    Iterates over (ridge_selection.Fitted, predictions [N, T] of the training rows in the inner folds, NaN elsewhere).
+    """
     columns, (n, t) = coordinate_columns(x), y.shape
     inner_folds = min(settings.inner_folds, fewest_people(person_ids, trains))
     components = [c or columns for c in np.atleast_1d(settings.components)]
@@ -164,17 +157,17 @@ def _ridges(x, y, person_ids, trains, usable, settings, seeds, weights):
     patterns, group = np.unique(usable.T, axis=0, return_inverse=True)
     for train, seed in zip(trains, seeds):
         splits = np.stack(inner_splits(person_ids, train, inner_folds, seed))
-        blank = np.zeros((n, t), np.float32)
-        found = _Fitted(blank, blank.copy(), np.zeros((t, 2), np.float32), np.zeros((n, t)))
+        found = ridge_selection.Fitted(np.zeros((n, t), np.float32), np.zeros((t, 2), np.float32), np.zeros((n, t)))
+        of_inner = np.zeros((n, t), np.float32)
         for g, rows in enumerate(patterns):
             traits = np.flatnonzero(group.reshape(-1) == g)
             target = np.where(np.isfinite(y[:, traits]), y[:, traits], 0.0)
             products = products_of(x, train & rows, weights)
             best, inner = ridge_selection.choose(products, target, splits & rows, grid, columns)
             fitted = ridge_selection.fit(products, target, train & rows, best, columns, settings.solver)
-            found.out[:, traits], found.inner[:, traits] = fitted.out, inner
+            found.out[:, traits], of_inner[:, traits] = fitted.out, inner
             found.chosen[traits], found.duals[:, traits] = fitted.chosen, fitted.duals
-        yield found
+        yield found, of_inner
 
 
 def _person_means(labels, index, people):

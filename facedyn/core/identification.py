@@ -8,6 +8,8 @@ On the host: there is one product of matrices for each set of features, of which
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +23,12 @@ from facedyn.core.shapes import AnyArray, Scalar
 QUERIES_AT_ONCE = 1024
 
 
-def standardised(
-    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"]
-) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
+# A measurement of each person, and weights of its standardised features (None for ones).
+Measured: TypeAlias = Float[AnyArray, "N D"]
+Weights: TypeAlias = Float[AnyArray, " D"] | None
+
+
+def standardised(queries: Measured, gallery: Measured) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
     """Features z-scored over gallery and queries together, 0 where constant: (queries, gallery)."""
     both = np.concatenate([np.asarray(gallery, np.float32), np.asarray(queries, np.float32)])
     largest, share = _largest(both), np.full(len(both), 1 / len(both), np.float32)
@@ -41,54 +46,50 @@ def _largest(x: Float32[np.ndarray, "N D"]) -> Float32[np.ndarray, " D"]:
     return np.maximum(x.max(0), -x.min(0))
 
 
-def similarities(
-    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
-) -> Float[np.ndarray, "N N"]:
-    """Cosine between each query and each gallery row, `standardised`; 0 for a zero row.
-
-    weights: of the standardised features; ones without them.
-    """
+def similarities(queries: Measured, gallery: Measured, weights: Weights = None) -> Float[np.ndarray, "N N"]:
+    """Cosine between each query and each gallery row, `standardised`; 0 for a zero row."""
     queries, gallery = _directions(queries, gallery, weights)
     return queries @ gallery.T
 
 
-def match_ranks(
-    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
-) -> Int[np.ndarray, " N"]:
+def match_ranks(queries: Measured, gallery: Measured, weights: Weights = None) -> Int[np.ndarray, " N"]:
     """Rank of each query's true match in the gallery, 1 = nearest; the match of query i is gallery row i.
 
     Features are z-scored over gallery and queries together (constant ones count for nothing), then compared by cosine
     distance. Ties are counted against the method, so representations that are all equal score nothing.
 
-    Args: queries, gallery: finite; weights as of `similarities`.
+    Args: queries, gallery: finite.
     Returns: ranks in 1 .. N. Top-1 is the share of ones, the mean reciprocal rank the mean of 1 / rank.
     """
     return look_up(queries, gallery, weights)[0]
 
 
 def distances(
-    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
+    queries: Measured, gallery: Measured, weights: Weights = None
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Cosine distance of each query to its match, and the mean one to other gallery rows, in [0, 2]."""
     return look_up(queries, gallery, weights)[1:]
 
 
 def look_up(
-    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None = None
+    queries: Measured, gallery: Measured, weights: Weights = None
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """`match_ranks` and both `distances`, from one comparison."""
+    directions, among = _directions(queries, gallery, weights)
 
-    def of_query(similarity, own):
+    def of_some(first):
+        similarity = directions[first : first + QUERIES_AT_ONCE] @ among.T
+        own = similarity[np.arange(len(similarity)), first + np.arange(len(similarity))]
         total = (1.0 - similarity).sum(1)
         others = (total - (1.0 - own)) / max(similarity.shape[1] - 1, 1)
         return (similarity >= own[:, None]).sum(1), 1.0 - own, others  # the count includes the match itself
 
-    ranks, within, between = _each_query(of_query, queries, gallery, weights)
+    ranks, within, between = map(np.concatenate, zip(*map(of_some, range(0, len(directions), QUERIES_AT_ONCE))))
     return ranks, within, between
 
 
 def leading_components(
-    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], components: int
+    queries: Measured, gallery: Measured, components: int
 ) -> tuple[Float32[np.ndarray, "N K"], Float32[np.ndarray, "N K"]]:
     """The leading principal components of both, `standardised` and taken as one: (queries, gallery)."""
     both = np.concatenate(standardised(queries, gallery))
@@ -97,25 +98,15 @@ def leading_components(
 
 
 def _directions(
-    queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"], weights: Float[AnyArray, " D"] | None
+    queries: Measured, gallery: Measured, weights: Weights
 ) -> tuple[Float32[np.ndarray, "N D"], Float32[np.ndarray, "N D"]]:
-    """Rows of unit length, `standardised` and weighted as `similarities` says; a zero row stays one."""
+    """Rows of unit length, `standardised` and weighted; a zero row stays one."""
     found = []
     for x in standardised(queries, gallery):
         own = x if weights is None else x * np.asarray(weights, np.float32)
         length = np.linalg.norm(own, axis=1, keepdims=True)
         found.append(own / np.where(length > 0, length, 1))
     return found[0], found[1]
-
-
-def _each_query(f, queries, gallery, weights) -> list[np.ndarray]:
-    """The arrays f(similarities [B, N] of some queries to the gallery, [B] to their matches) of all queries, some at a time."""
-    queries, gallery = _directions(queries, gallery, weights)
-    found = []
-    for first in range(0, len(queries), QUERIES_AT_ONCE):
-        similarity = queries[first : first + QUERIES_AT_ONCE] @ gallery.T
-        found.append(f(similarity, similarity[np.arange(len(similarity)), first + np.arange(len(similarity))]))
-    return [np.concatenate(parts) for parts in zip(*found)]
 
 
 def icc(
@@ -166,7 +157,7 @@ def length_for(reliability: float, wanted: float) -> float:
     return wanted * (1 - reliability) / (reliability * (1 - wanted)) if reliability > 0 else np.inf
 
 
-def top1_and_mrr(queries: Float[AnyArray, "N D"], gallery: Float[AnyArray, "N D"]) -> tuple[float, float]:
+def top1_and_mrr(queries: Measured, gallery: Measured) -> tuple[float, float]:
     """(top-1, mean reciprocal rank) of `match_ranks`, in [0, 1].
 
     >>> halves = np.random.default_rng(0).normal(size=(5, 3))  # five people, equal in both halves

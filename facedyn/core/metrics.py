@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +22,12 @@ CONSTANT = 1e-6
 RESAMPLINGS_AT_ONCE = 64
 
 
-def acc(
-    labels: Real[AnyArray, " N"], predictions: Real[AnyArray, " N"], where: Shaped[AnyArray, " N"] | None = None
-) -> Float[Array, ""]:
+# Labels or predictions of rows, and their mask or weights.
+Values: TypeAlias = Real[AnyArray, " N"]
+Where: TypeAlias = Shaped[AnyArray, " N"] | None
+
+
+def acc(labels: Values, predictions: Values, where: Where = None) -> Float[Array, ""]:
     """1 - mean |label - prediction|, the "accuracy" of the First Impressions challenge.
 
     >>> print(f"{acc(jnp.array([0.2, 0.6]), jnp.array([0.3, 0.6])):.2f}")
@@ -33,17 +37,13 @@ def acc(
     return 1.0 - weighted_mean(jnp.abs(labels - predictions), weights)
 
 
-def rmse(
-    labels: Real[AnyArray, " N"], predictions: Real[AnyArray, " N"], where: Shaped[AnyArray, " N"] | None = None
-) -> Float[Array, ""]:
+def rmse(labels: Values, predictions: Values, where: Where = None) -> Float[Array, ""]:
     """Root of the mean squared error, in the labels' unit."""
     labels, predictions, weights = masked_rows(labels, predictions, where)
     return jnp.sqrt(weighted_mean((labels - predictions) ** 2, weights))
 
 
-def r2(
-    labels: Real[AnyArray, " N"], predictions: Real[AnyArray, " N"], where: Shaped[AnyArray, " N"] | None = None
-) -> Float[Array, ""]:
+def r2(labels: Values, predictions: Values, where: Where = None) -> Float[Array, ""]:
     """1 - squared error / squared deviation of the labels from their mean; 0 for constant labels."""
     labels, predictions, weights = masked_rows(labels, predictions, where)
     deviation, constant = deviations(labels, weights)
@@ -52,9 +52,7 @@ def r2(
     return jnp.where(constant, 0.0, 1.0 - error / jnp.where(constant, 1.0, variance))
 
 
-def pcc(
-    labels: Real[AnyArray, " N"], predictions: Real[AnyArray, " N"], where: Shaped[AnyArray, " N"] | None = None
-) -> Float[Array, ""]:
+def pcc(labels: Values, predictions: Values, where: Where = None) -> Float[Array, ""]:
     """Pearson's correlation with its sign, in [-1, 1]; 0 when either side is constant (by our definition).
 
     >>> rising = jnp.array([1.0, 2.0, 3.0])
@@ -71,9 +69,7 @@ def pcc(
     return jnp.where(constant, 0.0, jnp.clip(weighted_mean(y * p, weights) / jnp.where(constant, 1.0, scale), -1.0, 1.0))
 
 
-def ccc(
-    labels: Real[AnyArray, " N"], predictions: Real[AnyArray, " N"], where: Shaped[AnyArray, " N"] | None = None
-) -> Float[Array, ""]:
+def ccc(labels: Values, predictions: Values, where: Where = None) -> Float[Array, ""]:
     """Lin's concordance, 2 cov / (var_y + var_p + (mean_y - mean_p)^2), in [-1, 1]; 0 when either side is constant.
 
     L. Lin, "A concordance correlation coefficient", Biometrics 45, 1989.

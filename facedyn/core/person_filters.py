@@ -9,6 +9,7 @@ concatenated it IS the representation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import NamedTuple, TypeAlias
@@ -146,9 +147,7 @@ def layout(sites: Sequence[Site], kind: str) -> tuple[Slot, ...]:
     slots, offset = [], 0
     for site in sites:
         dims = shape(kind, site.channels)
-        size = 1
-        for d in dims:
-            size *= d
+        size = math.prod(dims)
         slots.append(Slot(site.name, dims, offset, size))
         offset += size
     return tuple(slots)

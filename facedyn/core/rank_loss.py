@@ -9,12 +9,18 @@ model's input and belongs to neither half: pairs with it would be won by copying
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int, Real, Shaped
 
 from facedyn.core.shapes import AnyArray
+
+# Dynamic representations; windows, uint8 or in [0, 1]; which of a window's frames are not missing (None: all).
+Maps: TypeAlias = Float[AnyArray, "B M H W C"]
+Windows: TypeAlias = Real[AnyArray, "B window H W C"]
+There: TypeAlias = Bool[AnyArray, "B window"] | None
 
 # Scores are comparable between normalised and plain frame features when a typical change, in units of the
 # full range of a pixel, has norm one.
@@ -62,11 +68,11 @@ class RankLoss:
         """Maps of a dynamic representation under this loss."""
         return 2 if self.direction == "two_maps" else 1
 
-    def __call__(self, maps: Float[AnyArray, "B M H W C"], windows: Real[AnyArray, "B window H W C"]) -> Float[Array, " B"]:
+    def __call__(self, maps: Maps, windows: Windows) -> Float[Array, " B"]:
         """See `rank_loss`."""
         return rank_loss(maps, windows, self)
 
-    def accuracy(self, maps: Float[AnyArray, "B M H W C"], windows: Real[AnyArray, "B window H W C"]) -> Float[Array, " B"]:
+    def accuracy(self, maps: Maps, windows: Windows) -> Float[Array, " B"]:
         """See `ranking_accuracy`."""
         return ranking_accuracy(maps, windows, self)
 
@@ -79,10 +85,8 @@ def halves(windows: Shaped[AnyArray, "B window *rest"], settings: RankLoss) -> S
     return jnp.stack([windows[:, :n], windows[:, n + 1 :]], 1)
 
 
-def frame_features(
-    windows: Real[AnyArray, "B window H W C"], settings: RankLoss, where: Bool[AnyArray, "B window"] | None = None
-) -> Float32[Array, "B M n H*W*C"]:
-    """Windows (uint8 or [0, 1]) -> v, one row a frame of a part.
+def frame_features(windows: Windows, settings: RankLoss, where: There = None) -> Float32[Array, "B M n H*W*C"]:
+    """Windows -> v, one row a frame of a part.
 
     `where`, False for a missing frame, keeps it out of the mean frame; its own row is then meaningless.
     """
@@ -102,7 +106,7 @@ def frame_features(
     return v / (TYPICAL_CHANGE * v.shape[-1] ** 0.5)
 
 
-def scores(maps: Float[AnyArray, "B M H W C"], features: Float[AnyArray, "B M n H*W*C"]) -> Float[Array, "B M n"]:
+def scores(maps: Maps, features: Float[AnyArray, "B M n H*W*C"]) -> Float[Array, "B M n"]:
     """S_k = <D, v_k> / sqrt(H W C), of maps D and frame features v.
 
     The factor makes a D with entries of order one give margins of order one at the best, whatever the resolution.
@@ -117,10 +121,7 @@ def pairs(length: int) -> tuple[Int[Array, " pairs"], Int[Array, " pairs"]]:
 
 
 def _differences(
-    maps: Float[AnyArray, "B M H W C"],
-    windows: Real[AnyArray, "B window H W C"],
-    settings: RankLoss,
-    where: Bool[AnyArray, "B window"] | None,
+    maps: Maps, windows: Windows, settings: RankLoss, where: There
 ) -> tuple[Float[Array, "B M pairs"], Bool[Array, "B M pairs"], Float[Array, "B M n"], Bool[Array, "B M n"]]:
     """S_j - S_i of every chronological pair and whether both frames are there; S, and whether a frame is there."""
     s = scores(maps, frame_features(windows, settings, where))
@@ -129,12 +130,7 @@ def _differences(
     return s[..., j] - s[..., i], there[..., i] & there[..., j], s, there
 
 
-def rank_loss(
-    maps: Float[AnyArray, "B M H W C"],
-    windows: Real[AnyArray, "B window H W C"],
-    settings: RankLoss,
-    where: Bool[AnyArray, "B window"] | None = None,
-) -> Float[Array, " B"]:
+def rank_loss(maps: Maps, windows: Windows, settings: RankLoss, where: There = None) -> Float[Array, " B"]:
     """The loss of each window; `where` is False for a missing frame.
 
     hinge: mean over the pairs i < j of each part of max(0, margin - (S_j - S_i)); plus l2 * mean(D^2).
@@ -158,12 +154,7 @@ def rank_loss(
     return penalty + settings.l2 * jnp.square(maps).mean((1, 2, 3, 4))
 
 
-def ranking_accuracy(
-    maps: Float[AnyArray, "B M H W C"],
-    windows: Real[AnyArray, "B window H W C"],
-    settings: RankLoss,
-    where: Bool[AnyArray, "B window"] | None = None,
-) -> Float[Array, " B"]:
+def ranking_accuracy(maps: Maps, windows: Windows, settings: RankLoss, where: There = None) -> Float[Array, " B"]:
     """Share of chronological pairs that the maps put in the right order, of each window; a tie counts a half.
 
     NaN for a window without a pair.
@@ -179,9 +170,7 @@ def ranking_accuracy(
     return jnp.where(count > 0, jnp.where(valid, right, 0).sum((1, 2)) / jnp.maximum(count, 1), jnp.nan)
 
 
-def dynamic_image(
-    windows: Real[AnyArray, "B window H W C"], settings: RankLoss, where: Bool[AnyArray, "B window"] | None = None
-) -> Float[Array, "B M H W C"]:
+def dynamic_image(windows: Windows, settings: RankLoss, where: There = None) -> Float[Array, "B M H W C"]:
     """Approximate rank pooling, sum_t (2t - T - 1) v_t of each part (Bilen et al. 2016).
 
     It sees the window itself, so as a dynamic representation it is an oracle that the U-net, which sees only the
@@ -193,7 +182,7 @@ def dynamic_image(
     return jnp.einsum("k,bmkd->bmd", coefficient, v, precision="highest").reshape(v.shape[:2] + windows.shape[2:])
 
 
-def copied_input(windows: Real[AnyArray, "B window H W C"], settings: RankLoss) -> Float[Array, "B M H W C"]:
+def copied_input(windows: Windows, settings: RankLoss) -> Float[Array, "B M H W C"]:
     """The trivial solution as a control: the centre frame less its mean, with the sign that autocorrelation asks for."""
     x = jnp.asarray(windows[:, settings.half_length], jnp.float32)
     x = x - x.mean((1, 2), keepdims=True)

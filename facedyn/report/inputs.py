@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from data_pipelines import bounded
+from data_pipelines.doctor.check_dataset import read_quality_table
 from data_pipelines.faces.quality import FLAGS, frames_seen
 from facedyn.report import tables
 from facedyn.store import metrics_log, representations, scores, stamps
@@ -102,10 +103,10 @@ def load(workdir, pictures: bool) -> Inputs:
     """Reads what there is; `pictures` False leaves the examples out."""
     workdir = pathlib.Path(workdir)
 
-    def texts(path):
-        return bounded.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+    def table(path, kinds: type | dict = str):
+        return bounded.read_csv(path, dtype=kinds, keep_default_na=False) if path.is_file() else None
 
-    examples, weights = workdir / "representations" / "examples.npz", workdir / "traits" / "weights_by_site.csv"
+    examples, quality = workdir / "representations" / "examples.npz", workdir / "quality.parquet"
     scored = scores.load_scores(workdir) if scores.scores_path(workdir).is_file() else scores.empty_scores()
     found = {stage: stamps.read_stamp(workdir, stage) for stage in STAGES}
     return Inputs(
@@ -113,24 +114,14 @@ def load(workdir, pictures: bool) -> Inputs:
         first_seconds=scored.loc[scored["seconds"] != ""],
         stamps={stage: stamp for stage, stamp in found.items() if stamp},
         log=metrics_log.read_metrics(workdir),
-        quality=_quality(workdir / "quality.parquet"),
-        doctor=texts(workdir / "doctor.csv"),
+        quality=read_quality_table(quality) if quality.is_file() else None,
+        doctor=table(workdir / "doctor.csv"),
         predictions=_predictions(workdir / "traits" / "predictions.parquet", tables.headline(scored)),
-        folds=texts(workdir / "traits" / "folds.csv"),
-        weights=bounded.read_csv(weights, dtype={"trait": str, "task": str, "site": str}, keep_default_na=False)
-        if weights.is_file()
-        else None,
+        folds=table(workdir / "traits" / "folds.csv"),
+        weights=table(workdir / "traits" / "weights_by_site.csv", {"trait": str, "task": str, "site": str}),
         representations=representations.read_rows(workdir / representations.FOLDER),
         examples=bounded.read_arrays(examples) if pictures and examples.is_file() else None,
     )
-
-
-def _quality(path) -> pd.DataFrame | None:
-    if not path.is_file():
-        return None
-    from data_pipelines.doctor.check_dataset import read_quality_table
-
-    return read_quality_table(path)
 
 
 def _predictions(path, headline) -> pd.DataFrame | None:
@@ -141,7 +132,7 @@ def _predictions(path, headline) -> pd.DataFrame | None:
     return bounded.read_table(path, filters=[(name, "=", getattr(headline, name)) for name in columns]).to_pandas()
 
 
-def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:
+def worst_used(quality: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(clip_id, person_id, what is amiss) of the clips in the data set that lost or had flagged the most frames, worst first.
 
     By share of frames lost plus the largest share of a flag, then by jitter. Clips without any of these are not named. Older
@@ -156,7 +147,7 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     amiss = (lost + flagged).round(6)
     order = np.lexsort((used["clip_id"], -jitter, -amiss))
     found = []
-    for i in order[: min(most, len(order))]:
+    for i in order[:SHOWN]:
         words = [f"{_percent(lost.iloc[i])} of its frames lost"] if lost.iloc[i] > 0 else []
         words += [f"{word} in {_percent(share.iloc[i])}" for word, share in shares.items() if share.iloc[i] > 0]
         words += [f"jitter {jitter.iloc[i]:.2f} pixels"] if jitter.iloc[i] > 0 else []
@@ -165,9 +156,9 @@ def worst_used(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str,
     return found
 
 
-def left_out(quality: pd.DataFrame, most: int = SHOWN) -> list[tuple[str, str, str]]:
+def left_out(quality: pd.DataFrame) -> list[tuple[str, str, str]]:
     """(clip_id, path, reason) of the first clips that are not in the data set."""
-    out = quality[quality["verdict"] != "ok"].head(most)
+    out = quality[quality["verdict"] != "ok"].head(SHOWN)
     return [(str(clip), str(path), str(why)) for clip, path, why in zip(out["clip_id"], out["path"], out["reason"])]
 
 

@@ -9,7 +9,7 @@ from facedyn.core.verdicts import AT_CHANCE, MIN_PEOPLE, TOO_FEW, USABLE, WORSE
 from facedyn.report import page, plots, summary, tables
 from facedyn.report.inputs import Inputs
 from facedyn.report.tables import figure, method_name, number, sentence
-from facedyn.store.scores import ScoreRow, key_of, score_rows
+from facedyn.store.scores import ScoreRow, score_rows
 
 # Traits on the first screen, beside their mean.
 TRAITS_SHOWN = 5
@@ -57,7 +57,7 @@ def _against(scores) -> str:
     if best is None or tables.headline_row(scores) is None:
         return ""
     row = tables.difference_row(scores, best)
-    name = f"the best baseline, {method_name(best.method)} ({figure(best)})"
+    name = f"the best baseline, {method_name(best.key.method)} ({figure(best)})"
     if row is None or row.low != row.low:
         return f"For comparison, {name}."
     difference = f"paired difference {figure(row)}"
@@ -76,14 +76,14 @@ def _tiles(inputs) -> str:
         tiles.append(_tile("How well are traits predicted?", own, references, PCC))
     found = tables.identification_row(scores)
     if found is not None:
-        words = f"Top-1: the share of people who are found again, among all, in {tables.IDENTIFIED[found.method]}."
+        words = f"Top-1: the share of people who are found again, among all, in {tables.IDENTIFIED[found.key.method]}."
         tiles.append(_tile("How many people are recognised?", found, [("chance", found)], words))
     generic = tables.generic_rows(scores)
     for row, copied in generic[:1]:
-        oracle = tables.row_of(scores, key_of(row)._replace(method="oracle_dynamic_image"), "ranking_accuracy")
+        oracle = tables.row_of(scores, row.key._replace(method="oracle_dynamic_image"), "ranking_accuracy")
         references = [("copied input", copied) if copied is not None else ("chance", row), ("oracle: true order", oracle)]
         words = "Ranking accuracy: the share of pairs of frames in the right order"
-        words += f", at scale {row.scales} of {len(generic)}." if len(generic) > 1 else "."
+        words += f", at scale {row.key.scales} of {len(generic)}." if len(generic) > 1 else "."
         tiles.append(_tile("Is movement predicted?", row, references, words))
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
 
@@ -115,10 +115,10 @@ def _forest(scores) -> str:
     if own is None or own.verdict == TOO_FEW:
         return ""
     rows = tables.trait_rows(scores, lead, "pcc")
-    other = tables.trait_rows(scores, key_of(best), "pcc") if best is not None else {}
+    other = tables.trait_rows(scores, best.key, "pcc") if best is not None else {}
     names = [t for t in sorted(rows, key=lambda t: -rows[t].value if rows[t].value == rows[t].value else 9.0) if t != "mean"]
     drawn = [(t, *(_interval(of.get(t)) for of in (rows, other)[: 1 + bool(other)])) for t in ["mean", *names[:TRAITS_SHOWN]]]
-    series = ["these features", *([f"best baseline: {method_name(best.method)}"] if best is not None and other else [])]
+    series = ["these features", *([f"best baseline: {method_name(best.key.method)}"] if best is not None and other else [])]
     axis = "PCC of each trait, best first, with its 95 % interval:"
     left = len(names) - TRAITS_SHOWN
     more = page.paragraph(f"{left} more traits stand under “What can be predicted?”.", note=True) if left > 0 else ""
@@ -131,10 +131,11 @@ def _forest_of_identification(scores) -> str:
     if lead is None or lead.verdict == TOO_FEW:
         return ""
     rows = scores.loc[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["block"] == "")]
-    rows, drawn = rows.loc[rows["scales"] == lead.scales].sort_values("value", ascending=False), []
+    rows, drawn = rows.loc[rows["scales"] == lead.key.scales].sort_values("value", ascending=False), []
     for row in score_rows(rows):
-        way = tables.IDENTIFIED.get(row.method, tables.IDENTIFIED["split_half"])  # controls of halves are methods of their own
-        control = row.control if row.method in tables.IDENTIFIED else row.method
+        method = row.key.method
+        way = tables.IDENTIFIED.get(method, tables.IDENTIFIED["split_half"])  # controls of halves are methods of their own
+        control = row.key.control if method in tables.IDENTIFIED else method
         drawn.append((f"In {way}" + f": {method_name(control)}" * bool(control), _interval(row)))
     axis = f"People found again (top-1) with its 95 % interval, chance {number(lead.chance, 2)}:"
     return plots.forest(drawn, ["share of people"], axis)
@@ -171,7 +172,7 @@ def next_steps(inputs: Inputs, sections: list[page.Section], workdir) -> page.Se
         ]
         steps += ["Train longer (config.pretrain.steps), or on more people."] if WORSE in set(scores["verdict"]) else []
     if best is not None and difference is not None and difference.high < 0:
-        steps.append(f"Add {method_name(best.method)} to the features: config.traits.fused_baselines scores both together.")
+        steps.append(f"Add {method_name(best.key.method)} to the features: config.traits.fused_baselines scores both together.")
     missing = [f"{s.title} {s.missing}" for s in sections if not s.body and s.missing]
     open_questions = page.heading("What this page does not answer") + page.listing(missing) if missing else ""
     return page.Section("next", "What to do next", page.listing(steps) + open_questions)

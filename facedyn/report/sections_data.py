@@ -4,14 +4,15 @@ import datetime
 import hashlib
 import json
 
+from data_pipelines.doctor.defects import named
 from data_pipelines.faces.quality import FLAGS, frames_seen
 from data_pipelines.progress import counted
 from facedyn.report import inputs as report_inputs
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
 
-# Clips that were left out are named one by one up to this many, items of a finding up to that many.
-NAMED_CLIPS, NAMED_ITEMS = 200, 4
+# Clips that were left out are named one by one up to this many.
+NAMED_CLIPS = 200
 # Whole frames are drawn larger than crops.
 LARGEST_FRAME = 144
 
@@ -53,8 +54,8 @@ def _quality(inputs, faces) -> list[str]:
     parts = [page.paragraph(used), page.details("Frames and clips in numbers", counts), *_worst(inputs, table, faces)]
     if len(out):
         parts.append(page.heading("Left out"))
-        named = report_inputs.left_out(table) if faces else []
-        parts.append(page.grid([_card(inputs, clip, why) for clip, _, why in named if clip in inputs.views.clips], 180))
+        first = report_inputs.left_out(table) if faces else []
+        parts.append(page.grid([_card(inputs, clip, why) for clip, _, why in first if clip in inputs.views.clips], 180))
         shown = out.head(NAMED_CLIPS)
         body = [list(map(str, row)) for row in zip(shown["clip_id"], shown["person_id"], shown["reason"])]
         listed = page.table("left_out", ["clip", "person", "reason"], body, "Clips that are not in the data set.")
@@ -66,16 +67,16 @@ def _quality(inputs, faces) -> list[str]:
 
 def _worst(inputs, table, faces) -> list[str]:
     """Cards of the worst clips that are used; a sentence where there is none."""
-    heading, named = page.heading("Clips worth a look"), report_inputs.worst_used(table)
-    if not named:
+    heading, worst = page.heading("Clips worth a look"), report_inputs.worst_used(table)
+    if not worst:
         return [heading, page.paragraph("No clip that is used lost frames, has flagged ones or an unsteady crop.")]
     words = (
         "Of the clips that are used, those that lost or had flagged the most frames, then those with the most unsteady crop."
     )
-    if faces and not any(clip_id in inputs.views.clips for clip_id, _, _ in named):
+    if faces and not any(clip_id in inputs.views.clips for clip_id, _, _ in worst):
         words += f" Without pictures: {inputs.views.no_data or 'these clips are not in the data set.'}"
     words += "" if faces else " Without pictures, as config.report.faces is False."
-    cards = [_card(inputs, clip_id, f"person {person}: {amiss}") for clip_id, person, amiss in named]
+    cards = [_card(inputs, clip_id, f"person {person}: {amiss}") for clip_id, person, amiss in worst]
     return [heading, page.paragraph(words, note=True), page.grid(cards, 240)]
 
 
@@ -94,9 +95,7 @@ def _doctor(inputs) -> list[str]:
         return [heading, page.paragraph(words)] if inputs.quality is not None else []
     rows = []
     for (severity, kind, what, fix), own in table.groupby(["severity", "kind", "what", "fix"], sort=False):
-        items = list(dict.fromkeys(own["item"]))
-        named = ", ".join(items[:NAMED_ITEMS]) + (f" and {len(items) - NAMED_ITEMS} more" * (len(items) > NAMED_ITEMS))
-        rows.append([(severity, kind.replace("_", " ")), (what, named), fix])
+        rows.append([(severity, kind.replace("_", " ")), (what, named(dict.fromkeys(own["item"]))), fix])
     rows.sort(key=lambda row: row[0][0] != "error")
     lead = [row[0] for row in rows if row[0][0] == "error"]
     words = "Findings; errors, which would make a result wrong, stand first. Every item is in doctor.csv."

@@ -5,7 +5,7 @@ import numpy as np
 from facedyn.report import page, plots, tables
 from facedyn.report.inputs import Inputs
 from facedyn.store.representations import CONTROLS
-from facedyn.store.scores import key_of, score_rows
+from facedyn.store.scores import score_rows
 
 # Points of a curve drawn up to so many.
 CURVE_POINTS = 400
@@ -60,7 +60,7 @@ def moves(inputs: Inputs, faces: bool) -> page.Section:
 
 def _ranking(rows, name, caption: str) -> str:
     """A table of one stage's ranking accuracy, methods down and settings across, the best first."""
-    keys = [key_of(row) for row in score_rows(rows)]
+    keys = [row.key for row in score_rows(rows)]
     settings, body = list(dict.fromkeys(key._replace(method="") for key in keys)), []
     for method in dict.fromkeys(key.method for key in keys):
         found = [tables.row_of(rows, setting._replace(method=method), "ranking_accuracy") for setting in settings]
@@ -184,12 +184,12 @@ def _by_control(fitted) -> dict:
     lead = tables.identification_row(fitted)
     if lead is None:
         return {}
-    top1 = fitted.loc[(fitted["metric"] == "top1") & (fitted["scales"] == lead.scales)]
-    columns = {"": top1.loc[(top1["method"] == lead.method) & (top1["control"] == "")]}
+    top1 = fitted.loc[(fitted["metric"] == "top1") & (fitted["scales"] == lead.key.scales)]
+    columns = {"": top1.loc[(top1["method"] == lead.key.method) & (top1["control"] == "")]}
     # The halves' controls bear their own name as a method, the others' that of the way.
     for control in CONTROLS:
-        of_halves = (top1["method"] == control) & (lead.method == "split_half")
-        own = top1.loc[of_halves | ((top1["method"] == lead.method) & (top1["control"] == control))]
+        of_halves = (top1["method"] == control) & (lead.key.method == "split_half")
+        own = top1.loc[of_halves | ((top1["method"] == lead.key.method) & (top1["control"] == control))]
         columns |= {control: own} if len(own) else {}
     return columns
 
@@ -209,7 +209,8 @@ def _identified(columns) -> list[str]:
         found = "Some of it is looks" if swapped.low > row.chance else "It is movement" if row.low > row.chance else "Neither"
         parts = [page.paragraph(f"{found}: {figures}.")]
     names = [tables.method_name(control) for control in list(columns)[1:]]
-    caption = f"Top-1 of {row.n} people, {tables.method_name(row.method)}, all scales, by each block alone; chance {chance}."
+    way = tables.method_name(row.key.method)
+    caption = f"Top-1 of {row.n} people, {way}, all scales, by each block alone; chance {chance}."
     kinds = page.Cells(heat=tuple(range(1, len(columns) + 1)))
     head = ["block", "as filmed", *names]
     parts.append(page.table("movement_or_looks", head, body, caption, main=1, lead=("all blocks",), cells=kinds))
@@ -223,7 +224,7 @@ def _traits_of_looks(inputs) -> str:
     alone = [row for row in alone if row is not None]
     if own is None or not alone:
         return ""
-    body = [[tables.method_name(row.method), row, int(row.n)] for row in (own, *alone)]
+    body = [[tables.method_name(row.key.method), row, int(row.n)] for row in (own, *alone)]
     found = "predict the traits, too" if any(row.low > 0 for row in alone) else "do not predict the traits"
     words, columns = "Mean PCC of the features, and of single frames without any movement.", ["from", "PCC", "people"]
     table = page.table("traits_by_looks", columns, body, words, main=1, lead=(body[0][0],))

@@ -31,15 +31,15 @@ def _measured(inputs: Inputs) -> list[str]:
         return []
     of_all = inputs.scores[(inputs.scores["stage"] == "fit") & (inputs.scores["seconds"] == "")]
     rows = pd.concat([first, of_all])
-    rows = rows.loc[(rows["metric"] == "top1") & (rows["scales"] == lead.scales) & (rows["block"] == "")]
-    own = rows.loc[(rows["method"] == lead.method) & (rows["control"] == "")]
-    swapped = rows.loc[(rows["method"] == SWAPPED) | ((rows["method"] == lead.method) & (rows["control"] == SWAPPED))]
+    rows = rows.loc[(rows["metric"] == "top1") & (rows["scales"] == lead.key.scales) & (rows["block"] == "")]
+    own = rows.loc[(rows["method"] == lead.key.method) & (rows["control"] == "")]
+    swapped = rows.loc[(rows["method"] == SWAPPED) | ((rows["method"] == lead.key.method) & (rows["control"] == SWAPPED))]
     seconds = sorted(set(first["seconds"]), key=float)
     shown = [row for s in (*seconds, "") for row in score_rows(own.loc[own["seconds"] == s])[:1]]
-    others = {row.seconds: row for row in score_rows(swapped)}
+    others = {row.key.seconds: row for row in score_rows(swapped)}
     if len(shown) < len(seconds) + 1:
         return []
-    length = _seconds_of_all(inputs, lead.method)
+    length = _seconds_of_all(inputs, lead.key.method)
     places = [*map(float, seconds), max(length, float(seconds[-1]))]
     names = [*seconds, f"all, {length:,.0f}"]
     values, low, high = (np.array([getattr(row, part) for row in shown], float) for part in ("value", "low", "high"))
@@ -48,8 +48,8 @@ def _measured(inputs: Inputs) -> list[str]:
     words = f"People found again against seconds of video: {', '.join(f'{y:.2f} at {n}' for n, y in zip(names, values))}"
     labels, levels = ("seconds of video", "share found again"), {"chance": lead.chance}
     drawn = plots.curve(places, values, labels, "measured", levels, words, size=(640, 280), band=band, marks=marks)
-    body = [[name, row, others.get(row.seconds)] for name, row in zip(names, shown)]
-    way, chance = tables.method_name(lead.method), tables.number(lead.chance)
+    body = [[name, row, others.get(row.key.seconds)] for name, row in zip(names, shown)]
+    way, chance = tables.method_name(lead.key.method), tables.number(lead.chance)
     caption = f"Top-1 of {lead.n} people by the first seconds alone, {way}; chance {chance}."
     note = (
         "No movement tells people apart after a second: a share that is high there already is looks. One that still rises at "
@@ -75,7 +75,7 @@ def _predicted(inputs: Inputs) -> list[str]:
     rows = rows.loc[
         (rows["method"] == "split_half") & (rows["metric"] == "icc") & (rows["control"] == "") & (rows["block"] == "")
     ]
-    row = max(score_rows(rows), key=lambda row: len(row.scales), default=None)
+    row = max(score_rows(rows), key=lambda row: len(row.key.scales), default=None)
     seconds = inputs.views.alike.half_seconds if inputs.views.alike is not None else np.nan
     if row is None or not np.isfinite(seconds):
         return []
@@ -208,5 +208,5 @@ def _identification(inputs) -> list[str]:
     columns = ["filters of", *(tables.METRIC_NAMES[m] for m in IDENTIFICATION), "chance of top-1", "people", "verdict"]
     row, top1 = tables.identification_row(inputs.scores), scored[scored["metric"] == "top1"]
     table = page.table("identification", columns, body, words, main=1)
-    judged = top1.iloc[:0] if row is None else tables.rows_of_key(top1, tables.key_of(row))
+    judged = top1.iloc[:0] if row is None else tables.rows_of_key(top1, row.key)
     return [table, *page.verdicts(tables.judged(inputs.scores, judged))]

@@ -143,8 +143,8 @@ def findings(inputs: Inputs) -> list[str]:
 
 
 def _fusion(row: ScoreRow) -> str:
-    fusion = row.fusion
-    return f"{fusion} fused" if fusion and fusion != "stacking" else fusion or tables.method_name(row.method)
+    fusion = row.key.fusion
+    return f"{fusion} fused" if fusion and fusion != "stacking" else fusion or tables.method_name(row.key.method)
 
 
 def _read_from(inputs) -> str:

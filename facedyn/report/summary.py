@@ -68,7 +68,7 @@ def _against_copy(scores) -> str:
     if not pairs:
         return ""
     better = [row.value > copied.value for row, copied in pairs]
-    parts = [f"{number(row.value)} against {number(copied.value)} at scale {row.scales}" for row, copied in pairs]
+    parts = [f"{number(row.value)} against {number(copied.value)} at scale {row.key.scales}" for row, copied in pairs]
     word = "yes" if all(better) else "no" if not any(better) else "at some scales"
     return f"Better than a copy of the input: {word} (ranking accuracy {', '.join(parts)})"
 
@@ -79,7 +79,7 @@ def _identification(scores) -> str:
         return ""
     sure = row.value > row.chance if pd.isna(row.low) else row.low > row.chance
     people, chance = counted(int(row.n), "people"), number(row.chance)
-    said = f"{method_name(row.method)}: {figure(row)} of {people}, chance {chance}"
+    said = f"{method_name(row.key.method)}: {figure(row)} of {people}, chance {chance}"
     return f"Identification above chance: {'yes' if sure else 'no'} ({said})"
 
 
@@ -93,7 +93,7 @@ def _traits(scores) -> list[str]:
         return [first]
     difference = tables.difference_row(scores, best)
     paired = f", paired difference {figure(difference)}" if difference is not None else ""
-    return [first, f"  best baseline: {method_name(best.method)} {figure(best)}{paired}"]
+    return [first, f"  best baseline: {method_name(best.key.method)} {figure(best)}{paired}"]
 
 
 def _next(word: str, workdir) -> str:

@@ -18,8 +18,6 @@ from facedyn.store.scores import (
     ScoreKey,
     ScoreRow,
     is_comparison,
-    is_difference,
-    key_of,
     listed,
     rows_of_key,
     score_rows,
@@ -93,8 +91,8 @@ def headline_first(scores: pd.DataFrame) -> pd.DataFrame:
     heads, fused = {"banded_ridge": 0, "ridge": 1, "mlp": 2}, {"features": 0, "": 0, "predictions": 1}
 
     def place(row):
-        key, first = key_of(row), row.method.split(PLUS)[0]  # fused ones come after the method itself
-        method = (METHOD_ORDER.index(first) if first in METHOD_ORDER else len(METHOD_ORDER), row.method != first)
+        key, first = row.key, row.key.method.split(PLUS)[0]  # fused ones come after the method itself
+        method = (METHOD_ORDER.index(first) if first in METHOD_ORDER else len(METHOD_ORDER), row.key.method != first)
         choice = heads.get(key.head, 3), fused.get(key.fusion, 2)
         scales = key.scale_numbers
         return method, bool(key.of or key.block), key.tasks not in ("all", ""), -len(scales), *choice, key.tasks, scales
@@ -112,12 +110,12 @@ def trait_means(scores: pd.DataFrame) -> pd.DataFrame:
 def differences(scores: pd.DataFrame) -> pd.DataFrame:
     """Differences of two methods, means over the traits."""
     rows = scores.loc[(scores["stage"] == "traits") & (scores["trait"] == "mean")]
-    return rows.loc[rows["method"].map(is_difference).astype(bool)]
+    return rows.loc[rows["method"].str.contains(MINUS, regex=False)]
 
 
 def headline(scores: pd.DataFrame) -> ScoreKey | None:
     """The key of the trait scores that lead, or None."""
-    return next(map(key_of, score_rows(trait_means(scores))), None)
+    return next((row.key for row in score_rows(trait_means(scores))), None)
 
 
 def headline_row(scores: pd.DataFrame) -> ScoreRow | None:
@@ -143,7 +141,7 @@ def baseline_row(scores: pd.DataFrame, method: str = "") -> ScoreRow | None:
 def difference_row(scores: pd.DataFrame, baseline: ScoreRow) -> ScoreRow | None:
     """The paired difference of mean PCC between the representation and the method of a row, or None."""
     rows = differences(scores)
-    rows = rows.loc[(rows["metric"] == "pcc") & (rows["method"] == f"representation{MINUS}{baseline.method}")]
+    rows = rows.loc[(rows["metric"] == "pcc") & (rows["method"] == f"representation{MINUS}{baseline.key.method}")]
     return next(iter(score_rows(rows)), None)
 
 
@@ -151,7 +149,7 @@ def identification_row(scores: pd.DataFrame) -> ScoreRow | None:
     """Top-1 by the most informative way to identify people, with most scales; or None."""
     rows = scores.loc[(scores["stage"] == "fit") & (scores["metric"] == "top1") & (scores["control"] == "")]
     rows = rows.loc[(rows["block"] == "") & rows["method"].isin(IDENTIFIED)]
-    best = sorted(score_rows(rows), key=lambda row: (-[*IDENTIFIED].index(row.method), len(key_of(row).scale_numbers)))
+    best = sorted(score_rows(rows), key=lambda row: (-[*IDENTIFIED].index(row.key.method), len(row.key.scale_numbers)))
     return best[-1] if best else None
 
 
@@ -160,7 +158,7 @@ def generic_rows(scores: pd.DataFrame) -> list[tuple[ScoreRow, ScoreRow | None]]
     rows = quoted(scores)
     rows = rows.loc[(rows["stage"] == "pretrain") & (rows["method"] == "generic") & (rows["metric"] == "ranking_accuracy")]
     copied = "copy_input"
-    return [(row, row_of(scores, key_of(row)._replace(method=copied), "ranking_accuracy")) for row in score_rows(rows)]
+    return [(row, row_of(scores, row.key._replace(method=copied), "ranking_accuracy")) for row in score_rows(rows)]
 
 
 def quoted(scores: pd.DataFrame) -> pd.DataFrame:
@@ -183,14 +181,14 @@ def pivot_metrics(scores: pd.DataFrame) -> list[dict]:
     """One dict a key, in the order of the rows: {'key', 'n', metric: row, ...}."""
     groups = {}
     for row in score_rows(scores):
-        groups.setdefault(key_of(row), {"key": key_of(row), "n": row.n})[row.metric] = row
+        groups.setdefault(row.key, {"key": row.key, "n": row.n})[row.metric] = row
     return list(groups.values())
 
 
 def key_results(scores: pd.DataFrame) -> list[tuple[str, Verdict]]:
     """(what, verdict) of the results to be read first: generic model and filters of each scale, identification, traits."""
     rows, lead = quoted(scores), headline(scores)
-    keys = [key_of(row) for row in score_rows(rows)]
+    keys = [row.key for row in score_rows(rows)]
     most = max((len(key.scale_numbers) for key, metric in zip(keys, rows["metric"]) if metric == "top1"), default=0)
     chosen = [
         row.metric == "ranking_accuracy"
@@ -206,7 +204,7 @@ def judged(scores: pd.DataFrame, rows: pd.DataFrame) -> list[tuple[str, Verdict]
     found = []
     for row in score_rows(rows):
         verdict = verdict_of(scores, row)
-        what = ", ".join(filter(None, (*describe(key_of(row), row.stage), METRIC_NAMES[row.metric])))
+        what = ", ".join(filter(None, (*describe(row.key, row.stage), METRIC_NAMES[row.metric])))
         found += [(what, verdict)] if verdict.word else []
     return found
 
@@ -229,9 +227,9 @@ def figure(row: ScoreRow, digits: int = 3) -> str:
     return with_interval(row.value, row.low, row.high, digits)
 
 
-def key_figure(row: ScoreRow, digits: int = 2) -> str:
+def key_figure(row: ScoreRow) -> str:
     """A figure to be shown large; a dash where so few people say nothing."""
-    return "–" if row.verdict == TOO_FEW else number(row.value, digits)
+    return "–" if row.verdict == TOO_FEW else number(row.value, 2)
 
 
 def size(cell) -> float:
@@ -278,7 +276,7 @@ def _trait_tables(scores):
     if len(findings):
         title = "Findings: paired difference of the mean PCC, same resampled people"
         pcc = score_rows(findings.loc[findings["metric"] == "pcc"])
-        rows = [(*describe(key_of(row)), _interval_cell(row)) for row in pcc]
+        rows = [(*describe(row.key), _interval_cell(row)) for row in pcc]
         yield _table(title, ("difference", "setting"), ("PCC",), rows)
     if len(of_two):
         title = "Differences: both methods on the same resampled people, 95 % interval"
@@ -305,7 +303,7 @@ def _other_tables(scores):
 
 
 def _named(row: ScoreRow):
-    return row.stage, *describe(key_of(row), row.stage)
+    return row.stage, *describe(row.key, row.stage)
 
 
 def _table(title, columns, numbers, rows):

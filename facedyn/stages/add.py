@@ -40,7 +40,7 @@ def run(
     if before is None:
         what = "is not a table of `facedyn embed`" if out.exists() else "does not exist"
         raise InputError(f"--to={out} {what}: name one that `facedyn embed VIDEOS --out=FILE` wrote.")
-    about = stored.about if stored else {}
+    about = stored[1] if stored else {}
     embedder = make_embedder(overrides, workdir, model, level or str(about.get("level", "person")))
     known = _checked(embedder, out, before, about)
     if videos:

@@ -7,8 +7,6 @@ heads, `.predictions`.
 
 import pathlib
 
-import pandas as pd
-
 from data_pipelines.errors import InputError
 from data_pipelines.progress import counted
 from facedyn.stages import embed_clips, embed_model, embed_reuse, embed_tables, embed_videos
@@ -87,9 +85,10 @@ def make_embedder(overrides: dict, workdir: str | None, model: str | None, level
 def states_of(embedder: Embedder, out, before: embed_reuse.Tables) -> embed_clips.Known | None:
     """The clips whose states lie beside the table `before` at `out`; None where they are not those that it was made of."""
     stored = embed_clips.read(embed_reuse.places(out).states, common.scales(embedder.config))
-    if stored is None or embed_clips.hashes(stored.known, str(stored.about.get("made_with"))) != before.people:
+    if stored is None:
         return None
-    return stored.known
+    known, about = stored
+    return known if embed_clips.hashes(known, str(about.get("made_with"))) == before.people else None
 
 
 def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.Tables, embed_clips.Known]:
@@ -97,8 +96,7 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
 
     Where none of the videos can be used, that is an error unless others are kept.
     """
-    table, predictions, seconds, known = pd.DataFrame(), pd.DataFrame(), {}, {}
-    work = embed_tables.unfinished(out)
+    found, known, work = embed_reuse.empty(videos.left_out), {}, embed_tables.unfinished(out)
     try:
         if videos.entries:
             if names is not None:
@@ -106,7 +104,6 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
                 found = embedder.embed_known(known, work, videos.left_out)
             else:
                 found = embedder.embed(videos, work)
-            table, _, predictions, seconds = found
     except InputError as error:
         useless = isinstance(error, TooFewFrames) or (
             embedder.videos is not None and not (embedder.videos["verdict"] == "ok").any()
@@ -118,8 +115,8 @@ def _computed(embedder, videos, names, out, same, people) -> tuple[embed_reuse.T
             known = embedder.clips(videos, names, work / embed_tables.STATES)
     finally:
         if embedder.videos is not None and same is None:
-            embed_tables.write_videos(embedder.videos, out)
+            embed_tables.write_table(embedder.videos, embed_reuse.places(out).videos)  # says why none could be used
     of_videos = videos.left_out if embedder.videos is None else embedder.videos
     own = {entry.person_id for entry in videos.entries}
     hashes = {who: name for who, name in people.items() if who in own}
-    return embed_reuse.Tables(table, of_videos, predictions, hashes, embed_reuse.as_table(seconds)), known
+    return found._replace(videos=of_videos, people=hashes), known

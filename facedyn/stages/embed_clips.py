@@ -74,7 +74,7 @@ def names_of(entries, settings, folder=None) -> dict[str, Named]:
 
 
 def hashes(known: Known, made_with: str) -> dict[str, str]:
-    """{person_id: hash} as `embed_reuse.hashes_of_people` has it."""
+    """{person_id: hash} as `embed_reuse.hashes` has it."""
     clips = [(c.row.person_id, clip_id, c.named.key, c.task, c.session) for clip_id, c in known.items()]
     return embed_reuse.hashes(clips, made_with)
 
@@ -192,15 +192,8 @@ def encode(frames_to_states, generic, face_clips, known: Known) -> None:
             state_files.write(path, clip.row.person_id, states)
 
 
-class Stored(NamedTuple):
-    """What lies in a folder of states."""
-
-    known: Known
-    about: dict
-
-
-def read(folder, scales) -> Stored | None:
-    """The clips of a folder of states, whose states are read when they are asked for; None where there are none."""
+def read(folder, scales) -> tuple[Known, dict] | None:
+    """(clips, what made them) of a folder of states, which are read when they are asked for; None where there are none."""
     index = state_files.read_index(folder)
     if index is None:
         return None
@@ -215,7 +208,7 @@ def read(folder, scales) -> Stored | None:
             frame_indices=np.asarray(row["frame_indices"], np.int32),
             states=state_files.States(path, scales),
         )
-    return Stored(known, index.about)
+    return known, index.about
 
 
 def index_of(known: Known, about: dict) -> state_files.Index:

@@ -19,10 +19,13 @@ METADATA = b"facedyn.embed"
 
 
 class Tables(NamedTuple):
-    """What an `embed` has found.
+    """What comes of some videos.
 
     Attributes:
-      representations, videos, predictions: as of `embedder.Embedded`.
+      representations: one row per fit unit and scale, as the table of representations has them, and `verdict`,
+        `representation`.
+      videos: one row per video; `reason` says why one was left out.
+      predictions: person_id, head, scales, tasks, fusion, note, trait, prediction; no rows where the model has no heads.
       people: {person_id: hash of what the rows were made of}.
       seconds: person_id, name (of a row of the features, as JSON), seconds of video.
     """
@@ -32,6 +35,11 @@ class Tables(NamedTuple):
     predictions: pd.DataFrame
     people: dict[str, str]
     seconds: pd.DataFrame
+
+
+def empty(videos: pd.DataFrame) -> Tables:
+    """Of videos of which nothing came."""
+    return Tables(pd.DataFrame(), videos, pd.DataFrame(), {}, as_table({}))
 
 
 class Places(NamedTuple):

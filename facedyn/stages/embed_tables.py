@@ -40,7 +40,7 @@ def about(embedder) -> dict:
 
 def write(embedder, out, tables: Tables, known: Known | None) -> None:
     """Replaces the tables at `out`, and the folder of states beside them, by these; None: there are no states."""
-    places, seconds = embed_reuse.places(out), embed_reuse.as_dict(tables.seconds)
+    places = embed_reuse.places(out)
     work, table, absent = unfinished(out), tables.representations, []
     shutil.rmtree(work / NEW, ignore_errors=True)
 
@@ -52,12 +52,12 @@ def write(embedder, out, tables: Tables, known: Known | None) -> None:
     else:
         state_files.write_index(new(places.states) / state_files.INDEX, embed_clips.index_of(known, about(embedder)))
     if len(tables.predictions):
-        _write(tables.predictions, new(places.predictions))
+        write_table(tables.predictions, new(places.predictions))
     else:
         absent.append(places.predictions.name)
-    _write(tables.videos, new(places.videos))
-    _write(embedder.quality(table, tables.videos, seconds).reset_index(), new(places.quality))
-    _write(embedder.features(table).reset_index(), new(out))
+    write_table(tables.videos, new(places.videos))
+    write_table(embedder.quality(tables).reset_index(), new(places.quality))
+    write_table(embedder.features(table).reset_index(), new(out))
     rows, vectors = table.drop(columns="representation").to_dict("records"), np.stack(list(table["representation"]))
     representations.write_table(new(places.representations), rows, vectors, embed_reuse.about(tables))
     write_text(work / NEW / ABSENT, json.dumps(absent))
@@ -118,7 +118,7 @@ def summary(embedder, out, tables: Tables, stage: str = "embed") -> dict:
     places, table = embed_reuse.places(out), tables.representations
     used, n = int(np.sum(tables.videos["verdict"] == "ok")), len(tables.videos)
     people, length = len(set(table["person_id"])), len(embedder.feature_names())
-    quality = embedder.quality(table, tables.videos, embed_reuse.as_dict(tables.seconds))
+    quality = embedder.quality(tables)
     reliable, rows = int(quality["reliable"].sum()), int((quality["n_frames"] > 0).sum())
     if used < n:
         print(f"{stage}: {used} of {n} videos used; {places.videos} says why the others were not")
@@ -129,14 +129,10 @@ def summary(embedder, out, tables: Tables, stage: str = "embed") -> dict:
     return {"people": people, "rows": len(table), "videos": n, "videos_used": used, "reliable": reliable}
 
 
-def _write(table, path) -> None:
+def write_table(table, path) -> None:
+    """Writes one of the tables, in the format that the name says."""
     with atomic_path(path) as temporary:
         if path.suffix == ".csv":
             table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
         else:
             table.to_parquet(temporary, index=False)
-
-
-def write_videos(table, out) -> None:
-    """The table of videos alone, which says why none of them could be used."""
-    _write(table, embed_reuse.places(out).videos)

@@ -30,8 +30,7 @@ def empty(embedder: Embedder) -> State:
         raise InputError(
             f"{embedder.model.name} finds filters by gradient descent, which needs all videos at once: embed all of them."
         )
-    nothing = pd.DataFrame()
-    return State(embedder.made_with(), {}, Tables(nothing, embed_clips.videos({}), nothing, {}, embed_reuse.as_table({})))
+    return State(embedder.made_with(), {}, embed_reuse.empty(embed_clips.videos({})))
 
 
 def with_videos(embedder: Embedder, before: State, videos: Videos, work) -> State:
@@ -71,13 +70,10 @@ def updated(embedder: Embedder, before: Tables, known: Known, work, left_out: pd
 
 def _computed(embedder: Embedder, known: Known, work, others: bool) -> Tables:
     """The tables of these clips alone. Where nobody has enough frames, that is an error unless there are `others`."""
-    table, predictions, seconds = pd.DataFrame(), pd.DataFrame(), {}
     try:
-        if known:
-            table, _, predictions, seconds = embedder.embed_known(known, work)
+        return embedder.embed_known(known, work) if known else embed_reuse.empty(embed_clips.videos({}))
     except TooFewFrames as error:
         if not others:
             raise
         messages.warning(f"embed: {error}")
-    videos = embedder.videos if known and embedder.videos is not None else embed_clips.videos({})
-    return Tables(table, videos, predictions, {}, embed_reuse.as_table(seconds))
+        return embed_reuse.empty(embed_clips.videos({}) if embedder.videos is None else embedder.videos)

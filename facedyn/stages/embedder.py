@@ -2,7 +2,6 @@
 
 import functools
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from facedyn.core.verdicts import AT_CHANCE, USABLE, chance_level
 from facedyn.stages import embed_clips, embed_rates
 from facedyn.stages.embed_clips import Known, Named
 from facedyn.stages.embed_model import Model, refuse_landmarks
+from facedyn.stages.embed_reuse import Tables, as_dict, as_table
 from facedyn.stages.embed_videos import Videos
 from facedyn.stages.fit import clip_states, fit_stage, shared
 from facedyn.stages.fit.units import unit_id
@@ -29,22 +29,6 @@ OF_HEAD = ("head", "scales", "tasks", "fusion", "note")
 
 class TooFewFrames(InputError):
     """The videos can be used, but of nobody there is enough of them."""
-
-
-class Embedded(NamedTuple):
-    """What comes of some videos.
-
-    Attributes:
-      table: one row per fit unit and scale, as the table of representations has them, and `verdict`, `representation`.
-      videos: one row per video; `reason` says why one was left out.
-      predictions: person_id, head, scales, tasks, fusion, note, trait, prediction; no rows where the model has no heads.
-      seconds: {name of a row of the features: seconds of video}.
-    """
-
-    table: pd.DataFrame
-    videos: pd.DataFrame
-    predictions: pd.DataFrame
-    seconds: dict
 
 
 class Embedder:
@@ -72,20 +56,20 @@ class Embedder:
     def made_with(self) -> str:
         """Names the settings, the generic models and the heads."""
         params = [getattr(of, "params", of) for _, of in sorted(self.model.generic.items())]
-        learnt = [[np.asarray(x) for x in of if not isinstance(x, dict | tuple)] for of in self._shared()]
+        shareds = [of for _, of in sorted(self.model.generic.items()) if hasattr(of, "params")]
+        learnt = [[np.asarray(x) for x in of if not isinstance(x, dict | tuple)] for of in shareds]
         hashes = [portable.tensors_hash(portable.tensors(tree)) for tree in (*params, *learnt)]
         model = self.model
         return content.named([model.settings, model.fps, hashes, model.heads_hash, self.config.fit.unit, self.level])
-
-    def _shared(self):
-        return [of for _, of in sorted(self.model.generic.items()) if hasattr(of, "params")]
 
     def keeps_states(self) -> bool:
         """Whether states of clips can be kept: those of filters in closed form, and of no others."""
         return shared.is_closed_form(self.config)
 
-    def embed(self, videos: Videos, work) -> Embedded:
-        """Leaves its files in the folder `work`, from where the same call continues after an interruption.
+    def embed(self, videos: Videos, work) -> Tables:
+        """What comes of the videos, without hashes of people.
+
+        Leaves its files in the folder `work`, from where the same call continues after an interruption.
 
         Raises InputError when none of the videos can be used (`videos` says why).
         """
@@ -106,7 +90,7 @@ class Embedder:
         """
         face_clips, folder = self._prepare(videos, work), pathlib.Path(work) / "states"
         known = self.clips(videos, names, folder, face_clips.clips)
-        embed_clips.encode(self._encode, self.model.generic, face_clips, known)
+        embed_clips.encode(clip_states.make_encode(self.config), self.model.generic, face_clips, known)
         return known
 
     def clips(self, videos: Videos, names: dict[str, Named], folder, usable=()) -> Known:
@@ -114,7 +98,7 @@ class Embedder:
         scales = common.scales(self.config)
         return embed_clips.prepared(videos.entries, names, usable, self.videos, folder, self.made_with(), scales)
 
-    def embed_known(self, known: Known, work, left_out: pd.DataFrame | None = None) -> Embedded:
+    def embed_known(self, known: Known, work, left_out: pd.DataFrame | None = None) -> Tables:
         """What `embed` gives of the videos of these clips, without a look at them; see `clip_states`.
 
         left_out: more rows of the table of videos.
@@ -127,7 +111,7 @@ class Embedder:
 
         return self._embedded(reader.clips, fit, pathlib.Path(work) / f"representations-{name}")
 
-    def _embedded(self, clips, fit, place) -> Embedded:
+    def _embedded(self, clips, fit, place) -> Tables:
         """What comes of clips (ClipInfo); fit(fitting, place) -> units with too few frames leaves its table in `place`."""
         config, model = self.config, self.model
         too_short = fit(self._fitting, place)
@@ -142,15 +126,11 @@ class Embedder:
             messages.warning(f"embed: not finite, and marked so in the table: {names}")
         predictions = predict(model.heads, rows, vectors)
         table = judged(rows).assign(representation=list(vectors))
-        return Embedded(table, self.videos, predictions, features.seconds_of(clips, self.level))
+        return Tables(table, self.videos, predictions, {}, as_table(features.seconds_of(clips, self.level)))
 
     @functools.cached_property
     def _fitting(self):  # once: what it has compiled is kept with it
         return shared.make_fitting(self.config)
-
-    @functools.cached_property
-    def _encode(self):
-        return clip_states.make_encode(self.config)
 
     def _generic(self, scale: int, control: str):
         return self.model.generic[scale]
@@ -185,10 +165,11 @@ class Embedder:
         """Of the columns of `features`."""
         return features.feature_names(shared.layout(self.config), sorted(common.scales(self.config)))
 
-    def quality(self, table: pd.DataFrame, videos: pd.DataFrame, seconds: dict | None = None) -> pd.DataFrame:
+    def quality(self, tables: Tables) -> pd.DataFrame:
         """How far each row of the features can be trusted, and who has none: see `features.quality`."""
-        found = features.quality(table, sorted(common.scales(self.config)), self.level, seconds)
-        return _with_unused(found, videos, self.level)
+        scales = sorted(common.scales(self.config))
+        found = features.quality(tables.representations, scales, self.level, as_dict(tables.seconds))
+        return _with_unused(found, tables.videos, self.level)
 
 
 def _with_too_short(config, videos, clips, too_short, fitted) -> pd.DataFrame:
@@ -235,7 +216,7 @@ def judged(rows) -> pd.DataFrame:
 
 
 def predict(heads: dict, rows, vectors) -> pd.DataFrame:
-    """Predictions of the heads {name: SavedHead} for a table of representations: see `Embedded.predictions`."""
+    """Predictions of the heads {name: SavedHead} for a table of representations: see `Tables.predictions`."""
     tables, names = [], ["person_id", *OF_HEAD, "trait", "prediction"]
     owner = dict(zip(rows["unit_id"].astype(str), rows["person_id"].astype(str)))
     for name, head in heads.items():

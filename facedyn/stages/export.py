@@ -8,6 +8,7 @@ import pathlib
 
 from data_pipelines.errors import InputError
 from facedyn.stages import embed_model, forgotten
+from facedyn.stages.fit.learning import people_of
 from facedyn.stages.pretrain import load_generic
 from facedyn.stages.runtime import common
 from facedyn.store import hashed_ids, portable, stamps
@@ -32,7 +33,8 @@ def run(workdir: str, out: str | pathlib.Path, overrides: dict, note: str | None
     else:
         generic = {scale: load_generic(config, workdir, scale) for scale in common.scales(config)}
         learnt, described = {}, {}
-    people = {"people": hashed_ids.hashed(_people(workdir)), "forgotten": forgotten.in_model(workdir)}
+    stopped_by = stamps.summary(workdir, "pretrain").get("validation_people", ())
+    people = {"people": hashed_ids.hashed({*people_of(workdir), *stopped_by}), "forgotten": forgotten.in_model(workdir)}
     portable.write_generic(out, generic, config, learnt, described | people | ({"note": note} if note else {}))
     scales, size = ", ".join(map(str, generic)), out.stat().st_size
     print(f"export: the generic model of the scales {scales}, {size:,} bytes, in {out}; it holds no video and no person's id")
@@ -51,12 +53,3 @@ def was_trained_on(model: str | pathlib.Path, person_id: str) -> bool:
     if not all(isinstance(people, dict) for people in lists) or not {"salt", "people"} <= lists[0].keys():
         raise InputError(f"{model} does not list whom it was trained on: export it with this version.")
     return any(people and hashed_ids.is_among(people, person_id) for people in lists)
-
-
-def _people(workdir) -> set[str]:
-    """Ids of all people from whom the generic model or what `fit` has learnt for everyone was learnt."""
-    found = set()
-    for stage, names in (("pretrain", ("people", "validation_people")), ("fit", ("basis_from",))):
-        summary = (stamps.read_stamp(workdir, stage) or {"summary": {}})["summary"]
-        found |= {person for name in names for person in summary.get(name, ())}
-    return found

@@ -169,9 +169,9 @@ def _plan(config, workdir, person: str) -> dict | None:
             ids |= forgetting.ids_of(own, person)
             videos |= set(own["path"]) if "path" in own and path.suffix == ".parquet" else set()
     who = Person(person, frozenset(ids))
-    stamped = {stage: stamps.read_stamp(workdir, stage) or {"summary": {}} for stage in ("pretrain", "fit")}
-    in_stamps = any(person in stamp["summary"].get("people", ()) for stamp in stamped.values())
-    in_stamps |= person in stamped["pretrain"]["summary"].get("validation_people", ())
+    stamped = {stage: stamps.summary(workdir, stage) for stage in ("pretrain", "fit")}
+    in_stamps = any(person in summary.get("people", ()) for summary in stamped.values())
+    in_stamps |= person in stamped["pretrain"].get("validation_people", ())
     in_stamps |= person in (site_files.people(workdir) or ())
     in_examples = forgetting.forget_in_file(workdir / "representations" / "examples.npz", who, only_count=True)
     if not (ids or seen or in_stamps or in_examples):
@@ -207,7 +207,7 @@ def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
     if not (workdir / "generic").is_dir():
         return {}
     of_pool = splits.get(pretrain_data_dir(config, workdir).absolute(), set())
-    summary = stamped["pretrain"]["summary"]
+    summary = stamped["pretrain"]
     in_pool = person in summary["people"] if "people" in summary else bool(of_pool & set(config.pretrain.splits))
     stopped_by = person in summary["validation_people"] if "validation_people" in summary else "validation" in of_pool
     made_here = config.pretrain.steps > 0
@@ -215,7 +215,7 @@ def _generic_model(config, workdir, person, splits, stamped) -> dict[str, str]:
         learnt = f"was trained on {person!r}"
     elif made_here and stopped_by:
         learnt = f"took the step at which it stopped from {person!r}"
-    elif _shared_is_of(workdir, splits, stamped["fit"]["summary"], person, in_pool):
+    elif _shared_is_of(workdir, splits, stamped["fit"], person, in_pool):
         older = f" and {SHARED[1]}" * any(workdir.glob(SHARED[1]))
         again = f"delete the folder representations{older}, then run again"
         sentence = (

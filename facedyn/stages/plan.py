@@ -157,7 +157,8 @@ def _iterative(config, material, net, rates, shape, sites, parts) -> tuple[float
 
 def traits(config, material: Material, net: Network, rates: Rates) -> Stage:
     """Heads and permuted labels on the headline's features, the ridge on every feature set; no baselines on pixels."""
-    n, width = material.people, len(shared.feature_bands(config))
+    bands = shared.features(config).bands
+    n, width = material.people, len(bands)
     scales, folds = len(config.rank_loss.scales), min(config.traits.folds, material.people) * len(config.traits.seeds)
     penalties, inner = len(config.traits.penalties), config.traits.inner_folds
     flop = 0.0
@@ -167,8 +168,8 @@ def traits(config, material: Material, net: Network, rates: Rates) -> Stage:
     if "ridge" in config.traits.heads:
         sets = [scales] * (scales > 1) + [1] * scales
         flop += sum(cost.gram(n, width * k, folds, inner * penalties * 0.5) for k in sets)
-    bands = scales * (int(shared.feature_bands(config).max()) + 1)
-    host = PROCESS_BYTES + 4.0 * n * width * scales * 2 + (4.0 * bands + 6 * 8) * n**2
+    kernels = scales * (int(bands.max()) + 1)
+    host = PROCESS_BYTES + 4.0 * n * width * scales * 2 + (4.0 * kernels + 6 * 8) * n**2
     return Stage("traits", flop / rates.products, flop, 0.0, host, 0.0)
 
 

@@ -1,6 +1,7 @@
 """What the report shows beyond the tables, computed from representations and data set: see `report.inputs.Views`."""
 
 import collections
+import contextlib
 import hashlib
 import itertools
 import pathlib
@@ -116,12 +117,9 @@ def _frames_of_left_out(quality) -> dict:
     """One whole frame each of those whose video is a local file that can be decoded."""
     found = {}
     for clip_id, path, _ in left_out(quality):
-        try:
-            frame = _early_frame(path) if not is_url(path) else None
-        except InputError:  # why it cannot be read is among the reasons already
-            frame = None
-        if frame is not None:
-            found[clip_id] = frame[None]
+        with contextlib.suppress(InputError):  # why it cannot be read is among the reasons already
+            if not is_url(path):
+                found[clip_id] = _early_frame(path)[None]
     return found
 
 

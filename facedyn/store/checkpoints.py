@@ -112,12 +112,12 @@ def save_pytree(path, tree) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     old = path.with_name(f"{path.name}.old")
     for left in (old, *path.parent.glob(f"{path.name}.orbax-checkpoint-tmp*")):  # by a run that was killed
-        remove(left)
+        shutil.rmtree(left, ignore_errors=True)
     if path.is_dir():
         path.rename(old)
     with _alone() as checkpointer:
         checkpointer.save(path, jax.tree.map(np.asarray, tree))
-    remove(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_pytree(path, like=None):
@@ -133,8 +133,3 @@ def load_pytree(path, like=None):
         _check_size(path)
         with _alone() as checkpointer:
             return checkpointer.restore(path, abstract)
-
-
-def remove(path) -> None:
-    """Deletes a checkpoint folder, if it is there."""
-    shutil.rmtree(path, ignore_errors=True)

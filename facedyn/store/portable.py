@@ -142,17 +142,9 @@ def read_generic(path, config, like, scale: int):
 
 def _whole(path):
     """(metadata, {name: array}) of a file that holds what was written. Raises InputError."""
-    path = pathlib.Path(path)
-    metadata, named = _read(path)
-    if metadata["hash"] != tensors_hash(named):
-        raise InputError(f"{path} is damaged: its values are not those that were exported; export or copy it again.")
-    return metadata, named
-
-
-def _read(path):
-    """(metadata, {name: array}) of a file of any origin. Raises InputError."""
     from safetensors import safe_open
 
+    path = pathlib.Path(path)
     if not path.is_file():
         raise InputError(f"There is no generic model at {path}; `facedyn export` writes one.")
     check_size(path, MAX_BYTES, "The generic model")
@@ -167,4 +159,6 @@ def _read(path):
     as_exported = isinstance(metadata, dict) and all(isinstance(metadata.get(name), kind) for name, kind in kinds.items())
     if not as_exported or metadata["format"] != FORMAT or metadata["version"] not in READABLE:
         raise InputError(f"{path} is not a generic model as `facedyn export` of version {facedyn.__version__} writes it.")
+    if metadata["hash"] != tensors_hash(named):
+        raise InputError(f"{path} is damaged: its values are not those that were exported; export or copy it again.")
     return metadata, named

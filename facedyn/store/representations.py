@@ -62,20 +62,15 @@ def write_table(path, rows: list[dict], representations: np.ndarray, metadata: d
 
     metadata: {bytes: bytes} beside the table's own.
     """
-    with atomic_path(path) as temporary:
-        table = _as_arrow(rows, representations)
-        table = table.replace_schema_metadata((table.schema.metadata or {}) | (metadata or {}))
-        pq.write_table(table, temporary, row_group_size=max(1, ROW_GROUP_VALUES // max(1, representations.shape[1])))
-
-
-def _as_arrow(rows, representations) -> pa.Table:
     columns = [*COLUMNS, *[(name, kind) for name, kind in OF_EMBED if rows and name in rows[0]]]
     flat = pa.array(np.ascontiguousarray(representations, np.float32).reshape(-1), pa.float32())
     # Chunked, so that texts of any total length have room: within a chunk their offsets are 32-bit.
     parts = [rows[i : i + TEXT_ROWS] for i in range(0, len(rows), TEXT_ROWS)]
     arrays = [pa.chunked_array([[row[name] for row in part] for part in parts], kind) for name, kind in columns]
     arrays.append(pa.FixedSizeListArray.from_arrays(flat, representations.shape[1]))
-    return pa.Table.from_arrays(arrays, [name for name, _ in columns] + ["representation"])
+    table = pa.Table.from_arrays(arrays, [name for name, _ in columns] + ["representation"], metadata=metadata or {})
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, row_group_size=max(1, ROW_GROUP_VALUES // max(1, representations.shape[1])))
 
 
 def read_rows(folder) -> pd.DataFrame:

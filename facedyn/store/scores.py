@@ -49,24 +49,10 @@ class ScoreKey(NamedTuple):
 
 
 class ScoreRow(NamedTuple):
-    """A row of the table: what its figure is of, as in ScoreKey, and the figure with its interval, people and verdict."""
+    """A row of the table: what its figure is of, and the figure with its interval, people and verdict."""
 
     stage: str
-    method: str
-    head: str
-    scales: str
-    tasks: str
-    fusion: str
-    weighting: str
-    unit: str
-    aggregate: str
-    block: str
-    seconds: str
-    control: str
-    of: str
-    split: str
-    seed: str
-    note: str
+    key: ScoreKey
     trait: str
     metric: str
     value: float
@@ -78,7 +64,7 @@ class ScoreRow(NamedTuple):
 
 
 NUMBERS = ("value", "low", "high", "n", "chance")
-COLUMNS = ScoreRow._fields
+COLUMNS = ("stage", *ScoreKey._fields, *ScoreRow._fields[2:])
 REQUIRED = ("method", "metric", "value", "n")
 STAGE_ORDER = ("prepare", "pretrain", "fit", "traits")
 
@@ -114,14 +100,9 @@ def listed(cell: str) -> tuple[str, ...]:
     return tuple(cell.split("+")) if cell else ()
 
 
-def is_difference(method: str) -> bool:
-    """Whether the figures are differences of two methods, 'representation_minus_mean_face', and no scores."""
-    return MINUS in method
-
-
 def is_comparison(method: str) -> bool:
-    """Whether the figures are differences of any kind, of two methods or a finding, and no scores."""
-    return is_difference(method) or method in FINDINGS
+    """Whether the figures are differences, of two methods ('representation_minus_mean_face') or a finding, and no scores."""
+    return MINUS in method or method in FINDINGS
 
 
 def scores_path(workdir) -> pathlib.Path:
@@ -186,7 +167,7 @@ def with_verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 def verdict_of(table: pd.DataFrame, row: ScoreRow) -> verdicts.Verdict:
     """The verdict on a row of the table, with its reason; NOT_JUDGED for what is no result, such as baselines and controls."""
-    if row.method not in JUDGED.get(row.stage, ()) or row.control or row.seconds:
+    if row.key.method not in JUDGED.get(row.stage, ()) or row.key.control or row.key.seconds:
         return verdicts.NOT_JUDGED
     copied = _copied(table, row) if row.metric == "ranking_accuracy" else math.nan
     return verdicts.judge(row.metric, row.value, row.low, row.high, int(row.n), copied)
@@ -194,24 +175,20 @@ def verdict_of(table: pd.DataFrame, row: ScoreRow) -> verdicts.Verdict:
 
 def _copied(table: pd.DataFrame, row: ScoreRow) -> float:
     """Ranking accuracy of the copied input beside a row's: of the same people, for `fit` of pretrain's held-out ones."""
-    own = table.loc[(table["method"] == "copy_input") & (table["stage"] == "pretrain") & (table["scales"] == row.scales)]
+    own = table.loc[(table["method"] == "copy_input") & (table["stage"] == "pretrain") & (table["scales"] == row.key.scales)]
     if row.stage == "pretrain":
-        own = own[own["split"] == row.split]
+        own = own[own["split"] == row.key.split]
     elif (own["split"] != "validation").any():
         own = own[own["split"] != "validation"]
-    if not len(own) or ON_STATES in listed(row.note):
+    if not len(own) or ON_STATES in listed(row.key.note):
         return math.nan
     return float(own["value"].iloc[0])
 
 
 def score_rows(table: pd.DataFrame) -> list[ScoreRow]:
     """The rows of the table, in their order."""
-    return [ScoreRow(*cells) for cells in zip(*(table[name] for name in COLUMNS))]
-
-
-def key_of(row: ScoreRow) -> ScoreKey:
-    """Of a row of the table."""
-    return ScoreKey(*(getattr(row, name) for name in ScoreKey._fields))
+    keys = map(ScoreKey, *(table[name] for name in ScoreKey._fields))
+    return list(map(ScoreRow, table["stage"], keys, *(table[name] for name in ScoreRow._fields[2:])))
 
 
 def rows_of_key(table: pd.DataFrame, key: ScoreKey) -> pd.DataFrame:

@@ -67,6 +67,11 @@ def read_stamp(workdir, stage: str) -> dict | None:
     return stamp
 
 
+def summary(workdir, stage: str) -> dict:
+    """What a finished stage has found; {} where it is not finished."""
+    return (read_stamp(workdir, stage) or {"summary": {}})["summary"]
+
+
 # Any, not ConfigDict: by that one's annotations every section may be a number, a text or None as well.
 def stamped_config(workdir, *stages: str) -> Any:
     """The config that the first of the stages which has finished in WORKDIR was run with. Raises InputError when none has."""

@@ -48,7 +48,7 @@ def _of_folder(config, folder, rows, vectors, features: Features, control: str, 
     if config.fit.split_half:
         halves = representations.read_parts(folder / HALVES)
         halves = _halves_of_two(halves, representations.read_parts(among / HALVES)) if among else halves
-        found += _of_all_blocks(config, *halves, _halves_round, control or "split_half", features)
+        found += _of_all_blocks(config, *halves, lambda *of: [half_vectors(*of)], control or "split_half", features)
     pair = partial(_across, gallery=representations.read_parts(among) if among else None)
     for kind in ("session", "task"):
         across += _of_all_blocks(config, rows, vectors, partial(pair, kind), f"cross_{kind}", features, control)
@@ -147,10 +147,6 @@ def half_vectors(halves, vectors, scales):
     parts = sorted(wide["1"].columns)
     first, second = (np.concatenate([vectors[wide[half, part]] for part in parts], 1) for half in ("1", "2"))
     return first, second, [int(part.partition("/")[0]) for part in parts]
-
-
-def _halves_round(halves, vectors, scales):
-    return [half_vectors(halves, vectors, scales)]
 
 
 def _across(kind, rows, vectors, scales, gallery=None):

@@ -22,7 +22,11 @@ class KeptStates:
 
     def __call__(self, shared, reader, sources, people: int, n_frames: int) -> np.ndarray:
         """As `closed_form.make_load` has it."""
-        self._forget_other_models((shared.params, shared.basis))
+        # What there is serves the same parameters and basis alone.
+        model = shared.params, shared.basis
+        if self._model is None or not _equal(self._model, model):
+            self._kept, self._room, self._readers = {}, MOST_BYTES, {}
+        self._model = model
         self._readers[id(reader)] = reader  # so that no other reader gets its id
         known = [{record: self._places(reader, record, positions) for record, positions in own.items()} for own in sources]
         new = [{r: positions[of[r] < 0] for r, positions in own.items()} for own, of in zip(sources, known)]
@@ -55,12 +59,6 @@ class KeptStates:
         if key not in self._kept and states.nbytes <= self._room:
             self._kept[key] = positions, states.copy()
             self._room -= states.nbytes
-
-    def _forget_other_models(self, model) -> None:
-        """Keeps what there is only if it is of the same parameters and basis."""
-        if self._model is None or not _equal(self._model, model):
-            self._kept, self._room, self._readers = {}, MOST_BYTES, {}
-        self._model = model
 
 
 def _equal(one, other) -> bool:

@@ -40,8 +40,7 @@ _solve = jax.jit(low_rank.solve)  # operation by operation, each of them would b
 
 def people_of(workdir) -> set[str]:
     """Whose faces, unlabelled, the generic model and what is learnt with it have seen."""
-    summaries = [(stamps.read_stamp(workdir, stage) or {"summary": {}})["summary"] for stage in ("pretrain", "fit")]
-    return {*summaries[0].get("people", ()), *summaries[1].get("basis_from", ())}
+    return {*stamps.summary(workdir, "pretrain").get("people", ()), *stamps.summary(workdir, "fit").get("basis_from", ())}
 
 
 def generic_pool(config, workdir, face_clips, records):
@@ -97,14 +96,8 @@ def _followed(frame_indices, lag: int) -> np.ndarray:
 
 def basis_frames(config) -> int:
     """How many frames the basis is learnt from: fewer where feature maps are large."""
-    largest = max(_map_sizes(config).values())
+    largest = max((config.data.image_size >> level) ** 2 * c for level, c in enumerate(config.model.channels))
     return max(4 * config.fit.rank, min(BASIS_FRAMES, BASIS_BYTES // (4 * largest)))
-
-
-def _map_sizes(config) -> dict[int, int]:
-    """{channels of a level: numbers of a feature map there}."""
-    size = config.data.image_size
-    return {level: (size >> level) ** 2 * c for level, c in enumerate(config.model.channels)}
 
 
 def learn_basis(config, params, scale: int, reader, records) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
@@ -200,7 +193,7 @@ class Pool:
 def learn_population(config, fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: int | None = None) -> Shared:
     """`shared` with what depends on how people move: population filters, ridge, mean and spread of the representation."""
     mesh, sites = fitting.mesh, closed_form.sites_of(config)
-    normal_equations, errors = compile_sums(config, mesh)
+    normal_equations, errors = compile_sums(config.fit.whiten, mesh)
 
     def total(f):
         """The sum of f(batch) over the people."""
@@ -244,13 +237,9 @@ def learn_scaling(fitting: Fitting, shared: Shared, pool: Pool, shuffle_seed: in
     return np.stack([mean, std]).astype(np.float32)
 
 
-def compile_sums(config, mesh):
-    """(states, rows) -> normal equations of each unit; (population, states, fitted, held) -> errors with each of RIDGES."""
-    return _compile_sums(bool(config.fit.whiten), mesh)
-
-
 @functools.lru_cache(maxsize=8)
-def _compile_sums(whiten: bool, mesh):
+def compile_sums(whiten: bool, mesh):
+    """(states, rows) -> normal equations of each unit; (population, states, fitted, held) -> errors with each of RIDGES."""
     whitened = closed_form.whitening(whiten)
 
     def errors(population, states, fitted, held):

@@ -57,7 +57,7 @@ class Features(NamedTuple):
     Attributes:
       names: of its blocks.
       bands: of which block each number is, int [D].
-      weights: what standardised numbers count by, [D]; None where all count the same.
+      weights: what standardised numbers count by in a head, [D] (`blocks.weights`); None where all count the same.
     """
 
     names: tuple[str, ...]
@@ -67,22 +67,10 @@ class Features(NamedTuple):
 
 def features(config) -> Features:
     """Under this config."""
-    names = config.fit.blocks if config.fit.filter_kind == LOW_RANK else ("filters",)
-    return Features(names, feature_bands(config), feature_weights(config))
-
-
-def feature_bands(config) -> np.ndarray:
-    """Of which block each number of the representation is, int [D]; filters in any other than closed form are one block."""
-    if config.fit.filter_kind != LOW_RANK:
-        return np.zeros(sum(slot.size for slot in layout(config)), int)
-    return blocks.bands(config.fit.blocks, closed_form.sites_of(config), config.fit.rank)
-
-
-def feature_weights(config) -> np.ndarray | None:
-    """What z-scored features count by in a head, [D] (`blocks.weights`); None for filters that are not in closed form."""
-    if config.fit.filter_kind != LOW_RANK:
-        return None
-    return blocks.weights(config.fit.blocks, closed_form.sites_of(config), config.fit.rank)
+    if config.fit.filter_kind != LOW_RANK:  # one block
+        return Features(("filters",), np.zeros(sum(slot.size for slot in layout(config)), int), None)
+    what = config.fit.blocks, closed_form.sites_of(config), config.fit.rank
+    return Features(config.fit.blocks, blocks.bands(*what), blocks.weights(*what))
 
 
 def save(path, names: list[str], shared: Shared, learnt_from: dict | None = None) -> None:
@@ -157,8 +145,8 @@ class Models:
     def __init__(self, config, workdir, fitting: Fitting, face_clips):
         self._config, self._workdir, self._fitting, self._face_clips = config, pathlib.Path(workdir), fitting, face_clips
         self._records = common.records_of(face_clips, config.fit.splits)
-        self._of, self._pool = functools.cache(self._find), functools.cache(self._find_pool)
-        self._params = functools.cache(self._find_params)
+        self._of, self._params = functools.cache(self._find), functools.cache(self._find_params)
+        self._pool = functools.cache(lambda: generic_pool(config, self._workdir, face_clips, self._records))
 
     def __call__(self, scale: int, control: str = ""):
         return self._of(scale, "" if control in (swapped.NAME, representations.REVERSED) else control)
@@ -243,6 +231,3 @@ class Models:
                 f"fit: components and population filters of scale {scale} are learnt again: {differences(kept, wanted)}"
             )
         return True
-
-    def _find_pool(self):
-        return generic_pool(self._config, self._workdir, self._face_clips, self._records)

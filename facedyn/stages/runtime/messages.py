@@ -25,11 +25,6 @@ def warning(text: str) -> None:
     LOGGER.warning(text)
 
 
-def detail(text: str) -> None:
-    """What only those want to know who ask for it (-v)."""
-    LOGGER.debug(text)
-
-
 def verbose() -> bool:
     """Whether details are shown."""
     return LOGGER.isEnabledFor(logging.DEBUG)

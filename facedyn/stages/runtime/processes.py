@@ -81,16 +81,13 @@ def session(settings):
         raise
     finally:
         if end:
-            _post(f"{ENDED}/{jax.process_index()}", end)
-        _post(f"{LEFT}/{jax.process_index()}", end)
-        if end == STOPPED:
-            _wait_until_all_left()
-
-
-def _wait_until_all_left() -> None:
-    deadline = time.monotonic() + STOPPING_SECONDS
-    while len(_exchange().key_value_dir_get(LEFT)) < jax.process_count() and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+            _exchange().key_value_set(f"{ENDED}/{jax.process_index()}", end)
+        _exchange().key_value_set(f"{LEFT}/{jax.process_index()}", end)
+        deadline = time.monotonic() + STOPPING_SECONDS
+        while end == STOPPED and time.monotonic() < deadline:
+            if len(_exchange().key_value_dir_get(LEFT)) == jax.process_count():
+                break
+            time.sleep(POLL_SECONDS)
 
 
 def _join(place) -> None:
@@ -129,7 +126,7 @@ def on_main_process(task):
     key = f"facedyn/{next(_numbers)}"
     if is_first():
         result = task()
-        _post(key, json.dumps(result))
+        _exchange().key_value_set(key, json.dumps(result))
         return result
     return json.loads(_await(key))
 
@@ -139,7 +136,7 @@ def gather(value) -> list:
     if jax.process_count() == 1:
         return [value]
     key = f"facedyn/{next(_numbers)}"
-    _post(f"{key}/{jax.process_index()}", json.dumps(value))
+    _exchange().key_value_set(f"{key}/{jax.process_index()}", json.dumps(value))
     return [json.loads(_await(f"{key}/{p}")) for p in range(jax.process_count())]
 
 
@@ -153,10 +150,6 @@ def _exchange():
     if (client := distributed.global_state.client) is None:
         raise RuntimeError("The processes have not met.")
     return client
-
-
-def _post(key: str, value: str) -> None:
-    _exchange().key_value_set(key, value)
 
 
 def _await(key: str) -> str:

@@ -5,7 +5,6 @@ sees a label, and none looks across a gap.
 """
 
 import itertools
-from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -13,25 +12,13 @@ import numpy as np
 from data_pipelines.picks import picks
 from facedyn.core.pca import eigenvectors
 
-
-class Farneback(TypedDict):
-    """Parameters of cv2.calcOpticalFlowFarneback."""
-
-    pyr_scale: float
-    levels: int
-    winsize: int
-    iterations: int
-    poly_n: int
-    poly_sigma: float
-    flags: int
-
-
 LAGS = (1, 2, 4, 8)
 # The ridge of the ranking machine, as a share of the mean squared length of a centred frame.
 RANKING_RIDGE = 0.1
 FLOW_GRID, FLOW_PAIRS = 4, 200
-# Farneback's parameters, for faces of few pixels: a window of a fifth of the face, one coarser level.
-FLOW = Farneback(pyr_scale=0.5, levels=1, winsize=7, iterations=2, poly_n=5, poly_sigma=1.1, flags=0)
+# Farneback's parameters, for faces of few pixels: pyr_scale, levels (one coarser), winsize (a fifth of the face), iterations,
+# poly_n, poly_sigma, flags.
+FLOW = (0.5, 1, 7, 2, 5, 1.1, 0)
 
 
 def runs(frame_indices) -> list[slice]:
@@ -136,22 +123,22 @@ def linear_dynamics(tracks, lags=LAGS) -> np.ndarray:
     return np.concatenate(found).astype(np.float32)
 
 
-def optical_flow(runs, grid: int = FLOW_GRID, most: int = FLOW_PAIRS) -> np.ndarray:
-    """Statistics of the flow between neighbouring frames on a coarse grid: runs of [T, H, W] -> [6 * grid^2].
+def optical_flow(runs) -> np.ndarray:
+    """Statistics of the flow between neighbouring frames on a coarse grid: runs of [T, H, W] -> [6 * FLOW_GRID^2].
 
     Per cell, over time: mean flow rightwards, downwards, leftwards and upwards, mean and spread of its magnitude, in pixels a
-    frame (G. Farneback, "Two-frame motion estimation based on polynomial expansion", SCIA 2003). At most `most` pairs of
+    frame (G. Farneback, "Two-frame motion estimation based on polynomial expansion", SCIA 2003). At most FLOW_PAIRS pairs of
     frames are looked at, evenly spaced. NaN without two neighbouring frames.
     """
     pairs = [pair for run in runs for pair in itertools.pairwise(run)]
     cells = []
-    for i in picks(len(pairs), most):
+    for i in picks(len(pairs), FLOW_PAIRS):
         first, second = (np.round(frame * 255).astype(np.uint8) for frame in pairs[i])
-        flow = cv2.calcOpticalFlowFarneback(first, second, np.empty((*first.shape, 2), np.float32), **FLOW)
+        flow = cv2.calcOpticalFlowFarneback(first, second, np.empty((*first.shape, 2), np.float32), *FLOW)
         magnitude = np.sqrt((flow**2).sum(-1, keepdims=True))
-        cells.append(_cell_means(np.concatenate([np.maximum(flow, 0), np.maximum(-flow, 0), magnitude], -1), grid))
+        cells.append(_cell_means(np.concatenate([np.maximum(flow, 0), np.maximum(-flow, 0), magnitude], -1), FLOW_GRID))
     if not cells:
-        return np.full(6 * grid**2, np.nan, np.float32)
+        return np.full(6 * FLOW_GRID**2, np.nan, np.float32)
     cells = np.stack(cells)  # [pairs, cells, 5]
     return np.concatenate([cells.mean(0).T.reshape(-1), cells[..., 4].std(0)]).astype(np.float32)
 

@@ -7,6 +7,7 @@ ids, predictions = heads["ridge"].predict(*load_representations(other_workdir))
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -111,7 +112,7 @@ def fit_heads(config, samples, fold, mlp_head, marks: dict, trait_names) -> tupl
 def write_heads(workdir, heads: dict[str, SavedHead], described: dict[str, dict]) -> None:
     """traits/heads/<name> for each, and heads.json, which says what goes in and comes out; `described` adds to it."""
     folder = pathlib.Path(workdir) / FOLDER
-    checkpoints.remove(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     for name, saved in heads.items():
         checkpoints.save_pytree(folder / name, saved.head)
     text = {
@@ -144,7 +145,7 @@ def write_weights_by_site(config, workdir, heads, x) -> None:
 
     No table is left where there is no ridge, or where the representations are not laid out as config says, which a line says.
     """
-    remove_weights_by_site(workdir)
+    (workdir / WEIGHTS_BY_SITE).unlink(missing_ok=True)
     saved = heads.get(trait_predictions.BANDED) or heads.get("ridge")
     if saved is None:
         return
@@ -165,8 +166,3 @@ def write_weights_by_site(config, workdir, heads, x) -> None:
         pd.DataFrame(rows, columns=list(WEIGHT_COLUMNS)).to_csv(
             temporary, index=False, float_format="%.6g", lineterminator="\n"
         )
-
-
-def remove_weights_by_site(workdir) -> None:
-    """Deletes the table of an earlier run."""
-    (workdir / WEIGHTS_BY_SITE).unlink(missing_ok=True)

@@ -102,16 +102,13 @@ def overlap_note(subjects: Subjects, fold) -> str:
 
 
 def as_scored(config, predictions, labels, fold) -> np.ndarray:
-    """Predictions [..., P, T] as they are scored: `remove_fold_offset` where a fold is one person, else as they are."""
-    return remove_fold_offset(predictions, labels, fold) if config.traits.protocol == "leave_one_out" else predictions
-
-
-def remove_fold_offset(predictions, labels, fold) -> np.ndarray:
-    """Predictions [P, T] moved, fold by fold, from the mean of the training labels to that of all labels.
+    """Predictions [..., P, T] as they are scored: where a fold is one person, about the mean of all labels, else as they are.
 
     With one person a fold the training mean lies low exactly where the person's label is high, so that a head that learnt
     nothing has a PCC of -1 where 0 is due. What is added is the same number for everyone, less each fold's own training mean.
     """
+    if config.traits.protocol != "leave_one_out":
+        return predictions
     return (predictions - cv.predict_mean(labels, fold) + np.nanmean(labels, 0)[None]).astype(np.float32)
 
 

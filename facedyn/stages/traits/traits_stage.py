@@ -8,6 +8,7 @@ By choice every unit is scored by itself, with its own label; intervals are by p
 import dataclasses
 import functools
 import pathlib
+import shutil
 import time
 
 import numpy as np
@@ -25,7 +26,6 @@ from facedyn.stages.traits import (
     trait_protocol,
     trait_scores,
 )
-from facedyn.store import checkpoints
 from facedyn.store.representations import load_representations
 from facedyn.store.scores import TRANSDUCTIVE, ScoreKey, replace_scores
 
@@ -162,6 +162,6 @@ def _skip(workdir, reason):
     messages.warning(f"traits: skipped, {reason}")
     replace_scores(workdir, "traits", [])
     trait_scores.remove(workdir)
-    checkpoints.remove(workdir / saved_heads.FOLDER)
-    saved_heads.remove_weights_by_site(workdir)
+    shutil.rmtree(workdir / saved_heads.FOLDER, ignore_errors=True)
+    (workdir / saved_heads.WEIGHTS_BY_SITE).unlink(missing_ok=True)
     return {"skipped": reason}
