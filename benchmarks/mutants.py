@@ -198,7 +198,7 @@ MUTANTS = (
     _core("verdicts.py", "if low <= chance:", "if high <= chance:", VERDICTS),
     _core("verdicts.py", "if has_copy and value <= copied:", "if has_copy and value < copied:", VERDICTS),
     _core("verdicts.py", "if n < MIN_PEOPLE:", "if n < 2:", VERDICTS),
-    _stage("../store/scores.py", 'own = own[own["split"] == row.split]', "own = own", VERDICTS),
+    _stage("../store/scores.py", 'own = own[own["split"] == row.key.split]', "own = own", VERDICTS),
     _stage("../report/sections_movement.py", '(every["split"] == "validation") & (every', "(every", "test_report_sections.py"),
     _core(
         "metrics.py",

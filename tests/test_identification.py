@@ -86,10 +86,12 @@ def test_clips_played_backwards_are_looked_up_among_those_played_forwards(tmp_pa
             of_halves = np.concatenate(vectors[None] + noise).astype(np.float32)
             representations.write_part(folder / place / fit_scores.HALVES, halves, of_halves)
         of_control = folder / representations.REVERSED
-        found = fit_scores.score_rows(config, of_control, shared.features(config), representations.REVERSED)
-        return {(row["method"], row["control"]): row["value"] for row in found if row["metric"] == "top1" and not row["block"]}
+        features = shared.Features(("filters", "spectrum"), np.arange(D) % 2, None)  # each of every other column
+        found = fit_scores.score_rows(config, of_control, features, representations.REVERSED)
+        return {(row["method"], row["control"], row["block"]): row["value"] for row in found if row["metric"] == "top1"}
 
-    ways = (("reversed", ""), ("cross_task", "reversed"))
+    by_which = ("", "filters", "spectrum")
+    ways = [(*way, block) for way in (("reversed", ""), ("cross_task", "reversed")) for block in by_which]
     assert figures(tmp_path / "same", own) == dict.fromkeys(ways, 1.0)
     assert figures(tmp_path / "another's", np.roll(own, 1, 0)) == dict.fromkeys(ways, 0.0)
 

@@ -20,7 +20,7 @@ from facedyn.stages.fit.kept_states import KeptStates
 from facedyn.stages.runtime import common
 
 ENCODE_FRAMES = 256  # go through the U-net in one call
-# Or on CPU as many as have so large a finest feature map, which stays in the caches (a sixth faster at 64 pixels), but not fewer
+# Or on CPU as many as have so large a finest feature map, which stays in the caches: a sixth faster at 64 pixels. But not fewer
 # than these.
 CPU_ENCODE_BYTES, CPU_ENCODE_FRAMES = 2**22, 8
 

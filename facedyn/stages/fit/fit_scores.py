@@ -49,11 +49,12 @@ def _of_folder(config, folder, rows, vectors, features: Features, control: str, 
         halves = representations.read_parts(folder / HALVES)
         halves = _halves_of_two(halves, representations.read_parts(among / HALVES)) if among else halves
         found += _of_all_blocks(config, *halves, lambda *of: [half_vectors(*of)], control or "split_half", features)
-    pair = partial(_across, gallery=representations.read_parts(among) if among else None)
+    gallery = representations.read_parts(among) if among else None
     for kind in ("session", "task"):
-        across += _of_all_blocks(config, rows, vectors, partial(pair, kind), f"cross_{kind}", features, control)
+        across += _of_all_blocks(config, rows, vectors, partial(_across, kind), f"cross_{kind}", features, control, gallery)
     if not across and config.fit.unit == "clip":
-        across = _of_all_blocks(config, rows, vectors, partial(pair, "unit_id"), "cross_clip", features, control)
+        pair = partial(_across, "unit_id")
+        across = _of_all_blocks(config, rows, vectors, pair, "cross_clip", features, control, gallery)
     return found + across
 
 
@@ -64,15 +65,22 @@ def _halves_of_two(*tables):
     return rows, np.concatenate([vectors[chosen] for (_, vectors), chosen in zip(tables, kept)])
 
 
-def _of_all_blocks(config, rows, vectors, pair, method, features: Features, control="") -> list[dict]:
-    """Rows of the whole representation, and the look-up alone by each of its blocks where there are several."""
+def _of_all_blocks(config, rows, vectors, pair, method, features: Features, control="", gallery=None) -> list[dict]:
+    """Rows of the whole representation, and the look-up alone by each of its blocks where there are several.
+
+    gallery: (rows, vectors) that `pair` is given, too; None: it is given none.
+    """
+
+    def paired(columns):
+        return partial(pair, gallery=(gallery[0], gallery[1][:, columns])) if gallery else pair
+
     if len(vectors) and vectors.shape[1] != len(features.bands):  # of another fit than config says
         features = Features((), np.zeros(vectors.shape[1], int), None)
-    found = _identification_rows(config, rows, vectors, pair, method, control)
+    found = _identification_rows(config, rows, vectors, paired(slice(None)), method, control)
     for number, name in enumerate(features.names if len(features.names) > 1 and found else ()):
         chosen = features.bands == number
         if chosen.any():
-            own = _identification_rows(config, rows, vectors[:, chosen], pair, method, control, look_up_only=True)
+            own = _identification_rows(config, rows, vectors[:, chosen], paired(chosen), method, control, look_up_only=True)
             found += [row | {"block": name} for row in own]
     return found
 
