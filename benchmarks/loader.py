@@ -27,10 +27,10 @@ import numpy as np
 import pandas as pd
 from machine import log, machine
 
-from data_pipelines.dataset.face_clips import EncodedClip, Records, open_face_clips
+from data_pipelines.dataset.face_clips import open_face_clips
 from data_pipelines.dataset.loaders import window_loader
-from data_pipelines.dataset.packing import write_face_clips
-from data_pipelines.faces.images import encode_image
+from data_pipelines.manifest import ClipEntry
+from data_pipelines.prepare import PrepareSettings, prepare_face_clips
 from facedyn.core import unet
 from facedyn.stages.fit import batching, iterative
 from facedyn.stages.fit.units import plan
@@ -48,22 +48,19 @@ CHUNK, CHUNKS = 4, 6  # units in a chunk of `fit`, chunks in one round
 
 def write_dataset(folder, size: int, config) -> pathlib.Path:
     """A dataset of PEOPLE clips of FRAMES frames; about as compressible as real faces."""
-    random = np.random.default_rng(0)
+    random, entries = np.random.default_rng(0), []
     noise = np.clip(random.normal(0, 1.5, (16, size, size, 3)), -6, 6)
-
-    def records(person):
+    for person in range(PEOPLE):
         texture = cv2.GaussianBlur(random.uniform(0, 255, (size, size, 3)), (0, 0), size / 16)
         texture = (texture - texture.min()) * 235 / np.ptp(texture) + 10
-        path = np.cumsum(random.normal(0, 0.5, FRAMES)).round().astype(int)
-        frames = [np.roll(texture, shift, 0) + noise[random.integers(16)] for shift in path]
-        for part, start in enumerate(range(0, FRAMES, config.data.max_frames_per_record)):
-            encoded = [encode_image(f.astype(np.uint8), "png") for f in frames[start:][: config.data.max_frames_per_record]]
-            numbers = np.arange(start, start + len(encoded), dtype=np.int32)
-            yield EncodedClip(f"c{person}", part, f"p{person}", "", "", "train", 25.0, numbers, encoded, ())
-
-    shape = dict(image_size=size, channels=3, image_format="png")
-    train, keys = Records(tuple(range(PEOPLE)), records), {f"c{person}": "" for person in range(PEOPLE)}
-    write_face_clips(folder, {"train": train}, keys=keys, **shape, metadata={"trait_names": [], "fingerprint": ""})
+        path = folder / f"c{person}.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), 25, (size, size))
+        for t, shift in enumerate(np.cumsum(random.normal(0, 0.5, FRAMES)).round().astype(int)):
+            writer.write((np.roll(texture, shift, 0) + noise[t % len(noise)]).astype(np.uint8))
+        writer.release()
+        entries.append(ClipEntry(f"c{person}", f"p{person}", path, split="train", aligned=True))
+    settings = PrepareSettings(image_size=size, max_frames_per_record=config.data.max_frames_per_record)
+    prepare_face_clips(entries, folder, settings, folder / "quality.parquet", note=log)
     return folder
 
 
@@ -162,12 +159,14 @@ def shares(rows, what: str) -> dict:
 
 
 def settings(size: int):
-    """configs/demo.py with faces of this size."""
+    """configs/demo.py with faces of this size, fitted by steps of Adam."""
     spec = importlib.util.spec_from_file_location("demo", pathlib.Path(__file__).parent.parent / "configs" / "demo.py")
     demo = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(demo)
     config = demo.get_config()
     config.data.image_size = size
+    by_steps = dict(solver="adam", filter_kind="pointwise", filter_sites="connections", blocks=("filters",), whiten=False)
+    config.fit.update(by_steps)
     return config
 
 
