@@ -80,7 +80,7 @@ class CutDetector:
         self._parts.append(cv2.resize(cv2.absdiff(small, brighter * last), (8, 6), interpolation=cv2.INTER_AREA))
         self._means.append(cv2.mean(self._parts[-1])[0])
         usual = statistics.median(self._recent) if self._recent else 0.0
-        short = self._faded_at_once(3 * usual)
+        short = _short_fade(self._latest, 3 * usual)
         if short:
             self._forget(1)
             self._means.clear()
@@ -126,28 +126,6 @@ class CutDetector:
             return True
         return np.mean((jump > 1.8 * (around + 0.5)) & much) > JUMP_SHARE
 
-    def _faded_at_once(self, usual):
-        """How many of the frames before this one are a short fade and the first of the new shot; 0 = there was none.
-
-        It is told one frame late: in this frame the picture stays what it has become. usual: change from frame to frame.
-        """
-        newest, *earlier = reversed(self._latest)
-        for n in reversed(SHORT_FADES):
-            if len(earlier) <= n:
-                continue
-            last, *between, first = earlier[: n + 1]
-            change = cv2.norm(first, last, cv2.NORM_L1)
-            stays = cv2.norm(newest, last, cv2.NORM_L1) < 0.5 * change / n
-            if not stays or change < max(12, usual * n) * last.size or likeness(first, last) >= 0.6:
-                continue
-            way = last - first
-            energy = float((way * way).sum())
-            parts = [float(((frame - first) * way).sum()) / energy for frame in between]
-            left = [float(((frame - first - part * way) ** 2).sum()) for frame, part in zip(between, parts)]
-            if max(left) < 0.05 * energy and np.all(np.diff([1, *parts, 0]) < -0.1):
-                return n
-        return 0
-
     def _faded(self):
         """Frames over which the picture faded into this one; 0 = it did not."""
         for n in reversed(FADES):
@@ -156,7 +134,7 @@ class CutDetector:
                 if cv2.norm(first, last, cv2.NORM_L1) < 12 * last.size:
                     continue
                 way = last - first
-                if likeness(first, last) < 0.85 and self._mixed(first, way, n, MIXTURE):
+                if likeness(first, last) < 0.85 and _mixed(self._past, n, way, MIXTURE):
                     return self._begin_fade(way, n)
         return 0
 
@@ -168,7 +146,7 @@ class CutDetector:
             if len(self._finer) > n:
                 way = self._past[-1] - self._past[-1 - n]
                 three = self._finer[-1 - n], self._finer[-1 - n + n // 2], self._finer[-1]
-                if self._mixed(self._past[-1 - n], way, n, SIMILAR_MIXTURE) and overlaid(*three):
+                if _mixed(self._past, n, way, SIMILAR_MIXTURE) and overlaid(*three):
                     return self._begin_fade(way, n)
         return 0
 
@@ -197,16 +175,43 @@ class CutDetector:
             n += 1
         return n
 
-    def _mixed(self, first, way, n, most):
-        """Whether the frames in between are the first and the last one in growing parts, but for a share `most` of the way."""
-        energy, parts = float((way * way).sum()) + 1e-6, []
-        for quarter in (1, 2, 3):
-            between = self._past[-1 - n + round(quarter * n / 4)] - first
-            part = float((between * way).sum()) / energy
-            if float(((between - part * way) ** 2).sum()) > most * energy:
-                return False
-            parts.append(part)
-        return parts[0] > 0.03 and parts[2] < 0.97 and parts[0] + 0.05 < parts[1] < parts[2] - 0.05
+
+def _short_fade(latest, usual):
+    """How many of the frames before the latest one are a short fade and the first of the new shot; 0 = there was none.
+
+    It is told one frame late: in this frame the picture stays what it has become. usual: change from frame to frame.
+    """
+    newest, *earlier = reversed(latest)
+    for n in reversed(SHORT_FADES):
+        if len(earlier) <= n:
+            continue
+        last, *between, first = earlier[: n + 1]
+        change = cv2.norm(first, last, cv2.NORM_L1)
+        stays = cv2.norm(newest, last, cv2.NORM_L1) < 0.5 * change / n
+        if not stays or change < max(12, usual * n) * last.size or likeness(first, last) >= 0.6:
+            continue
+        way = last - first
+        energy = float((way * way).sum())
+        parts = [float(((frame - first) * way).sum()) / energy for frame in between]
+        left = [float(((frame - first - part * way) ** 2).sum()) for frame, part in zip(between, parts)]
+        if max(left) < 0.05 * energy and np.all(np.diff([1, *parts, 0]) < -0.1):
+            return n
+    return 0
+
+
+def _mixed(past, n, way, most):
+    """Whether the frames between the n-th last and the last of `past` are these two in growing parts.
+
+    But for a share `most` of the energy of the `way` from one to the other.
+    """
+    first, energy, parts = past[-1 - n], float((way * way).sum()) + 1e-6, []
+    for quarter in (1, 2, 3):
+        between = past[-1 - n + round(quarter * n / 4)] - first
+        part = float((between * way).sum()) / energy
+        if float(((between - part * way) ** 2).sum()) > most * energy:
+            return False
+        parts.append(part)
+    return parts[0] > 0.03 and parts[2] < 0.97 and parts[0] + 0.05 < parts[1] < parts[2] - 0.05
 
 
 def small_copy(image: np.ndarray) -> np.ndarray:
