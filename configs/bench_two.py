@@ -5,10 +5,11 @@
 Soft faces of 64 pixels with skin, exposure, noise and compression of their own (data_pipelines/synthetic/warped_faces.py),
 moved by damped oscillations and the rhythm of speech (warped_dynamics.py). Its settings were fixed before any score was seen.
 
-Three further draws of everything (config.seed 1, 2, 3), benchmarks/draws.py: mean trait PCC 0.538 [0.506, 0.567], linear_dynamics
-0.491 [0.457, 0.523], paired difference 0.047 [0.018, 0.077]. The first draw: 0.555 [0.501, 0.606]; linear_dynamics 0.518 [0.452,
-0.580], paired difference 0.037 [-0.018, 0.097]; the mean of both predictions 0.578, 0.060 [0.028, 0.095] above it; untrained U-net 0.547, paired difference 0.009 [-0.030,
-0.048]; true tracks 0.649; with somebody else's movement -0.019 [-0.096, 0.057]. All figures: benchmarks/RESULTS.md.
+Three further draws of everything (config.seed 1, 2, 3; benchmarks/draws.py): mean trait PCC 0.538 [0.506, 0.567],
+linear_dynamics 0.491 [0.457, 0.523], paired difference 0.047 [0.018, 0.077]. The first draw: 0.555 [0.501, 0.606],
+linear_dynamics 0.518 [0.452, 0.580], difference 0.037 [-0.018, 0.097]; the mean of both predictions 0.578, 0.060 [0.028,
+0.095] above it; untrained U-net 0.547, difference 0.009 [-0.030, 0.048]; true tracks 0.649; with somebody else's movement
+-0.019 [-0.096, 0.057]. All figures: benchmarks/RESULTS.md.
 """
 
 from facedyn.config import default_config
