@@ -52,4 +52,5 @@ def _inner(picture):
 def _displaced(flow, picture, like):
     """The picture moved so that it looks as `like` does, as far as movement can do it."""
     places = PLACES + flow.calc(like, picture, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return cv2.remap(picture.astype(np.float32), places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    x, y = cv2.split(places)
+    return cv2.remap(picture.astype(np.float32), x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
