@@ -18,7 +18,7 @@ NORMALISED = 9
 OF_LOSS = 12
 # Work of the closed form and its blocks for each row, site and pair of coordinates, in FLOP at the rate of a large product:
 # gathering windows, products at lags, whitening. Measured, not counted (benchmarks/plan.py).
-OF_SOLVE = 1000
+OF_SOLVE = 2400
 # Numbers that are in memory at once for each number of the finest feature map: in evaluation; with gradients, a level's all.
 LIVE, LIVE_WITH_GRADIENTS = 4, 24
 
