@@ -11,7 +11,7 @@ import numpy as np
 SIZE = 128, 72
 LEAST = 60.0  # squared grey levels, mean over the picture, between the first picture and the last
 DIMMED = 0.8  # of that, how much at least is more or less of the first picture where a light changes
-MIXTURE = 0.15  # of that, how much at most of the middle picture no mixture of the two explains
+MIXTURE = 0.15  # of that, how much at most of the middle picture no mixture of the two explains; asked first, as flow is dear
 DISPLACED = 0.3  # of what no displacement explains, how much at most is what no mixture explains
 EDGE = 4  # pixels of a displaced picture that may come from outside
 PLACES = np.stack(np.meshgrid(*map(np.arange, SIZE)), -1).astype(np.float32)
